@@ -1,0 +1,1 @@
+"""Fraud-model data and model assets on Dagster; start at `mlops_assets.definitions`."""

@@ -1,0 +1,1 @@
+"""Jobs now; sensors, schedules and automation conditions when new data arrives by itself."""

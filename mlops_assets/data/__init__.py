@@ -1,0 +1,1 @@
+"""Pure data room: contract, sources, validation, splitting. Knows neither Dagster nor Databricks."""

@@ -1,0 +1,194 @@
+"""The data contract: one declarative object that says what a table of transactions must look like.
+
+What belongs here: the contract's model, its YAML form, and what can be derived from it alone (feature list, event
+time in seconds, storage types). What does not: looking at rows (`validation`), fetching them (`sources`), Dagster.
+
+Column names are lower-cased everywhere: Spark compares names without case, pandas and XGBoost do not, and a table
+that was written as `V1` and read as `v1` is a bug that shows only in production.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mlops_assets.errors import ContractError
+
+ColumnType = Literal["double", "long", "timestamp", "string"]
+SHIPPED = ("creditcard", "handbook")
+SECONDS_PER_DAY = 86_400.0
+
+
+class Column(BaseModel):
+    """One column that must be there.
+
+    Attributes:
+        name: Lower-cased name.
+        type: Storage type; `long` and `double` are 64 bit, `timestamp` is UTC with microseconds.
+        nullable: Whether nulls are accepted; a feature may be nullable (XGBoost treats null as missing).
+        min: Smallest accepted value, in the column's own unit (numeric columns only).
+        max: Largest accepted value (numeric columns only).
+        description: What the column means, shown in the catalogue.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, pattern=r"^[a-z_][a-z0-9_]*$")
+    type: ColumnType
+    nullable: bool = False
+    min: float | None = None
+    max: float | None = None
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _range_makes_sense(self) -> Self:
+        bounded = self.min is not None or self.max is not None
+        if bounded and self.type not in ("double", "long"):
+            raise ValueError(f"column {self.name}: a range needs a numeric column, not {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"column {self.name}: min {self.min} is above max {self.max}")
+        return self
+
+
+class Contract(BaseModel):
+    """What a data set promises; see `mlops_assets/data/contracts/*.yaml` for the two that ship.
+
+    Attributes:
+        name: Name of the data set.
+        version: Raised by hand whenever the columns change; stored with every row's table.
+        columns: All columns that are kept, in the order of the raw table.
+        features: Names of the columns that a model may see, in the order of the feature matrix.
+        target: The label, 1 = fraud, 0 = genuine; must be of type long.
+        event_time: When the transaction happened: `timestamp`, or a number of seconds since any fixed origin.
+        key: Column that identifies a row, if there is one.
+        entity: Column that identifies the customer or card, if there is one.
+        amount: Column with the money at stake, if there is one; used for costs, allowed as a feature.
+        ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
+        ordered: Whether rows arrive in event-time order inside one file.
+        label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits.
+        min_rows: Fewest rows that one load may bring.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    version: int = Field(ge=1)
+    description: str = ""
+    columns: tuple[Column, ...] = Field(min_length=3)
+    features: tuple[str, ...] = Field(min_length=1)
+    target: str
+    event_time: str
+    key: str | None = None
+    entity: str | None = None
+    amount: str | None = None
+    ignored: tuple[str, ...] = ()
+    ordered: bool = True
+    label_delay_days: float = Field(default=0.0, ge=0)
+    min_rows: int = Field(default=1, ge=1)
+
+    @field_validator("ignored", mode="before")
+    @classmethod
+    def _lower(cls, names: list[str]) -> list[str]:
+        return [name.lower() for name in names]
+
+    @model_validator(mode="after")
+    def _roles_refer_to_columns(self) -> Self:
+        names = [column.name for column in self.columns]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"columns named twice: {', '.join(doubled)}")
+        roles = {"target": self.target, "event_time": self.event_time, "key": self.key, "entity": self.entity}
+        roles |= {"amount": self.amount} | {f"feature {name}": name for name in self.features}
+        absent = [f"{role} -> {name}" for role, name in roles.items() if name is not None and name not in names]
+        if absent:
+            raise ValueError(f"roles that name no column: {', '.join(absent)}")
+        self._check_features()
+        if self.column(self.target).type != "long":
+            raise ValueError(f"target {self.target} must be of type long")
+        if self.column(self.event_time).type == "string":
+            raise ValueError(f"event_time {self.event_time} must be a timestamp or a number of seconds")
+        for required in (self.target, self.event_time, self.key, self.amount):
+            if required is not None and self.column(required).nullable:
+                raise ValueError(f"{required} is target, event time, key or amount and can't be nullable")
+        return self
+
+    def _check_features(self) -> None:
+        forbidden = {self.target, self.event_time, self.key, self.entity} & set(self.features)
+        if forbidden:
+            raise ValueError(f"never a feature: {', '.join(sorted(str(name) for name in forbidden))} (a leak)")
+        if len(set(self.features)) != len(self.features):
+            raise ValueError("a feature is listed twice")
+        textual = [name for name in self.features if self.column(name).type not in ("double", "long")]
+        if textual:
+            raise ValueError(f"features must be numeric: {', '.join(textual)}")
+
+    def column(self, name: str) -> Column:
+        """Return the column called `name`; raises KeyError for one that is not in the contract."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all kept columns, in table order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything the contract says; changes exactly when its meaning does."""
+        return hashlib.sha256(self.model_dump_json(exclude={"description"}).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Return the YAML text from which `parse_contract` rebuilds this contract."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+
+def parse_contract(text: str, *, where: str) -> Contract:
+    """Build a contract from YAML text.
+
+    Args:
+        text: The YAML document.
+        where: What to call it in an error (a path, or the name of a shipped contract).
+
+    Raises:
+        ContractError: The text is no YAML, or breaks a rule of `Contract`.
+    """
+    mend = "compare it with mlops_assets/data/contracts/creditcard.yaml"
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ContractError(f"not valid YAML: {error}", where=where, mend=mend) from error
+    if not isinstance(document, dict):
+        raise ContractError("a contract is a YAML mapping with name, columns, features ...", where=where, mend=mend)
+    try:
+        return Contract.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'contract'}: {item['msg']}" for item in error.errors()
+        )
+        raise ContractError(problems, where=where, mend=mend) from None
+
+
+def load_contract(name_or_path: str) -> Contract:
+    """Load a shipped contract by name, or a user's own from a YAML file.
+
+    Raises:
+        ContractError: There is no such contract, or it can't be used.
+    """
+    if name_or_path in SHIPPED:
+        text = (resources.files("mlops_assets.data") / "contracts" / f"{name_or_path}.yaml").read_text("utf-8")
+        return parse_contract(text, where=name_or_path)
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ContractError(
+            "no such contract",
+            where=name_or_path,
+            mend=f"name one that ships ({', '.join(SHIPPED)}) or the path of a YAML file",
+        )
+    return parse_contract(path.read_text("utf-8"), where=str(path))

@@ -1,0 +1,63 @@
+"""The one family of errors that a user of the platform is meant to read.
+
+What belongs here: error classes raised on purpose, each saying what is wrong, where, and how to mend it.
+What does not: errors of libraries (translate them where they are caught), and anything that knows Dagster.
+"""
+
+
+class PlatformError(Exception):
+    """A problem that the user can mend; its text is complete without a traceback.
+
+    Args:
+        what: What is wrong, with the offending names and counts.
+        where: The file, table, column, URL or setting it was found in.
+        mend: What to do about it.
+    """
+
+    def __init__(self, what: str, *, where: str, mend: str) -> None:
+        self.what, self.where, self.mend = what, where, mend
+        super().__init__(f"{what} [{where}] To mend it: {mend}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Keep the keyword arguments when the error crosses a process (multiprocess executor, step launcher)."""
+        return (_rebuild, (type(self), self.what, self.where, self.mend))
+
+
+def _rebuild(cls: type[PlatformError], what: str, where: str, mend: str) -> PlatformError:
+    return cls(what, where=where, mend=mend)
+
+
+class ContractError(PlatformError):
+    """A data contract that can't be read, or contradicts itself."""
+
+
+class SourceError(PlatformError):
+    """Input that can't be fetched or read as a table: missing, empty, unreachable or garbled."""
+
+
+class SchemaMismatchError(PlatformError):
+    """Columns of the input that are not those of the contract."""
+
+
+class SplitError(PlatformError):
+    """A table that can't be cut into train, validation and test sets as asked."""
+
+
+class SearchError(PlatformError):
+    """A search that ended without one usable trial."""
+
+
+class EvaluationError(PlatformError):
+    """Scores and labels on which a metric or a threshold is not defined."""
+
+
+class StorageError(PlatformError):
+    """A folder, table or artifact store that can't be written or read."""
+
+
+class TrackingError(PlatformError):
+    """An MLflow store that can't be reached, or an entry in it that is not what it should be."""
+
+
+class SettingsError(PlatformError):
+    """A setting that is missing, misspelt or out of range."""

@@ -1,0 +1,1 @@
+"""Pure training room: search space, objective, search, evaluation, plots. Knows neither Dagster nor Databricks."""
