@@ -1,0 +1,119 @@
+"""From plain findings to what Dagster shows.
+
+What belongs here: turning check outcomes, contracts, errors and pictures into Dagster's own types. What does not:
+making findings (pure rooms), deciding what an asset does.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets.errors import PlatformError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_assets.data.checks import CheckOutcome
+    from mlops_assets.data.contract import Contract
+
+OWNERS = ["team:fraud-platform"]
+_TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
+_PREVIEW_ROWS = 5
+_PREVIEW_COLUMNS = 10
+
+
+def check_specs(checks: Mapping[str, str], asset: str) -> list[dg.AssetCheckSpec]:
+    """Declare blocking checks of an asset from their names and descriptions."""
+    return [dg.AssetCheckSpec(name, asset=asset, description=text, blocking=True) for name, text in checks.items()]
+
+
+def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.AssetCheckResult]:
+    """Return the outcomes as results of an asset's checks."""
+    return [
+        dg.AssetCheckResult(
+            passed=outcome.passed,
+            asset_key=dg.AssetKey(asset),
+            check_name=outcome.name,
+            description=outcome.description,
+            severity=dg.AssetCheckSeverity.ERROR,
+            metadata=dict(outcome.details),
+        )
+        for outcome in outcomes
+    ]
+
+
+def refusal(outcomes: Iterable[CheckOutcome], *, what: str) -> dg.Failure | None:
+    """Return the failure of an asset that refuses to go on, or None when every check has passed."""
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if not failed:
+        return None
+    reasons = "; ".join(f"{outcome.name}: {outcome.description}" for outcome in failed)
+    return dg.Failure(f"{what}: {reasons}", allow_retries=False)
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Show an error that the user can mend as one message, and never retry it: it would fail the same way."""
+    try:
+        yield
+    except PlatformError as error:
+        metadata = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
+
+
+def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableSchema:
+    """Return the columns of a table that follows the contract, for the catalogue.
+
+    Args:
+        contract: Names, types and descriptions.
+        technical: Description of each column that the platform adds.
+    """
+    columns = [
+        dg.TableColumn(
+            column.name,
+            _TYPE_NAMES[column.type],
+            description=column.description,
+            constraints=dg.TableColumnConstraints(nullable=column.nullable, unique=column.name == contract.key),
+            tags={"role": _role(contract, column.name)},
+        )
+        for column in contract.columns
+    ]
+    types = {"_row_number": "bigint", "_ingested_at": "timestamp"}
+    columns.extend(
+        dg.TableColumn(name, types.get(name, "string"), description=text, tags={"role": "technical"})
+        for name, text in technical.items()
+    )
+    return dg.TableSchema(columns)
+
+
+def _role(contract: Contract, name: str) -> str:
+    roles = {contract.target: "target", contract.event_time: "event_time"}
+    return roles.get(name, "feature" if name in contract.features else "other")
+
+
+def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """Return a PNG that the UI shows inline."""
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def preview(table: pa.Table) -> dg.MarkdownMetadataValue:
+    """Return the first rows and columns as a Markdown table."""
+    head = table.slice(0, _PREVIEW_ROWS)
+    names = head.column_names
+    shown = names if len(names) <= _PREVIEW_COLUMNS else [*names[: _PREVIEW_COLUMNS - 3], "...", *names[-2:]]
+    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    lines += [
+        "| " + " | ".join("..." if name == "..." else _cell(row[name]) for name in shown) + " |"
+        for row in head.to_pylist()
+    ]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "\\|")

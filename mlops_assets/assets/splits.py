@@ -1,0 +1,255 @@
+"""Train, validation and test set, cut from one pinned version of the raw table.
+
+What belongs here: the asset's shell - configuration in, three commits, checks, metadata - and how later stages find
+sets that belong together. What does not: where to cut (`data/splitting`), Delta (`resources/lakehouse`).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.reporting import (
+    OWNERS,
+    check_results,
+    check_specs,
+    column_schema,
+    readable_errors,
+    refusal,
+)
+from mlops_assets.data.split_checks import SPLIT_CHECKS
+from mlops_assets.data.splitting import GAP, SET_NAMES, SplitSpec
+from mlops_assets.errors import StorageError
+from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from mlops_assets.data.checks import CheckOutcome
+    from mlops_assets.data.contract import Contract
+    from mlops_assets.data.split_checks import SetSummary
+
+TABLES = {name: f"{name}_set" for name in SET_NAMES}
+_LOCK = "splits"
+# The checks are about the three sets together; they stand on the last one, on which everything downstream depends.
+_CHECKED = TABLES["test"]
+
+
+class Strategy(Enum):
+    """How rows are divided."""
+
+    time = "time"
+    stratified = "stratified"
+
+
+class SplitConfig(dg.Config):
+    """How to cut the raw table."""
+
+    strategy: Strategy = Field(
+        default=Strategy.time,
+        description="time: train on the past, test on the future. stratified: at random by seed; its figures flatter.",
+    )
+    validation_fraction: float = Field(default=0.2, description="Share of rows in the validation block.")
+    test_fraction: float = Field(default=0.2, description="Share of rows in the test block.")
+    gap_days: float | None = Field(
+        default=None, description="Days left out before each cut; the contract's label delay when not given."
+    )
+    seed: int = Field(default=42, description="Seed of the stratified split.")
+    min_rows: int = Field(default=100, description="Fewest rows that a set may have.")
+    raw_version: int | None = Field(default=None, description="Version of the raw table; the newest when not given.")
+
+    def to_spec(self, contract: "Contract") -> SplitSpec:
+        """Return the specification for a contract."""
+        by_contract = contract.label_delay_days if self.strategy is Strategy.time else 0.0
+        return SplitSpec(
+            strategy=self.strategy.value,
+            validation_fraction=self.validation_fraction,
+            test_fraction=self.test_fraction,
+            gap_days=by_contract if self.gap_days is None else self.gap_days,
+            seed=self.seed,
+        )
+
+
+@dg.multi_asset(
+    name="splits",
+    group_name="splits",
+    specs=[
+        dg.AssetSpec(
+            table,
+            deps=[RAW],
+            kinds={"delta", "spark"},
+            owners=OWNERS,
+            description=f"Delta table with the {name} rows, cut from one pinned version of {RAW}.",
+        )
+        for name, table in TABLES.items()
+    ],
+    check_specs=check_specs(SPLIT_CHECKS, _CHECKED),
+)
+def splits(
+    context: dg.AssetExecutionContext, config: SplitConfig, contract: ContractResource, lakehouse: Lakehouse
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Cut the raw table; the same cut of the same version is not written again."""
+    with readable_errors():
+        definition = contract.load()
+        with lakehouse.exclusive(_LOCK):
+            cut = _Cut.plan(config, definition, lakehouse)
+            outcomes = cut.refuse_early()
+            if refused := refusal(
+                outcomes, what=f"{RAW} version {cut.raw.version} can't be split; nothing was written"
+            ):
+                yield from check_results(outcomes, _CHECKED)
+                raise refused
+            try:
+                written = cut.write(context.run_id)
+            except StaleBaseError:
+                raise StorageError(
+                    "someone else wrote the sets at the same time", where="splits", mend="run again"
+                ) from None
+            outcomes, summaries = cut.verify(written)
+        context.log.info(f"split {cut.split_id} of {RAW} version {cut.raw.version}")
+        for name, table in TABLES.items():
+            yield dg.MaterializeResult(
+                asset_key=table,
+                metadata=cut.metadata(written[name], summaries[name]),
+                check_results=check_results(outcomes, _CHECKED) if table == _CHECKED else [],
+            )
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One cut of one version of the raw table."""
+
+    config: SplitConfig
+    spec: SplitSpec
+    contract: "Contract"
+    lakehouse: Lakehouse
+    raw: TableVersion
+    assigned: "DataFrame"
+    summaries: "Mapping[str, SetSummary]"
+
+    @classmethod
+    def plan(cls, config: SplitConfig, contract: "Contract", lakehouse: Lakehouse) -> "_Cut":
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        from mlops_assets.data.split_frames import SET_COLUMN, assign_sets, summarize
+
+        raw = lakehouse.require(RAW, made_by=RAW)
+        if config.raw_version is not None:
+            raw = TableVersion(RAW, config.raw_version, {})
+        spec = config.to_spec(contract)
+        where = f"{RAW} version {raw.version}"
+        assigned = assign_sets(lakehouse.read(RAW, raw.version), contract, spec, where=where)
+        return cls(config, spec, contract, lakehouse, raw, assigned, summarize(assigned, contract, F.col(SET_COLUMN)))
+
+    @property
+    def split_id(self) -> str:
+        """Names the cut: equal for the same rows cut the same way."""
+        text = json.dumps(
+            {"raw_version": self.raw.version, "contract": self.contract.fingerprint, **self.spec.as_dict()},
+            sort_keys=True,
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def refuse_early(self) -> "list[CheckOutcome]":
+        """Judge the sets before anything is written."""
+        return self._judge(self.summaries, shared=0)
+
+    def write(self, dagster_run: str) -> dict[str, TableVersion]:
+        """Write the sets that are not this cut already, and return all three."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        from mlops_assets.data.split_frames import SET_COLUMN
+
+        written = {}
+        for name, table in TABLES.items():
+            present = self.lakehouse.current(table)
+            if present is not None and present.metadata.get("split_id") == self.split_id:
+                written[name] = present
+                continue
+            rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN)
+            note = {"split_id": self.split_id, "raw_version": self.raw.version, "dagster_run": dagster_run}
+            note |= {"spec": self.spec.as_dict()}
+            written[name] = self.lakehouse.replace(table, rows, base=present, note=note)
+        return written
+
+    def verify(self, written: Mapping[str, TableVersion]) -> "tuple[list[CheckOutcome], dict[str, SetSummary]]":
+        """Judge the sets as they stand in the tables."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        from mlops_assets.data.split_frames import count_shared, summarize
+
+        frames = {name: self.lakehouse.read(table.name, table.version) for name, table in written.items()}
+        found = {name: summarize(frame, self.contract, F.lit(name)).get(name) for name, frame in frames.items()}
+        summaries = {name: summary for name, summary in found.items() if summary is not None}
+        return self._judge(summaries, shared=count_shared(frames, self.contract)), summaries
+
+    def _judge(self, summaries: "Mapping[str, SetSummary]", *, shared: int) -> "list[CheckOutcome]":
+        from mlops_assets.data.split_checks import judge_sets
+
+        gap = self.summaries.get(GAP)
+        return judge_sets(
+            summaries,
+            raw_rows=sum(summary.rows for summary in self.summaries.values()),
+            gap_rows=gap.rows if gap else 0,
+            shared=shared,
+            spec=self.spec,
+            min_rows=self.config.min_rows,
+        )
+
+    def metadata(
+        self, table: TableVersion, summary: "SetSummary"
+    ) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
+        """Return what pins and describes one set."""
+        from mlops_assets.data.ingest import TECHNICAL_COLUMNS
+
+        gap = self.summaries.get(GAP)
+        return {
+            "table": self.lakehouse.location(table.name),
+            "delta_version": table.version,
+            "raw_table": RAW,
+            "raw_version": self.raw.version,
+            "split_id": self.split_id,
+            "strategy": self.spec.strategy,
+            "dagster/row_count": summary.rows,
+            "frauds": summary.frauds,
+            "fraud_rate": summary.fraud_rate,
+            "first_event": _event_time(summary.first, self.contract),
+            "last_event": _event_time(summary.last, self.contract),
+            "gap_days": self.spec.gap_days,
+            "gap_rows": gap.rows if gap else 0,
+            "dagster/column_schema": column_schema(self.contract, TECHNICAL_COLUMNS),
+        }
+
+
+def _event_time(seconds: float | None, contract: "Contract") -> dg.MetadataValue | float:
+    if seconds is not None and contract.column(contract.event_time).type == "timestamp":
+        return dg.MetadataValue.timestamp(seconds)
+    return float("nan") if seconds is None else seconds
+
+
+def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
+    """Return the newest version of each set, once it is sure that they are of one cut.
+
+    The three tables are committed one after another; what tells that they belong together is the split id that each
+    commit carries.
+
+    Raises:
+        StorageError: A set is missing, or they are of different cuts.
+    """
+    sets = {name: lakehouse.require(table, made_by=table) for name, table in TABLES.items()}
+    ids = {name: str(table.metadata.get("split_id")) for name, table in sets.items()}
+    if len(set(ids.values())) != 1:
+        listed = ", ".join(f"{name}: {found}" for name, found in ids.items())
+        raise StorageError(
+            f"the sets are of different cuts ({listed})",
+            where=lakehouse.root,
+            mend="materialize train_set, validation_set and test_set together",
+        )
+    return sets

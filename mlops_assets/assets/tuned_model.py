@@ -1,0 +1,326 @@
+"""The tuned model: a search over validation rows, a refit, and one evaluation on test rows, kept as an MLflow run.
+
+What belongs here: the asset's shell - configuration in, pinned sets in, MLflow run out, metadata. What does not: how to
+search, fit or evaluate (`training/`).
+"""
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.reporting import (
+    OWNERS,
+    check_results,
+    check_specs,
+    picture,
+    readable_errors,
+)
+from mlops_assets.assets.splits import TABLES, pinned_sets
+from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.space import Range, SearchSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mlops_assets.data.contract import Contract
+    from mlops_assets.training.final_model import EvaluationPlan, FinalModel
+    from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.runs import ParentRun
+    from mlops_assets.training.search import SearchResult, TrialRecord
+
+TUNED_MODEL = "tuned_model"
+DATABASE_TAG = "mlops_assets.database"
+DAGSTER_RUN_TAG = "dagster.run_id"
+TEST_VERSION_TAG = "mlops_assets.test_set_version"
+MODEL_URI_TAG = "mlops_assets.model_uri"
+SCORES_FILE = "evaluation/test_scores.npy"
+EVALUATION_FILE = "evaluation/evaluation.json"
+_CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that won the search, to the last bit."}
+_SEED_SPACE = SearchSpace()
+
+
+class Objective(Enum):
+    """What the search optimizes on the validation rows."""
+
+    average_precision = "average_precision"
+    kappa = "kappa"
+    f1 = "f1"
+    log_loss = "log_loss"
+
+
+class ThresholdRule(Enum):
+    """How the alert threshold is chosen on the validation rows."""
+
+    cost = "cost"
+    alert_budget = "alert_budget"
+
+
+class WholeRange(dg.Config):
+    """Bounds of a whole number, both included; equal bounds fix it."""
+
+    low: int
+    high: int
+
+    def to_range(self) -> Range:
+        """Return the bounds as the search space has them."""
+        return Range(self.low, self.high)
+
+
+class RealRange(dg.Config):
+    """Bounds of a real number; equal bounds fix it."""
+
+    low: float
+    high: float
+
+    def to_range(self) -> Range:
+        """Return the bounds as the search space has them."""
+        return Range(self.low, self.high)
+
+
+def _whole(bounds: Range) -> WholeRange:
+    return WholeRange(low=int(bounds.low), high=int(bounds.high))
+
+
+def _real(bounds: Range) -> RealRange:
+    return RealRange(low=bounds.low, high=bounds.high)
+
+
+class SpaceConfig(dg.Config):
+    """The search space; the defaults are the seed project's."""
+
+    max_depth: WholeRange = _whole(_SEED_SPACE.max_depth)
+    n_estimators: WholeRange = _whole(_SEED_SPACE.n_estimators)
+    learning_rate: RealRange = _real(_SEED_SPACE.learning_rate)
+    reg_alpha: RealRange = _real(_SEED_SPACE.reg_alpha)
+    base_score: RealRange = _real(_SEED_SPACE.base_score)
+
+    def to_space(self) -> SearchSpace:
+        """Return the space, or raise SearchError for bounds that make no sense."""
+        return SearchSpace(
+            max_depth=self.max_depth.to_range(),
+            n_estimators=self.n_estimators.to_range(),
+            learning_rate=self.learning_rate.to_range(),
+            reg_alpha=self.reg_alpha.to_range(),
+            base_score=self.base_score.to_range(),
+        )
+
+
+class TunedModelConfig(dg.Config):
+    """How to search and how to evaluate."""
+
+    space: SpaceConfig = SpaceConfig()
+    objective: Objective = Field(default=Objective.average_precision, description="Optimized on validation rows.")
+    trials: int = Field(default=20, ge=1, description="Number of trials.")
+    parallelism: int = Field(
+        default=0, ge=0, description="Trials in flight; 0: Spark's slots, at most a quarter of the trials."
+    )
+    threads: int = Field(default=1, ge=1, description="Threads of one fit; set it to spark.task.cpus.")
+    seed: int = Field(default=42, description="Seed of proposals, training and bootstrap.")
+    threshold_rule: ThresholdRule = Field(default=ThresholdRule.cost, description="How alerts are decided.")
+    alert_cost: float = Field(default=10.0, ge=0, description="Cost of looking at one alert, in the amounts' unit.")
+    alerts_per_day: int = Field(default=100, ge=1, description="Alerts that can be looked at per day.")
+    replicates: int = Field(default=500, ge=50, description="Bootstrap replicates behind each interval.")
+
+    def search_plan(self) -> SearchPlan:
+        """Return what to search."""
+        return SearchPlan(
+            space=self.space.to_space(),
+            objective=self.objective.value,
+            trials=self.trials,
+            parallelism=self.parallelism,
+            threads=self.threads,
+            seed=self.seed,
+        )
+
+    def evaluation_plan(self) -> "EvaluationPlan":
+        """Return how to evaluate."""
+        from mlops_assets.training.final_model import EvaluationPlan
+
+        return EvaluationPlan(
+            threshold_rule=self.threshold_rule.value,
+            alert_cost=self.alert_cost,
+            alerts_per_day=self.alerts_per_day,
+            replicates=self.replicates,
+            seed=self.seed,
+        )
+
+
+@dg.asset(
+    name=TUNED_MODEL,
+    group_name="training",
+    deps=list(TABLES.values()),
+    kinds={"xgboost", "mlflow", "spark"},
+    owners=OWNERS,
+    description=(
+        "XGBoost model, tuned by hyperopt SparkTrials on validation rows, refitted on training rows and evaluated once "
+        "on test rows. An MLflow run with a child run per trial holds all of it."
+    ),
+    check_specs=check_specs(_CHECKS, TUNED_MODEL),
+)
+def tuned_model(
+    context: dg.AssetExecutionContext,
+    config: TunedModelConfig,
+    contract: ContractResource,
+    lakehouse: Lakehouse,
+    tracking: Tracking,
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Search, refit, evaluate, and record."""
+    with readable_errors():
+        search, evaluation = config.search_plan(), config.evaluation_plan()
+        store = tracking.connect()  # before anything is paid for
+        sets = pinned_sets(lakehouse)
+        tags = {**tracking.extra_tags, **_tags(context.run_id, lakehouse, tracking, sets)}
+        with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", tags) as run:
+            context.log.info(f"MLflow run {run.run_id}")
+            result = _tune(context.log.info, run, contract.load(), lakehouse, sets, search, evaluation)
+        yield result
+
+
+def _tune(
+    say: "Callable[[str], None]",
+    run: "ParentRun",
+    contract: "Contract",
+    lakehouse: Lakehouse,
+    sets: "Mapping[str, TableVersion]",
+    search: SearchPlan,
+    plan: "EvaluationPlan",
+) -> dg.MaterializeResult[None]:
+    from mlops_assets.training.final_model import finish
+    from mlops_assets.training.runs import TableInput
+    from mlops_assets.training.search import run_search
+
+    roles = {"train": "training", "validation": "validation", "test": "test"}
+    run.log_inputs(
+        [
+            TableInput(table.name, lakehouse.location(table.name), table.version, roles[name])
+            for name, table in sets.items()
+        ]
+    )
+    train, validation = (read_matrix(lakehouse, sets[name], contract) for name in ("train", "validation"))
+    say(f"searching {search.trials} points on {train.rows:,} training and {validation.rows:,} validation rows")
+    progress = _Progress(run, search, say)
+    found = run_search(lakehouse.spark.session, train, validation, search, progress.report)
+    best = found.best
+    say(f"best trial {best.number}: validation {search.objective} {best.value:.4f} after {found.seconds:.1f} s")
+    model = finish(train, validation, lambda: read_matrix(lakehouse, sets["test"], contract), found, search, plan)
+    uri = _record(run, model, found, validation, search, plan)
+    metadata: dict[str, dg.MetadataValue[Any] | str | int | float] = {
+        "mlflow_run_id": run.run_id,
+        "model_uri": uri,
+        "best_point": dg.MetadataValue.json(best.point.as_dict()),
+        "best_trial": best.number,
+        f"validation_{search.objective}": float(best.value or 0.0),
+        "trials": len(found.trials),
+        "trials_failed": sum(trial.value is None for trial in found.trials),
+        "parallelism": found.parallelism,
+        "search_seconds": found.seconds,
+        "seed": search.seed,
+        "threshold": model.threshold.value,
+        "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
+        **{f"test_{name}": interval.estimate for name, interval in model.evaluation.metrics.items()},
+        **{f"{name}_version": table.version for name, table in sets.items()},
+        **{name.removesuffix(".png"): picture(png, name) for name, png in model.pictures.items()},
+    }
+    return dg.MaterializeResult(metadata=metadata, check_results=check_results([model.reproduction], TUNED_MODEL))
+
+
+def _record(
+    run: "ParentRun",
+    model: "FinalModel",
+    found: "SearchResult",
+    validation: "Matrix",
+    search: SearchPlan,
+    plan: "EvaluationPlan",
+) -> str:
+    """Write the model and everything said of it into the run; return the model's URI."""
+    import pandas as pd
+
+    from mlops_assets.registry.versions import scores_to_bytes
+
+    point = found.best.point.as_dict()
+    example = pd.DataFrame(validation.X[:3].astype("float64"), columns=list(validation.features))
+    uri = run.log_model(model.booster, example, point)
+    run.log_files({SCORES_FILE.split("/")[1]: scores_to_bytes(model.test_scores)}, "evaluation")
+    report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
+    run.log_files({EVALUATION_FILE.split("/")[1]: report}, "evaluation")
+    run.log_files(model.pictures, "pictures")
+    run.log(
+        params={
+            **point,
+            "objective": search.objective,
+            "trials": search.trials,
+            "parallelism": found.parallelism,
+            "seed": search.seed,
+            "space": json.dumps(search.space.as_dict()),
+            "threshold_rule": plan.threshold_rule,
+            "alerts_per_day": plan.alerts_per_day,
+            "alert_cost": plan.alert_cost,
+            "bootstrap_replicates": plan.replicates,
+        },
+        metrics={
+            f"validation_{search.objective}": float(found.best.value or 0.0),
+            "search_seconds": found.seconds,
+            **model.evaluation.flat("test"),
+        },
+        tags={MODEL_URI_TAG: uri},
+    )
+    return uri
+
+
+def _tags(
+    dagster_run: str, lakehouse: Lakehouse, tracking: Tracking, sets: "Mapping[str, TableVersion]"
+) -> dict[str, str]:
+    from mlops_assets.training.provenance import git_revision, package_versions
+
+    test = sets["test"]
+    return {
+        DATABASE_TAG: lakehouse.database,
+        DAGSTER_RUN_TAG: dagster_run,
+        "dagster.run_url": f"{tracking.dagster_url.rstrip('/')}/runs/{dagster_run}",
+        "mlops_assets.raw_table": lakehouse.location(RAW),
+        "mlops_assets.raw_version": str(test.metadata["raw_version"]),
+        "mlops_assets.split_id": str(test.metadata["split_id"]),
+        TEST_VERSION_TAG: str(test.version),
+        "mlops_assets.git_revision": git_revision(),
+        **{f"package.{name}": version for name, version in package_versions().items()},
+    }
+
+
+def read_matrix(lakehouse: Lakehouse, table: TableVersion, contract: "Contract") -> "Matrix":
+    """Return a pinned set as arrays."""
+    from mlops_assets.training.matrix import matrix_columns, to_matrix
+
+    rows = lakehouse.read(table.name, table.version).select(*matrix_columns(contract)).toArrow()
+    return to_matrix(rows, contract)
+
+
+class _Progress:
+    """Writes each finished trial to MLflow and to the run's log."""
+
+    def __init__(self, run: "ParentRun", search: SearchPlan, say: "Callable[[str], None]") -> None:
+        self._run, self._search, self._say = run, search, say
+        self._done = self._failed = 0
+        self._best: TrialRecord | None = None
+
+    def report(self, trial: "TrialRecord") -> None:
+        """Record one finished trial."""
+        self._run.log_trial(trial, self._search.objective)
+        self._done += 1
+        if trial.loss is None:
+            self._failed += 1
+            self._say(f"trial {trial.number} failed: {trial.error.splitlines()[0]}")
+        elif self._best is None or self._best.loss is None or trial.loss < self._best.loss:
+            self._best = trial
+        best = f"{self._best.value:.4f}" if self._best and self._best.value is not None else "none yet"
+        self._say(
+            f"trial {self._done} of {self._search.trials} done ({self._failed} failed), "
+            f"best validation {self._search.objective}: {best}"
+        )

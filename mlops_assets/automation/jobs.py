@@ -1,0 +1,29 @@
+"""Jobs: which assets a person starts together.
+
+What belongs here: selections with a name. What does not: when they start (sensors and conditions, later).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.registered_model import REGISTERED_MODEL
+from mlops_assets.assets.splits import TABLES
+from mlops_assets.assets.tuned_model import TUNED_MODEL
+
+MAIN = "main"
+
+main = dg.define_asset_job(
+    MAIN, selection=dg.AssetSelection.all(), description="Load, split, tune, evaluate, register: everything."
+)
+load_data = dg.define_asset_job(
+    "load_data", selection=dg.AssetSelection.assets(RAW), description="Load new transactions."
+)
+build_model = dg.define_asset_job(
+    "build_model",
+    selection=dg.AssetSelection.assets(*TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
+    description="Split what is loaded, tune, evaluate, register.",
+)
+
+JOBS = [main, load_data, build_model]

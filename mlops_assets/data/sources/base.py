@@ -1,0 +1,89 @@
+"""What every source of transactions has in common: batches of rows, each with an identity.
+
+What belongs here: the batch, the protocol, and the rule for column names. What does not: any one source, and what the
+rows mean (`contract`, `conform`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from mlops_assets.errors import SchemaMismatchError, SourceError
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Rows that came in together.
+
+    Attributes:
+        origin: Where they came from, safe to show: a path or URL without credentials and query,
+            `openml:<name>@<version>`, or `synthetic:<parameters>`.
+        content_hash: SHA-256 (hex) of the content and of nothing else: the batch's identity. A file that is copied,
+            renamed or compressed anew keeps its hash.
+        table: The rows in the input's order; column names lower-cased. Columns of text formats (CSV, ARFF) are strings
+            as written, null for an empty field; columns of Parquet and of generated data keep their types.
+    """
+
+    origin: str
+    content_hash: str
+    table: pa.Table
+
+
+class TransactionSource(Protocol):
+    """Something that yields batches of raw transactions."""
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Yield one batch per file (a generated or downloaded set counts as one file).
+
+        Batches are read one at a time, when they are asked for; nothing is kept of the batch before.
+
+        Raises:
+            SourceError: The input can't be fetched, or can't be read as a table.
+            SchemaMismatchError: Two columns differ only by case.
+        """
+        ...
+
+
+def content_hash(content: bytes) -> str:
+    """Return the SHA-256 of `content` as 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:
+    """Return the same columns under lower-cased names, without schema metadata (it would repeat the old names).
+
+    Args:
+        table: A table as it was read.
+        where: The input, for errors.
+
+    Raises:
+        SourceError: A column has no name, or two have the very same.
+        SchemaMismatchError: Two names become equal when lower-cased.
+    """
+    names = [name or "" for name in table.column_names]
+    nameless = [position for position, name in enumerate(names, start=1) if not name.strip()]
+    if nameless:
+        raise SourceError(
+            f"column {nameless[0]} of {len(names)} has no name",
+            where=where,
+            mend="name each column in the header; a row index that pandas wrote is left out with `index=False`",
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SourceError(
+            f"columns that are there twice: {', '.join(twice)}", where=where, mend="keep one of each, or rename one"
+        )
+    lowered = [name.lower() for name in names]
+    clashes = sorted(name for name, lower in zip(names, lowered, strict=True) if lowered.count(lower) > 1)
+    if clashes:
+        raise SchemaMismatchError(
+            f"columns that differ only by case: {', '.join(clashes)}",
+            where=where,
+            mend="keep one of each, or rename one: names are compared without case everywhere",
+        )
+    return table.rename_columns(lowered).replace_schema_metadata(None)

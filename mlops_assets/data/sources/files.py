@@ -1,0 +1,259 @@
+"""Transactions from files: CSV, CSV.gz and Parquet, on this machine or anywhere that fsspec or HTTP reaches.
+
+What belongs here: from a location to the bytes of its files. What does not: decoding them (`formats`), HTTP itself
+(`download`), which files were loaded before (the table knows).
+
+Web files go through `download`, not through fsspec's HTTP driver: it has retries and timeouts, and needs no aiohttp.
+Other schemes (`s3://`, `abfss://`, `gs://`, `memory://` ...) need the driver that fsspec names for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import fsspec
+import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
+
+from mlops_assets.data.sources import formats
+from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
+from mlops_assets.data.sources.download import HttpPolicy, download_bytes
+from mlops_assets.data.sources.locations import (
+    READABLE,
+    FileKind,
+    has_wildcard,
+    holds_secret,
+    is_hidden,
+    is_web,
+    kind_of,
+    shown,
+    split_list,
+    web_path,
+)
+from mlops_assets.errors import SettingsError, SourceError
+
+Answered = TypeVar("Answered")
+_MEND_SUFFIX = f"name files that end like one of {READABLE}"
+
+
+@dataclass(frozen=True)
+class _InputFile:
+    origin: str
+    kind: FileKind
+    read: Callable[[], bytes]
+
+
+class FilesSource:
+    """Yields one batch per file.
+
+    Args:
+        location: A file, a folder (its CSV, CSV.gz and Parquet files, not those of its sub-folders), a glob, or a
+            comma-separated list of these; paths or URLs. Files of a folder or glob come sorted by name; names that
+            begin with `.` or `_` are left out.
+        http: Tries and timeouts of web files.
+
+    Raises:
+        SettingsError: The location is blank.
+    """
+
+    def __init__(self, location: str, *, http: HttpPolicy | None = None) -> None:
+        self._items = split_list(location)
+        self._http = http or HttpPolicy()
+        if not self._items:
+            raise SettingsError("no location is given", where="files source", mend="name a file, a folder or a glob")
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Find all files, then yield one batch per file.
+
+        The hash of a batch is over the file's bytes, of a CSV.gz over the decompressed ones.
+
+        A file that is named twice is read twice: both batches have the same hash.
+
+        Raises:
+            SourceError: A location leads to no file, or a file can't be read as a table.
+            SchemaMismatchError: Columns of a file differ only by case.
+        """
+        for file in [file for item in self._items for file in self._files_of(item)]:
+            yield _read(file)
+
+    def _files_of(self, item: str) -> list[_InputFile]:
+        return [self._web_file(item)] if is_web(item) else _stored_files(item)
+
+    def _web_file(self, url: str) -> _InputFile:
+        try:
+            path = web_path(url)
+        except ValueError:
+            raise SourceError(
+                "not a URL", where=shown(url), mend="compare it with the one that a browser opens"
+            ) from None
+        if path.endswith("/") or any(character in path for character in "*["):
+            raise SourceError(
+                "web servers list no folders", where=shown(url), mend="name the files, separated by commas"
+            )
+        return _InputFile(shown(url), _known_kind(path, where=shown(url)), lambda: _read_web(url, self._http))
+
+
+def _read(file: _InputFile) -> SourceBatch:
+    content = file.read()
+    if not content:
+        raise SourceError("the file is empty (0 bytes)", where=file.origin, mend="leave it out, or export it anew")
+    if file.kind == "csv.gz":
+        content = formats.gunzip(content, where=file.origin)
+    table: pa.Table = (
+        formats.read_parquet(content, where=file.origin)
+        if file.kind == "parquet"
+        else formats.read_csv(content, where=file.origin)
+    )
+    return SourceBatch(file.origin, content_hash(content), lower_case_columns(table, where=file.origin))
+
+
+def _read_web(url: str, policy: HttpPolicy) -> bytes:
+    answer, content = download_bytes(url, policy)
+    if answer.ok:
+        return content
+    what, mend = {
+        401: ("access is denied", "give user and password, or a signed URL"),
+        403: ("access is denied", "ask for the right to read it, or renew the signed URL"),
+        404: ("no such file", "compare the URL with the one that a browser opens"),
+    }.get(answer.status, ("the server refuses", "compare the URL with the one that a browser opens"))
+    raise SourceError(f"{what} (HTTP {answer.status})", where=shown(url), mend=mend)
+
+
+def _stored_files(item: str) -> list[_InputFile]:
+    fs, path = _file_system(item)
+    entry = _ask(item, lambda: _info(fs, path))
+    if entry is None and has_wildcard(path):
+        return _globbed(fs, path, item)
+    if entry is None:
+        raise SourceError(
+            "no such file or folder",
+            where=_origin(fs, path, item),
+            mend="compare the path, or the folder it is relative to",
+        )
+    if entry["type"] == "directory":
+        return _listed(fs, path, item)
+    return [_stored_file(fs, path, _origin(fs, path, item), item, entry["type"])]
+
+
+def _file_system(item: str) -> tuple[Any, str]:
+    scheme = item.partition("://")[0]
+    try:
+        fs, path = fsspec.core.url_to_fs(item)
+    except ImportError as error:
+        # fsspec keeps one sentence per driver that says which package it is in.
+        what, mend = f"the driver for {scheme}:// is missing", str(error).split("\n", maxsplit=1)[0]
+    except ValueError:
+        what, mend = (
+            f"no driver knows {scheme}://",
+            "install the package with its driver (abfss: adlfs), or compare the scheme",
+        )
+    except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
+        what, mend = _foreign(error, item), "compare the URL and the access rights that its driver needs"
+    else:
+        return fs, path
+    raise SourceError(what, where=shown(item), mend=mend)
+
+
+def _globbed(fs: Any, pattern: str, item: str) -> list[_InputFile]:
+    matched = _ask(item, lambda: fs.glob(pattern, detail=True)) or {}
+    # What matches is taken or refused: a pattern is a promise about all of its files.
+    wanted = [
+        (path, entry["type"])
+        for path, entry in sorted(matched.items())
+        if entry["type"] != "directory" and not is_hidden(_name(path))
+    ]
+    if not wanted:
+        raise SourceError(
+            "no file matches",
+            where=_origin(fs, pattern, item),
+            mend="compare the pattern with the folder, which must be readable",
+        )
+    # Origins follow what the user wrote: the driver's own paths may lack the host.
+    literal = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
+    written = item[: min(item.index(sign) for sign in "*?[" if sign in item)].rpartition("/")[0]
+    return [
+        _stored_file(fs, path, _origin(fs, path, f"{written}/{path.removeprefix(literal).lstrip('/')}"), item, kind)
+        for path, kind in wanted
+    ]
+
+
+def _listed(fs: Any, folder: str, item: str) -> list[_InputFile]:
+    entries = _ask(item, lambda: fs.ls(folder, detail=True)) or []
+    wanted = sorted(
+        (_name(entry["name"]), entry["name"], entry["type"])
+        for entry in entries
+        if entry["type"] != "directory" and not is_hidden(_name(entry["name"])) and kind_of(_name(entry["name"]))
+    )
+    if not wanted:
+        raise SourceError(
+            f"the folder holds no file like {READABLE}",
+            where=_origin(fs, folder, item),
+            mend="put files there, or name another folder; sub-folders are reached with a glob",
+        )
+    return [
+        _stored_file(fs, path, _origin(fs, path, f"{item.rstrip('/')}/{name}"), item, kind)
+        for name, path, kind in wanted
+    ]
+
+
+def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _InputFile:
+    if kind != "file":
+        # A link is followed; what it leads to is only known now.
+        entry = _ask(item, lambda: _info(fs, path))
+        if entry is None or entry["type"] != "file":
+            what = "a link to nothing" if entry is None else "neither a file nor a folder"
+            raise SourceError(what, where=origin, mend="remove it, or put a file in its place")
+    return _InputFile(origin, _known_kind(_name(path), where=origin), lambda: _contents(fs, path, origin, item))
+
+
+def _contents(fs: Any, path: str, origin: str, item: str) -> bytes:
+    content: bytes | None = _ask(item, lambda: fs.cat_file(path), where=origin)
+    if content is None:
+        raise SourceError("the file vanished before it was read", where=origin, mend="load again")
+    return content
+
+
+def _info(fs: Any, path: str) -> dict[str, Any]:
+    # A long-lived process must see files that came after its first look.
+    fs.invalidate_cache()
+    entry: dict[str, Any] = fs.info(path)
+    return entry
+
+
+def _ask(item: str, action: Callable[[], Answered], where: str | None = None) -> Answered | None:
+    """Ask a file system; None if there is no such thing.
+
+    The error is raised outside of the handler, so that no foreign text, which may repeat a secret, hangs on to it.
+    """
+    try:
+        return action()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        what, mend = "permission denied", "give the user of this process the right to read it"
+    except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
+        what, mend = _foreign(error, item), "see whether the storage is reachable from here, with these access rights"
+    raise SourceError(what, where=where or shown(item), mend=mend)
+
+
+def _foreign(error: Exception, item: str) -> str:
+    text = "" if holds_secret(item) else f": {' '.join(str(error).split())[:200]}"
+    return f"the storage can't be read ({type(error).__name__}{text})"
+
+
+def _origin(fs: Any, path: str, written: str) -> str:
+    """Return what to call a file: its full path on this machine, else the URL as it was written, without secrets."""
+    return path if isinstance(fs, LocalFileSystem) else shown(written)
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _known_kind(name: str, *, where: str) -> FileKind:
+    kind = kind_of(name)
+    if kind is None:
+        raise SourceError("a file of unknown kind", where=where, mend=_MEND_SUFFIX)
+    return kind

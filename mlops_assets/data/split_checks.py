@@ -1,0 +1,104 @@
+"""Verdicts on the three sets: the blocking checks of a split.
+
+What belongs here: counts in, verdicts out. What does not: counting (`split_frames`), choosing cuts (`splitting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.splitting import SET_NAMES, SplitSpec
+
+SPLIT_CHECKS: dict[str, str] = {
+    "disjoint": "No row, and no exact duplicate of a row, is in two sets.",
+    "complete": "Every row of the raw table is in a set or in the gap.",
+    "set_classes": "Each set holds frauds and genuine transactions.",
+    "set_volume": "Each set holds enough rows to learn from or to measure on.",
+    "sets_in_time_order": "No training row is later than a validation row, and none of these later than a test row.",
+}
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """Counts and bounds of one set; times in seconds (since 1970 for timestamps, else since the data's origin)."""
+
+    rows: int
+    frauds: int
+    first: float | None
+    last: float | None
+
+    @property
+    def fraud_rate(self) -> float:
+        """Share of frauds; 0 for an empty set."""
+        return self.frauds / self.rows if self.rows else 0.0
+
+
+def judge_sets(
+    summaries: Mapping[str, SetSummary],
+    *,
+    raw_rows: int,
+    gap_rows: int,
+    shared: int,
+    spec: SplitSpec,
+    min_rows: int,
+) -> list[CheckOutcome]:
+    """Return one verdict per check of `SPLIT_CHECKS`, in that order.
+
+    Args:
+        summaries: Counts and bounds of the tables as they are, by set name.
+        raw_rows: Rows of the pinned raw version.
+        gap_rows: Rows that the gap leaves out.
+        shared: Rows found in more than one set.
+        spec: How the sets were cut.
+        min_rows: Fewest rows a set may have.
+    """
+    sets = {name: summaries.get(name, SetSummary(0, 0, None, None)) for name in SET_NAMES}
+    total = sum(summary.rows for summary in sets.values())
+    one_class = [name for name, s in sets.items() if not 0 < s.frauds < s.rows]
+    small = [f"{name} ({s.rows:,} rows)" for name, s in sets.items() if s.rows < min_rows]
+    longer = "load a longer period, or change the fractions"
+    outcomes = [
+        CheckOutcome(
+            "disjoint",
+            passed=shared == 0,
+            description="no row in two sets" if shared == 0 else f"{shared:,} rows are in more than one set",
+            details={"shared_rows": shared},
+        ),
+        CheckOutcome(
+            "complete",
+            passed=total + gap_rows == raw_rows,
+            description=f"{total:,} rows in sets + {gap_rows:,} in the gap of {raw_rows:,} raw rows",
+            details={"rows_in_sets": total, "gap_rows": gap_rows, "raw_rows": raw_rows},
+        ),
+        CheckOutcome(
+            "set_classes",
+            passed=not one_class,
+            description=f"only one class in: {', '.join(one_class)}; {longer}"
+            if one_class
+            else "both classes in each set",
+            details={f"frauds.{name}": s.frauds for name, s in sets.items()},
+        ),
+        CheckOutcome(
+            "set_volume",
+            passed=not small,
+            description=f"fewer than {min_rows:,} rows in: {', '.join(small)}; {longer}" if small else "enough rows",
+            details={f"rows.{name}": s.rows for name, s in sets.items()},
+        ),
+    ]
+    outcomes.append(_time_order(sets, spec))
+    return outcomes
+
+
+def _time_order(sets: Mapping[str, SetSummary], spec: SplitSpec) -> CheckOutcome:
+    name = "sets_in_time_order"
+    if spec.strategy != "time":
+        return CheckOutcome(name, passed=True, description="stratified: figures flatter, for comparison only")
+    ordered = all(
+        (earlier.last is None or later.first is None) or earlier.last < later.first
+        for earlier, later in pairwise(sets.values())
+    )
+    text = "train, then validation, then test" if ordered else "sets overlap in time: the future leaks into training"
+    return CheckOutcome(name, passed=ordered, description=text)

@@ -1,0 +1,105 @@
+"""Cut a Spark table into its three sets, and count what came out.
+
+What belongs here: Spark expressions for event time, row identity and set membership, and counts over sets. What does
+not: choosing cut points (`splitting`), verdicts (`split_checks`), reading and writing tables (resources), Dagster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+from mlops_assets.data.contract import Contract
+from mlops_assets.data.split_checks import SetSummary
+from mlops_assets.data.splitting import GAP, SET_NAMES, Block, Cuts, SplitSpec, cut_points
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+SET_COLUMN = "_set"
+
+
+def event_seconds(contract: Contract) -> Column:
+    """Event time as a double number of seconds."""
+    column = F.col(contract.event_time)
+    if contract.column(contract.event_time).type == "timestamp":
+        return (F.unix_micros(column) / F.lit(1e6)).cast("double")
+    return column.cast("double")
+
+
+def row_hash(contract: Contract, seed: int) -> Column:
+    """Hash of all of the contract's columns: equal rows, and only these (but for chance), share it."""
+    values = [
+        (F.col(c.name) + F.lit(0.0)) if c.type == "double" else F.col(c.name)  # -0.0 equals 0.0 but hashes apart
+        for c in contract.columns
+    ]
+    return F.xxhash64(F.lit(seed), *values)
+
+
+def assign_sets(table: DataFrame, contract: Contract, spec: SplitSpec, *, where: str) -> DataFrame:
+    """Return the table with a column `_set`: train, validation, test or gap.
+
+    Raises:
+        SplitError: The table can't be cut as asked.
+    """
+    if spec.strategy == "time":
+        key = event_seconds(contract)
+        return table.withColumn(SET_COLUMN, _membership(key, _cuts_along(table, key, spec, where=where)))
+    key, target = row_hash(contract, spec.seed), F.col(contract.target)
+    membership = F.when(F.lit(False), F.lit(GAP))  # noqa: FBT003 - an empty CASE to extend
+    for label in (0, 1):
+        of_class = table.where(target == label)
+        cuts = _cuts_along(of_class, key, spec, where=f"{where}, {contract.target} = {label}")
+        membership = membership.when(target == label, _membership(key, cuts))
+    return table.withColumn(SET_COLUMN, membership)
+
+
+def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -> Cuts:
+    counted = table.groupBy(key.alias("key")).count().orderBy("key").toArrow()
+    keys = counted.column("key").to_numpy()
+    return cut_points(keys, counted.column("count").to_numpy().astype(np.int64), spec, where=where)
+
+
+def _membership(key: Column, cuts: Cuts) -> Column:
+    chosen = F.when(F.lit(False), F.lit(GAP))  # noqa: FBT003 - an empty CASE to extend
+    for name, block in zip(SET_NAMES, cuts.blocks, strict=True):
+        chosen = chosen.when(_inside(key, block), F.lit(name))
+    return chosen.otherwise(F.lit(GAP))
+
+
+def _inside(key: Column, block: Block) -> Column:
+    inside = F.lit(True)  # noqa: FBT003 - the neutral element of AND
+    if block.start is not None:
+        inside = inside & (key >= F.lit(block.start))
+    if block.end is not None:
+        inside = inside & (key < F.lit(block.end))
+    return inside
+
+
+def summarize(table: DataFrame, contract: Contract, by: Column) -> dict[str, SetSummary]:
+    """Return counts and bounds in time per value of `by`."""
+    rows = (
+        table.groupBy(by.alias("name"))
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.sum(F.col(contract.target)).alias("frauds"),
+            F.min(event_seconds(contract)).alias("first"),
+            F.max(event_seconds(contract)).alias("last"),
+        )
+        .collect()
+    )
+    return {r["name"]: SetSummary(int(r["rows"]), int(r["frauds"] or 0), r["first"], r["last"]) for r in rows}
+
+
+def count_shared(sets: Mapping[str, DataFrame], contract: Contract) -> int:
+    """Return how many distinct rows, by content, stand in more than one of the tables."""
+    tagged = [
+        table.select(row_hash(contract, 0).alias("row"), F.lit(name).alias("set")) for name, table in sets.items()
+    ]
+    union = tagged[0]
+    for other in tagged[1:]:
+        union = union.unionAll(other)
+    return union.groupBy("row").agg(F.countDistinct("set").alias("sets")).where("sets > 1").count()

@@ -1,0 +1,94 @@
+"""The binding place: settings in, `Definitions` out.
+
+What belongs here: choosing resources from settings and naming what the code location holds. What does not: anything
+with an `if` about data or models, reading the environment (`settings`), and imports of pyspark, xgboost, hyperopt or
+mlflow: loading the code location must stay as quick as Dagster itself.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.assets.registered_model import registered_model
+from mlops_assets.assets.splits import splits
+from mlops_assets.assets.tuned_model import tuned_model
+from mlops_assets.automation.jobs import JOBS
+from mlops_assets.data.contract import load_contract
+from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.sources import (
+    FileTransactions,
+    OpenMLTransactions,
+    SyntheticTransactions,
+    TransactionSourceResource,
+)
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
+
+
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """Return the resources for the settings; none of them connects to anything before it is used.
+
+    Raises:
+        ContractError: The contract that the settings name can't be used.
+    """
+    spark = SparkResource(
+        home=str(settings.home),
+        master=settings.spark_master,
+        driver_memory=settings.driver_memory,
+        java_home=settings.java_home,
+    )
+    return {
+        "source": _source(settings),
+        "contract": ContractResource(yaml_text=load_contract(settings.contract).to_yaml()),
+        "lakehouse": Lakehouse(
+            spark=spark,
+            database=settings.database_name,
+            root=str(settings.home / "lakehouse" / settings.database_name),
+            locks=str(settings.home / "locks"),
+        ),
+        "tracking": Tracking(
+            experiment_name=settings.experiment,
+            mlflow_tracking_uri=settings.mlflow_uri,
+            artifact_root=str(settings.home / "mlflow" / "artifacts") if settings.uses_embedded_mlflow else None,
+            registered_model=settings.registered_model_name,
+            dagster_url=settings.dagster_url,
+        ),
+    }
+
+
+def _source(settings: Settings) -> TransactionSourceResource:
+    if settings.source_kind == "synthetic":
+        return SyntheticTransactions()
+    if settings.source_kind == "openml":
+        named = settings.source.removeprefix("openml").removeprefix(":")
+        cache = str(settings.home / "openml")
+        return OpenMLTransactions(dataset=named, cache_dir=cache) if named else OpenMLTransactions(cache_dir=cache)
+    return FileTransactions(location=settings.source)
+
+
+def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
+    """Return the code location.
+
+    Args:
+        settings: Where everything is.
+        overrides: Resources by name that replace the ones made from the settings (tests hand in their own).
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
+        assets = dg.with_source_code_references([raw_transactions, splits, tuned_model, registered_model])
+    return dg.Definitions(
+        assets=assets,
+        jobs=JOBS,
+        resources={**build_resources(settings), **overrides},
+        # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs(Settings.from_environment())

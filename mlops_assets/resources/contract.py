@@ -1,0 +1,26 @@
+"""The data contract as a resource: its text travels with the run, so a cluster needs no copy of the user's file.
+
+What belongs here: handing the parsed contract to assets. What does not: the contract itself (`data/contract.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.data.contract import Contract, parse_contract
+
+
+class ContractResource(dg.ConfigurableResource[Any]):
+    """Holds a contract as YAML text.
+
+    Attributes:
+        yaml_text: The contract, as `Contract.to_yaml` writes it.
+    """
+
+    yaml_text: str
+
+    def load(self) -> Contract:
+        """Return the contract; raises ContractError when the text was edited into something that is none."""
+        return parse_contract(self.yaml_text, where="resource `contract`")

@@ -1,0 +1,212 @@
+"""Delta tables: names, pinned reads, and writes that happen once or not at all.
+
+What belongs here: everything that knows how Delta commits. What does not: what the rows mean (`data/`), Dagster events.
+
+Data crosses a stage as a `TableVersion` (name and Delta version), never as rows: the next stage may run elsewhere.
+What a commit was made from is written into its `userMetadata`, so that a later stage, or a cluster without Dagster's
+history, learns it from the table itself.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mlops_assets.errors import StorageError
+from mlops_assets.resources.spark import SparkResource
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# One Delta application id for every writer of a table: two writers that both build on version N collide on N + 1
+# (Delta protocol, "Transaction Identifiers"), so none appends what the other already has.
+_WRITER = "mlops_assets"
+LOCK_TIMEOUT_SECONDS = 900.0
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """A pinned table.
+
+    Attributes:
+        name: Name in the database.
+        version: Delta version.
+        metadata: What the commit's writer noted (`userMetadata`), empty if it noted nothing.
+    """
+
+    name: str
+    version: int
+    metadata: Mapping[str, Any]
+
+
+class Lakehouse(dg.ConfigurableResource[Any]):
+    """The database that holds the platform's Delta tables.
+
+    Attributes:
+        spark: The Spark session.
+        database: Its name.
+        root: Its folder.
+        locks: Folder of the lock files.
+    """
+
+    spark: dg.ResourceDependency[SparkResource]
+    database: str
+    root: str
+    locks: str
+
+    def location(self, name: str) -> str:
+        """Return the table's folder."""
+        return str(Path(self.root) / name)
+
+    def current(self, name: str) -> TableVersion | None:
+        """Return the newest version, or None when the table was never written."""
+        from delta.tables import DeltaTable
+
+        if not (Path(self.location(name)) / "_delta_log").is_dir():
+            return None
+        if not DeltaTable.isDeltaTable(self._session, self.location(name)):
+            return None
+        return self._newest(name)
+
+    def require(self, name: str, *, made_by: str) -> TableVersion:
+        """Return the newest version of a table that must be there.
+
+        Raises:
+            StorageError: The table was never written.
+        """
+        found = self.current(name)
+        if found is None:
+            raise StorageError("no such table yet", where=self.location(name), mend=f"materialize `{made_by}` first")
+        return found
+
+    def read(self, name: str, version: int) -> "DataFrame":
+        """Return the table as it was at `version`.
+
+        Raises:
+            StorageError: That version is not there (any more).
+        """
+        from pyspark.errors import AnalysisException
+
+        reader = self._session.read.format("delta").option("versionAsOf", version)
+        try:
+            return reader.load(self.location(name))
+        except AnalysisException as error:
+            raise StorageError(
+                f"version {version} can't be read: {error.getCondition()}",
+                where=self.location(name),
+                mend="materialize the table again; vacuum must keep the versions that models are pinned to",
+            ) from None
+
+    @contextmanager
+    def staging(self, name: str) -> Iterator[Path]:
+        """Lend an empty folder for rows on their way into a table.
+
+        Use it inside `exclusive`: whatever lies there then was left by a process that was killed, and is removed.
+        """
+        folder = Path(self.root) / "_staging" / name
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise self._unwritable(folder, error) from None
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold the table's lock, so that two runs write one after the other.
+
+        Delta's log on a local disk is not safe for two processes (`LocalLogStore` in the Delta documentation,
+        "Storage configuration"); the lock goes with its process, however that ends.
+
+        Raises:
+            StorageError: The lock can't be had in time, or its folder can't be written.
+        """
+        from filelock import FileLock, Timeout
+
+        path = Path(self.locks) / f"{Path(self.root).name}.{name}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS)
+            lock.acquire()
+        except Timeout:
+            raise StorageError(
+                f"another run has held the table for {LOCK_TIMEOUT_SECONDS:.0f} s",
+                where=self.location(name),
+                mend="wait for it or cancel it in the Dagster UI",
+            ) from None
+        except OSError as error:
+            raise self._unwritable(path.parent, error) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def append(
+        self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
+    ) -> TableVersion:
+        """Append rows that were chosen by looking at `base`; nothing is written if the table has moved on since.
+
+        Raises:
+            StaleBaseError: Someone else has committed since `base`; look again and repeat.
+        """
+        return self._commit(name, rows, mode="append", base=base, note=note)
+
+    def replace(
+        self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
+    ) -> TableVersion:
+        """Replace the table's rows (older versions stay readable); see `append` for `base`.
+
+        Raises:
+            StaleBaseError: Someone else has committed since `base`.
+        """
+        return self._commit(name, rows, mode="overwrite", base=base, note=note)
+
+    def _commit(
+        self, name: str, rows: "DataFrame", *, mode: str, base: TableVersion | None, note: Mapping[str, Any]
+    ) -> TableVersion:
+        from pyspark.errors import PySparkException
+
+        wanted = 0 if base is None else base.version + 1
+        noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
+        writer = rows.write.format("delta").mode(mode).option("userMetadata", noted)
+        writer = writer.option("txnAppId", _WRITER).option("txnVersion", wanted)
+        if mode == "overwrite":
+            writer = writer.option("overwriteSchema", "true")
+        try:
+            writer.save(self.location(name))
+        except PySparkException as error:
+            if "DELTA_CONCURRENT" in str(error.getCondition() or error):
+                raise StaleBaseError(name) from None
+            raise
+        committed = self._newest(name)
+        if committed.metadata != json.loads(noted):  # Delta skips a transaction number that is taken, silently
+            raise StaleBaseError(name)
+        return committed
+
+    def _newest(self, name: str) -> TableVersion:
+        from delta.tables import DeltaTable
+
+        last = DeltaTable.forPath(self._session, self.location(name)).history(1).collect()[0]
+        return TableVersion(name, int(last["version"]), json.loads(last["userMetadata"] or "{}"))
+
+    @property
+    def _session(self) -> "SparkSession":
+        return self.spark.session
+
+    @staticmethod
+    def _unwritable(folder: Path, error: OSError) -> StorageError:
+        return StorageError(
+            f"folder can't be written: {error.strerror}", where=str(folder), mend="set MLOPS_HOME to a writable folder"
+        )
+
+
+class StaleBaseError(Exception):
+    """The table changed between looking and writing; nothing was written."""

@@ -1,0 +1,68 @@
+"""Where transactions come from, as resources: one class per kind of source.
+
+What belongs here: configuration of a source, editable in the launchpad. What does not: reading (`data/sources`).
+The binding place picks one of them from the settings; assets see only `TransactionSourceResource`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+if TYPE_CHECKING:
+    from mlops_assets.data.sources.base import TransactionSource
+
+
+class TransactionSourceResource(dg.ConfigurableResource[Any], ABC):
+    """Something that yields batches of raw transactions."""
+
+    @abstractmethod
+    def open(self) -> TransactionSource:
+        """Return the source; nothing is read yet."""
+
+
+class SyntheticTransactions(TransactionSourceResource):
+    """Generated transactions, shaped like the ULB credit card set."""
+
+    rows: int = Field(default=150_000, description="Number of transactions.")
+    days: float = Field(default=10.0, description="Days they span.")
+    fraud_rate: float = Field(default=0.005, description="Share of frauds.")
+    seed: int = Field(default=7, description="Seed of the generator.")
+
+    def open(self) -> TransactionSource:
+        """Return the generator."""
+        from mlops_assets.data.sources.synthetic import SyntheticSource
+
+        return SyntheticSource(rows=self.rows, days=self.days, fraud_rate=self.fraud_rate, seed=self.seed)
+
+
+class FileTransactions(TransactionSourceResource):
+    """CSV, CSV.gz or Parquet files."""
+
+    location: str = Field(description="A file, a folder, a glob or a comma-separated list; local or any fsspec URL.")
+
+    def open(self) -> TransactionSource:
+        """Return the reader."""
+        from mlops_assets.data.sources.files import FilesSource
+
+        return FilesSource(self.location)
+
+
+class OpenMLTransactions(TransactionSourceResource):
+    """A data set of openml.org, or of another server that speaks its API."""
+
+    dataset: str = Field(default="CreditCardFraudDetection", description="Name or id of the data set.")
+    version: int | None = Field(default=None, description="Version of a named data set; the newest active by default.")
+    base_url: str = Field(default="https://www.openml.org", description="Server.")
+    cache_dir: str = Field(description="Folder for downloaded files.")
+
+    def open(self) -> TransactionSource:
+        """Return the client."""
+        from pathlib import Path
+
+        from mlops_assets.data.sources.openml import OpenMLSource
+
+        return OpenMLSource(self.dataset, version=self.version, base_url=self.base_url, cache_dir=Path(self.cache_dir))

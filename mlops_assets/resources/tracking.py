@@ -1,0 +1,152 @@
+"""Experiment tracking and the model registry: MLflow, configured the way dagster-mlflow is.
+
+What belongs here: connecting to a store and failing early when it can't be reached. What does not: what is written
+(`training/runs`, `registry/versions`).
+
+dagster-mlflow supplies the configuration schema only: its resource opens one run when it is built, names it after the
+job and leaves it open with parallel assets (dagster #21872, #3970), while we need one run per materialization.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from mlops_assets.errors import StorageError, TrackingError
+
+if TYPE_CHECKING:
+    from mlops_assets.training.runs import Store
+
+_PROBE_SECONDS = 5.0
+
+
+class Tracking(dg.ConfigurableResource[Any]):
+    """An MLflow experiment and registry.
+
+    The fields that dagster-mlflow's `mlflow_tracking` resource has too carry its names and its meaning.
+
+    Attributes:
+        experiment_name: MLflow experiment; created when it is not there.
+        mlflow_tracking_uri: Store or server.
+        extra_tags: Tags put on every parent run.
+        artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
+        registered_model: Name of the model in the registry.
+        dagster_url: Base address of the Dagster UI, for links from MLflow runs.
+    """
+
+    experiment_name: str
+    mlflow_tracking_uri: str
+    extra_tags: dict[str, str] = Field(default_factory=dict)
+    artifact_root: str | None = None
+    registered_model: str
+    dagster_url: str = "http://127.0.0.1:3000"
+
+    _store: Any = PrivateAttr(default=None)
+
+    def connect(self) -> Store:
+        """Return the experiment, created when it is not there; the first call checks that the store answers.
+
+        Raises:
+            TrackingError: The store can't be reached or refuses.
+            StorageError: The folder of an embedded store can't be written.
+        """
+        if self._store is None:
+            self._store = self._connect()
+        store: Store = self._store
+        return store
+
+    def dagster_mlflow_config(self) -> dict[str, Any]:
+        """Return the part that dagster-mlflow has too, as its own schema validates and completes it.
+
+        Raises:
+            TrackingError: dagster-mlflow would refuse the configuration.
+        """
+        from dagster_mlflow import mlflow_tracking
+
+        validated = dg.ResourceDefinition(
+            lambda context: dict(context.resource_config), config_schema=mlflow_tracking.config_schema
+        )
+        config = {
+            "experiment_name": self.experiment_name,
+            "mlflow_tracking_uri": self.mlflow_tracking_uri,
+            "env": {},
+            "extra_tags": self.extra_tags,
+        }
+        try:
+            with dg.build_resources({"mlflow": validated}, resource_config={"mlflow": {"config": config}}) as built:
+                return dict(built.mlflow)
+        except dg.DagsterInvalidConfigError as error:
+            problems = "; ".join(found.message for found in error.errors)
+            raise TrackingError(
+                problems, where="resource `tracking`", mend="give it what dagster-mlflow's schema asks for"
+            ) from None
+
+    def _connect(self) -> Store:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        from mlops_assets.training.runs import Store
+
+        config = self.dagster_mlflow_config()
+        self._require_reachable()
+        for name in ("alembic", "mlflow.store.db.utils", "mlflow.models.model", "mlflow.tracking.fluent"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # a fresh store logs some fifty migration lines
+        try:
+            client = MlflowClient(config["mlflow_tracking_uri"], config["mlflow_tracking_uri"])
+            experiment_id = self._experiment(client)
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"the MLflow store refuses: {error}",
+                where=_without_credentials(self.mlflow_tracking_uri),
+                mend="check MLOPS_TRACKING_URI and the server's own log",
+            ) from None
+        return Store(client, experiment_id, self.mlflow_tracking_uri)
+
+    def _experiment(self, client: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(self.experiment_name)
+        if found is not None:
+            return str(found.experiment_id)
+        try:
+            return str(client.create_experiment(self.experiment_name, artifact_location=self.artifact_root))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(client.get_experiment_by_name(self.experiment_name).experiment_id)  # a parallel run was faster
+
+    def _require_reachable(self) -> None:
+        """Ask once, with a short timeout; MLflow's own client would try for minutes before it says anything."""
+        import requests
+
+        uri = self.mlflow_tracking_uri
+        if urlsplit(uri).scheme in ("http", "https"):
+            try:
+                answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
+                answer.raise_for_status()
+            except requests.RequestException as error:
+                raise TrackingError(
+                    f"the MLflow server does not answer ({type(error).__name__})",
+                    where=_without_credentials(uri),
+                    mend="start it, or correct MLOPS_TRACKING_URI",
+                ) from None
+        elif uri.startswith("sqlite:///"):
+            folder = Path(uri.removeprefix("sqlite:///")).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StorageError(
+                    f"folder can't be written: {error.strerror}",
+                    where=str(folder),
+                    mend="set MLOPS_HOME to a writable folder",
+                ) from None
+
+
+def _without_credentials(uri: str) -> str:
+    parts = urlsplit(uri)
+    return uri if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

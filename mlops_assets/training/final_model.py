@@ -1,0 +1,161 @@
+"""From the best point to a model with a threshold and one honest report.
+
+What belongs here: the refit, the choice of the threshold on validation rows, and the single look at the test rows.
+What does not: the search, MLflow, Dagster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.errors import EvaluationError
+from mlops_assets.training import plots
+from mlops_assets.training.evaluation import Evaluation, evaluate
+from mlops_assets.training.objective import MAXIMIZED, fit, judge, predict, quantized
+from mlops_assets.training.threshold import CostChoice, Threshold, by_alert_budget, by_cost
+
+if TYPE_CHECKING:
+    import xgboost as xgb
+
+    from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.plan import SearchPlan
+    from mlops_assets.training.search import SearchResult
+
+REFIT_REPRODUCES = "refit_reproduces_best_trial"
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """How the refitted model is evaluated.
+
+    Attributes:
+        threshold_rule: `cost` weighs missed frauds by amount against the cost of an alert; `alert_budget` spends
+            the daily budget.
+        alert_cost: Cost of looking at one alert, in the unit of the amounts.
+        alerts_per_day: Alerts that can be looked at per day.
+        replicates: Bootstrap replicates behind each interval.
+        seed: Seed of the bootstrap.
+    """
+
+    threshold_rule: Literal["cost", "alert_budget"] = "cost"
+    alert_cost: float = 10.0
+    alerts_per_day: int = 100
+    replicates: int = 500
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class FinalModel:
+    """The refitted model and all that is said of it.
+
+    Attributes:
+        booster: Trained on the training rows.
+        reproduction: Whether the refit reached the best trial's validation value exactly.
+        threshold: Chosen on the validation rows.
+        evaluation: The report on the test rows.
+        test_scores: Probability of fraud, float32 [test rows].
+        pictures: PNG by file name.
+    """
+
+    booster: xgb.Booster
+    reproduction: CheckOutcome
+    threshold: Threshold
+    evaluation: Evaluation
+    test_scores: npt.NDArray[np.float32]
+    pictures: dict[str, bytes]
+
+
+def finish(
+    train: Matrix,
+    validation: Matrix,
+    read_test: Callable[[], Matrix],
+    found: SearchResult,
+    search: SearchPlan,
+    plan: EvaluationPlan,
+) -> FinalModel:
+    """Refit the best point, choose the threshold on validation rows, then evaluate once on the test rows.
+
+    The model is fitted on the training rows alone: a threshold chosen on validation rows is only honest for a model
+    that has not seen them.
+
+    Args:
+        train: Rows to fit on.
+        validation: Rows for the threshold.
+        read_test: Returns the test rows; called once, after every choice has been made.
+        found: The finished search.
+        search: What was searched.
+        plan: How to evaluate.
+
+    Raises:
+        EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
+    """
+    binned = quantized(train, threads=search.threads)
+    booster = fit(found.best.point, binned, seed=search.seed, threads=search.threads)
+    reproduction = _judge_refit(booster, validation, binned, found, search)
+    scores = predict(booster, validation)
+    threshold, choice = _choose_threshold(validation, scores, plan)
+    test = read_test()
+    test_scores = predict(booster, test)
+    evaluation = evaluate(
+        y=test.y,
+        scores=test_scores,
+        days=test.days,
+        amounts=test.amounts,
+        threshold=threshold,
+        alerts_per_day=plan.alerts_per_day,
+        replicates=plan.replicates,
+        seed=plan.seed,
+    )
+    goal: Literal["maximise", "minimise"] = "maximise" if search.objective in MAXIMIZED else "minimise"
+    pictures = {
+        "precision_recall.png": plots.precision_recall(test.y, test_scores, threshold=threshold, dataset="test set"),
+        "calibration.png": plots.calibration(test.y, test_scores, dataset="test set"),
+        "score_histogram.png": plots.score_histogram(test.y, test_scores, threshold=threshold, dataset="test set"),
+        "tuning_history.png": plots.tuning_history(
+            [trial.value for trial in found.trials], objective=f"validation {search.objective}", goal=goal
+        ),
+        "feature_importance.png": plots.feature_importance(_gains(booster)),
+    }
+    if choice is not None:
+        pictures["cost_against_threshold.png"] = plots.cost_against_threshold(choice, dataset="validation set")
+    return FinalModel(booster, reproduction, threshold, evaluation, test_scores, pictures)
+
+
+def _judge_refit(
+    booster: xgb.Booster, validation: Matrix, binned: xgb.QuantileDMatrix, found: SearchResult, search: SearchPlan
+) -> CheckOutcome:
+    """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here."""
+    prepared = quantized(validation, threads=search.threads, ref=binned)
+    value = judge(search.objective, validation.y, booster.predict(prepared))
+    reached = found.best.value
+    same = value == reached
+    text = f"refit {value!r}, best trial (number {found.best.number}) {reached!r} on the validation rows"
+    if not same:
+        text += ": the refit is not the model that won; executors may run another XGBoost or CPU than the driver"
+    return CheckOutcome(REFIT_REPRODUCES, passed=same, description=text, details={"refit": value})
+
+
+def _choose_threshold(
+    validation: Matrix, scores: npt.NDArray[np.float32], plan: EvaluationPlan
+) -> tuple[Threshold, CostChoice | None]:
+    if plan.threshold_rule == "alert_budget":
+        return by_alert_budget(scores, validation.days, plan.alerts_per_day), None
+    if validation.amounts is None:
+        raise EvaluationError(
+            "a threshold by cost needs amounts",
+            where="evaluation configuration",
+            mend="name the amount column in the contract, or choose the threshold rule alert_budget",
+        )
+    choice = by_cost(validation.y, scores, validation.amounts, plan.alert_cost)
+    return choice.threshold, choice
+
+
+def _gains(booster: xgb.Booster) -> dict[str, float]:
+    found = booster.get_score(importance_type="gain")
+    return {str(name): float(gain if isinstance(gain, int | float) else gain[0]) for name, gain in found.items()}

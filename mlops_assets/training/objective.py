@@ -1,0 +1,85 @@
+"""What a search optimizes: fit one point on the training rows, judge it on the validation rows.
+
+What belongs here: the fit, its parameters, and the four objectives. What does not: Spark, hyperopt, the test rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xgboost as xgb
+
+from mlops_assets.errors import SearchError
+from mlops_assets.training import metrics
+
+if TYPE_CHECKING:
+    from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.plan import Objective
+    from mlops_assets.training.space import Point
+
+# Kappa and F1 are taken at their best validation threshold: at 0.5 a rare-event model that ranks well scores zero.
+MAXIMIZED: tuple[Objective, ...] = ("average_precision", "kappa", "f1")
+
+
+def booster_parameters(point: Point, *, seed: int, threads: int) -> dict[str, Any]:
+    """Return XGBoost's parameters for a point; the number of trees is `num_boost_round`.
+
+    Args:
+        point: The hyperparameters.
+        seed: Seed of XGBoost's own randomness.
+        threads: Threads of one fit: the CPUs of its Spark task, no more. Two fits of two threads on two cores take
+            several times as long as two fits of one thread.
+    """
+    return {
+        "objective": "binary:logistic",
+        "tree_method": "hist",
+        "max_depth": point.max_depth,
+        "learning_rate": point.learning_rate,
+        "reg_alpha": point.reg_alpha,
+        "base_score": point.base_score,
+        "seed": seed,
+        "nthread": threads,
+    }
+
+
+def quantized(data: Matrix, *, threads: int, ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
+    """Return the data binned for `hist`; validation rows take the training rows' bins through `ref`."""
+    return xgb.QuantileDMatrix(data.X, label=data.y, feature_names=list(data.features), nthread=threads, ref=ref)
+
+
+def fit(point: Point, train: xgb.QuantileDMatrix, *, seed: int, threads: int) -> xgb.Booster:
+    """Train one model on the training rows."""
+    return xgb.train(booster_parameters(point, seed=seed, threads=threads), train, num_boost_round=point.n_estimators)
+
+
+def predict(model: xgb.Booster, data: Matrix) -> npt.NDArray[np.float32]:
+    """Return the probability of fraud, float32 [rows].
+
+    One thread and a plain DMatrix, the way the served model is called, so that scores agree bit for bit.
+    """
+    return model.predict(xgb.DMatrix(data.X, feature_names=list(data.features), nthread=1))
+
+
+def judge(objective: Objective, y: npt.NDArray[np.uint8], scores: npt.NDArray[np.floating[Any]]) -> float:
+    """Return the objective's value on validation rows, in its own direction (log-loss is better when smaller)."""
+    if objective == "average_precision":
+        return metrics.average_precision(y, scores)
+    if objective == "kappa":
+        return metrics.best_kappa(y, scores)
+    if objective == "f1":
+        return metrics.best_f1(y, scores)
+    return metrics.log_loss(y, scores)
+
+
+def to_loss(objective: Objective, value: float) -> float:
+    """Return what hyperopt minimizes.
+
+    Raises:
+        SearchError: The value is not a finite number; hyperopt would take NaN for the best.
+    """
+    if not math.isfinite(value):
+        raise SearchError(f"{objective} is {value}", where="validation set", mend="look at the trial's parameters")
+    return -value if objective in MAXIMIZED else value

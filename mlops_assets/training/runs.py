@@ -1,0 +1,283 @@
+"""MLflow runs of a search: one parent a materialization, one child a trial, always closed with the right status.
+
+What belongs here: everything that writes to MLflow's tracking store. What does not: the registry (`registry/`),
+what the values mean, Dagster.
+
+Only the client interface with explicit run ids is used. MLflow's fluent interface keeps the "active run" of a thread
+in a global; that is how runs of parallel assets come to be mixed up or left open.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.data.delta_dataset_source import DeltaDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from mlops_assets.errors import TrackingError
+from mlops_assets.training.search import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xgboost as xgb
+
+logger = logging.getLogger(__name__)
+
+STAGE = "mlops_assets.stage"
+PROCESS = "mlops_assets.process"
+PARENT = "mlflow.parentRunId"
+NAME = "mlflow.runName"
+SEARCH = "search"
+TRIAL = "trial"
+PROBABILITY = "probability_of_fraud"
+MODEL_NAME = "model"
+_MAX_TAG = 4_000
+_global_uri = threading.Lock()
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """A pinned table that a run has read.
+
+    Attributes:
+        name: Table.
+        location: Path, or three-level name.
+        version: Delta version.
+        role: What it was used for: training, validation or test.
+    """
+
+    name: str
+    location: str
+    version: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """An experiment in a tracking store, and the registry beside it."""
+
+    client: MlflowClient
+    experiment_id: str
+    uri: str
+
+    @contextmanager
+    def selected(self) -> Iterator[None]:
+        """Make this store MLflow's global one while a function runs that knows no other; one thread at a time."""
+        with _global_uri:
+            mlflow.set_tracking_uri(self.uri)
+            mlflow.set_registry_uri(self.uri)
+            yield
+
+    @contextmanager
+    def open_run(self, name: str, tags: Mapping[str, str]) -> Iterator[ParentRun]:
+        """Open a parent run for the length of a block.
+
+        The run ends FINISHED, FAILED when the block raises an error, or KILLED when it is interrupted (cancelled in
+        the UI, SIGINT, SIGTERM as Dagster delivers it). A process that dies without a word is closed by the next
+        one, see `close_abandoned`.
+        """
+        self.close_abandoned()
+        opened = self.client.create_run(
+            self.experiment_id, tags={**_cut(tags), NAME: name, STAGE: SEARCH, PROCESS: _this_process()}
+        )
+        run = ParentRun(self, opened.info.run_id)
+        try:
+            yield run
+        except Exception:
+            self._end(run.run_id, "FAILED")
+            raise
+        except BaseException:  # an interrupt: KeyboardInterrupt or Dagster's own
+            self._end(run.run_id, "KILLED")
+            raise
+        self.client.set_terminated(run.run_id, "FINISHED")
+
+    def close_abandoned(self) -> list[str]:
+        """End the runs, as KILLED, that processes of this machine left open when they died; return their ids."""
+        ended = []
+        for run in self.client.search_runs(
+            [self.experiment_id], f"attributes.status = 'RUNNING' and tags.`{PROCESS}` != ''"
+        ):
+            host, _, pid = run.data.tags[PROCESS].rpartition(":")
+            if host == platform.node() and not _is_alive(int(pid)):
+                self._end(run.info.run_id, "KILLED")
+                ended.append(run.info.run_id)
+        return ended
+
+    def latest_search(self, tags: Mapping[str, str]) -> str | None:
+        """Return the id of the newest finished search with these tags, or None."""
+        wanted = {STAGE: SEARCH, **tags}
+        condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
+        found = self.client.search_runs(
+            [self.experiment_id],
+            f"attributes.status = 'FINISHED' and {condition}",
+            order_by=["attributes.end_time DESC"],
+            max_results=1,
+        )
+        return found[0].info.run_id if found else None
+
+    def _end(self, run_id: str, status: str) -> None:
+        """Close a run while an error is on its way: the error matters more than a store that is gone, too."""
+        try:
+            self.client.set_terminated(run_id, status)
+        except (MlflowException, OSError) as error:
+            logger.warning("MLflow run %s could not be closed as %s: %s", run_id, status, error)
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """A search's run while it is open."""
+
+    store: Store
+    run_id: str
+
+    def log(
+        self,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write params, metrics and tags in one request."""
+        self.store.client.log_batch(
+            self.run_id,
+            metrics=[Metric(name, value, _now(), 0) for name, value in (metrics or {}).items()],
+            params=[Param(name, str(value)) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in _cut(tags or {}).items()],
+        )
+
+    def log_inputs(self, tables: list[TableInput]) -> None:
+        """Note the pinned tables as the run's data sets."""
+        inputs = []
+        for table in tables:
+            source = DeltaDatasetSource(path=table.location, delta_table_version=table.version)
+            dataset = MetaDataset(source=source, name=table.name, digest=f"v{table.version}")
+            entity = dataset._to_mlflow_entity()  # noqa: SLF001 - what `mlflow.log_input` calls, without its active run
+            inputs.append(DatasetInput(entity, tags=[InputTag("mlflow.data.context", table.role)]))
+        self.store.client.log_inputs(self.run_id, datasets=inputs)
+
+    def log_trial(self, record: TrialRecord, objective: str) -> None:
+        """Write one finished trial as a child run: three requests, all at its end."""
+        client = self.store.client
+        ended = _now()
+        child = client.create_run(
+            self.store.experiment_id,
+            start_time=ended - int(record.seconds * 1000),
+            tags={
+                PARENT: self.run_id,
+                NAME: f"trial {record.number:03d}",
+                STAGE: TRIAL,
+                PROCESS: _this_process(),
+                **({"mlops_assets.error": record.error[:_MAX_TAG]} if record.error else {}),
+            },
+        )
+        metrics = [Metric("trial_seconds", record.seconds, ended, 0)]
+        if record.value is not None:
+            metrics.append(Metric(f"validation_{objective}", record.value, ended, 0))
+        params = [Param(name, str(value)) for name, value in record.point.as_dict().items()]
+        client.log_batch(child.info.run_id, metrics=metrics, params=params)
+        client.set_terminated(child.info.run_id, "FAILED" if record.value is None else "FINISHED", end_time=ended)
+
+    def log_files(self, files: Mapping[str, bytes], folder: str) -> None:
+        """Write artifacts from memory: file name to content."""
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, content in files.items():
+                (Path(scratch) / name).write_bytes(content)
+            self.store.client.log_artifacts(self.run_id, scratch, folder)
+
+    def read_file(self, path: str) -> bytes:
+        """Return an artifact's content."""
+        return read_artifact(self.store, self.run_id, path)
+
+    def log_model(self, model: xgb.Booster, example: pd.DataFrame, params: Mapping[str, object]) -> str:
+        """Write the model, with the signature of what it serves, and return its URI.
+
+        A plain booster is logged, not a scikit-learn wrapper: MLflow serves `predict`, which for a wrapper is the
+        label; for a booster it is the probability of fraud, which is what the signature promises. It is stored in
+        XGBoost's own format, so loading it unpickles nothing.
+
+        Args:
+            model: The trained booster.
+            example: A few rows of features as a caller would send them (float64).
+            params: Shown beside the model.
+        """
+        signature = ModelSignature(
+            inputs=Schema([ColSpec("double", str(name)) for name in example.columns]),
+            outputs=Schema([ColSpec("float", PROBABILITY)]),
+        )
+        shown = {name: str(value) for name, value in params.items()}
+        with self.store.selected():
+            logged = self.store.client.create_logged_model(
+                self.store.experiment_id, name=MODEL_NAME, source_run_id=self.run_id, params=shown
+            )
+            Model.log(
+                artifact_path=None,
+                flavor=mlflow.xgboost,
+                run_id=self.run_id,
+                model_id=logged.model_id,
+                xgb_model=model,
+                signature=signature,
+                input_example=example,
+                pip_requirements=_serving_requirements(),
+            )
+            self.store.client.finalize_logged_model(logged.model_id, "READY")
+        return f"models:/{logged.model_id}"
+
+
+def read_artifact(store: Store, run_id: str, path: str) -> bytes:
+    """Return an artifact's content.
+
+    Raises:
+        TrackingError: The run has no such artifact, or its store can't be read.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return Path(store.client.download_artifacts(run_id, path, scratch)).read_bytes()
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"artifact {path} can't be read: {error}",
+                where=f"MLflow run {run_id}",
+                mend="materialize `tuned_model` again",
+            ) from None
+
+
+def _serving_requirements() -> list[str]:
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "xgboost-cpu")]
+
+
+def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: str(value)[:_MAX_TAG] for name, value in tags.items()}
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _this_process() -> str:
+    return f"{platform.node()}:{os.getpid()}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,80 @@
+"""The search space: which hyperparameters are tuned, between which bounds.
+
+What belongs here: the space as plain numbers. What does not: its hyperopt form (`proposals`), how points are tried
+(`search`) or judged (`objective`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from mlops_assets.errors import SearchError
+
+WHOLE_NUMBERS = ("max_depth", "n_estimators")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Closed interval of a hyperparameter; `low == high` fixes it."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """One choice of hyperparameters, named as XGBoost's scikit-learn interface names them."""
+
+    max_depth: int
+    n_estimators: int
+    learning_rate: float
+    reg_alpha: float
+    base_score: float
+
+    def as_dict(self) -> dict[str, int | float]:
+        """Return the values by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Bounds of the search; the defaults are the seed project's.
+
+    Attributes:
+        max_depth: Depth of a tree, whole numbers.
+        n_estimators: Number of trees, whole numbers.
+        learning_rate: Shrinkage per tree.
+        reg_alpha: L1 regularization.
+        base_score: Prediction before the first tree, a probability.
+    """
+
+    max_depth: Range = Range(3, 9)
+    n_estimators: Range = Range(10, 99)
+    learning_rate: Range = Range(0.001, 0.5)
+    reg_alpha: Range = Range(0.01, 0.1)
+    base_score: Range = Range(0.001, 0.1)
+
+    def __post_init__(self) -> None:
+        for name, lowest, highest in (
+            ("max_depth", 1, 30),
+            ("n_estimators", 1, 100_000),
+            ("learning_rate", 0, 1),
+            ("reg_alpha", 0, float("inf")),
+            ("base_score", 0, 1),
+        ):
+            bounds: Range = getattr(self, name)
+            strict = name in ("learning_rate", "base_score")
+            inside = lowest < bounds.low if strict else lowest <= bounds.low
+            inside &= bounds.high < highest if name == "base_score" else bounds.high <= highest
+            if not (bounds.low <= bounds.high and inside):
+                raise SearchError(
+                    f"{name} from {bounds.low:g} to {bounds.high:g} is not usable",
+                    where="search space",
+                    mend=f"choose low <= high between {lowest:g} and {highest:g}",
+                )
+            if name in WHOLE_NUMBERS and (bounds.low % 1 or bounds.high % 1):
+                raise SearchError(f"{name} wants whole numbers", where="search space", mend="round its bounds")
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """Return the bounds as plain lists, for metadata and tags."""
+        return {item.name: [getattr(self, item.name).low, getattr(self, item.name).high] for item in fields(self)}

@@ -1,0 +1,1 @@
+"""Tests of the sources, with loopback servers that can misbehave."""

@@ -1,0 +1,143 @@
+"""`spark` and `sc` of a driver: one session per cluster, there before the task, started when it is first touched.
+
+What belongs here: the two globals, and making user code meet the cluster's session. What does not: its settings, which
+the workspace writes to spark-defaults.conf as a cluster does.
+
+On Databricks the session exists before any user code runs. Here the JVM starts on first use, because 5 to 10 s are too
+much for a task that never touches Spark; so each way to ask for a session goes through `_start` first.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.machinery
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+_SESSION_MODULE = "pyspark.sql.session"
+
+
+class _Lazy:
+    """Stands for an object until it is first touched; `isinstance` sees the object's class."""
+
+    __slots__ = ("_kind", "_make")
+
+    def __init__(self, make: Callable[[], Any], kind: Callable[[], type]) -> None:
+        object.__setattr__(self, "_make", make)
+        object.__setattr__(self, "_kind", kind)
+
+    @property  # type: ignore[misc] # isinstance falls back on this when the type itself does not fit
+    def __class__(self) -> type:
+        return object.__getattribute__(self, "_kind")()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "_make")(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(object.__getattribute__(self, "_make")(), name, value)
+
+    def __repr__(self) -> str:
+        return repr(object.__getattribute__(self, "_make")())
+
+
+class _Session:
+    """The cluster's session."""
+
+    def __init__(self, namespace: dict[str, Any], *, with_context: bool) -> None:
+        self._namespace, self._with_context = namespace, with_context
+        self._lock = threading.RLock()
+        self._session: Any = None
+        self._starting = False
+        self._build: Callable[[Any], Any] | None = None
+
+    def start(self) -> Any:
+        """Return the session, starting it on the first call."""
+        with self._lock:
+            if self._session is None and not self._starting:
+                self._starting = True
+                try:
+                    self._session = self._first()
+                finally:
+                    self._starting = False
+                self._namespace["spark"] = self._session
+                if self._with_context:
+                    self._namespace["sc"] = self._session.sparkContext
+            return self._session
+
+    def context(self) -> Any:
+        """Return the session's SparkContext."""
+        return self.start().sparkContext
+
+    def _first(self) -> Any:
+        from pyspark.sql import SparkSession
+
+        assert self._build is not None  # noqa: S101 - importing SparkSession has set it
+        return self._build(SparkSession.Builder().appName("Databricks Shell"))
+
+    def adopt(self, module: ModuleType) -> None:
+        """Make the freshly imported `pyspark.sql.session` start the cluster's session before it gives any out."""
+        session_class: Any = vars(module)["SparkSession"]
+        self._build = build = session_class.Builder.getOrCreate
+        active = session_class.__dict__["getActiveSession"].__func__
+
+        @functools.wraps(build)
+        def get_or_create(builder: Any) -> Any:
+            self.start()
+            return build(builder)
+
+        @functools.wraps(active)
+        def get_active_session(cls: Any) -> Any:
+            self.start()
+            return active(cls)
+
+        session_class.Builder.getOrCreate = get_or_create
+        session_class.getActiveSession = classmethod(get_active_session)
+
+
+class _AdoptOnImport:
+    """An import hook that hands one module to `_Session.adopt` as soon as it is loaded."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != _SESSION_MODULE:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
+        execute, session = loader.exec_module, self._session
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            session.adopt(module)
+
+        loader.exec_module = exec_module
+        return spec
+
+
+def define_spark(namespace: dict[str, Any], *, with_context: bool) -> None:
+    """Define `spark`, and `sc` where the access mode has one, in the task's globals."""
+    session = _Session(namespace, with_context=with_context)
+    sys.meta_path.insert(0, _AdoptOnImport(session))
+
+    def session_kind() -> type:
+        from pyspark.sql import SparkSession
+
+        return SparkSession
+
+    def context_kind() -> type:
+        from pyspark import SparkContext
+
+        return SparkContext
+
+    namespace["spark"] = _Lazy(session.start, session_kind)
+    if with_context:
+        namespace["sc"] = _Lazy(session.context, context_kind)

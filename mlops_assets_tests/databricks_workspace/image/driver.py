@@ -1,0 +1,61 @@
+"""The driver of a cluster: runs one Python file the way a job's `spark_python_task` is run.
+
+What belongs here: the globals, arguments and end of a task. What does not: Spark (`cluster_spark`), dbutils
+(`cluster_dbutils`), choosing what to run (the workspace's `runner`).
+
+As on Databricks the file is compiled and executed in `__main__` with `spark`, `sc` and `dbutils` defined; `__file__` is
+not, and the file's folder is not on `sys.path`. A task that calls `sys.exit`, even with 0, fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+
+def main(control: Path) -> None:
+    """Run the task that `control/task.json` describes and write how it ended to `control/outcome.json`."""
+    task: dict[str, Any] = json.loads((control / "task.json").read_text("utf-8"))
+    threading.Thread(target=_end_with_the_workspace, args=(task["lifeline"],), daemon=True).start()
+    sys.path.insert(0, str(control))
+    from cluster_dbutils import DBUtils  # noqa: PLC0415 - found only now that its folder is on the path
+    from cluster_spark import define_spark  # noqa: PLC0415 - the same
+
+    sys.path.remove(str(control))
+    namespace = types.ModuleType("__main__")
+    sys.modules["__main__"] = namespace
+    namespace.__dict__["dbutils"] = DBUtils(task["secrets"])
+    define_spark(namespace.__dict__, with_context=task["with_context"])
+    sys.argv = [task["file"], *task["parameters"]]
+    outcome: dict[str, str] = {}
+    try:
+        code = compile(Path(task["file"]).read_bytes(), task["file"], "exec")
+        exec(code, namespace.__dict__)  # noqa: S102 - this is what a driver is for
+    except BaseException as error:  # noqa: BLE001 - whatever ends the task is its result
+        trace = error.__traceback__.tb_next if error.__traceback__ else None
+        lines = traceback.format_exception(type(error), error, trace)
+        sys.stderr.writelines(lines)
+        outcome = {"error": f"{type(error).__name__}: {error}", "error_trace": "".join(lines)}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    draft = control / "outcome.draft"
+    draft.write_text(json.dumps(outcome), "utf-8")
+    draft.rename(control / "outcome.json")
+    # The run ends with its file, not with the threads or the JVM that it leaves behind.
+    os._exit(0)
+
+
+def _end_with_the_workspace(lifeline: int) -> None:
+    """Wait for the end of a pipe whose other end the workspace holds: without it nobody would end this process."""
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,163 @@
+"""The HTTP server on 127.0.0.1: reads a request, checks the token, plays faults, answers, records.
+
+What belongs here: sockets and the order of those steps. What does not: any endpoint (`api`), any state.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from mlops_assets_tests.databricks_workspace.auth import Tokens
+from mlops_assets_tests.databricks_workspace.calls import CallLog
+from mlops_assets_tests.databricks_workspace.faults import ConnectionDropped, Faults
+from mlops_assets_tests.databricks_workspace.routing import Router
+from mlops_assets_tests.databricks_workspace.wire import ApiError, Reply, Request
+
+_BODILESS = (204, 304)
+
+
+class LoopbackServer:
+    """Serves a router on an ephemeral port until `stop`.
+
+    Args:
+        tokens: Who may call.
+        faults: What to do wrong.
+        calls: Where each call is recorded.
+
+    Attributes:
+        bugs: Tracebacks of answers that failed in the emulator itself; a test must not pass over them.
+    """
+
+    def __init__(self, tokens: Tokens, faults: Faults, calls: CallLog) -> None:
+        self._tokens, self._faults, self._calls = tokens, faults, calls
+        self._router = Router(())
+        self._connections: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self.bugs: list[str] = []
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler_class())
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="loopback-workspace")
+
+    @property
+    def url(self) -> str:
+        """Address of the workspace, `http://127.0.0.1:PORT`."""
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def start(self, router: Router) -> None:
+        """Answer calls with the endpoints of `router` from now on."""
+        self._router = router
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse new connections and cut those that clients keep open."""
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+        with self._lock:
+            for connection in self._connections:
+                # Closing would free the descriptor under the thread that reads it; shutting down wakes that thread.
+                connection.shutdown(socket.SHUT_RDWR)
+            self._connections.clear()
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request and record it.
+
+        Raises:
+            ConnectionDropped: A fault says to hang up instead of answering.
+        """
+        started = time.monotonic()
+        fault = self._faults.match(request)
+        reply: Reply | None = None
+        try:
+            reply = self._answer(request) if fault is None else fault.play(request, lambda: self._answer(request))
+        finally:
+            name = fault.name if fault else ""
+            self._calls.record(request, reply, fault=name, seconds=time.monotonic() - started)
+        return reply
+
+    def _answer(self, request: Request) -> Reply:
+        try:
+            route, parts = self._router.find(request.method, request.path)
+            if not route.public:
+                request = replace(request, user=self._tokens.check(request.headers.get("authorization", "")))
+            return route.handler(request, parts)
+        except ApiError as error:
+            return error.reply()
+        except Exception:  # noqa: BLE001 - a bug of the emulator must reach the test, which runs in another thread
+            self.bugs.append(f"{request.method} {request.path}\n{traceback.format_exc()}")
+            return ApiError(500, "EMULATOR_BUG", traceback.format_exc()).reply()
+
+    def _opened(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.add(connection)
+
+    def _closed(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+    def _handler_class(self) -> type[BaseHTTPRequestHandler]:
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # Head and body leave in two writes; with Nagle's algorithm each answer would wait 40 ms for an ACK.
+            disable_nagle_algorithm = True
+
+            def setup(self) -> None:
+                server._opened(self.request)
+                super().setup()
+
+            def finish(self) -> None:
+                super().finish()
+                server._closed(self.request)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+                """Write nothing: `CallLog` has it all."""
+
+            def _serve(self) -> None:
+                try:
+                    self._send(server.handle(self._read()))
+                except ApiError as error:
+                    self.close_connection = True  # the body was not read, so the next request can't be found
+                    self._send(error.reply())
+                except ConnectionDropped:
+                    self.close_connection = True
+                    self.connection.shutdown(socket.SHUT_RDWR)
+
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+
+            def _read(self) -> Request:
+                if "chunked" in self.headers.get("Transfer-Encoding", ""):
+                    raise ApiError(411, "LENGTH_REQUIRED", "send a Content-Length")
+                target = urlsplit(self.path)
+                return Request(
+                    method=self.command,
+                    path=unquote(target.path),
+                    query=dict(parse_qsl(target.query, keep_blank_values=True)),
+                    headers=_lower(self.headers),
+                    body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+                )
+
+            def _send(self, reply: Reply) -> None:
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                # The answer to HEAD tells the length that GET would have.
+                if "Content-Length" not in reply.headers and reply.status not in _BODILESS:
+                    self.send_header("Content-Length", str(len(reply.body)))
+                self.end_headers()
+                if self.command != "HEAD" and reply.status not in _BODILESS:
+                    self.wfile.write(reply.body)
+
+        return Handler
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
