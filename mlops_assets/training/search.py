@@ -6,7 +6,6 @@ What belongs here: running one search and recording its trials. What does not: w
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -15,10 +14,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hyperopt import JOB_STATE_DONE, JOB_STATE_ERROR, SparkTrials, fmin, tpe
+from hyperopt import fmin, tpe
 
 from mlops_assets.errors import SearchError
 from mlops_assets.training.proposals import decode, to_hyperopt
+from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.trial import TrialTask
 
 if TYPE_CHECKING:
@@ -86,35 +86,30 @@ def run_search(
         raise SearchError(
             f"{validation.frauds} frauds in {validation.rows} rows", where="validation set", mend="load a longer period"
         )
-    for name in ("hyperopt-spark", "hyperopt.tpe", "hyperopt.fmin"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # a line per poll; `on_trial` reports instead
     started = time.perf_counter()
-    broadcast = spark.sparkContext.broadcast((train, validation))
-    task = TrialTask(uuid.uuid4().hex, broadcast, plan.objective, plan.seed, plan.threads)
     parallelism = _parallelism(spark, plan)
-    trials = SparkTrials(parallelism=parallelism, spark_session=spark)
-    listener = _Listener(trials, plan, on_trial)
-    startup = max(1, min(_LARGEST_RANDOM_START, plan.trials // 4))
+    records: list[TrialRecord] = []
+
+    def report(document: dict[str, Any]) -> None:
+        records.append(_record(document, plan))
+        on_trial(records[-1])
+
+    trials = EventDrivenSparkTrials(spark, parallelism, partial(decode, plan.space), report)
+    broadcast = spark.sparkContext.broadcast((train, validation))
     try:
         fmin(
-            task,
+            TrialTask(uuid.uuid4().hex, broadcast, plan.objective, plan.seed, plan.threads),
             to_hyperopt(plan.space),
-            algo=partial(tpe.suggest, n_startup_jobs=startup),
+            algo=partial(tpe.suggest, n_startup_jobs=max(1, min(_LARGEST_RANDOM_START, plan.trials // 4))),
             max_evals=plan.trials,
             trials=trials,
             rstate=np.random.default_rng(plan.seed),
-            early_stop_fn=listener.look,
-            return_argmin=False,
             show_progressbar=False,
-            verbose=False,
+            return_argmin=False,
         )
     finally:
         broadcast.unpersist()
-    listener.report_finished()
-    listener.raise_failure()
-    return SearchResult(
-        tuple(listener.records), _best(listener.records), parallelism, seconds=time.perf_counter() - started
-    )
+    return SearchResult(tuple(records), _best(records), parallelism, seconds=time.perf_counter() - started)
 
 
 def _parallelism(spark: SparkSession, plan: SearchPlan) -> int:
@@ -134,46 +129,15 @@ def _best(records: list[TrialRecord]) -> TrialRecord:
     return min(good, key=lambda record: (record.loss, record.number))
 
 
-class _Listener:
-    """Turns hyperopt's trial documents into records as they finish."""
-
-    def __init__(self, trials: Any, plan: SearchPlan, on_trial: Callable[[TrialRecord], None]) -> None:
-        self.records: list[TrialRecord] = []
-        self._trials, self._plan, self._on_trial = trials, plan, on_trial
-        self._seen: set[int] = set()
-        self._failure: BaseException | None = None
-
-    def look(self, _trials: Any, *_state: Any) -> tuple[bool, list[Any]]:
-        """Report what finished; called by the dispatcher thread, which must not die of what the callback raises."""
-        try:
-            self.report_finished()
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread by `raise_failure`
-            self._failure = error
-        return self._failure is not None, []
-
-    def report_finished(self) -> None:
-        """Report the trials that finished since the last look."""
-        for document in list(self._trials._dynamic_trials):  # noqa: SLF001 - `trials` is refreshed too late
-            if document["tid"] not in self._seen and document["state"] in (JOB_STATE_DONE, JOB_STATE_ERROR):
-                self._seen.add(document["tid"])
-                record = self._record(document)
-                self.records.append(record)
-                self._on_trial(record)
-
-    def raise_failure(self) -> None:
-        """Raise what the callback raised."""
-        if self._failure is not None:
-            raise self._failure
-
-    def _record(self, document: dict[str, Any]) -> TrialRecord:
-        values = {name: found[0] for name, found in document["misc"]["vals"].items() if found}
-        result = document["result"]
-        lost = str(document["misc"].get("error", "")) if "loss" not in result else ""
-        return TrialRecord(
-            number=document["tid"],
-            point=decode(self._plan.space, values),
-            value=result.get("value"),
-            loss=result.get("loss"),
-            seconds=float(result.get("seconds", 0.0)),
-            error=result.get("error", lost),
-        )
+def _record(document: dict[str, Any], plan: SearchPlan) -> TrialRecord:
+    values = {name: found[0] for name, found in document["misc"]["vals"].items() if found}
+    result = document["result"]
+    lost = "" if "loss" in result else ": ".join(document["misc"].get("error", ()))
+    return TrialRecord(
+        number=document["tid"],
+        point=decode(plan.space, values),
+        value=result.get("value"),
+        loss=result.get("loss"),
+        seconds=float(result.get("seconds", 0.0)),
+        error=result.get("error", lost),
+    )

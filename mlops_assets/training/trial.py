@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.training.objective import fit, judge, quantized, to_loss
-from mlops_assets.training.proposals import to_point
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import Objective
+    from mlops_assets.training.space import Point
 
 _ERROR_LENGTH = 2_000
 
@@ -37,7 +37,7 @@ _prepared: dict[str, _Prepared] = {}
 
 @dataclass(frozen=True)
 class TrialTask:
-    """The objective that hyperopt calls with one evaluated point.
+    """Evaluates a point; pickled into each Spark job, so it holds a reference to the data and not the data.
 
     Attributes:
         search_id: Names the search; two searches never share prepared data.
@@ -53,20 +53,20 @@ class TrialTask:
     seed: int
     threads: int
 
-    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, point: Point) -> dict[str, Any]:
         """Fit and judge one point; a failure is a result, too, so that it neither stops nor repeats anything."""
         started = time.perf_counter()
         try:
-            value = self._value(values)
+            value = self._value(point)
             loss = to_loss(self.objective, value)
         except Exception as error:  # noqa: BLE001 - whatever a trial dies of is recorded in its result
             text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
             return {"status": "fail", "error": text[:_ERROR_LENGTH], "seconds": time.perf_counter() - started}
         return {"status": "ok", "loss": loss, "value": value, "seconds": time.perf_counter() - started}
 
-    def _value(self, values: dict[str, Any]) -> float:
+    def _value(self, point: Point) -> float:
         prepared = self._prepare()
-        model = fit(to_point(values), prepared.train, seed=self.seed, threads=self.threads)
+        model = fit(point, prepared.train, seed=self.seed, threads=self.threads)
         labels = prepared.validation.get_label().astype("uint8")
         return judge(self.objective, labels, model.predict(prepared.validation))
 

@@ -139,9 +139,10 @@ class Clusters:
         self._lock = threading.Lock()
         self.node_types = set(NODE_TYPES)
 
-    def __iter__(self) -> Any:
+    def all(self) -> list[Cluster]:
+        """Return all clusters, oldest first."""
         with self._lock:
-            return iter(list(self._clusters.values()))
+            return list(self._clusters.values())
 
     def add(self, spec: Mapping[str, Any], *, source: Literal["JOB", "API"], creator: str) -> Cluster:
         """Make a cluster of a checked spec, PENDING."""

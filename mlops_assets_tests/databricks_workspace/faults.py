@@ -173,9 +173,7 @@ class Faults:
     def expired_token(self, path: str = "*", *, times: int | None = None, after: int = 0) -> CallFault:
         """The caller's token stops to be accepted (for good use `Tokens.revoke`)."""
         reply = ApiError(403, 403, "Invalid access token.").reply()
-        return self.on_call(
-            "expired_token", lambda _request, _proceed: reply, path=path, times=times, after=after
-        )
+        return self.on_call("expired_token", lambda _request, _proceed: reply, path=path, times=times, after=after)
 
     def no_dbfs(self) -> CallFault:
         """The account has DBFS root disabled, until removed; the mount is decided by `Workspace(dbfs=...)`."""
@@ -201,7 +199,7 @@ class Faults:
 
         def play(_request: Request, proceed: Proceed) -> Reply:
             reply = proceed()
-            if reply.status != 200:  # noqa: PLR2004 - an HTTP status
+            if reply.status != 200:
                 return reply
             whole = base64.b64decode(json.loads(reply.body)["data"])
             part = whole[: int(len(whole) * keep)]

@@ -23,7 +23,8 @@ class Route:
 
     Attributes:
         method: HTTP verb.
-        template: Path with `{name}` for one segment, `{path}` for the rest (with its leading slash), `{v}` for a version.
+        template: Path with `{name}` for one segment, `{path}` for the rest with its leading slash, `{v}` for a
+            version.
         handler: Takes the request and the named parts of the path.
         public: Whether it is answered without a token (the OAuth endpoints).
     """

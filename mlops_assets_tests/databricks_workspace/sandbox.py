@@ -66,7 +66,7 @@ class Machine:
         for name in _SYSTEM:
             original = Path("/") / name
             if original.is_symlink():
-                lines.append(f"ln -s {shlex.quote(os.readlink(original))} {new}/{name}")
+                lines.append(f"ln -s {shlex.quote(str(original.readlink()))} {new}/{name}")
             elif original.is_dir():
                 lines.append(_bind(original, f"/{name}", new))
         if _in_system(self.hidden):

@@ -76,7 +76,7 @@ def _check(value: Any, shape: Any, where: str) -> None:
             raise malformed(f"Expected map for field {where}")
         for name, item in value.items():
             _check(item, arguments[1], _join(where, name))
-    elif dataclasses.is_dataclass(shape):
+    elif isinstance(shape, type) and dataclasses.is_dataclass(shape):
         _check_object(value, _fields(shape), _required(shape), where)
     else:
         _check_scalar(value, shape, where)

@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -41,8 +40,7 @@ class LoopbackServer:
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
         self.bugs: list[str] = []
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler_class())
-        self._http.daemon_threads = True
+        self._http = _Http(self)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="loopback-workspace")
 
     @property
@@ -94,70 +92,74 @@ class LoopbackServer:
             self.bugs.append(f"{request.method} {request.path}\n{traceback.format_exc()}")
             return ApiError(500, "EMULATOR_BUG", traceback.format_exc()).reply()
 
-    def _opened(self, connection: socket.socket) -> None:
+    def opened(self, connection: socket.socket) -> None:
+        """Note a connection, which a client may keep open for many calls."""
         with self._lock:
             self._connections.add(connection)
 
-    def _closed(self, connection: socket.socket) -> None:
+    def closed(self, connection: socket.socket) -> None:
+        """Forget a connection."""
         with self._lock:
             self._connections.discard(connection)
 
-    def _handler_class(self) -> type[BaseHTTPRequestHandler]:
-        server = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            # Head and body leave in two writes; with Nagle's algorithm each answer would wait 40 ms for an ACK.
-            disable_nagle_algorithm = True
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
 
-            def setup(self) -> None:
-                server._opened(self.request)
-                super().setup()
-
-            def finish(self) -> None:
-                super().finish()
-                server._closed(self.request)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                """Write nothing: `CallLog` has it all."""
-
-            def _serve(self) -> None:
-                try:
-                    self._send(server.handle(self._read()))
-                except ApiError as error:
-                    self.close_connection = True  # the body was not read, so the next request can't be found
-                    self._send(error.reply())
-                except ConnectionDropped:
-                    self.close_connection = True
-                    self.connection.shutdown(socket.SHUT_RDWR)
-
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
-
-            def _read(self) -> Request:
-                if "chunked" in self.headers.get("Transfer-Encoding", ""):
-                    raise ApiError(411, "LENGTH_REQUIRED", "send a Content-Length")
-                target = urlsplit(self.path)
-                return Request(
-                    method=self.command,
-                    path=unquote(target.path),
-                    query=dict(parse_qsl(target.query, keep_blank_values=True)),
-                    headers=_lower(self.headers),
-                    body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
-                )
-
-            def _send(self, reply: Reply) -> None:
-                self.send_response(reply.status)
-                for name, value in reply.headers.items():
-                    self.send_header(name, value)
-                # The answer to HEAD tells the length that GET would have.
-                if "Content-Length" not in reply.headers and reply.status not in _BODILESS:
-                    self.send_header("Content-Length", str(len(reply.body)))
-                self.end_headers()
-                if self.command != "HEAD" and reply.status not in _BODILESS:
-                    self.wfile.write(reply.body)
-
-        return Handler
+    def __init__(self, owner: LoopbackServer) -> None:
+        self.owner = owner
+        super().__init__(("127.0.0.1", 0), _Handler)
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Head and body leave in two writes; with Nagle's algorithm each answer would wait 40 ms for an ACK.
+    disable_nagle_algorithm = True
+    server: _Http
+
+    def setup(self) -> None:
+        self.server.owner.opened(self.request)
+        super().setup()
+
+    def finish(self) -> None:
+        super().finish()
+        self.server.owner.closed(self.request)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Write nothing: `CallLog` has it all."""
+
+    def serve(self) -> None:
+        try:
+            self._send(self.server.owner.handle(self._read()))
+        except ApiError as error:
+            self.close_connection = True  # the body was not read, so the next request can't be found
+            self._send(error.reply())
+        except ConnectionDropped:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _read(self) -> Request:
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            raise ApiError(411, "LENGTH_REQUIRED", "send a Content-Length")
+        target = urlsplit(self.path)
+        return Request(
+            method=self.command,
+            path=unquote(target.path),
+            query=dict(parse_qsl(target.query, keep_blank_values=True)),
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+        )
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        if reply.status not in _BODILESS:  # the answer to HEAD tells the length that GET would have
+            self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        if self.command != "HEAD" and reply.status not in _BODILESS:
+            self.wfile.write(reply.body)
+
+
+for _verb in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(_Handler, f"do_{_verb}", _Handler.serve)

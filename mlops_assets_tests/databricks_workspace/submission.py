@@ -46,9 +46,7 @@ def check_submission(request: Mapping[str, Any], clusters: Clusters, storage: St
         _check_task(task, f"tasks[{index}]", keys[:index], clusters, storage)
 
 
-def _check_task(
-    task: Mapping[str, Any], where: str, earlier: list[str], clusters: Clusters, storage: Storage
-) -> None:
+def _check_task(task: Mapping[str, Any], where: str, earlier: list[str], clusters: Clusters, storage: Storage) -> None:
     if not _TASK_KEY.fullmatch(str(task["task_key"])):
         raise invalid(f"{where}.task_key may have letters, digits, - and _, and 1 to 100 characters.")
     for dependency in task.get("depends_on") or []:

@@ -33,7 +33,7 @@ def population(random: np.random.Generator, days: int, rows_per_day: int, fraud_
 
 
 def run(rows: dict[str, Any], *, replicates: int = 100, seed: int = 1, **more: Any) -> Bootstrap:
-    fixed = {"threshold": THRESHOLD, "alerts_per_day": BUDGET, "replicates": replicates, "seed": seed}
+    fixed: dict[str, Any] = {"threshold": THRESHOLD, "alerts_per_day": BUDGET, "replicates": replicates, "seed": seed}
     return bootstrap(**rows, **fixed, **more)
 
 
@@ -41,14 +41,14 @@ def slow_metrics(rows: dict[str, Any], amounts: Any, counts: Any) -> dict[str, f
     y, scores, days = rows["y_true"], rows["scores"], rows["days"]
     alerted, wide = scores.astype(float) >= THRESHOLD, scores.astype(float)
     copies = counts.astype(int)
-    drawn = [np.repeat(column, copies) for column in (y, scores, days)]
+    y_drawn, scores_drawn, days_drawn = (np.repeat(column, copies) for column in (y, scores, days))
     money = counts * amounts * y
     clipped = np.clip(wide, np.finfo(np.float32).eps, 1 - np.finfo(np.float32).eps)
     return {
         "average_precision": sk.average_precision_score(y, scores, sample_weight=counts),
         "roc_auc": sk.roc_auc_score(y, scores, sample_weight=counts),
-        "precision_at_budget": metrics.precision_at_k(*drawn, BUDGET),
-        "recall_at_budget": metrics.recall_at_k(*drawn, BUDGET),
+        "precision_at_budget": metrics.precision_at_k(y_drawn, scores_drawn, days_drawn, BUDGET),
+        "recall_at_budget": metrics.recall_at_k(y_drawn, scores_drawn, days_drawn, BUDGET),
         "kappa": sk.cohen_kappa_score(y, alerted, sample_weight=counts),
         "f1": sk.f1_score(y, alerted, sample_weight=counts),
         "log_loss": sk.log_loss(y, clipped, sample_weight=counts),
@@ -59,7 +59,7 @@ def slow_metrics(rows: dict[str, Any], amounts: Any, counts: Any) -> dict[str, f
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 10, 10_000]), st.sampled_from([0.5, 0.9]))
-def test_every_interval_equals_that_of_a_slow_bootstrap_with_the_same_counts(seed, levels, level):
+def test_every_interval_equals_that_of_a_slow_bootstrap_with_the_same_counts(seed: Any, levels: Any, level: Any):
     random = np.random.default_rng(seed)
     rows = population(random, days=5, rows_per_day=30, fraud_rate=0.1)
     rows["scores"] = (np.round(rows["scores"] * levels) / levels).astype(np.float32)
@@ -73,22 +73,26 @@ def test_every_interval_equals_that_of_a_slow_bootstrap_with_the_same_counts(see
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         if name in CENTRED:
             shift = estimates[name] - values.mean()
-            low, high = max(0, low + shift), min(1, high + shift)
+            low, high = max(0, min(low + shift, estimates[name])), min(1, max(high + shift, estimates[name]))
         expected = (estimates[name], low, high)
         assert (interval.estimate, interval.low, interval.high) == pytest.approx(expected, rel=1e-9, abs=1e-12), name
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_an_interval_holds_its_estimate_and_stays_in_range(seed):
-    rows = population(np.random.default_rng(seed), days=4, rows_per_day=100)
-    intervals = run(rows, replicates=60, seed=seed).intervals
-    assert tuple(intervals) == METRICS
-    for name, interval in intervals.items():
-        assert interval.low <= interval.estimate <= interval.high, name
-        assert (interval.replicates, interval.seed, interval.level) == (60, seed, 0.95)
-        if name != "log_loss":
-            assert (-1 if name == "kappa" else 0) <= interval.low <= interval.high <= 1
+def test_an_interval_holds_its_estimate_and_stays_in_range():
+    outside = 0
+    for seed in range(25):
+        rows = population(np.random.default_rng(seed), days=4, rows_per_day=100)
+        for level in (0.5, 0.95):
+            intervals = run(rows, replicates=60, seed=seed, level=level).intervals
+            assert tuple(intervals) == METRICS
+            for name, interval in intervals.items():
+                assert (interval.replicates, interval.seed, interval.level) == (60, seed, level)
+                lowest, highest = (-1 if name == "kappa" else 0), (np.inf if name == "log_loss" else 1)
+                assert lowest <= interval.low <= interval.high <= highest, name
+                held = interval.low <= interval.estimate <= interval.high
+                assert held or name not in CENTRED
+                outside += level == 0.95 and not held
+    assert outside <= 2, "a percentile interval misses its own estimate only when the replicates are very lopsided"
 
 
 def test_the_seed_decides_the_interval_and_the_order_of_days_in_the_input_does_not():
@@ -103,10 +107,12 @@ def test_the_seed_decides_the_interval_and_the_order_of_days_in_the_input_does_n
 
 
 def test_a_wider_level_gives_a_wider_interval():
-    rows = population(np.random.default_rng(5), days=5, rows_per_day=200)
+    rows = population(np.random.default_rng(5), days=5, rows_per_day=200, fraud_rate=0.02)
     half, most = (run(rows, replicates=200, level=level).intervals for level in (0.5, 0.99))
     for name in METRICS:
-        assert most[name].low < half[name].low <= half[name].high < most[name].high, name
+        wide, narrow = most[name], half[name]
+        assert wide.low < narrow.low <= narrow.high <= wide.high, name
+        assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low), name
 
 
 def test_intervals_cover_the_truth_of_a_simulated_population_as_often_as_they_say():
@@ -193,7 +199,7 @@ def test_paired_difference_is_that_of_two_slow_bootstraps_on_the_same_counts_and
     random = np.random.default_rng(4)
     rows = population(random, days=1, rows_per_day=1000)
     y, scores = rows["y_true"], rows["scores"]
-    noisy = np.clip(scores + random.normal(0, 0.03, 1000), 0, 1).astype(np.float32)
+    noisy = np.clip(scores + random.normal(0, 0.15, 1000), 0, 1).astype(np.float32)
     pair = {"y_true": y, "scores": scores, "baseline_scores": noisy}
     interval = paired_difference(**pair, replicates=60, seed=9, level=0.8)
     draws = resamples(1000, 60, 9, lambda counts: 0 < counts[y == 1].sum() < 1000)
@@ -218,7 +224,7 @@ def test_paired_difference_is_that_of_two_slow_bootstraps_on_the_same_counts_and
         ({"amounts": np.ones(99)}, "amounts of shape"),
     ],
 )
-def test_an_unfit_design_is_refused(change, says):
+def test_an_unfit_design_is_refused(change: Any, says: Any):
     rows = population(np.random.default_rng(1), days=1, rows_per_day=100)
     assert run(rows, replicates=20).intervals
     with pytest.raises(EvaluationError, match=says):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ SCORES = np.where(Y == 1, RANDOM.beta(2, 2, ROWS), RANDOM.beta(0.3, 9, ROWS)).as
 AMOUNTS = RANDOM.gamma(1, 80, ROWS)
 DAY = np.sort(RANDOM.integers(0, DAYS, ROWS))
 CHOSEN = by_cost(Y[:2000], SCORES[:2000], AMOUNTS[:2000], 20).threshold
-GOOD = {
+GOOD: dict[str, Any] = {
     "y": Y[2000:],
     "scores": SCORES[2000:],
     "days": DAY[2000:],
@@ -37,7 +38,7 @@ def report() -> Evaluation:
     return evaluate(**GOOD)
 
 
-def test_estimates_are_those_of_the_point_metrics(report):
+def test_estimates_are_those_of_the_point_metrics(report: Evaluation):
     y, scores, days = GOOD["y"], GOOD["scores"], GOOD["days"]
     alerted = scores >= CHOSEN.value
     amounts = GOOD["amounts"]
@@ -65,7 +66,7 @@ def test_without_amounts_the_report_has_the_eight_metrics_and_no_money():
     assert "money" not in report.table_markdown()
 
 
-def test_flat_numbers_are_finite_and_carry_the_prefix(report):
+def test_flat_numbers_are_finite_and_carry_the_prefix(report: Evaluation):
     flat = report.flat()
     interval = report.metrics["average_precision"]
     assert flat["test_average_precision"] == interval.estimate
@@ -77,14 +78,14 @@ def test_flat_numbers_are_finite_and_carry_the_prefix(report):
     assert {name.replace("test_", "champion_", 1) for name in flat} == set(report.flat("champion"))
 
 
-def test_json_document_is_strict_json_and_complete(report):
+def test_json_document_is_strict_json_and_complete(report: Evaluation):
     document = json.loads(json.dumps(report.to_json_dict(), allow_nan=False))
     assert set(document) == {field.name for field in dataclasses.fields(Evaluation)}
     assert Threshold.from_json_dict(document["threshold"]) == report.threshold
     assert document["metrics"]["brier"] == dataclasses.asdict(report.metrics["brier"])
 
 
-def test_table_has_one_row_per_metric_with_its_numbers(report):
+def test_table_has_one_row_per_metric_with_its_numbers(report: Evaluation):
     text = report.table_markdown()
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(report.metrics)
@@ -130,6 +131,6 @@ def test_table_says_so_when_nothing_is_alerted_and_when_resamples_were_redrawn()
         {"replicates": 3},
     ],
 )
-def test_unfit_input_is_refused(change):
+def test_unfit_input_is_refused(change: Any):
     with pytest.raises(EvaluationError):
         evaluate(**{**GOOD, **change})

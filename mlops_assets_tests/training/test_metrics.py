@@ -123,7 +123,7 @@ def small_days(draw: st.DrawFn) -> tuple[Any, Any, Any, int]:
 
 @settings(max_examples=50, deadline=None)
 @given(small_days())
-def test_ties_on_the_edge_of_the_budget_count_as_their_expected_value_over_all_orders(case):
+def test_ties_on_the_edge_of_the_budget_count_as_their_expected_value_over_all_orders(case: Any):
     y, scores, days, k = case
     orders = [list(order) for order in permutations(range(len(y)))]
     expected = np.mean([daily_by_hand(y[order], scores[order], days[order], k) for order in orders], axis=0)
@@ -138,9 +138,9 @@ def test_a_weight_is_a_number_of_copies_for_the_daily_budget(case: Case, k: int)
     random = np.random.default_rng(len(y))
     days, copies = random.integers(0, 4, len(y)), random.integers(0, 4, len(y))
     copies[[np.argmax(y == 0), np.argmax(y == 1)]] += 1
-    copied = [np.repeat(column, copies) for column in (y, scores, days)]
+    y_copies, score_copies, day_copies = (np.repeat(column, copies) for column in (y, scores, days))
     for metric in (metrics.precision_at_k, metrics.recall_at_k):
-        assert metric(y, scores, days, k, copies) == close(metric(*copied, k))
+        assert metric(y, scores, days, k, copies) == close(metric(y_copies, score_copies, day_copies, k))
 
 
 def test_daily_budget_without_ties_is_the_handbook_definition():
@@ -202,7 +202,7 @@ LABELLED = (
         (GOOD_Y, GOOD_SCORES, np.array([1.0, 1]), "weights"),
     ],
 )
-def test_input_on_which_a_metric_is_not_defined_is_refused(metric, y, scores, weights, says):
+def test_input_on_which_a_metric_is_not_defined_is_refused(metric: Any, y: Any, scores: Any, weights: Any, says: Any):
     assert np.isfinite(metric(GOOD_Y, GOOD_SCORES, np.ones(3)))
     with pytest.raises(EvaluationError, match=says):
         metric(y, scores, weights)
@@ -218,7 +218,7 @@ def test_input_on_which_a_metric_is_not_defined_is_refused(metric, y, scores, we
         (np.array([0, 0, 1]), True),
     ],
 )
-def test_unfit_days_and_budgets_are_refused(days, k):
+def test_unfit_days_and_budgets_are_refused(days: Any, k: Any):
     assert metrics.recall_at_k(GOOD_Y, GOOD_SCORES, np.array([0, 0, 1], dtype=np.uint8), 1) == 1
     with pytest.raises(EvaluationError):
         metrics.recall_at_k(GOOD_Y, GOOD_SCORES, days, k)

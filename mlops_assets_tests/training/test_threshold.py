@@ -26,7 +26,7 @@ def validation_rows(draw: st.DrawFn) -> tuple[Any, Any, Any, Any]:
 
 @settings(max_examples=200, deadline=None)
 @given(validation_rows(), st.integers(0, 60))
-def test_cost_threshold_is_the_cheapest_and_among_equals_the_highest(rows, alert_cost):
+def test_cost_threshold_is_the_cheapest_and_among_equals_the_highest(rows: Any, alert_cost: Any):
     y, scores, amounts, _ = rows
     candidates = [ALERT_NOTHING, *sorted({float(score) for score in scores}, reverse=True)]
 
@@ -46,7 +46,7 @@ def test_cost_threshold_is_the_cheapest_and_among_equals_the_highest(rows, alert
 
 @settings(max_examples=200, deadline=None)
 @given(validation_rows(), st.integers(1, 12))
-def test_budget_threshold_is_the_lowest_that_keeps_the_budget(rows, alerts_per_day):
+def test_budget_threshold_is_the_lowest_that_keeps_the_budget(rows: Any, alerts_per_day: Any):
     _, scores, _, days = rows
     budget = alerts_per_day * len(set(days.tolist()))
     affordable = [float(score) for score in scores if (scores.astype(float) >= float(score)).sum() <= budget]
@@ -57,7 +57,7 @@ def test_budget_threshold_is_the_lowest_that_keeps_the_budget(rows, alerts_per_d
 
 @settings(max_examples=100, deadline=None)
 @given(validation_rows())
-def test_a_threshold_alerts_the_same_rows_in_both_dtypes_and_after_json(rows):
+def test_a_threshold_alerts_the_same_rows_in_both_dtypes_and_after_json(rows: Any):
     y, scores, amounts, days = rows
     for chosen in (by_cost(y, scores, amounts, 5).threshold, by_alert_budget(scores, days, 3)):
         again = Threshold.from_json_dict(json.loads(json.dumps(chosen.to_json_dict(), allow_nan=False)))
@@ -68,7 +68,7 @@ def test_a_threshold_alerts_the_same_rows_in_both_dtypes_and_after_json(rows):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_alert_nothing_holds_for_a_score_of_exactly_one(dtype):
+def test_alert_nothing_holds_for_a_score_of_exactly_one(dtype: Any):
     certain = np.array([1.0], dtype=dtype)
     assert not (certain >= ALERT_NOTHING).any()
     assert (np.array([1.0], dtype=np.float32) >= float(np.nextafter(1, 2))).all(), "why the next float is no choice"
@@ -96,7 +96,7 @@ def test_quiet_days_lend_their_budget_to_busy_ones():
 @pytest.mark.parametrize(
     ("value", "label"), [(0.1234567, "0.123"), (0.99951, "0.9995"), (1 - 1e-9, "0.999999999"), (1.0, "1"), (0.0, "0")]
 )
-def test_the_label_of_a_threshold_below_one_never_reads_one(value, label):
+def test_the_label_of_a_threshold_below_one_never_reads_one(value: Any, label: Any):
     assert Threshold(value, "cost", 1.0, 1, 1).label == label
 
 
@@ -116,7 +116,7 @@ Y, SCORES, AMOUNTS = np.array([0, 1, 0]), np.array([0.1, 0.9, 0.3]), np.array([1
         (Y, SCORES, AMOUNTS, np.nan, "alert cost of nan"),
     ],
 )
-def test_cost_rule_refuses_unfit_input(y, scores, amounts, alert_cost, says):
+def test_cost_rule_refuses_unfit_input(y: Any, scores: Any, amounts: Any, alert_cost: Any, says: Any):
     assert by_cost(Y, SCORES, AMOUNTS, 1).threshold.value == 0.9
     with pytest.raises(EvaluationError, match=says):
         by_cost(y, scores, amounts, alert_cost)
@@ -126,13 +126,13 @@ def test_cost_rule_refuses_unfit_input(y, scores, amounts, alert_cost, says):
     ("scores", "days", "alerts_per_day"),
     [(SCORES[:0], Y[:0], 1), (SCORES * 2, Y, 1), (SCORES, Y[:2], 1), (SCORES, Y / 2, 1), (SCORES, Y, 0)],
 )
-def test_budget_rule_refuses_unfit_input(scores, days, alerts_per_day):
+def test_budget_rule_refuses_unfit_input(scores: Any, days: Any, alerts_per_day: Any):
     with pytest.raises(EvaluationError):
         by_alert_budget(scores, days, alerts_per_day)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), float("inf")])
-def test_a_threshold_that_is_neither_a_score_nor_alert_nothing_is_refused(value):
+def test_a_threshold_that_is_neither_a_score_nor_alert_nothing_is_refused(value: Any):
     with pytest.raises(EvaluationError, match="a threshold of"):
         Threshold(value, "cost", 1.0, 0, 10)
 
@@ -146,6 +146,6 @@ def test_a_threshold_that_is_neither_a_score_nor_alert_nothing_is_refused(value)
         {"value": None, "rule": "cost", "setting": 1, "alerts": 1, "rows": 2},
     ],
 )
-def test_a_document_that_is_no_threshold_is_refused(document):
+def test_a_document_that_is_no_threshold_is_refused(document: Any):
     with pytest.raises(EvaluationError):
         Threshold.from_json_dict(document)

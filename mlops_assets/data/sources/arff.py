@@ -6,8 +6,8 @@ where the bytes come from (`openml`), what the columns should be (`contract`).
 The reader is strict: names, nominal values and strings with blanks must be quoted, each row has a value per attribute,
 a nominal value must be among those declared. Sparse rows, relational attributes and instance weights are refused.
 
-Most files need none of the grammar's subtleties in their rows. Those go through Arrow's CSV parser, some twenty times
-faster than a tokenizer in Python; any doubt sends a file to the tokenizer, which also writes the error messages.
+Most files need none of the grammar's subtleties in their rows. Those go through Arrow's CSV parser, six times faster
+than a tokenizer in Python; any doubt sends a file to the tokenizer, which also writes the error messages.
 """
 
 from __future__ import annotations

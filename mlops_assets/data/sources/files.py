@@ -9,6 +9,7 @@ Other schemes (`s3://`, `abfss://`, `gs://`, `memory://` ...) need the driver th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -50,8 +51,9 @@ class FilesSource:
 
     Args:
         location: A file, a folder (its CSV, CSV.gz and Parquet files, not those of its sub-folders), a glob, or a
-            comma-separated list of these; paths or URLs. Files of a folder or glob come sorted by name; names that
-            begin with `.` or `_` are left out.
+            comma-separated list of these; paths or URLs. Files of a folder or glob come sorted by name; files and, in
+            a glob, folders that begin with `.` or `_` are left out. A file whose own name holds a comma is reached
+            through its folder, or with a `?` in the comma's place.
         http: Tries and timeouts of web files.
 
     Raises:
@@ -158,25 +160,24 @@ def _file_system(item: str) -> tuple[Any, str]:
 
 def _globbed(fs: Any, pattern: str, item: str) -> list[_InputFile]:
     matched = _ask(item, lambda: fs.glob(pattern, detail=True)) or {}
-    # What matches is taken or refused: a pattern is a promise about all of its files.
-    wanted = [
-        (path, entry["type"])
-        for path, entry in sorted(matched.items())
-        if entry["type"] != "directory" and not is_hidden(_name(path))
-    ]
-    if not wanted:
-        raise SourceError(
-            "no file matches",
-            where=_origin(fs, pattern, item),
-            mend="compare the pattern with the folder, which must be readable",
-        )
     # Origins follow what the user wrote: the driver's own paths may lack the host.
-    literal = pattern[: min(pattern.index(sign) for sign in "*?[" if sign in pattern)].rpartition("/")[0]
-    written = item[: min(item.index(sign) for sign in "*?[" if sign in item)].rpartition("/")[0]
-    return [
-        _stored_file(fs, path, _origin(fs, path, f"{written}/{path.removeprefix(literal).lstrip('/')}"), item, kind)
-        for path, kind in wanted
+    literal, written = _before_wildcard(pattern), _before_wildcard(item)
+    found = [
+        (path, path.removeprefix(literal).lstrip("/"), entry["type"])
+        for path, entry in sorted(matched.items())
+        if entry["type"] != "directory"
     ]
+    # What else matches is taken or refused: a pattern is a promise about all of its files.
+    wanted = [(path, below, kind) for path, below, kind in found if not any(map(is_hidden, below.split("/")))]
+    if not wanted:
+        mend = "compare the pattern with the folder, which must be readable"
+        raise SourceError("no file matches", where=_origin(fs, pattern, item), mend=mend)
+    return [_stored_file(fs, path, _origin(fs, path, f"{written}/{below}"), item, kind) for path, below, kind in wanted]
+
+
+def _before_wildcard(pattern: str) -> str:
+    """Return the folder part before the first wildcard."""
+    return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
 def _listed(fs: Any, folder: str, item: str) -> list[_InputFile]:

@@ -188,7 +188,9 @@ class OpenMLSource:
                 return None
             detail = f", OpenML code {code}: {message}" if code else ""
             what = f"the server refuses (HTTP {answer.status}{detail})"
-            raise SourceError(what, where=shown(url), mend="compare name and id; a private data set can't be loaded")
+            raise SourceError(
+                what, where=shown(url), mend="compare base URL, name and id; a private data set can't be loaded"
+            )
         try:
             document = json.loads(body)
         except ValueError:

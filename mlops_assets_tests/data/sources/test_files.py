@@ -64,6 +64,22 @@ def test_a_glob_is_read_in_order_of_names(folder: Path):
     assert _names(_read(folder / "?.csv")) == ["b.csv"]
 
 
+def test_a_glob_passes_by_what_tools_keep_for_themselves(folder: Path):
+    (folder / "table" / "_delta_log").mkdir(parents=True)
+    (folder / "table" / "_delta_log" / "checkpoint.csv").write_bytes(b"not for us")
+    (folder / "table" / "e.csv").write_bytes(TEXT)
+
+    assert _names(_read(folder / "table" / "**" / "*.csv")) == ["e.csv"]
+    with pytest.raises(SourceError, match="no file matches"):
+        _read(folder / "_p*.csv")
+
+
+def test_a_comma_in_a_name_is_reached_with_a_wildcard(tmp_path: Path):
+    (tmp_path / "a,b.csv").write_bytes(TEXT)
+
+    assert _names(_read(tmp_path / "a?b.csv")) == _names(_read(tmp_path)) == ["a,b.csv"]
+
+
 def test_a_list_is_read_in_its_own_order(folder: Path):
     assert _names(_read(f"{folder}/c.parquet, {folder}/*.gz,{folder}/b.csv")) == ["c.parquet", "a.csv.gz", "b.csv"]
 

@@ -24,10 +24,15 @@ def _tables(draw: st.DrawFn) -> tuple[list[str], list[list[str]]]:
     return names, draw(st.lists(row, min_size=1, max_size=8))
 
 
-@given(_tables(), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]), st.sampled_from(["\n", "\r\n"]), st.booleans())
+# With bare line feeds the writer leaves a carriage return unquoted, and a reader must take it for the end of a line.
+_DIALECTS = st.sampled_from([(csv.QUOTE_ALL, "\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_MINIMAL, "\r\n")])
+
+
+@given(_tables(), _DIALECTS, st.booleans())
 def test_csv_text_comes_back_as_written(
-    table: tuple[list[str], list[list[str]]], quoting: Literal[0, 1], end: str, mark: bool
+    table: tuple[list[str], list[list[str]]], dialect: tuple[Literal[0, 1], str], mark: bool
 ):
+    quoting, end = dialect
     names, rows = table
     out = io.StringIO(newline="")
     csv.writer(out, quoting=quoting, lineterminator=end).writerows([names, *rows])

@@ -17,7 +17,7 @@ from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.errors import SettingsError, SourceError
 from mlops_assets_tests.data.sources.web_server import Reply, WebServer
 
-SECRET = "hidden"
+HIDDEN = "hidden"
 TEXT = b"Time,Amount\n0,1.50\n1,2.50\n"
 
 
@@ -54,11 +54,11 @@ def test_compression_of_the_transfer_is_undone_but_not_that_of_the_file(web: Web
 def test_credentials_and_query_are_sent_and_never_shown(web: WebServer, hasty: HttpPolicy):
     web.serve("/a.csv", TEXT)
 
-    (batch,) = _read(f"http://user:{SECRET}@{web.netloc}/a.csv?sig={SECRET}", hasty)
+    (batch,) = _read(f"http://user:{HIDDEN}@{web.netloc}/a.csv?sig={HIDDEN}", hasty)
 
     assert batch.origin == f"{web.url}/a.csv"
-    assert web.seen[0].path == f"/a.csv?sig={SECRET}"
-    assert web.seen[0].headers["authorization"] == "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()
+    assert web.seen[0].path == f"/a.csv?sig={HIDDEN}"
+    assert web.seen[0].headers["authorization"] == "Basic " + base64.b64encode(f"user:{HIDDEN}".encode()).decode()
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_what_the_server_does_wrong_is_told_without_secrets(
     web.serve("/a.csv", reply)
 
     with pytest.raises(SourceError, match=problem) as raised:
-        _read(f"http://user:{SECRET}@{web.netloc}/a.csv?sig={SECRET}", hasty)
+        _read(f"http://user:{HIDDEN}@{web.netloc}/a.csv?sig={HIDDEN}", hasty)
 
     assert raised.value.where == f"{web.url}/a.csv"
-    assert SECRET not in "".join(traceback.format_exception(raised.value))
+    assert HIDDEN not in "".join(traceback.format_exception(raised.value))
     assert raised.value.__context__ is None
 
 

@@ -119,7 +119,7 @@ class FilesApi:
 
     def _local(self, path: str) -> Path:
         names = normal(path).split("/")[1:]
-        if names[0] != "Volumes" or len(names) < 4:  # noqa: PLR2004 - /Volumes/<catalog>/<schema>/<volume>
+        if names[0] != "Volumes" or len(names) < 4:
             raise invalid(f"Invalid path: unsupported first path component: {path}")
         self._catalog.volume(".".join(names[1:4]))
         return self._storage.in_volumes(path)

@@ -59,13 +59,13 @@ class SecretUtils:
             )
         return base64.b64decode(self._scopes[scope][key])
 
-    def list(self, scope: str) -> list[SecretMetadata]:
-        """Return the keys of a scope."""
-        return [SecretMetadata(key) for key in sorted(self._scopes.get(scope, {}))]
-
     def listScopes(self) -> list[SecretScope]:  # noqa: N802 - the platform's name
         """Return all scopes."""
         return [SecretScope(name) for name in sorted(self._scopes)]
+
+    def list(self, scope: str) -> list[SecretMetadata]:
+        """Return the keys of a scope."""
+        return [SecretMetadata(key) for key in sorted(self._scopes.get(scope, {}))]
 
 
 class FileUtils:
@@ -84,7 +84,7 @@ class FileUtils:
         self._local(path).mkdir(parents=True, exist_ok=True)
         return True
 
-    def put(self, path: str, contents: str, overwrite: bool = False) -> bool:  # noqa: FBT001, FBT002 - as on the platform
+    def put(self, path: str, contents: str, overwrite: bool = False) -> bool:
         """Write a text file."""
         target = self._local(path)
         if target.exists() and not overwrite:
@@ -98,7 +98,7 @@ class FileUtils:
         with self._local(path).open("rb") as file:
             return file.read(max_bytes).decode("utf-8", "replace")
 
-    def cp(self, source: str, target: str, recurse: bool = False) -> bool:  # noqa: FBT001, FBT002 - as on the platform
+    def cp(self, source: str, target: str, recurse: bool = False) -> bool:
         """Copy a file, or a folder with `recurse`."""
         start, end = self._local(source), self._local(target)
         end.parent.mkdir(parents=True, exist_ok=True)
@@ -110,12 +110,12 @@ class FileUtils:
             shutil.copyfile(start, end)
         return True
 
-    def mv(self, source: str, target: str, recurse: bool = False) -> bool:  # noqa: FBT001, FBT002 - as on the platform
+    def mv(self, source: str, target: str, recurse: bool = False) -> bool:
         """Move a file, or a folder with `recurse`."""
         self.cp(source, target, recurse)
         return self.rm(source, recurse)
 
-    def rm(self, path: str, recurse: bool = False) -> bool:  # noqa: FBT001, FBT002 - as on the platform
+    def rm(self, path: str, recurse: bool = False) -> bool:
         """Remove a file, or a folder with `recurse`; False if there is none."""
         target = self._local(path)
         if not target.exists():

@@ -10,8 +10,8 @@ much for a task that never touches Spark; so each way to ask for a session goes 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.machinery
-import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -73,10 +73,9 @@ class _Session:
         return self.start().sparkContext
 
     def _first(self) -> Any:
-        from pyspark.sql import SparkSession
-
-        assert self._build is not None  # noqa: S101 - importing SparkSession has set it
-        return self._build(SparkSession.Builder().appName("Databricks Shell"))
+        session_class = _import("pyspark.sql").SparkSession
+        assert self._build is not None, "importing SparkSession sets it"
+        return self._build(session_class.Builder().appName("Databricks Shell"))
 
     def adopt(self, module: ModuleType) -> None:
         """Make the freshly imported `pyspark.sql.session` start the cluster's session before it gives any out."""
@@ -128,16 +127,11 @@ def define_spark(namespace: dict[str, Any], *, with_context: bool) -> None:
     session = _Session(namespace, with_context=with_context)
     sys.meta_path.insert(0, _AdoptOnImport(session))
 
-    def session_kind() -> type:
-        from pyspark.sql import SparkSession
-
-        return SparkSession
-
-    def context_kind() -> type:
-        from pyspark import SparkContext
-
-        return SparkContext
-
-    namespace["spark"] = _Lazy(session.start, session_kind)
+    namespace["spark"] = _Lazy(session.start, lambda: _import("pyspark.sql").SparkSession)
     if with_context:
-        namespace["sc"] = _Lazy(session.context, context_kind)
+        namespace["sc"] = _Lazy(session.context, lambda: _import("pyspark").SparkContext)
+
+
+def _import(name: str) -> Any:
+    """Import a module now: most tasks never need pyspark, whose import takes half a second."""
+    return importlib.import_module(name)

@@ -9,6 +9,7 @@ not, and the file's folder is not on `sys.path`. A task that calls `sys.exit`, e
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -24,14 +25,12 @@ def main(control: Path) -> None:
     task: dict[str, Any] = json.loads((control / "task.json").read_text("utf-8"))
     threading.Thread(target=_end_with_the_workspace, args=(task["lifeline"],), daemon=True).start()
     sys.path.insert(0, str(control))
-    from cluster_dbutils import DBUtils  # noqa: PLC0415 - found only now that its folder is on the path
-    from cluster_spark import define_spark  # noqa: PLC0415 - the same
-
+    utilities, spark = importlib.import_module("cluster_dbutils"), importlib.import_module("cluster_spark")
     sys.path.remove(str(control))
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
-    namespace.__dict__["dbutils"] = DBUtils(task["secrets"])
-    define_spark(namespace.__dict__, with_context=task["with_context"])
+    namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"])
+    spark.define_spark(namespace.__dict__, with_context=task["with_context"])
     sys.argv = [task["file"], *task["parameters"]]
     outcome: dict[str, str] = {}
     try:

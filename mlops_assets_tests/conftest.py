@@ -1,0 +1,78 @@
+"""Fixtures that several rooms share: one Spark session, folders of their own, small data.
+
+What belongs here: what is costly to start or needed in more than one room. What does not: helpers of one test file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.definitions import build_resources
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_home() -> Path:
+    """Folder that outlives the session, so that the Delta jars are resolved once a machine and not once a test run."""
+    home = Path(os.environ.get("MLOPS_HOME", CHECKOUT / ".mlops"))
+    return (home if home.is_absolute() else CHECKOUT / home).resolve()
+
+
+@pytest.fixture(scope="session")
+def spark_resource(shared_home: Path) -> SparkResource:
+    """The one Spark of the test session; a JVM of its own for each test would cost 5 to 10 s a time."""
+    return SparkResource(home=str(shared_home), master="local[2]", driver_memory="1g")
+
+
+@pytest.fixture(scope="session")
+def spark(spark_resource: SparkResource) -> SparkSession:
+    return spark_resource.session
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an installation of its own."""
+    return Settings(home=tmp_path / "home", spark_master="local[2]", driver_memory="1g")
+
+
+@pytest.fixture
+def lakehouse(settings: Settings, spark_resource: SparkResource) -> Lakehouse:
+    made: Lakehouse = build_resources(settings)["lakehouse"]
+    return Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+
+
+@pytest.fixture
+def tracking(settings: Settings) -> Tracking:
+    made: Tracking = build_resources(settings)["tracking"]
+    return made
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def creditcard() -> Contract:
+    return load_contract("creditcard")
+
+
+@pytest.fixture(scope="session")
+def handbook() -> Contract:
+    return load_contract("handbook")

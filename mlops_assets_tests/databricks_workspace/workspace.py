@@ -1,0 +1,172 @@
+"""The workspace: puts the parts together, and takes them apart again.
+
+What belongs here: construction, start and stop, and the handles that tests use. What does not: any behaviour.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mlops_assets_tests.databricks_workspace import sandbox
+from mlops_assets_tests.databricks_workspace.api import identity
+from mlops_assets_tests.databricks_workspace.api.clusters import ClustersApi
+from mlops_assets_tests.databricks_workspace.api.dbfs import DbfsApi
+from mlops_assets_tests.databricks_workspace.api.files import FilesApi
+from mlops_assets_tests.databricks_workspace.api.jobs import JobsApi
+from mlops_assets_tests.databricks_workspace.api.permissions import PermissionsApi
+from mlops_assets_tests.databricks_workspace.api.secret_scopes import SecretScopesApi
+from mlops_assets_tests.databricks_workspace.api.unity_catalog import UnityCatalogApi
+from mlops_assets_tests.databricks_workspace.api.workspace_files import WorkspaceFilesApi
+from mlops_assets_tests.databricks_workspace.attempt import Platform
+from mlops_assets_tests.databricks_workspace.auth import Tokens
+from mlops_assets_tests.databricks_workspace.calls import CallLog
+from mlops_assets_tests.databricks_workspace.catalog import Catalog
+from mlops_assets_tests.databricks_workspace.clusters import Clusters
+from mlops_assets_tests.databricks_workspace.compute_presets import Policies, Pools
+from mlops_assets_tests.databricks_workspace.faults import Faults
+from mlops_assets_tests.databricks_workspace.routing import Router
+from mlops_assets_tests.databricks_workspace.runner import Runner
+from mlops_assets_tests.databricks_workspace.runs import Runs
+from mlops_assets_tests.databricks_workspace.secret_store import SecretStore
+from mlops_assets_tests.databricks_workspace.server import LoopbackServer
+from mlops_assets_tests.databricks_workspace.storage import Storage
+from mlops_assets_tests.databricks_workspace.wire import invalid
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_WORKSPACE_ID = 1234567890123456
+
+
+class Workspace:
+    """A Databricks workspace on 127.0.0.1, from `with` to the end of its block.
+
+    Args:
+        folder: Empty folder for all its files.
+        delta_jars: Jars of Delta for the clusters' Spark; none makes a Spark without Delta.
+        user: Who owns the workspace's first token.
+        cores: Spark's local cores on a cluster.
+        driver_memory: Heap of a cluster's driver, in JVM notation.
+        java_home: JAVA_HOME of the clusters; by default that of the `java` on the PATH.
+        dbfs: Whether clusters mount DBFS at `/dbfs`.
+        oauth_lifetime_s: Life of OAuth tokens.
+
+    Attributes:
+        token: A personal access token that is accepted.
+        calls: Every call that was answered.
+        faults: What to do wrong.
+        storage: Local folders of DBFS, volumes and workspace files.
+        secrets: Secret scopes.
+        tokens: More tokens and service principals.
+        clusters: Clusters, and the machine types that can be asked for.
+        policies: Cluster policies.
+        pools: Instance pools.
+        catalog: Catalogs, schemas and volumes.
+        runs: Runs with their tasks' local log folders.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        delta_jars: Sequence[Path] = (),
+        user: str = "engineer@example.com",
+        cores: int = 2,
+        driver_memory: str = "1g",
+        java_home: Path | None = None,
+        dbfs: bool = True,
+        oauth_lifetime_s: float = 3600.0,
+    ) -> None:
+        self.calls, self.faults = CallLog(), Faults()
+        self.tokens = Tokens(oauth_lifetime_s)
+        self.token = self.tokens.issue(user)
+        self.storage, self.secrets = Storage(folder), SecretStore()
+        self.policies, self.pools = Policies(), Pools()
+        self.clusters = Clusters(self.policies, self.pools)
+        self.catalog = Catalog(self.storage, user)
+        self.runs = Runs(folder / "runs")
+        self._server = LoopbackServer(self.tokens, self.faults, self.calls)
+        jars = folder / "jars"
+        jars.mkdir()
+        for jar in delta_jars:
+            shutil.copy(jar, jars)
+        platform = Platform(
+            storage=self.storage,
+            secrets=self.secrets,
+            clusters=self.clusters,
+            faults=self.faults,
+            jars=jars,
+            java_home=java_home or _java_home(),
+            hidden=_CHECKOUT,
+            cores=cores,
+            memory=driver_memory,
+            dbfs=dbfs,
+        )
+        self._runner = Runner(platform, self._server.bugs)
+        self._user = user
+
+    @property
+    def host(self) -> str:
+        """Address, `http://127.0.0.1:PORT`."""
+        return self._server.url
+
+    def __enter__(self) -> Self:
+        """Start to answer.
+
+        Raises:
+            PlatformError: This machine can't imitate a cluster's machines.
+        """
+        sandbox.require_namespaces()
+        self._server.start(self._router())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._runner.stop(self.runs)
+        self._server.stop()
+        if self._server.bugs and error is None:
+            raise AssertionError("the loopback workspace failed by itself:\n" + "\n".join(self._server.bugs))
+
+    def _router(self) -> Router:
+        permissions = PermissionsApi(self._check_exists, self._user)
+        jobs = JobsApi(
+            self.runs,
+            self._runner,
+            self.clusters,
+            self.storage,
+            permissions,
+            url=lambda: self.host,
+            workspace_id=_WORKSPACE_ID,
+        )
+        return Router(
+            [
+                *self.tokens.routes(lambda: self.host),
+                *identity.routes(),
+                *DbfsApi(self.storage).routes(),
+                *FilesApi(self.storage, self.catalog).routes(),
+                *WorkspaceFilesApi(self.storage, self._user).routes(),
+                *jobs.routes(),
+                *ClustersApi(self.clusters, self.policies, self.pools).routes(),
+                *permissions.routes(),
+                *SecretScopesApi(self.secrets).routes(),
+                *UnityCatalogApi(self.catalog).routes(),
+            ]
+        )
+
+    def _check_exists(self, object_type: str, object_id: str) -> None:
+        if object_type == "clusters":
+            self.clusters.get(object_id)
+        elif object_type == "cluster-policies":
+            self.policies.get(object_id)
+        elif object_type == "instance-pools":
+            self.pools.get(object_id)
+        elif not any(str(run.job_id) == object_id for run in self.runs):
+            raise invalid(f"Job {object_id} does not exist.")
+
+
+def _java_home() -> Path | None:
+    java = shutil.which("java")
+    return Path(java).resolve().parents[1] if java else None
