@@ -80,17 +80,18 @@ def _load(
             yield from check_results(outcomes, RAW)
             raise refused
         if load.new:
-            note = {"batches": len(load.new), "contract": contract.fingerprint, "dagster_run": context.run_id}
+            note = {
+                "batches": len(load.new),
+                "contract": contract.fingerprint,
+                "dagster_run": context.op_execution_context.run_id,
+            }
             written = lakehouse.append(RAW, _rows(lakehouse, folder, contract), base=base, note=note)
             context.log.info(f"{load.new_rows:,} rows from {len(load.new)} inputs: version {written.version}")
         else:
             written = lakehouse.require(RAW, made_by=RAW)
             context.log.info(f"nothing new: the table holds {', '.join(load.known)} already")
-        yield dg.MaterializeResult(
-            asset_key=RAW,
-            metadata=_metadata(lakehouse, written, contract, load),
-            check_results=check_results(outcomes, RAW),
-        )
+        yield dg.MaterializeResult(asset_key=RAW, metadata=_metadata(lakehouse, written, contract, load))
+        yield from check_results(outcomes, RAW)
 
 
 def _known(

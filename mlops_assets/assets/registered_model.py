@@ -75,7 +75,7 @@ def registered_model(
     with readable_errors():
         rule = GateRule(config.min_lift)
         store = tracking.connect()
-        run_id = _tuned_run(store, context.run_id, lakehouse.database)
+        run_id = _tuned_run(store, context.op_execution_context.run_id, lakehouse.database)
         tags = store.client.get_run(run_id).data.tags
         test = read_matrix(lakehouse, TableVersion(TABLES["test"], int(tags[TEST_VERSION_TAG]), {}), contract.load())
         with lakehouse.exclusive(REGISTERED_MODEL):
@@ -100,8 +100,8 @@ def registered_model(
                 "gate": verdict.description,
                 "test_set_version": int(tags[TEST_VERSION_TAG]),
             },
-            check_results=check_results([reproduced, verdict], REGISTERED_MODEL),
         )
+        yield from check_results([reproduced, verdict], REGISTERED_MODEL)
 
 
 def _tuned_run(store: "Store", dagster_run: str, database: str) -> str:

@@ -107,7 +107,7 @@ def splits(
                 yield from check_results(outcomes, _CHECKED)
                 raise refused
             try:
-                written = cut.write(context.run_id)
+                written = cut.write(context.op_execution_context.run_id)
             except StaleBaseError:
                 raise StorageError(
                     "someone else wrote the sets at the same time", where="splits", mend="run again"
@@ -115,11 +115,8 @@ def splits(
             outcomes, summaries = cut.verify(written)
         context.log.info(f"split {cut.split_id} of {RAW} version {cut.raw.version}")
         for name, table in TABLES.items():
-            yield dg.MaterializeResult(
-                asset_key=table,
-                metadata=cut.metadata(written[name], summaries[name]),
-                check_results=check_results(outcomes, _CHECKED) if table == _CHECKED else [],
-            )
+            yield dg.MaterializeResult(asset_key=table, metadata=cut.metadata(written[name], summaries[name]))
+        yield from check_results(outcomes, _CHECKED)
 
 
 @dataclass(frozen=True)

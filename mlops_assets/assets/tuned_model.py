@@ -171,17 +171,18 @@ def tuned_model(
     contract: ContractResource,
     lakehouse: Lakehouse,
     tracking: Tracking,
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Search, refit, evaluate, and record."""
     with readable_errors():
         search, evaluation = config.search_plan(), config.evaluation_plan()
         store = tracking.connect()  # before anything is paid for
         sets = pinned_sets(lakehouse)
-        tags = {**tracking.extra_tags, **_tags(context.run_id, lakehouse, tracking, sets)}
+        tags = {**tracking.extra_tags, **_tags(context.op_execution_context.run_id, lakehouse, tracking, sets)}
         with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", tags) as run:
             context.log.info(f"MLflow run {run.run_id}")
-            result = _tune(context.log.info, run, contract.load(), lakehouse, sets, search, evaluation)
+            result, reproduced = _tune(context.log.info, run, contract.load(), lakehouse, sets, search, evaluation)
         yield result
+        yield reproduced
 
 
 def _tune(
@@ -192,7 +193,7 @@ def _tune(
     sets: "Mapping[str, TableVersion]",
     search: SearchPlan,
     plan: "EvaluationPlan",
-) -> dg.MaterializeResult[None]:
+) -> tuple[dg.MaterializeResult[None], dg.AssetCheckResult]:
     from mlops_assets.training.final_model import finish
     from mlops_assets.training.runs import TableInput
     from mlops_assets.training.search import run_search
@@ -229,7 +230,8 @@ def _tune(
         **{f"{name}_version": table.version for name, table in sets.items()},
         **{name.removesuffix(".png"): picture(png, name) for name, png in model.pictures.items()},
     }
-    return dg.MaterializeResult(metadata=metadata, check_results=check_results([model.reproduction], TUNED_MODEL))
+    (reproduced,) = check_results([model.reproduction], TUNED_MODEL)
+    return dg.MaterializeResult(metadata=metadata), reproduced
 
 
 def _record(

@@ -124,7 +124,7 @@ def bootstrap(
     for name, estimate, column in zip(scorer.names, scorer(np.ones(len(scores))), values.T, strict=True):
         low, high = _ends(column, level)
         if name in CENTRED:
-            shift = 0.0
+            shift = estimate - float(column.mean())
             # Close to 0 or 1 the replicates pile up at the bound, and an end may land beyond estimate or bound.
             low, high = max(0.0, min(low + shift, estimate)), min(1.0, max(high + shift, estimate))
         intervals[name] = Interval(estimate, low, high, replicates, seed, level)

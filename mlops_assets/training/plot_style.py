@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from mlops_assets.training.ranking import FloatArray
@@ -26,28 +27,26 @@ DASHED = (0, (4, 3))
 # Scores and rates are drawn on a logit axis between these bounds: rare frauds crowd both ends of [0, 1].
 _SCORE_FLOOR, _SCORE_CEILING = 1e-5, 1 - 1e-4
 _SCORE_TICKS = np.array([1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999])
-_SIZE_INCHES, _DPI, _PALETTE = (6.4, 4.0), 150, 96
-# Below this share of the height there is no room for text under a point.
-_TOO_LOW, _MIDDLE = 0.2, 0.5
+_SIZE_INCHES, _DPI, _PALETTE = (6.4, 4.0), 150, 48
+# The share of the height for titles, and that of a line of text in the axes.
+_TITLE_SHARE, _LINE_HEIGHT, _MIDDLE = 0.125, 0.065, 0.5
 _WHOLE_FROM = 1000
 
 
-def one_panel(title: str) -> tuple[Figure, Axes]:
-    """Return an empty figure of the common size with one set of axes."""
-    figure = _empty()
+def one_panel(title: str, subtitle: str = "") -> tuple[Figure, Axes]:
+    """Return a figure of the common size with a title, the numbers to take away under it, and one set of axes."""
+    figure = _titled(title, subtitle)
     axes = figure.add_subplot()
     _dress(axes)
-    _title(axes, title)
     return figure, axes
 
 
-def panel_and_strip(title: str) -> tuple[Figure, Axes, Axes]:
-    """Return an empty figure with a panel and a flat strip under it that shares its x axis."""
-    figure = _empty()
+def panel_and_strip(title: str, subtitle: str) -> tuple[Figure, Axes, Axes]:
+    """Return a titled figure with a panel and a flat strip under it that shares its x axis."""
+    figure = _titled(title, subtitle)
     axes, strip = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     _dress(axes)
     _dress(strip)
-    _title(axes, title)
     return figure, axes, strip
 
 
@@ -62,23 +61,18 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def subtitle(axes: Axes, text: str) -> None:
-    """Write the numbers to take away between title and picture."""
-    axes.annotate(text, (0, 1), (0, 7), "axes fraction", "offset points", fontsize=TEXT_SIZE, color=MUTED)
-
-
 def legend(axes: Axes) -> None:
-    """Put a legend in one line at the top right, outside the data, level with the title."""
+    """Put a legend in one line at the top right, outside the data, level with the subtitle."""
     axes.legend(
         loc="lower right",
-        bbox_to_anchor=(1.01, 1.0),
+        bbox_to_anchor=(1.01, 1.01),
         ncols=3,
         frameon=False,
         fontsize=TEXT_SIZE,
-        borderaxespad=0.1,
+        borderaxespad=0.0,
         handlelength=1.4,
         columnspacing=1.2,
-    )
+    ).set_in_layout(False)
 
 
 def note(axes: Axes, text: str, at: tuple[float, float], *, from_right: bool = False) -> None:
@@ -102,7 +96,7 @@ def mark(axes: Axes, at: tuple[float, float], text: str) -> None:
     )
     to_axes = axes.transData + axes.transAxes.inverted()
     x, y = to_axes.transform(at)
-    right, above = x < _MIDDLE, y < _TOO_LOW
+    right, above = x < _MIDDLE, y < _LINE_HEIGHT * (1.5 + text.count("\n"))
     axes.annotate(
         text,
         at,
@@ -154,9 +148,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _empty() -> Figure:
-    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained", facecolor="white")
+def _titled(title: str, subtitle: str) -> Figure:
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - _TITLE_SHARE))
+    figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
+    # Titles start at the edge of the picture, not of the axes: long feature names would leave them no room.
+    figure.text(0.012, 0.985, title, va="top", fontsize=11.5, fontweight="bold", color=INK)
+    figure.text(0.012, 0.92, subtitle, va="top", fontsize=TEXT_SIZE, color=MUTED)
     return figure
 
 
@@ -170,7 +168,3 @@ def _dress(axes: Axes) -> None:
     axes.yaxis.label.set(size=TEXT_SIZE, color=INK)
     axes.grid(visible=True, axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-
-
-def _title(axes: Axes, text: str) -> None:
-    axes.set_title(text, loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=22)

@@ -42,7 +42,6 @@ from mlops_assets.training.plot_style import (
     png,
     score_limits,
     score_position,
-    subtitle,
 )
 from mlops_assets.training.ranking import Array, FloatArray, RankedScores
 from mlops_assets.training.threshold import CostChoice, Threshold
@@ -67,7 +66,8 @@ def precision_recall(y_true: Array, scores: Array, *, threshold: Threshold, data
     ranking = RankedScores(fraud, score).weighted(np.ones(len(fraud)))
     caught = np.cumsum(ranking.gained)
     recall, precision = caught / caught[-1], caught / ranking.alerts
-    figure, axes = one_panel(f"Precision and recall, {dataset}")
+    found = f"average precision {ranking.average_precision():.3f}, {int(caught[-1]):,} frauds in {len(fraud):,} rows"
+    figure, axes = one_panel(f"Precision and recall, {dataset}", found)
     axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre", color=BLUE, linewidth=1.8)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="recall (share of frauds alerted)")
     axes.set_ylabel("precision (share of alerts that are fraud)")
@@ -82,9 +82,6 @@ def precision_recall(y_true: Array, scores: Array, *, threshold: Threshold, data
         mark(axes, here, text)
     else:
         axes.text(0.98, 0.96, "no row reaches the threshold", ha="right", va="top", color=ORANGE, fontsize=TEXT_SIZE)
-    subtitle(
-        axes, f"average precision {ranking.average_precision():.3f}, {int(caught[-1]):,} frauds in {len(fraud):,} rows"
-    )
     return png(figure)
 
 
@@ -111,16 +108,17 @@ def calibration(y_true: Array, scores: Array, *, dataset: str) -> bytes:
     frauds = np.bincount(bins[fraud], minlength=len(counts))[used].astype(np.float64)
     observed = frauds / rows
     predicted = np.bincount(bins, weights=score)[used] / rows
-    figure, axes, below = panel_and_strip(f"Calibration, {dataset}")
-    limits = score_limits(np.concatenate([predicted, observed[(observed > 0) & (observed < 1)]]))
+    # Rates of 0 and 1 have no place on a logit axis: such a bin stands open at the edge.
+    edge = (observed == 0) | (observed == 1)
+    sums = f"predicted {score.sum():,.0f} frauds, observed {int(fraud.sum()):,}"
+    marks = "dashed: perfect; bars: 95 % interval" + ("; open: rate 0 or 1" if edge.any() else "")
+    figure, axes, below = panel_and_strip(f"Calibration, {dataset}", f"{sums}; {marks}")
+    limits = score_limits(np.concatenate([predicted, observed[~edge]]))
     x, y = score_position(predicted), np.clip(score_position(observed), *limits)
     axes.plot(limits, limits, color=MUTED, linestyle=DASHED, linewidth=1.2)
-    note(axes, "perfect", (limits[1], limits[1]), from_right=True)
     low, high = _wilson(frauds, rows)
     axes.vlines(x, score_position(low), score_position(high), color=BLUE, linewidth=1.6, alpha=0.55)
     axes.plot(x, y, "o", color=BLUE, markersize=6)
-    # Rates of 0 and 1 have no place on a logit axis: such a bin stands open at the edge.
-    edge = (observed == 0) | (observed == 1)
     axes.plot(x[edge], y[edge], "o", color=BLUE, markersize=6, markerfacecolor="white")
     room = 0.04 * (limits[1] - limits[0])
     axes.set(xlim=(limits[0] - room, limits[1] + room), ylim=(limits[0] - room, limits[1] + 2 * room))
@@ -131,7 +129,6 @@ def calibration(y_true: Array, scores: Array, *, dataset: str) -> bytes:
     label_scores(axes.yaxis, limits)
     label_scores(below.xaxis, limits)
     label_counts(below.yaxis, float(rows.max()))
-    subtitle(axes, f"predicted {score.sum():,.0f} frauds, observed {int(fraud.sum()):,}; bars: 95 % intervals")
     return png(figure)
 
 
@@ -177,7 +174,10 @@ def cost_against_threshold(choice: CostChoice, *, dataset: str) -> bytes:
         choice: What `threshold.by_cost` returned.
         dataset: Name of the block of rows that the choice was made on, for the title.
     """
-    figure, axes = one_panel(f"Cost of missed frauds and alerts, {dataset}")
+    threshold = choice.threshold
+    chosen = f"{amount(choice.cost)} with {threshold.alerts:,} alerts at {amount(threshold.setting)} each"
+    others = f"alert nothing: {amount(choice.cost_of_no_alerts)}, everything: {amount(choice.costs[-1])}"
+    figure, axes = one_panel(f"Cost of missed frauds and alerts, {dataset}", f"least cost {chosen}; {others}")
     position = score_position(choice.thresholds)
     low, high = score_limits(choice.thresholds)
     low, high = low - 0.05, high + 0.05
@@ -189,18 +189,13 @@ def cost_against_threshold(choice: CostChoice, *, dataset: str) -> bytes:
     # Alerting nearly everything costs orders of magnitude more than anybody would pay; the choice is made further down.
     axes.set(xlim=(low, high), ylim=(0, 1.7 * choice.cost_of_no_alerts or 1), ylabel="cost (currency of the amounts)")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda cost, _: amount(cost)))
-    threshold = choice.threshold
     nothing = "alert nothing, the choice" if threshold.alerts_nothing else "alert nothing"
     note(axes, nothing, (high, choice.cost_of_no_alerts), from_right=True)
     if not threshold.alerts_nothing:
         here = (float(score_position(np.array([threshold.value]))[0]), choice.cost)
-        mark(axes, here, f"threshold {threshold.label}: cost {amount(choice.cost)}, {threshold.alerts:,} alerts")
+        mark(axes, here, f"threshold {threshold.label}")
     axes.set_xlabel("threshold: score from which rows are alerted (logit axis)")
     label_scores(axes.xaxis, (low, high))
-    everything = f"alert everything: {amount(choice.costs[-1])}"
-    subtitle(
-        axes, f"alert nothing: {amount(choice.cost_of_no_alerts)}; {everything}; one alert: {amount(threshold.setting)}"
-    )
     return png(figure)
 
 
@@ -226,7 +221,8 @@ def tuning_history(
         refuse("a value that is not finite", where="values", mend="pass None for a trial that failed")
     best_of = np.fmax if goal == "maximise" else np.fmin
     best = best_of.accumulate(value)
-    figure, axes = one_panel("Search history")
+    winner = int(np.nanargmax(value) if goal == "maximise" else np.nanargmin(value))
+    figure, axes = one_panel("Search history", f"best {value[winner]:.4g} at trial {winner + 1} of {len(values)}")
     axes.plot(
         trials[~failed], value[~failed], "o", color=BLUE, markersize=5, alpha=0.6, label="trial", markeredgewidth=0
     )
@@ -242,12 +238,10 @@ def tuning_history(
             transform=axes.get_xaxis_transform(),
             label=f"failed ({failed.sum():,})",
         )
-    winner = int(np.nanargmax(value) if goal == "maximise" else np.nanargmin(value))
     axes.plot(trials[winner], value[winner], "o", color=GREEN, markersize=9, markeredgecolor="white", zorder=4)
     axes.set(xlim=(0.5, len(values) + 0.5), xlabel="trial, in order of finish", ylabel=objective)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.margins(y=0.14)
-    subtitle(axes, f"best {value[winner]:.4g} at trial {winner + 1} of {len(values)}")
     legend(axes)
     return png(figure)
 
@@ -265,13 +259,17 @@ def feature_importance(gains: Mapping[str, float]) -> bytes:
     if any(not np.isfinite(gain) or gain < 0 for gain in gains.values()):
         refuse("a gain that is negative or not finite", where="gains", mend="pass the gains of a trained booster")
     total = sum(gains.values())
-    figure, axes = one_panel("Feature importance")
     if total == 0:
+        figure, axes = one_panel("Feature importance")
         axes.text(0.5, 0.5, "the model splits on no feature", ha="center", color=MUTED, transform=axes.transAxes)
         axes.set_axis_off()
         return png(figure)
     ranked = sorted(gains.items(), key=lambda item: (-item[1], item[0]))
     shown, rest = ranked[:_TOP_FEATURES], ranked[_TOP_FEATURES:]
+    others = f"; {len(rest)} more share {100 * sum(gain for _, gain in rest) / total:.1f} %" if rest else ""
+    figure, axes = one_panel(
+        "Feature importance", f"mean loss reduction per split, top {len(shown)} of {len(gains)} features{others}"
+    )
     shares = [100 * gain / total for _, gain in shown]
     bars = axes.barh(range(len(shown)), shares, color=BLUE, height=0.7)
     axes.bar_label(bars, [f"{share:.1f}" for share in shares], padding=3, fontsize=SMALL_SIZE - 1, color=MUTED)
@@ -279,8 +277,6 @@ def feature_importance(gains: Mapping[str, float]) -> bytes:
     axes.set(ylim=(max(len(shown), 5) - 0.4, -0.6), xlim=(0, 1.1 * shares[0]), xlabel="share of all gain (%)")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
-    others = f"; {len(rest)} more share {100 * sum(gain for _, gain in rest) / total:.1f} %" if rest else ""
-    subtitle(axes, f"mean loss reduction per split, top {len(shown)} of {len(gains)} features{others}")
     return png(figure)
 
 

@@ -82,6 +82,11 @@ def test_alerts_that_cost_more_than_all_frauds_are_not_raised():
     assert choice.cost == choice.cost_of_no_alerts == 10
 
 
+def test_an_alert_that_saves_just_what_it_costs_is_not_raised():
+    assert by_cost(np.array([0, 1]), np.array([0.2, 0.9]), np.array([5.0, 10.0]), 10).threshold.alerts_nothing
+    assert by_cost(np.array([0, 1]), np.array([0.2, 0.9]), np.array([5.0, 10.0]), 9.9).threshold.value == 0.9
+
+
 def test_a_tie_at_the_top_that_is_larger_than_the_budget_alerts_nothing():
     threshold = by_alert_budget(np.array([0.9, 0.9, 0.9, 0.1]), np.array([1, 1, 1, 1]), 2)
     assert threshold.alerts_nothing

@@ -1,0 +1,1 @@
+"""Tests of the asset shells, on real Spark, Delta and MLflow."""

@@ -1,0 +1,143 @@
+"""Invoke assets the way a unit test of a user would: directly, with resources of their own.
+
+What belongs here: calling an asset and sorting what it yields. What does not: what an asset should do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.assets.registered_model import GateConfig, registered_model
+from mlops_assets.assets.splits import SplitConfig, splits
+from mlops_assets.assets.tuned_model import RealRange, SpaceConfig, TunedModelConfig, WholeRange, tuned_model
+from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.sources import FileTransactions, SyntheticTransactions, TransactionSourceResource
+from mlops_assets.resources.tracking import Tracking
+
+SMALL = SyntheticTransactions(rows=4_000, days=6, fraud_rate=0.03, seed=3)
+QUICK_SPACE = SpaceConfig(
+    max_depth=WholeRange(low=2, high=3),
+    n_estimators=WholeRange(low=5, high=12),
+    learning_rate=RealRange(low=0.1, high=0.5),
+)
+QUICK = TunedModelConfig(space=QUICK_SPACE, trials=3, parallelism=1, alerts_per_day=20, replicates=50)
+
+
+@dataclass
+class Outcome:
+    """What an asset yielded, and how it ended."""
+
+    results: list[dg.MaterializeResult[None]] = field(default_factory=list)
+    checks: dict[str, dg.AssetCheckResult] = field(default_factory=dict)
+    failure: dg.Failure | None = None
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Metadata of the only result."""
+        (result,) = self.results
+        return plain(result)
+
+    @property
+    def failed_checks(self) -> list[str]:
+        return [name for name, check in self.checks.items() if not check.passed]
+
+    @property
+    def message(self) -> str:
+        """What a user reads of the failure."""
+        assert self.failure is not None, "the asset did not fail"
+        return str(self.failure.description)
+
+
+def plain(result: dg.MaterializeResult[None]) -> dict[str, Any]:
+    return {
+        name: value.value if isinstance(value, dg.MetadataValue) else value
+        for name, value in (result.metadata or {}).items()
+    }
+
+
+def collect(events: Iterator[Any]) -> Outcome:
+    """Run an asset to its end."""
+    outcome = Outcome()
+    try:
+        for event in events:
+            checks = [event] if isinstance(event, dg.AssetCheckResult) else (event.check_results or [])
+            outcome.checks |= {str(check.check_name): check for check in checks}
+            if isinstance(event, dg.MaterializeResult):
+                outcome.results.append(event)
+    except dg.Failure as failure:
+        outcome.failure = failure
+    return outcome
+
+
+def contract_resource(contract: Contract | str = "creditcard") -> ContractResource:
+    loaded = load_contract(contract) if isinstance(contract, str) else contract
+    return ContractResource(yaml_text=loaded.to_yaml())
+
+
+def load(
+    lakehouse: Lakehouse, source: TransactionSourceResource = SMALL, contract: Contract | str = "creditcard"
+) -> Outcome:
+    context = dg.build_asset_context()
+    return collect(
+        raw_transactions(context, source=source, contract=contract_resource(contract), lakehouse=lakehouse)  # type: ignore[arg-type]
+    )
+
+
+def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Contract | str = "creditcard") -> Outcome:
+    context = dg.build_asset_context()
+    return collect(
+        splits(context, config=config or SplitConfig(), contract=contract_resource(contract), lakehouse=lakehouse)  # type: ignore[arg-type]
+    )
+
+
+def tune(
+    lakehouse: Lakehouse, tracking: Tracking, config: TunedModelConfig = QUICK, *, run_id: str | None = None
+) -> Outcome:
+    context = dg.build_asset_context()
+    del run_id
+    return collect(
+        tuned_model(context, config=config, contract=contract_resource(), lakehouse=lakehouse, tracking=tracking)  # type: ignore[arg-type]
+    )
+
+
+def register(lakehouse: Lakehouse, tracking: Tracking, config: GateConfig | None = None) -> Outcome:
+    context = dg.build_asset_context()
+    return collect(
+        registered_model(
+            context,  # type: ignore[arg-type]
+            config=config or GateConfig(min_lift=2.0),
+            contract=contract_resource(),
+            lakehouse=lakehouse,
+            tracking=tracking,
+        )
+    )
+
+
+def transactions(rows: int = 600, *, seed: int = 5, fraud_rate: float = 0.05, days: float = 3) -> pa.Table:
+    """Return a small table that follows the creditcard contract."""
+    return generate(rows=rows, days=days, fraud_rate=fraud_rate, seed=seed)
+
+
+def write_csv(table: pa.Table, path: Path) -> FileTransactions:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pa_csv.write_csv(table, path)
+    return FileTransactions(location=str(path))
+
+
+def replaced(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
+    """Return the table with the first values of a column replaced; the column becomes text."""
+    old = [str(value) for value in table.column(column).to_pylist()]
+    new = [*values, *old[len(values) :]]
+    position = table.column_names.index(column)
+    return table.set_column(position, column, pa.array(new, pa.string()))

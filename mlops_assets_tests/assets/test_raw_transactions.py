@@ -1,0 +1,184 @@
+"""raw_transactions: what gets in, what is refused, and that nothing gets in twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.data.contract import Contract
+from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.sources import FileTransactions, OpenMLTransactions, SyntheticTransactions
+from mlops_assets_tests.assets.harness import load, replaced, transactions, write_csv
+
+
+def rows_of(lakehouse: Lakehouse) -> int:
+    current = lakehouse.current("raw_transactions")
+    return 0 if current is None else lakehouse.read("raw_transactions", current.version).count()
+
+
+def test_a_load_materializes_with_version_counts_fraud_rate_preview_and_schema(lakehouse: Lakehouse):
+    outcome = load(lakehouse)
+
+    assert outcome.failure is None
+    assert outcome.metadata["delta_version"] == 0
+    assert outcome.metadata["rows_added"] == outcome.metadata["dagster/row_count"] == rows_of(lakehouse) == 4_000
+    assert outcome.metadata["fraud_rate"] == pytest.approx(0.03, abs=0.005)
+    assert outcome.metadata["preview"].startswith("| time | v1 |")
+    assert [column.name for column in outcome.metadata["dagster/column_schema"].columns][:2] == ["time", "v1"]
+    assert list(outcome.checks) == list(RAW_CHECKS)
+    assert outcome.failed_checks == []
+
+
+def test_loading_the_same_input_twice_adds_nothing(lakehouse: Lakehouse, tmp_path: Path):
+    table = transactions()
+    load(lakehouse, write_csv(table, tmp_path / "a.csv"))
+
+    again = load(lakehouse, write_csv(table, tmp_path / "renamed.csv"))
+
+    assert again.metadata["rows_added"] == 0
+    assert again.metadata["delta_version"] == 0
+    assert again.metadata["inputs_already_known"] == [str(tmp_path / "renamed.csv")]
+    assert rows_of(lakehouse) == len(table)
+
+
+def test_a_second_file_is_appended_and_the_first_version_stays_readable(lakehouse: Lakehouse, tmp_path: Path):
+    load(lakehouse, write_csv(transactions(seed=1), tmp_path / "1.csv"))
+
+    second = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "2.csv"))
+
+    assert (second.metadata["delta_version"], second.metadata["rows_added"]) == (1, 600)
+    assert rows_of(lakehouse) == 1_200
+    assert lakehouse.read("raw_transactions", 0).count() == 600
+
+
+def test_a_folder_brings_its_new_files_only(lakehouse: Lakehouse, tmp_path: Path):
+    folder = tmp_path / "landing"
+    write_csv(transactions(seed=1), folder / "1.csv")
+    load(lakehouse, FileTransactions(location=str(folder)))
+    write_csv(transactions(seed=2), folder / "2.csv")
+
+    outcome = load(lakehouse, FileTransactions(location=str(folder)))
+
+    assert outcome.metadata["inputs_added"] == [str(folder / "2.csv")]
+    assert outcome.metadata["inputs_already_known"] == [str(folder / "1.csv")]
+    assert rows_of(lakehouse) == 1_200
+
+
+def test_parquet_and_csv_give_the_same_rows(lakehouse: Lakehouse, tmp_path: Path):
+    table = transactions()
+    pq.write_table(table, tmp_path / "t.parquet")
+    load(lakehouse, FileTransactions(location=str(tmp_path / "t.parquet")))
+    load(lakehouse, write_csv(table, tmp_path / "t.csv"))  # other bytes, so another batch
+
+    by_source = lakehouse.read("raw_transactions", 1).drop("_ingested_at", "_source", "_batch_id")
+
+    assert by_source.count() == 2 * by_source.distinct().count()
+
+
+BAD_VALUES = {
+    "contract_types": ("v3", ["oops", "1,5"], "v3 (2 rows), such as 'oops'"),
+    "no_nulls": ("amount", ["", "nan", "nan"], "amount (3 rows)"),
+    "no_infinities": ("v28", ["inf"], "v28 (1 rows)"),
+    "ranges": ("amount", ["-1.00"], "amount (1 rows)"),
+    "binary_target": ("class", ["2", "3"], "class holds 2 (1 rows), 3 (1 rows)"),
+    "time_ordered": ("time", ["999999"], "time goes back in"),
+}
+
+
+@pytest.mark.parametrize("check", BAD_VALUES)
+def test_a_bad_value_refuses_the_load_and_names_column_and_rows(lakehouse: Lakehouse, tmp_path: Path, check: str):
+    column, values, said = BAD_VALUES[check]
+    source = write_csv(replaced(transactions(), column, values), tmp_path / "bad.csv")
+
+    outcome = load(lakehouse, source)
+
+    assert outcome.failed_checks == [check]
+    assert said in str(outcome.checks[check].description)
+    assert said in outcome.message
+    assert "bad.csv" in outcome.message
+    assert outcome.results == []
+    assert lakehouse.current("raw_transactions") is None
+
+
+def test_a_bad_load_leaves_an_existing_table_as_it_was(lakehouse: Lakehouse, tmp_path: Path):
+    load(lakehouse, write_csv(transactions(), tmp_path / "good.csv"))
+
+    outcome = load(lakehouse, write_csv(replaced(transactions(seed=9), "v1", ["x"]), tmp_path / "bad.csv"))
+
+    assert outcome.failure is not None
+    assert lakehouse.current("raw_transactions").version == 0  # type: ignore[union-attr]
+    assert rows_of(lakehouse) == 600
+
+
+def test_one_class_only_is_refused_until_the_table_knows_the_other(lakehouse: Lakehouse, tmp_path: Path):
+    table = transactions(seed=1)
+    genuine = table.filter(pa.compute.equal(table.column("class"), 0))
+    refused = load(lakehouse, write_csv(genuine, tmp_path / "genuine.csv"))
+    assert refused.failed_checks == ["both_classes"]
+    assert "0 frauds" in refused.message
+
+    load(lakehouse, write_csv(table, tmp_path / "both.csv"))
+    accepted = load(lakehouse, write_csv(genuine, tmp_path / "genuine.csv"))
+
+    assert accepted.metadata["rows_added"] == len(genuine)
+
+
+def test_too_few_rows_are_refused(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
+    strict = creditcard.model_copy(update={"min_rows": 601})
+
+    outcome = load(lakehouse, write_csv(transactions(), tmp_path / "short.csv"), strict)
+
+    assert outcome.failed_checks == ["volume"]
+    assert "600 rows, at least 601 wanted" in outcome.message
+
+
+def test_wrong_columns_are_refused_by_name(lakehouse: Lakehouse, tmp_path: Path):
+    table = transactions().drop_columns(["v7"]).append_column("colour", pa.array(["red"] * 600))
+
+    outcome = load(lakehouse, write_csv(table, tmp_path / "wrong.csv"))
+
+    assert "missing columns: v7; unknown columns: colour" in outcome.message
+    assert "wrong.csv" in outcome.message
+    assert lakehouse.current("raw_transactions") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (FileTransactions(location="/nowhere/at/all.csv"), "/nowhere/at/all.csv"),
+        (OpenMLTransactions(base_url="http://127.0.0.1:9", cache_dir="/tmp/never-written"), "127.0.0.1:9"),  # noqa: S108
+        (SyntheticTransactions(rows=3), "rows"),
+    ],
+    ids=["no such file", "OpenML down", "synthetic parameters"],
+)
+def test_a_source_that_cannot_be_read_gives_one_clear_error(lakehouse: Lakehouse, source: FileTransactions, said: str):
+    outcome = load(lakehouse, source)
+
+    assert said in outcome.message
+    assert "To mend it:" in outcome.message
+    assert outcome.failure is not None
+    assert outcome.failure.allow_retries is False
+
+
+def test_an_empty_file_is_refused(lakehouse: Lakehouse, tmp_path: Path):
+    (tmp_path / "empty.csv").write_text("")
+
+    assert "empty.csv" in load(lakehouse, FileTransactions(location=str(tmp_path / "empty.csv"))).message
+
+
+def test_nothing_is_left_in_staging(lakehouse: Lakehouse, tmp_path: Path):
+    load(lakehouse, write_csv(transactions(), tmp_path / "a.csv"))
+    load(lakehouse, write_csv(replaced(transactions(seed=2), "v1", ["x"]), tmp_path / "b.csv"))
+
+    assert list(Path(lakehouse.root).glob("_staging/*/*")) == []
+
+
+def test_checks_are_blocking():
+    assert {spec.name for spec in raw_transactions.check_specs if spec.blocking} == set(RAW_CHECKS)
+    assert isinstance(raw_transactions, dg.AssetsDefinition)

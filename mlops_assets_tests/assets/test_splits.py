@@ -1,0 +1,158 @@
+"""The three sets: cut right, pinned, and never of two cuts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+
+from mlops_assets.assets.splits import SplitConfig, Strategy, pinned_sets
+from mlops_assets.errors import StorageError
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets_tests.assets.harness import Outcome, load, plain, split, transactions, write_csv
+
+
+def by_table(outcome: Outcome) -> dict[str, dict[str, object]]:
+    return {
+        dg.AssetKey.from_coercible(result.asset_key or "").to_user_string(): plain(result) for result in outcome.results
+    }
+
+
+@pytest.fixture
+def loaded(lakehouse: Lakehouse, tmp_path: Path) -> Lakehouse:
+    table = transactions(rows=2_000, days=6)
+    twins = pa.concat_tables([table.slice(0, 100), table.slice(0, 100)]).sort_by("time")  # exact duplicates
+    load(lakehouse, write_csv(pa.concat_tables([twins, table.slice(100)]), tmp_path / "t.csv"))
+    return lakehouse
+
+
+def frames(lakehouse: Lakehouse) -> dict[str, pa.Table]:
+    sets = pinned_sets(lakehouse)
+    return {name: lakehouse.read(table.name, table.version).toArrow() for name, table in sets.items()}
+
+
+def test_sets_are_cut_in_time_and_pinned_to_the_raw_version(loaded: Lakehouse):
+    outcome = split(loaded)
+
+    assert outcome.failure is None
+    assert outcome.failed_checks == []
+    described = by_table(outcome)
+    assert list(described) == ["train_set", "validation_set", "test_set"]
+    sets = frames(loaded)
+    assert sum(len(table) for table in sets.values()) == 2_100
+    assert len(sets["test"]) == pytest.approx(420, abs=3)
+    times = {name: table.column("time").to_pylist() for name, table in sets.items()}
+    assert max(times["train"]) < min(times["validation"])
+    assert max(times["validation"]) < min(times["test"])
+    train = described["train_set"]
+    assert (train["raw_version"], train["delta_version"], train["strategy"]) == (0, 0, "time")
+    assert train["dagster/row_count"] == len(sets["train"])
+    assert train["last_event"] == max(times["train"])
+
+
+def test_the_gap_leaves_out_rows_before_each_cut_and_counts_them(loaded: Lakehouse):
+    outcome = split(loaded, SplitConfig(gap_days=0.5))
+
+    sets = frames(loaded)
+    times = {name: table.column("time").to_pylist() for name, table in sets.items()}
+    assert min(times["validation"]) - max(times["train"]) >= 43_200
+    assert min(times["test"]) - max(times["validation"]) >= 43_200
+    gap = plain(outcome.results[0])["gap_rows"]
+    assert gap > 0
+    assert gap + sum(len(table) for table in sets.values()) == 2_100
+
+
+def test_stratified_sets_share_no_row_and_no_duplicate(loaded: Lakehouse):
+    outcome = split(loaded, SplitConfig(strategy=Strategy.stratified, seed=7))
+
+    assert outcome.failed_checks == []
+    sets = frames(loaded)
+    content = {
+        name: {tuple(row.values()) for row in table.select(["time", "v1", "v2", "amount", "class"]).to_pylist()}
+        for name, table in sets.items()
+    }
+    assert not content["train"] & content["validation"]
+    assert not content["train"] & content["test"]
+    assert not content["validation"] & content["test"]
+    assert sum(len(table) for table in sets.values()) == 2_100
+    rates = [sum(table.column("class").to_pylist()) / len(table) for table in sets.values()]
+    assert max(rates) - min(rates) < 0.01
+
+
+def test_the_same_cut_is_not_written_again_and_another_one_is(loaded: Lakehouse):
+    split(loaded)
+    first = pinned_sets(loaded)
+
+    split(loaded)
+    assert pinned_sets(loaded) == first
+
+    split(loaded, SplitConfig(test_fraction=0.3))
+    assert {table.version for table in pinned_sets(loaded).values()} == {1}
+
+
+def test_a_past_raw_version_can_be_cut(loaded: Lakehouse, tmp_path: Path):
+    load(loaded, write_csv(transactions(seed=77), tmp_path / "more.csv"))
+
+    split(loaded, SplitConfig(raw_version=0))
+
+    assert sum(len(table) for table in frames(loaded).values()) == 2_100
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (SplitConfig(min_rows=1_000), "fewer than 1,000 rows in: validation"),
+        (SplitConfig(gap_days=30), "a gap of 30 days leaves nothing of"),
+        (SplitConfig(test_fraction=0.9), "fractions"),
+        (SplitConfig(raw_version=8), "version 8 can't be read"),
+        (SplitConfig(strategy=Strategy.stratified, gap_days=1), "a gap in time means nothing"),
+    ],
+    ids=["volume", "gap", "fractions", "no such version", "stratified gap"],
+)
+def test_a_cut_that_cannot_be_made_is_refused_and_nothing_is_written(loaded: Lakehouse, config: SplitConfig, said: str):
+    outcome = split(loaded, config)
+
+    assert said in outcome.message
+    assert loaded.current("train_set") is None
+
+
+def test_a_set_without_frauds_is_refused(lakehouse: Lakehouse, tmp_path: Path):
+    table = transactions(rows=2_000, days=6)
+    early = pa.compute.less(table.column("time"), 2 * 86_400.0)
+    kept = table.filter(pa.compute.or_(early, pa.compute.equal(table.column("class"), 0)))  # frauds stop after day 2
+    load(lakehouse, write_csv(kept, tmp_path / "t.csv"))
+
+    outcome = split(lakehouse)
+
+    assert outcome.failed_checks == ["set_classes"]
+    assert "only one class in: validation, test" in outcome.message
+    assert lakehouse.current("test_set") is None
+
+
+def test_without_a_raw_table_the_error_says_what_to_materialize(lakehouse: Lakehouse):
+    assert "materialize `raw_transactions` first" in split(lakehouse).message
+
+
+def test_sets_of_two_cuts_are_refused_downstream(loaded: Lakehouse):
+    split(loaded)
+    test = loaded.require("test_set", made_by="test")
+    rows = loaded.read("test_set", test.version)
+    loaded.replace("test_set", rows, base=test, note={**test.metadata, "split_id": "another"})
+
+    with pytest.raises(StorageError, match="different cuts"):
+        pinned_sets(loaded)
+
+
+def test_a_row_in_two_sets_is_found(loaded: Lakehouse):
+    """The check reads the tables as they are: a table that was changed by someone else does not pass on reuse."""
+    split(loaded)
+    test = loaded.require("test_set", made_by="test")
+    train = loaded.read("train_set", 0).limit(7)
+    loaded.append("test_set", train, base=test, note=test.metadata)
+
+    outcome = split(loaded)
+
+    assert set(outcome.failed_checks) == {"disjoint", "complete", "sets_in_time_order"}
+    assert outcome.checks["disjoint"].description == "7 rows are in more than one set"
