@@ -3,27 +3,38 @@
 What belongs here: names, paths and switches that differ between users and machines, validated, each with one default.
 What does not: what a data scientist tunes per run (asset config in the launchpad) and what a data set is (contract).
 
-Every field can be set as an environment variable `MLOPS_<FIELD>`.
+Every field can be set as an environment variable `MLOPS_<FIELD>`; an empty one counts as not set.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlops_assets.errors import SettingsError
 
 SourceKind = Literal["synthetic", "openml", "files"]
+_PREFIX = "MLOPS_"
+_MASTER = r"local(\[(\*|[1-9]\d*)(,\s*\d+)?\]|-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\])?"
 
 
 def _checkout() -> Path:
     """Return the folder that relative paths start from: the checkout if there is one, else the current folder."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+def _misspelt(fields: list[str]) -> list[str]:
+    """Return a complaint for each variable that looks like one of ours and would be ignored in silence."""
+    found = [name for name in os.environ if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in fields]
+    guesses = {name: get_close_matches(name.removeprefix(_PREFIX), fields, n=1, cutoff=0.75) for name in found}
+    return [f"{name}: no such setting; is {_PREFIX}{guess[0]} meant?" for name, guess in guesses.items() if guess]
 
 
 class Settings(BaseSettings):
@@ -41,10 +52,10 @@ class Settings(BaseSettings):
         spark_master: Spark master of the embedded session.
         driver_memory: Heap of the embedded Spark, in JVM notation.
         dagster_url: Address of the Dagster UI, for links from MLflow runs.
-        java_home: JAVA_HOME as the process has it.
+        java_home: JAVA_HOME as the process has it, unless MLOPS_JAVA_HOME names another.
     """
 
-    model_config = SettingsConfigDict(env_prefix="MLOPS_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
     home: Path = Path(".mlops")
     source: str = Field(default="synthetic", min_length=1)
@@ -53,15 +64,18 @@ class Settings(BaseSettings):
     experiment: str = Field(default="mlops_assets", min_length=1)
     model_name: str = ""
     tracking_uri: str = ""
-    spark_master: str = Field(default="local[*]", pattern=r"^local(\[.+\]|-cluster\[.+\])?$")
-    driver_memory: str = Field(default="2g", pattern=r"^[1-9][0-9]*[mg]$")
-    dagster_url: str = Field(default="http://127.0.0.1:3000", pattern=r"^https?://")
-    java_home: str | None = Field(default=None, validation_alias="JAVA_HOME")
+    spark_master: str = "local[*]"
+    driver_memory: str = "2g"
+    dagster_url: str = "http://127.0.0.1:3000"
+    java_home: str | None = Field(default=None, validation_alias=AliasChoices("MLOPS_JAVA_HOME", "JAVA_HOME"))
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
-        home = home.expanduser()
+        try:
+            home = home.expanduser()
+        except RuntimeError:
+            raise ValueError(f"{home}: no such user") from None
         return home if home.is_absolute() else (_checkout() / home).resolve()
 
     @field_validator("database", "model_name")
@@ -71,20 +85,49 @@ class Settings(BaseSettings):
             raise ValueError("use lower-case letters, digits and underscores, starting with a letter")
         return name
 
+    @field_validator("spark_master")
+    @classmethod
+    def _embedded(cls, master: str) -> str:
+        if not re.fullmatch(_MASTER, master):
+            raise ValueError("use local, local[N], local[*] or local-cluster[WORKERS,CORES,MEGABYTES]")
+        return master
+
+    @field_validator("driver_memory")
+    @classmethod
+    def _jvm_size(cls, size: str) -> str:
+        if not re.fullmatch(r"[1-9][0-9]*[mgMG]", size):
+            raise ValueError("use a whole number with m or g, such as 2g")
+        return size
+
+    @field_validator("dagster_url")
+    @classmethod
+    def _web_address(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^\s/]\S*", url):
+            raise ValueError("use an address that starts with http:// or https://")
+        return url
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read the settings from the environment.
 
         Raises:
-            SettingsError: A variable has a value that can't be used; the text names each one.
+            SettingsError: A variable has a value that can't be used, or a name that is almost one of ours; the text
+                names each one.
         """
+        problems = _misspelt([name.upper() for name in cls.model_fields])
         try:
-            return cls()
+            settings = cls()
         except ValidationError as error:
-            problems = "; ".join(f"MLOPS_{str(item['loc'][0]).upper()}: {item['msg']}" for item in error.errors())
-            raise SettingsError(
-                problems, where="environment", mend="set the variable to a valid value, or unset it"
-            ) from None
+            problems += [
+                f"{_PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors()
+            ]
+        else:
+            if not problems:
+                return settings
+        raise SettingsError(
+            "; ".join(problems), where="environment", mend="set the variable to a valid value, or unset it"
+        )
 
     @property
     def source_kind(self) -> SourceKind:

@@ -180,12 +180,11 @@ class _Cut:
         """Judge the sets as they stand in the tables."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.split_frames import count_shared, summarize
+        from mlops_assets.data.split_frames import SET_COLUMN, count_shared, summarize, union_of
 
-        frames = {name: self.lakehouse.read(table.name, table.version) for name, table in written.items()}
-        found = {name: summarize(frame, self.contract, F.lit(name)).get(name) for name, frame in frames.items()}
-        summaries = {name: summary for name, summary in found.items() if summary is not None}
-        return self._judge(summaries, shared=count_shared(frames, self.contract)), summaries
+        rows = union_of({name: self.lakehouse.read(table.name, table.version) for name, table in written.items()})
+        summaries = summarize(rows, self.contract, F.col(SET_COLUMN))
+        return self._judge(summaries, shared=count_shared(rows, self.contract)), summaries
 
     def _judge(self, summaries: "Mapping[str, SetSummary]", *, shared: int) -> "list[CheckOutcome]":
         from mlops_assets.data.split_checks import judge_sets

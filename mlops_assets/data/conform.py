@@ -1,7 +1,8 @@
 """Bring one batch of rows to the contract's columns and types, and count what does not fit.
 
-What belongs here: vectorised Arrow code that casts columns and marks each value that is null, unreadable, infinite or
-out of range. What does not: deciding whether a batch may pass (`validation`), fetching it (`sources`), writing it.
+What belongs here: vectorised Arrow code that counts, per column, the values that are null, unreadable, infinite or out
+of range. What does not: reading a value as its type (`casting`), deciding whether a batch may pass (`validation`),
+fetching it (`sources`), writing it.
 
 All of it runs on Arrow arrays in the driver: the file has just been read there, in its own order, so the contract is
 checked at memory speed before Spark sees a row.
@@ -15,22 +16,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_assets.data.contract import Column, ColumnType, Contract
+from mlops_assets.data.casting import example, read_column
+from mlops_assets.data.contract import Column, Contract
 from mlops_assets.errors import SchemaMismatchError
 
 ROW_NUMBER = "_row_number"
-ARROW_TYPES: dict[ColumnType, pa.DataType] = {
-    "double": pa.float64(),
-    "long": pa.int64(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
-    "string": pa.string(),
-}
-_NUMBER = r"^[+-]?(\d+\.?\d*([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?|inf|Inf|infinity|Infinity|nan|NaN)$"
+# XGBoost computes in float32: from here on (2^128 less half a step) a double becomes infinite there.
+FLOAT32_OVERFLOW = float(2**128 - 2**103)
 
 
 @dataclass
 class ColumnFaults:
-    """How many rows of one column break the contract, by reason."""
+    """How many rows of one column break the contract, by reason; a row counts under one reason only.
+
+    Attributes:
+        unreadable: Values that can't be read as the column's type.
+        null: Missing values, NaN included, where the contract wants one.
+        infinite: Infinite numbers, and features that are too large for float32, in which models compute.
+        out_of_range: Finite numbers below `min` or above `max`.
+        example: One of the unreadable values.
+    """
 
     unreadable: int = 0
     null: int = 0
@@ -94,7 +99,8 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
         where: The input, for errors.
 
     Returns:
-        The typed batch. A value that can't be read is null in it and counted as `unreadable`.
+        The typed batch. A value that can't be read is null in it and counted as `unreadable`; see
+        `casting.read_column` for what can be read.
 
     Raises:
         SchemaMismatchError: See `require_columns`.
@@ -103,7 +109,7 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
     columns: list[pa.ChunkedArray] = []
     faults: dict[str, ColumnFaults] = {}
     for column in contract.columns:
-        values, found = _conform_column(table.column(column.name), column)
+        values, found = _conform_column(table.column(column.name), column, feature=column.name in contract.features)
         columns.append(values)
         if found.unreadable or found.null or found.infinite or found.out_of_range:
             faults[column.name] = found
@@ -113,103 +119,36 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
     return ConformedBatch(typed, faults, _disorder(typed.column(contract.event_time)))
 
 
-def _conform_column(raw: pa.ChunkedArray, column: Column) -> tuple[pa.ChunkedArray, ColumnFaults]:
-    found = ColumnFaults()
-    values, unreadable = _cast(raw, ARROW_TYPES[column.type])
-    found.unreadable = _count(unreadable)
-    if found.unreadable:
-        found.example = str(raw.filter(unreadable)[0].as_py())[:40]
-    missing = pc.and_(pc.is_null(values, nan_is_null=pa.types.is_floating(values.type)), pc.invert(unreadable))
+def _conform_column(raw: pa.ChunkedArray, column: Column, *, feature: bool) -> tuple[pa.ChunkedArray, ColumnFaults]:
+    reading = read_column(raw, column.type)
+    values, found = reading.values, ColumnFaults()
+    if reading.unreadable is not None:
+        found.unreadable = _count(reading.unreadable)
+        found.example = example(raw, reading.unreadable)
     if not column.nullable:
-        found.null = _count(missing)
-    if column.type == "double":
-        found.infinite = _count(pc.is_inf(values))
-    found.out_of_range = _out_of_range(values, column)
+        missing = _count(pc.is_null(values, nan_is_null=column.type == "double"))
+        found.null = missing - found.unreadable - reading.infinite  # these two are null in `values` as well
+    found.infinite = reading.infinite
+    if column.type in ("double", "long"):
+        overflow = FLOAT32_OVERFLOW if feature and column.type == "double" else float("inf")
+        _count_extremes(values, column, overflow, found)
     return values, found
 
 
-def _cast(raw: pa.ChunkedArray, wanted: pa.DataType) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return the values in the wanted type, null where unreadable, and the mask of the unreadable ones."""
-    none_wrong = pa.chunked_array([pa.repeat(pa.scalar(False), len(raw))])  # noqa: FBT003 - a scalar, not a flag
-    try:
-        return _cast_all(raw, wanted), none_wrong
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass  # some value does not fit: find which ones below
-    if pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type):
-        wrong = _unreadable_text(raw, wanted)
-    elif pa.types.is_floating(raw.type) and pa.types.is_integer(wanted):
-        wrong = pc.fill_null(pc.not_equal(raw, pc.floor(raw)), False)  # noqa: FBT003 - the fill value
-        wrong = pc.or_(wrong, pc.fill_null(pc.invert(pc.is_finite(raw)), False))  # noqa: FBT003 - the fill value
-    else:
-        wrong = pc.is_valid(raw)  # a type that has no meaning as the wanted one, a list as a number say
-    blanked = pc.if_else(wrong, pa.scalar(None, raw.type), raw)
-    if _count(wrong) == _count(pc.is_valid(raw)):
-        return pa.chunked_array([pa.nulls(len(raw), wanted)]), wrong
-    return _cast_all(blanked, wanted), wrong
-
-
-def _cast_all(raw: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    textual = pa.types.is_string(raw.type) or pa.types.is_large_string(raw.type)
-    if textual and not pa.types.is_string(wanted):
-        raw = pc.utf8_trim_whitespace(raw)
-        if pa.types.is_integer(wanted):
-            try:
-                return raw.cast(wanted)
-            except pa.ArrowInvalid:
-                raw = raw.cast(pa.float64())  # "1.0" is a whole number too; 1.5 still fails in the cast below
-    if pa.types.is_timestamp(raw.type) and raw.type.tz is None and pa.types.is_timestamp(wanted):
-        raw = raw.cast(pa.timestamp("us"), safe=False)
-    if pa.types.is_timestamp(wanted) and textual:
-        return _as_utc(raw)
-    if pa.types.is_timestamp(raw.type) and pa.types.is_floating(wanted):
-        raise pa.ArrowNotImplementedError("a timestamp is no number of seconds since an origin that we know")
-    return raw.cast(wanted)
-
-
-def _as_utc(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Read ISO 8601 text; text without a zone is UTC."""
-    try:
-        return text.cast(pa.timestamp("us")).cast(ARROW_TYPES["timestamp"])
-    except pa.ArrowInvalid:
-        return text.cast(ARROW_TYPES["timestamp"])
-
-
-def _unreadable_text(raw: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    if pa.types.is_timestamp(wanted):
-        return pa.chunked_array([[not _is_time(value) for value in raw.to_pylist()]], pa.bool_())
-    trimmed = pc.utf8_trim_whitespace(raw)
-    readable = pc.fill_null(pc.match_substring_regex(trimmed, _NUMBER), True)  # noqa: FBT003 - null is not unreadable
-    if pa.types.is_integer(wanted):
-        numbers = pc.if_else(readable, trimmed, pa.scalar(None, trimmed.type)).cast(pa.float64())
-        whole = pc.and_(pc.is_finite(numbers), pc.equal(numbers, pc.floor(numbers)))
-        readable = pc.and_(readable, pc.fill_null(whole, True))  # noqa: FBT003 - null is not unreadable
-    return pc.invert(readable)
-
-
-def _is_time(value: str | None) -> bool:
-    if value is None:
-        return True
-    try:
-        _as_utc(pa.chunked_array([[value.strip()]]))
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _out_of_range(values: pa.ChunkedArray, column: Column) -> int:
-    wrong = 0
-    if column.min is not None:
-        wrong += _count(pc.less(values, column.min))
-    if column.max is not None:
-        wrong += _count(pc.greater(values, column.max))
-    if column.type == "double" and (column.min is not None or column.max is not None):
-        wrong -= _count(pc.and_(pc.is_inf(values), _outside(values, column)))  # counted as infinite already
-    return wrong
-
-
-def _outside(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
-    below = pc.less(values, float("-inf") if column.min is None else column.min)
-    return pc.or_(below, pc.greater(values, float("inf") if column.max is None else column.max))
+def _count_extremes(values: pa.ChunkedArray, column: Column, overflow: float, found: ColumnFaults) -> None:
+    """Count what is infinite, and what is finite and out of range; most columns are done once the bounds are known."""
+    bounds = pc.min_max(values).as_py()
+    if bounds["min"] is None:
+        return
+    values = values.cast(pa.float64(), safe=False)  # the range is given in doubles
+    if max(-bounds["min"], bounds["max"]) >= overflow:
+        infinite = pc.greater_equal(pc.abs(values), overflow)
+        found.infinite += _count(infinite)
+        values = pc.if_else(infinite, pa.scalar(None, values.type), values)
+    if column.min is not None and bounds["min"] < column.min:
+        found.out_of_range += _count(pc.less(values, column.min))
+    if column.max is not None and bounds["max"] > column.max:
+        found.out_of_range += _count(pc.greater(values, column.max))
 
 
 def _disorder(times: pa.ChunkedArray) -> int:

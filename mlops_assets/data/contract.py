@@ -10,6 +10,7 @@ that was written as `V1` and read as `v1` is a bug that shows only in production
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Literal, Self
@@ -28,7 +29,8 @@ class Column(BaseModel):
     """One column that must be there.
 
     Attributes:
-        name: Lower-cased name.
+        name: Lower-cased name of letters, digits and underscores; names that start with an underscore are the
+            platform's own.
         type: Storage type; `long` and `double` are 64 bit, `timestamp` is UTC with microseconds.
         nullable: Whether nulls are accepted; a feature may be nullable (XGBoost treats null as missing).
         min: Smallest accepted value, in the column's own unit (numeric columns only).
@@ -38,12 +40,19 @@ class Column(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(min_length=1, pattern=r"^[a-z_][a-z0-9_]*$")
+    name: str
     type: ColumnType
     nullable: bool = False
-    min: float | None = None
-    max: float | None = None
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
     description: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(f"{name!r}: use lower-case letters, digits and underscores, starting with a letter")
+        return name
 
     @model_validator(mode="after")
     def _range_makes_sense(self) -> Self:
@@ -88,13 +97,13 @@ class Contract(BaseModel):
     amount: str | None = None
     ignored: tuple[str, ...] = ()
     ordered: bool = True
-    label_delay_days: float = Field(default=0.0, ge=0)
+    label_delay_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     min_rows: int = Field(default=1, ge=1)
 
-    @field_validator("ignored", mode="before")
+    @field_validator("ignored")
     @classmethod
-    def _lower(cls, names: list[str]) -> list[str]:
-        return [name.lower() for name in names]
+    def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in names)
 
     @model_validator(mode="after")
     def _roles_refer_to_columns(self) -> Self:
@@ -108,14 +117,26 @@ class Contract(BaseModel):
         if absent:
             raise ValueError(f"roles that name no column: {', '.join(absent)}")
         self._check_features()
+        self._check_roles()
+        kept = sorted(set(names) & set(self.ignored))
+        if kept:
+            raise ValueError(f"columns both kept and ignored: {', '.join(kept)}")
+        return self
+
+    def _check_roles(self) -> None:
+        named = [self.target, self.event_time, *{self.key, self.entity, self.amount}]
+        doubled = sorted({name for name in (self.target, self.event_time) if named.count(name) > 1})
+        if doubled:
+            raise ValueError(f"target or event time with a second role: {', '.join(doubled)}")
         if self.column(self.target).type != "long":
             raise ValueError(f"target {self.target} must be of type long")
         if self.column(self.event_time).type == "string":
             raise ValueError(f"event_time {self.event_time} must be a timestamp or a number of seconds")
+        if self.amount is not None and self.column(self.amount).type not in ("double", "long"):
+            raise ValueError(f"amount {self.amount} must be numeric")
         for required in (self.target, self.event_time, self.key, self.amount):
             if required is not None and self.column(required).nullable:
                 raise ValueError(f"{required} is target, event time, key or amount and can't be nullable")
-        return self
 
     def _check_features(self) -> None:
         forbidden = {self.target, self.event_time, self.key, self.entity} & set(self.features)
@@ -141,8 +162,9 @@ class Contract(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything the contract says; changes exactly when its meaning does."""
-        return hashlib.sha256(self.model_dump_json(exclude={"description"}).encode()).hexdigest()[:16]
+        """Hash of everything the contract says; changes exactly when its meaning does, so not with descriptions."""
+        meaning = self.model_dump_json(exclude={"description": True, "columns": {"__all__": {"description"}}})
+        return hashlib.sha256(meaning.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         """Return the YAML text from which `parse_contract` rebuilds this contract."""
@@ -170,7 +192,8 @@ def parse_contract(text: str, *, where: str) -> Contract:
         return Contract.model_validate(document)
     except ValidationError as error:
         problems = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc']) or 'contract'}: {item['msg']}" for item in error.errors()
+            f"{'.'.join(str(part) for part in item['loc']) or 'contract'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
         )
         raise ContractError(problems, where=where, mend=mend) from None
 
@@ -191,4 +214,8 @@ def load_contract(name_or_path: str) -> Contract:
             where=name_or_path,
             mend=f"name one that ships ({', '.join(SHIPPED)}) or the path of a YAML file",
         )
-    return parse_contract(path.read_text("utf-8"), where=str(path))
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"can't be read: {error}", where=str(path), mend="make it a readable UTF-8 file") from None
+    return parse_contract(text, where=str(path))

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.splitting import SET_NAMES, SplitSpec
+from mlops_assets.data.splitting import SECONDS_PER_DAY, SET_NAMES, SplitSpec
 
 SPLIT_CHECKS: dict[str, str] = {
     "disjoint": "No row, and no exact duplicate of a row, is in two sets.",
     "complete": "Every row of the raw table is in a set or in the gap.",
     "set_classes": "Each set holds frauds and genuine transactions.",
     "set_volume": "Each set holds enough rows to learn from or to measure on.",
-    "sets_in_time_order": "No training row is later than a validation row, and none of these later than a test row.",
+    "sets_in_time_order": "Training, validation and test rows follow each other in time, with the gap between them.",
 }
 
 
@@ -93,12 +93,18 @@ def judge_sets(
 
 
 def _time_order(sets: Mapping[str, SetSummary], spec: SplitSpec) -> CheckOutcome:
-    name = "sets_in_time_order"
+    check = "sets_in_time_order"
     if spec.strategy != "time":
-        return CheckOutcome(name, passed=True, description="stratified: figures flatter, for comparison only")
-    ordered = all(
-        (earlier.last is None or later.first is None) or earlier.last < later.first
-        for earlier, later in pairwise(sets.values())
-    )
-    text = "train, then validation, then test" if ordered else "sets overlap in time: the future leaks into training"
-    return CheckOutcome(name, passed=ordered, description=text)
+        return CheckOutcome(check, passed=True, description="stratified: figures flatter, for comparison only")
+    gap = spec.gap_days * SECONDS_PER_DAY
+    spans = [(name, s.first, s.last) for name, s in sets.items() if s.first is not None and s.last is not None]
+    close = [
+        f"{earlier} ends at {last:,.0f} s, {later} starts at {first:,.0f} s"
+        for (earlier, _, last), (later, first, _) in pairwise(spans)
+        if not (last < first - gap if gap else last < first)
+    ]
+    if not close:
+        return CheckOutcome(check, passed=True, description="train, then validation, then test")
+    wanted = f" (a gap of {spec.gap_days:g} days is wanted)" if gap else ""
+    text = f"sets overlap in time: {'; '.join(close)}{wanted}: the future leaks into training"
+    return CheckOutcome(check, passed=False, description=text)

@@ -7,6 +7,7 @@ not: choosing cut points (`splitting`), verdicts (`split_checks`), reading and w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,12 +32,17 @@ def event_seconds(contract: Contract) -> Column:
 
 
 def row_hash(contract: Contract, seed: int) -> Column:
-    """Hash of all of the contract's columns: equal rows, and only these (but for chance), share it."""
+    """Hash of all of the contract's columns: equal rows, and only these (but for chance), share it.
+
+    Where there may be nulls, it takes in which values are null: `xxhash64` skips them, so that a null and a 5 would
+    hash like a 5 and a null.
+    """
     values = [
         (F.col(c.name) + F.lit(0.0)) if c.type == "double" else F.col(c.name)  # -0.0 equals 0.0 but hashes apart
         for c in contract.columns
     ]
-    return F.xxhash64(F.lit(seed), *values)
+    nulls = [F.col(c.name).isNull() for c in contract.columns if c.nullable]
+    return F.xxhash64(F.lit(seed), *values, *nulls)
 
 
 def assign_sets(table: DataFrame, contract: Contract, spec: SplitSpec, *, where: str) -> DataFrame:
@@ -49,7 +55,7 @@ def assign_sets(table: DataFrame, contract: Contract, spec: SplitSpec, *, where:
         key = event_seconds(contract)
         return table.withColumn(SET_COLUMN, _membership(key, _cuts_along(table, key, spec, where=where)))
     key, target = row_hash(contract, spec.seed), F.col(contract.target)
-    membership = F.when(F.lit(False), F.lit(GAP))  # noqa: FBT003 - an empty CASE to extend
+    membership = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
     for label in (0, 1):
         of_class = table.where(target == label)
         cuts = _cuts_along(of_class, key, spec, where=f"{where}, {contract.target} = {label}")
@@ -64,14 +70,14 @@ def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -
 
 
 def _membership(key: Column, cuts: Cuts) -> Column:
-    chosen = F.when(F.lit(False), F.lit(GAP))  # noqa: FBT003 - an empty CASE to extend
+    chosen = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
     for name, block in zip(SET_NAMES, cuts.blocks, strict=True):
         chosen = chosen.when(_inside(key, block), F.lit(name))
-    return chosen.otherwise(F.lit(GAP))
+    return chosen.when(key.isNotNull(), F.lit(GAP))  # a row without a key is lost, and the checks must see that
 
 
 def _inside(key: Column, block: Block) -> Column:
-    inside = F.lit(True)  # noqa: FBT003 - the neutral element of AND
+    inside = F.lit(True)  # the neutral element of AND
     if block.start is not None:
         inside = inside & (key >= F.lit(block.start))
     if block.end is not None:
@@ -94,12 +100,15 @@ def summarize(table: DataFrame, contract: Contract, by: Column) -> dict[str, Set
     return {r["name"]: SetSummary(int(r["rows"]), int(r["frauds"] or 0), r["first"], r["last"]) for r in rows}
 
 
-def count_shared(sets: Mapping[str, DataFrame], contract: Contract) -> int:
-    """Return how many distinct rows, by content, stand in more than one of the tables."""
-    tagged = [
-        table.select(row_hash(contract, 0).alias("row"), F.lit(name).alias("set")) for name, table in sets.items()
-    ]
-    union = tagged[0]
-    for other in tagged[1:]:
-        union = union.unionAll(other)
-    return union.groupBy("row").agg(F.countDistinct("set").alias("sets")).where("sets > 1").count()
+def union_of(sets: Mapping[str, DataFrame]) -> DataFrame:
+    """Return the rows of several tables as one, with a column `_set` that names the table of each."""
+    tagged = [table.withColumn(SET_COLUMN, F.lit(name)) for name, table in sets.items()]
+    return reduce(lambda left, right: left.unionByName(right), tagged)
+
+
+def count_shared(union: DataFrame, contract: Contract) -> int:
+    """Return how many distinct rows, by content, stand in more than one set of a `union_of` sets."""
+    per_row = union.groupBy(row_hash(contract, 0).alias("row")).agg(
+        F.min(SET_COLUMN).alias("first"), F.max(SET_COLUMN).alias("last")
+    )
+    return per_row.where(F.col("first") != F.col("last")).count()

@@ -14,7 +14,7 @@ Both strategies cut along a key that equal rows share, so exact duplicates can't
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,11 @@ class SplitSpec:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            known = ", ".join(get_args(Strategy))
+            raise SplitError(
+                f"no such strategy: {self.strategy}", where="split configuration", mend=f"choose one of: {known}"
+            )
         mend = "choose positive fractions that leave room for a training set, and a gap of 0 days or more"
         fractions = (self.validation_fraction, self.test_fraction)
         if not all(0 < fraction < 1 for fraction in fractions) or sum(fractions) >= 1:
@@ -68,8 +73,8 @@ class SplitSpec:
 class Block:
     """Half-open range of keys: a row belongs to the block when start <= key < end; None is unbounded."""
 
-    start: float | None
-    end: float | None
+    start: float | int | None
+    end: float | int | None
 
     def contains(self, keys: npt.NDArray[np.float64] | npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return for each key whether it lies in the block."""
@@ -125,7 +130,8 @@ def cut_points(
         )
     first, second = keys[cut_at[0]].item(), keys[cut_at[1]].item()
     gap = spec.gap_days * SECONDS_PER_DAY
-    cuts = Cuts((Block(None, first - gap), Block(first, second - gap), Block(second, None)))
+    ends = (first - gap, second - gap) if gap else (first, second)  # a hash less 0.0 would be rounded to a double
+    cuts = Cuts((Block(None, ends[0]), Block(first, ends[1]), Block(second, None)))
     sets = cuts.assign(keys)
     empty = [name for number, name in enumerate(SET_NAMES) if not (sets == number).any()]
     if empty:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.data.checks import CheckOutcome
@@ -18,13 +19,14 @@ from mlops_assets.data.contract import Contract
 RAW_CHECKS: dict[str, str] = {
     "contract_types": "Every value can be read as its column's type.",
     "no_nulls": "No null or NaN where the contract wants a value.",
-    "no_infinities": "No infinite value.",
+    "no_infinities": "No infinite value, and no feature too large for float32, in which models compute.",
     "ranges": "Numbers are within the contract's ranges.",
     "binary_target": "The target is 0 or 1.",
     "both_classes": "The table holds frauds and genuine transactions.",
     "time_ordered": "Inside a file, event time never goes back.",
     "volume": "The load brings as many rows as the contract wants.",
 }
+_EXAMPLES = 5
 
 
 @dataclass
@@ -33,26 +35,41 @@ class LoadFindings:
 
     Attributes:
         rows: Rows of the load.
-        classes: Rows per target value.
+        classes: Rows per target value, 0 and 1.
+        strange_targets: Rows per other target value, of the first few such values.
+        strange_rows: Rows with any other target value.
         faults: Column faults, added up.
         disorder: Rows that go back in time, per origin.
     """
 
     rows: int = 0
     classes: dict[int, int] = field(default_factory=dict)
+    strange_targets: dict[int, int] = field(default_factory=dict)
+    strange_rows: int = 0
     faults: dict[str, ColumnFaults] = field(default_factory=dict)
     disorder: dict[str, int] = field(default_factory=dict)
 
     def add(self, batch: ConformedBatch, contract: Contract, *, origin: str) -> None:
         """Add the findings of one batch."""
         self.rows += batch.table.num_rows
-        for pair in pc.value_counts(batch.table.column(contract.target)).to_pylist():
-            if pair["values"] is not None:
-                self.classes[pair["values"]] = self.classes.get(pair["values"], 0) + pair["counts"]
+        self._count_targets(batch.table.column(contract.target))
         for name, found in batch.faults.items():
             self.faults.setdefault(name, ColumnFaults()).add(found)
         if batch.disorder:
-            self.disorder[origin] = batch.disorder
+            self.disorder[origin] = self.disorder.get(origin, 0) + batch.disorder
+
+    def _count_targets(self, targets: pa.ChunkedArray) -> None:
+        counted = pc.value_counts(targets.drop_null())
+        known = pc.is_in(counted.field("values"), pa.array([0, 1]))
+        for pair in counted.filter(known).to_pylist():
+            self.classes[pair["values"]] = self.classes.get(pair["values"], 0) + pair["counts"]
+        strange = counted.filter(pc.invert(known))
+        self.strange_rows += pc.sum(strange.field("counts")).as_py() or 0
+        new = pc.is_in(strange.field("values"), pa.array(list(self.strange_targets), pa.int64()))
+        first = strange.filter(pc.invert(new)).field("values")[: _EXAMPLES - len(self.strange_targets)].to_pylist()
+        shown = pa.array([*self.strange_targets, *first], pa.int64())
+        for pair in strange.filter(pc.is_in(strange.field("values"), shown)).to_pylist():
+            self.strange_targets[pair["values"]] = self.strange_targets.get(pair["values"], 0) + pair["counts"]
 
 
 def judge_load(findings: LoadFindings, contract: Contract, known_classes: Mapping[int, int]) -> list[CheckOutcome]:
@@ -83,36 +100,44 @@ def _per_column(name: str, counts: Mapping[str, int], findings: LoadFindings) ->
     if not bad:
         return CheckOutcome(name, passed=True, description=f"{findings.rows:,} rows, no finding")
     listed = ", ".join(f"{column} ({rows:,} rows)" for column, rows in bad.items())
-    example = next((findings.faults[c].example for c in bad if findings.faults[c].example), "")
-    shown = f", such as {example!r}" if name == "contract_types" and example else ""
+    if name == "contract_types":
+        examples = {column: findings.faults[column].example for column in bad}
+        listed = "; ".join(f"{column} ({rows:,} rows), such as {examples[column]!r}" for column, rows in bad.items())
     return CheckOutcome(
         name,
         passed=False,
-        description=f"{listed}{shown}: mend these values at the source, or the contract if they are right",
+        description=f"{listed}: mend these values at the source, or the contract if they are right",
         details={f"rows.{column}": rows for column, rows in bad.items()},
     )
 
 
 def _binary_target(findings: LoadFindings, contract: Contract) -> CheckOutcome:
-    strange = {value: rows for value, rows in findings.classes.items() if value not in (0, 1)}
-    if strange:
-        listed = ", ".join(f"{value} ({rows:,} rows)" for value, rows in sorted(strange.items())[:5])
-        text = f"{contract.target} holds {listed}: only 0 (genuine) and 1 (fraud) have a meaning"
-        return CheckOutcome("binary_target", passed=False, description=text, details={"rows": sum(strange.values())})
+    found = [f"{value} ({rows:,} rows)" for value, rows in sorted(findings.strange_targets.items())]
+    unseen = findings.strange_rows - sum(findings.strange_targets.values())
+    if unseen:
+        found.append(f"other values ({unseen:,} rows)")
+    faults = findings.faults.get(contract.target, ColumnFaults())
+    unusable = faults.unreadable + faults.null + faults.infinite
+    if unusable:
+        found.append(f"no whole number ({unusable:,} rows)")
+    if found:
+        text = f"{contract.target} holds {', '.join(found)}: only 0 (genuine) and 1 (fraud) have a meaning"
+        rows = findings.strange_rows + unusable
+        return CheckOutcome("binary_target", passed=False, description=text, details={"rows": rows})
     return CheckOutcome("binary_target", passed=True, description=f"{contract.target} is 0 or 1")
 
 
 def _both_classes(findings: LoadFindings, contract: Contract, known: Mapping[int, int]) -> CheckOutcome:
-    frauds = findings.classes.get(1, 0) + known.get(1, 0)
-    genuine = findings.classes.get(0, 0) + known.get(0, 0)
-    text = f"{contract.target}: {frauds:,} frauds, {genuine:,} genuine rows in table and load together"
-    if not (frauds and genuine):
+    frauds, genuine = findings.classes.get(1, 0), findings.classes.get(0, 0)
+    # Not added up: what the load brings may be in the table already.
+    text = f"{contract.target}: {frauds:,} frauds and {genuine:,} genuine rows in the load"
+    if known:
+        text += f", {known.get(1, 0):,} and {known.get(0, 0):,} in the table"
+    both = bool((frauds or known.get(1)) and (genuine or known.get(0)))
+    if not both:
         text += "; a model needs both: load a file that holds the other class too"
     return CheckOutcome(
-        "both_classes",
-        passed=bool(frauds and genuine),
-        description=text,
-        details={"frauds": frauds, "genuine": genuine},
+        "both_classes", passed=both, description=text, details={"load.frauds": frauds, "load.genuine": genuine}
     )
 
 

@@ -115,6 +115,13 @@ def scores_to_bytes(scores: Scores) -> bytes:
 
 
 def scores_from_bytes(content: bytes) -> Scores:
-    """Read what `scores_to_bytes` wrote; a pickle is refused."""
-    scores: Scores = np.load(io.BytesIO(content), allow_pickle=False)
+    """Read what `scores_to_bytes` wrote; TrackingError for anything else, a pickle above all."""
+    try:
+        scores: Scores = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise TrackingError(
+            f"no array of scores: {error}",
+            where="artifact test_scores.npy",
+            mend="someone has replaced it; materialize `tuned_model` again",
+        ) from None
     return scores

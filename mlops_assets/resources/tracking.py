@@ -10,6 +10,7 @@ job and leaves it open with parallel assets (dagster #21872, #3970), while we ne
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlops_assets.training.runs import Store
 
 _PROBE_SECONDS = 5.0
+_SQLITE = "sqlite:///"
 
 
 class Tracking(dg.ConfigurableResource[Any]):
@@ -97,8 +99,9 @@ class Tracking(dg.ConfigurableResource[Any]):
         for name in ("alembic", "mlflow.store.db.utils", "mlflow.models.model", "mlflow.tracking.fluent"):
             logging.getLogger(name).setLevel(logging.WARNING)  # a fresh store logs some fifty migration lines
         try:
-            client = MlflowClient(config["mlflow_tracking_uri"], config["mlflow_tracking_uri"])
-            experiment_id = self._experiment(client)
+            with _creating(config["mlflow_tracking_uri"]):
+                client = MlflowClient(config["mlflow_tracking_uri"], config["mlflow_tracking_uri"])
+                experiment_id = self._experiment(client)
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 f"the MLflow store refuses: {error}",
@@ -135,8 +138,8 @@ class Tracking(dg.ConfigurableResource[Any]):
                     where=_without_credentials(uri),
                     mend="start it, or correct MLOPS_TRACKING_URI",
                 ) from None
-        elif uri.startswith("sqlite:///"):
-            folder = Path(uri.removeprefix("sqlite:///")).parent
+        elif uri.startswith(_SQLITE):
+            folder = Path(uri.removeprefix(_SQLITE)).parent
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -145,6 +148,13 @@ class Tracking(dg.ConfigurableResource[Any]):
                     where=str(folder),
                     mend="set MLOPS_HOME to a writable folder",
                 ) from None
+
+
+def _creating(uri: str) -> AbstractContextManager[object]:
+    """Let one at a time open an embedded store: the first creates its tables, and two who do so spoil them."""
+    from filelock import FileLock
+
+    return FileLock(f"{uri.removeprefix(_SQLITE)}.lock") if uri.startswith(_SQLITE) else nullcontext()
 
 
 def _without_credentials(uri: str) -> str:

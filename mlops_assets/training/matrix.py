@@ -71,17 +71,21 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
     table = table.take(order)
     X = np.empty((table.num_rows, len(contract.features)), dtype=np.float32)
     for number, name in enumerate(contract.features):
-        X[:, number] = table.column(name).cast(pa.float64()).to_numpy()
+        X[:, number] = _doubles(table.column(name))
     return Matrix(
         features=contract.features,
         X=X,
         y=table.column(contract.target).to_numpy().astype(np.uint8),
         days=_day_numbers(table.column(contract.event_time)),
-        amounts=None if contract.amount is None else table.column(contract.amount).cast(pa.float64()).to_numpy(),
+        amounts=None if contract.amount is None else _doubles(table.column(contract.amount)),
     )
+
+
+def _doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return values.cast(pa.float64(), safe=False).to_numpy()  # unsafe: whole numbers beyond 2^53 are rounded
 
 
 def _day_numbers(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     if pa.types.is_timestamp(times.type):
         return times.cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]").astype(np.int64)
-    return np.floor(times.cast(pa.float64()).to_numpy() / SECONDS_PER_DAY).astype(np.int64)
+    return np.floor(_doubles(times) / SECONDS_PER_DAY).astype(np.int64)

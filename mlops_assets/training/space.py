@@ -6,11 +6,22 @@ What belongs here: the space as plain numbers. What does not: its hyperopt form 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, fields
+from math import nextafter
 
 from mlops_assets.errors import SearchError
 
 WHOLE_NUMBERS = ("max_depth", "n_estimators")
+_ABOVE_0, _BELOW_1 = nextafter(0.0, 1.0), nextafter(1.0, 0.0)
+# What XGBoost can do with: lowest, highest, and the same in words.
+_USABLE: dict[str, tuple[float, float, str]] = {
+    "max_depth": (1, 30, "between 1 and 30"),
+    "n_estimators": (1, 100_000, "between 1 and 100,000"),
+    "learning_rate": (_ABOVE_0, 1, "above 0 and at most 1"),
+    "reg_alpha": (0, sys.float_info.max, "0 or more, and finite"),
+    "base_score": (_ABOVE_0, _BELOW_1, "above 0 and below 1"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,22 +66,13 @@ class SearchSpace:
     base_score: Range = Range(0.001, 0.1)
 
     def __post_init__(self) -> None:
-        for name, lowest, highest in (
-            ("max_depth", 1, 30),
-            ("n_estimators", 1, 100_000),
-            ("learning_rate", 0, 1),
-            ("reg_alpha", 0, float("inf")),
-            ("base_score", 0, 1),
-        ):
+        for name, (lowest, highest, words) in _USABLE.items():
             bounds: Range = getattr(self, name)
-            strict = name in ("learning_rate", "base_score")
-            inside = lowest < bounds.low if strict else lowest <= bounds.low
-            inside &= bounds.high < highest if name == "base_score" else bounds.high <= highest
-            if not (bounds.low <= bounds.high and inside):
+            if not lowest <= bounds.low <= bounds.high <= highest:  # so is NaN refused
                 raise SearchError(
                     f"{name} from {bounds.low:g} to {bounds.high:g} is not usable",
                     where="search space",
-                    mend=f"choose low <= high between {lowest:g} and {highest:g}",
+                    mend=f"choose low <= high, both {words}",
                 )
             if name in WHOLE_NUMBERS and (bounds.low % 1 or bounds.high % 1):
                 raise SearchError(f"{name} wants whole numbers", where="search space", mend="round its bounds")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pyarrow as pa
@@ -66,11 +66,11 @@ def plain(result: dg.MaterializeResult[None]) -> dict[str, Any]:
     }
 
 
-def collect(events: Iterator[Any]) -> Outcome:
-    """Run an asset to its end."""
+def collect(invoked: object) -> Outcome:
+    """Run an asset to its end; what a direct invocation returns is typed as an object."""
     outcome = Outcome()
     try:
-        for event in events:
+        for event in cast("Iterator[Any]", invoked):
             checks = [event] if isinstance(event, dg.AssetCheckResult) else (event.check_results or [])
             outcome.checks |= {str(check.check_name): check for check in checks}
             if isinstance(event, dg.MaterializeResult):
@@ -88,40 +88,48 @@ def contract_resource(contract: Contract | str = "creditcard") -> ContractResour
 def load(
     lakehouse: Lakehouse, source: TransactionSourceResource = SMALL, contract: Contract | str = "creditcard"
 ) -> Outcome:
-    context = dg.build_asset_context()
-    return collect(
-        raw_transactions(context, source=source, contract=contract_resource(contract), lakehouse=lakehouse)  # type: ignore[arg-type]
-    )
+    with dg.build_asset_context() as context:
+        return collect(
+            raw_transactions(context, source=source, contract=contract_resource(contract), lakehouse=lakehouse)
+        )
 
 
 def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Contract | str = "creditcard") -> Outcome:
-    context = dg.build_asset_context()
-    return collect(
-        splits(context, config=config or SplitConfig(), contract=contract_resource(contract), lakehouse=lakehouse)  # type: ignore[arg-type]
-    )
+    with dg.build_asset_context() as context:
+        return collect(
+            splits(context, config=config or SplitConfig(), contract=contract_resource(contract), lakehouse=lakehouse)
+        )
 
 
 def tune(
-    lakehouse: Lakehouse, tracking: Tracking, config: TunedModelConfig = QUICK, *, run_id: str | None = None
+    lakehouse: Lakehouse,
+    tracking: Tracking,
+    config: TunedModelConfig = QUICK,
+    contract: Contract | str = "creditcard",
 ) -> Outcome:
-    context = dg.build_asset_context()
-    del run_id
-    return collect(
-        tuned_model(context, config=config, contract=contract_resource(), lakehouse=lakehouse, tracking=tracking)  # type: ignore[arg-type]
-    )
+    with dg.build_asset_context() as context:
+        return collect(
+            tuned_model(
+                context,
+                config=config,
+                contract=contract_resource(contract),
+                lakehouse=lakehouse,
+                tracking=tracking,
+            )
+        )
 
 
 def register(lakehouse: Lakehouse, tracking: Tracking, config: GateConfig | None = None) -> Outcome:
-    context = dg.build_asset_context()
-    return collect(
-        registered_model(
-            context,  # type: ignore[arg-type]
-            config=config or GateConfig(min_lift=2.0),
-            contract=contract_resource(),
-            lakehouse=lakehouse,
-            tracking=tracking,
+    with dg.build_asset_context() as context:
+        return collect(
+            registered_model(
+                context,
+                config=config or GateConfig(min_lift=2.0),
+                contract=contract_resource(),
+                lakehouse=lakehouse,
+                tracking=tracking,
+            )
         )
-    )
 
 
 def transactions(rows: int = 600, *, seed: int = 5, fraud_rate: float = 0.05, days: float = 3) -> pa.Table:

@@ -17,22 +17,22 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlops_assets_tests.databricks_workspace import sandbox, start_failures
 from mlops_assets_tests.databricks_workspace.cluster_settings import environment, write_spark_conf
 from mlops_assets_tests.databricks_workspace.clusters import Cluster, Clusters
 from mlops_assets_tests.databricks_workspace.faults import Fate, Faults
 from mlops_assets_tests.databricks_workspace.libraries import LibraryError, install
-from mlops_assets_tests.databricks_workspace.runs import (
+from mlops_assets_tests.databricks_workspace.run_states import (
     CANCELED,
     FAILED,
     SUCCESS,
     TIMED_OUT,
     UPSTREAM_FAILED,
     End,
-    Run,
-    TaskRun,
 )
+from mlops_assets_tests.databricks_workspace.runs import Run, TaskRun
 from mlops_assets_tests.databricks_workspace.secret_store import SecretStore, UnresolvedSecretError
 from mlops_assets_tests.databricks_workspace.start_failures import StartFailure
 from mlops_assets_tests.databricks_workspace.storage import Storage
@@ -70,6 +70,14 @@ class Platform:
     dbfs: bool
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What the driver is told: its `task.json`, and the cluster's resolved environment variables."""
+
+    description: dict[str, Any]
+    variables: dict[str, str]
+
+
 class _Ended(Exception):  # noqa: N818 - how a task ended, which may be as it was asked to
     def __init__(self, end: End) -> None:
         super().__init__(end.message)
@@ -97,8 +105,7 @@ class Attempt:
             self._await_upstream()
             cluster = task.cluster = self._find_cluster()
             fate = self._start(cluster)
-            self._prepare(cluster)
-            end = self._drive(cluster, fate)
+            end = self._drive(cluster, fate, self._prepare(cluster))
         except _Ended as ended:
             end = ended.end
         finally:
@@ -134,15 +141,15 @@ class Attempt:
                 cluster.run()
         return fate
 
-    def _prepare(self, cluster: Cluster) -> None:
-        """Write what the machine needs into the task's folder: driver, settings, libraries, job description."""
+    def _prepare(self, cluster: Cluster) -> _Prepared:
+        """Put what the machine needs into the task's folder: driver, settings, libraries."""
         platform, task = self._platform, self._task
         python = task.spec["spark_python_task"]
         control = task.folder / "control"
-        shutil.copytree(_IMAGE, control)
+        shutil.copytree(_IMAGE, control, ignore=shutil.ignore_patterns("__pycache__"))
         try:
             settings = platform.secrets.resolve(cluster.spec.get("spark_conf") or {})
-            self._variables = platform.secrets.resolve(cluster.spec.get("spark_env_vars") or {})
+            variables = platform.secrets.resolve(cluster.spec.get("spark_env_vars") or {})
         except UnresolvedSecretError:
             raise self._start_failure(cluster, start_failures.SECRETS) from None
         write_spark_conf(
@@ -160,7 +167,7 @@ class Attempt:
         if not platform.storage.locate(python["python_file"]).is_file():
             message = f"Cannot read the python file {python['python_file']}. Please check driver logs for more details."
             raise _Ended(_failure(message, "RESOURCE_NOT_FOUND", "CLIENT_ERROR"))
-        self._description = {
+        description = {
             "file": platform.storage.on_cluster(python["python_file"]),
             "parameters": python.get("parameters") or [],
             "with_context": not cluster.is_shared,
@@ -169,20 +176,21 @@ class Attempt:
                 for scope, secrets in platform.secrets.everything().items()
             },
         }
+        return _Prepared(description, variables)
 
-    def _drive(self, cluster: Cluster, fate: Fate) -> End:
+    def _drive(self, cluster: Cluster, fate: Fate, prepared: _Prepared) -> End:
         task = self._task
         lifeline, held = os.pipe()
         with os.fdopen(held, "wb"):  # open as long as the driver may live
             try:
-                process = self._launch(cluster, lifeline)
+                process = self._launch(cluster, prepared, lifeline)
             finally:
                 os.close(lifeline)
             try:
                 task.running()
                 lost_at = None if fate.lost_after_s is None else time.monotonic() + fate.lost_after_s
                 while process.poll() is None:
-                    if lost_at is not None and time.monotonic() >= lost_at:
+                    if cluster.lost.is_set() or (lost_at is not None and time.monotonic() >= lost_at):
                         cluster.fail(start_failures.SPOT_LOSS)
                         return _driver_lost(cluster)
                     self._pause()
@@ -190,9 +198,10 @@ class Attempt:
                 _kill(process)
         return self._outcome(cluster)
 
-    def _launch(self, cluster: Cluster, lifeline: int) -> subprocess.Popen[bytes]:
+    def _launch(self, cluster: Cluster, prepared: _Prepared, lifeline: int) -> subprocess.Popen[bytes]:
         task, platform = self._task, self._platform
-        (task.folder / "control" / "task.json").write_text(json.dumps(self._description | {"lifeline": lifeline}))
+        description = prepared.description | {"lifeline": lifeline}
+        (task.folder / "control" / "task.json").write_text(json.dumps(description), "utf-8")
         root, local, temporary = (task.folder / name for name in ("root", "local_disk0", "tmp"))
         for folder in (root, local, temporary):
             folder.mkdir()
@@ -209,7 +218,7 @@ class Attempt:
         with (task.folder / "stdout").open("wb") as stdout, (task.folder / "stderr").open("wb") as stderr:
             return subprocess.Popen(
                 machine.command(root, driver),
-                env=environment(cluster, self._variables, platform.java_home),
+                env=environment(cluster, prepared.variables, platform.java_home),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -276,7 +285,15 @@ def _driver_lost(cluster: Cluster) -> End:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the machine: its first process is in the group, and takes all others of the machine with it."""
+    """End the machine and wait until its last process is gone.
+
+    Killing the first process of its process table ends all others, and only then is `unshare` told that it is gone.
+    """
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        first = children.read_text().split() if children.exists() else []
+        if first:
+            os.kill(int(first[0]), signal.SIGKILL)
+        else:  # it has not come so far
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -49,6 +49,7 @@ class Cluster:
         id: Such as `1123-183000-ab12cd34`.
         state: One of `compute.State`.
         starting: Held by the task that starts it.
+        lost: Set when the cloud took its machines back; its tasks look at it.
     """
 
     def __init__(self, spec: Mapping[str, Any], *, source: Literal["JOB", "API"], creator: str) -> None:
@@ -60,6 +61,7 @@ class Cluster:
         self.started_at, self.ended_at = now_ms(), 0
         self.reason: dict[str, Any] | None = None
         self.starting = threading.Lock()
+        self.lost = threading.Event()
 
     @property
     def runtime_version(self) -> str:
@@ -81,6 +83,7 @@ class Cluster:
         """It is asked to start."""
         self.state, self.state_message = "PENDING", "Starting Spark"
         self.started_at, self.ended_at, self.reason = now_ms(), 0, None
+        self.lost.clear()
 
     def run(self) -> None:
         """It is up."""
@@ -95,6 +98,10 @@ class Cluster:
         """It is gone, because of the platform or the cloud."""
         self.end(failure.code, failure.type, failure.parameters)
         self.state_message = failure.cluster_message()
+
+    def lose(self) -> None:
+        """Take its machines back, now: every task on it is killed (`Faults.spot_loss` does it by the clock)."""
+        self.lost.set()
 
     def details(self) -> dict[str, Any]:
         """Return the cluster as `clusters/get` answers it."""

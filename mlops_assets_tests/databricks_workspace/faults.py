@@ -218,7 +218,10 @@ class Faults:
         return self._queue_compute(ComputeFault(name="start_failure", failure=failure, times=times, queue=self))
 
     def spot_loss(self, after_s: float = 0.0, *, times: int = 1) -> ComputeFault:
-        """The cloud takes the machines back after some seconds of RUNNING: all processes are killed."""
+        """The cloud takes the machines back after some seconds of RUNNING: all processes are killed.
+
+        To lose a cluster at a certain point of a task, call `Cluster.lose` when the task has reached it.
+        """
         return self._queue_compute(ComputeFault(name="spot_loss", lost_after_s=after_s, times=times, queue=self))
 
     # The queue --------------------------------------------------------------------------------------------------------

@@ -1,11 +1,9 @@
 """One-time runs and their tasks: what was submitted, how far it is, how it ended.
 
-What belongs here: the records, their states and their JSON. What does not: starting and killing processes (`runner`),
-checking a submission (`submission`), the REST API (`api.jobs`).
+What belongs here: the records and their JSON. What does not: ways to end (`run_states`), starting and killing processes
+(`runner`, `attempt`), checking a submission (`submission`), the REST API (`api.jobs`).
 
-Shapes: `databricks.sdk.service.jobs.Run`, `RunTask`, `RunOutput`. States and messages follow recorded runs: cancel in
-flyteorg/flytekit PR 1935; a failing task is TERMINATED/FAILED while its run is INTERNAL_ERROR/FAILED; a lost driver
-says "Could not reach driver of cluster".
+Shapes: `databricks.sdk.service.jobs.Run`, `RunTask`, `RunOutput`, and the recorded run in flyteorg/flytekit PR 1935.
 """
 
 from __future__ import annotations
@@ -16,47 +14,24 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mlops_assets_tests.databricks_workspace.clusters import Cluster, now_ms
+from mlops_assets_tests.databricks_workspace.run_states import (
+    CANCELED,
+    FINISHED,
+    SUCCESS,
+    TIMED_OUT,
+    UPSTREAM_FAILED,
+    End,
+    LifeCycle,
+    state_document,
+    status_document,
+)
 from mlops_assets_tests.databricks_workspace.wire import invalid
 
-LifeCycle = Literal["PENDING", "RUNNING", "TERMINATING", "TERMINATED", "INTERNAL_ERROR", "SKIPPED"]
-FINISHED = ("TERMINATED", "INTERNAL_ERROR", "SKIPPED")
-WORKLOAD_FAILED = "Workload failed, see run output for details"
 # The platform serves the last 5 MB of what a task printed.
 LOG_LIMIT = 5 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class End:
-    """How a task or run ended.
-
-    Attributes:
-        life_cycle: One of `FINISHED`.
-        result: One of `jobs.RunResultState`.
-        message: The state message, empty for a success.
-        code: One of `jobs.TerminationCodeCode`.
-        type: One of `jobs.TerminationTypeType`.
-    """
-
-    life_cycle: LifeCycle
-    result: str
-    message: str
-    code: str
-    type: str
-
-    @property
-    def is_success(self) -> bool:
-        """Whether what depends on it may run."""
-        return self.result == "SUCCESS"
-
-
-SUCCESS = End("TERMINATED", "SUCCESS", "", "SUCCESS", "SUCCESS")
-FAILED = End("TERMINATED", "FAILED", WORKLOAD_FAILED, "RUN_EXECUTION_ERROR", "CLIENT_ERROR")
-CANCELED = End("TERMINATED", "CANCELED", "Run cancelled.", "USER_CANCELED", "CLIENT_ERROR")
-TIMED_OUT = End("TERMINATED", "TIMEDOUT", "Run timed out.", "CANCELED", "CLIENT_ERROR")
-UPSTREAM_FAILED = End("SKIPPED", "UPSTREAM_FAILED", "An upstream task failed.", "SKIPPED", "CLIENT_ERROR")
 
 
 @dataclass
@@ -106,8 +81,8 @@ class TaskRun:
             "task_key": self.key,
             "run_if": "ALL_SUCCESS",
             **asked,
-            "state": _state(self.life_cycle, self.end),
-            "status": _status(self.life_cycle, self.end),
+            "state": state_document(self.life_cycle, self.end),
+            "status": status_document(self.life_cycle, self.end),
             "run_page_url": url,
             "start_time": self.started_at,
             "setup_duration": (self.running_at - self.started_at) if self.running_at else 0,
@@ -208,8 +183,8 @@ class Run:
             "run_type": "SUBMIT_RUN",
             "trigger": "ONE_TIME",
             "format": "MULTI_TASK",
-            "state": _state(self.life_cycle, end),
-            "status": _status(self.life_cycle, end),
+            "state": state_document(self.life_cycle, end),
+            "status": status_document(self.life_cycle, end),
             "run_page_url": f"{page}/{self.id}",
             "start_time": self.started_at,
             "end_time": self.ended_at,
@@ -287,23 +262,3 @@ class Runs:
             raise invalid(f"Cannot delete run {run_id} because it is still active.")
         with self._lock:
             del self._runs[run.id]
-
-
-def _state(life_cycle: LifeCycle, end: End | None) -> dict[str, Any]:
-    state: dict[str, Any] = {"life_cycle_state": life_cycle, "state_message": "", "user_cancelled_or_timedout": False}
-    if end is not None:
-        state |= {"result_state": end.result, "state_message": end.message}
-        state["user_cancelled_or_timedout"] = end in (CANCELED, TIMED_OUT)
-    elif life_cycle == "PENDING":
-        state["state_message"] = "Waiting for cluster"
-    elif life_cycle == "RUNNING":
-        state["state_message"] = "In run"
-    return state
-
-
-def _status(life_cycle: LifeCycle, end: End | None) -> dict[str, Any]:
-    status: dict[str, Any] = {"state": "TERMINATED" if life_cycle in FINISHED else life_cycle}
-    if end is not None:
-        details = {"code": end.code, "type": end.type, **({"message": end.message} if end.message else {})}
-        status["termination_details"] = details
-    return status

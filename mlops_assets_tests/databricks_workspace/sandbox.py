@@ -74,9 +74,10 @@ class Machine:
         lines += [f"mkdir -p {new}/{name}" for name in _EMPTY]
         # A container may not allow a fresh /proc; the outer one does, it only shows too many processes.
         lines.append(f"mount -t proc proc {new}/proc 2>/dev/null || mount --rbind /proc {new}/proc")
-        for folder in (Path(sys.base_prefix), self.java_home):
-            # Under their own path: the environment's pyvenv.cfg and the JVM's launcher hold absolute paths.
-            if folder is not None and not (_in_system(folder) and not folder.is_relative_to(self.hidden)):
+        # Under their own paths: pyvenv.cfg, links of the environment and the JVM's launcher hold absolute ones.
+        interpreter = {Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]}
+        for folder in sorted(interpreter | ({self.java_home} if self.java_home else set())):
+            if not _in_system(folder) or folder.is_relative_to(self.hidden):
                 lines.append(_bind(folder, str(folder), new))
         lines.append(_bind(Path(sys.prefix), "/databricks/python3", new))
         lines += [_bind(folder, inside, new) for inside, folder in self.mounts.items()]

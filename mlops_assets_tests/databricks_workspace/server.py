@@ -5,17 +5,20 @@ What belongs here: sockets and the order of those steps. What does not: any endp
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mlops_assets_tests.databricks_workspace.auth import Tokens
 from mlops_assets_tests.databricks_workspace.calls import CallLog
-from mlops_assets_tests.databricks_workspace.faults import ConnectionDropped, Faults
+from mlops_assets_tests.databricks_workspace.faults import CallFault, ConnectionDropped, Faults
 from mlops_assets_tests.databricks_workspace.routing import Router
 from mlops_assets_tests.databricks_workspace.wire import ApiError, Reply, Request
 
@@ -61,7 +64,7 @@ class LoopbackServer:
         with self._lock:
             for connection in self._connections:
                 # Closing would free the descriptor under the thread that reads it; shutting down wakes that thread.
-                connection.shutdown(socket.SHUT_RDWR)
+                _hang_up(connection)
             self._connections.clear()
 
     def handle(self, request: Request) -> Reply:
@@ -74,20 +77,24 @@ class LoopbackServer:
         fault = self._faults.match(request)
         reply: Reply | None = None
         try:
-            reply = self._answer(request) if fault is None else fault.play(request, lambda: self._answer(request))
+            reply = self._answer(request, fault)
         finally:
             name = fault.name if fault else ""
             self._calls.record(request, reply, fault=name, seconds=time.monotonic() - started)
         return reply
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: Request, fault: CallFault | None) -> Reply:
         try:
+            if fault is not None:
+                return fault.play(request, lambda: self._answer(request, None))
             route, parts = self._router.find(request.method, request.path)
             if not route.public:
                 request = replace(request, user=self._tokens.check(request.headers.get("authorization", "")))
             return route.handler(request, parts)
         except ApiError as error:
             return error.reply()
+        except ConnectionDropped:
+            raise
         except Exception:  # noqa: BLE001 - a bug of the emulator must reach the test, which runs in another thread
             self.bugs.append(f"{request.method} {request.path}\n{traceback.format_exc()}")
             return ApiError(500, "EMULATOR_BUG", traceback.format_exc()).reply()
@@ -110,6 +117,11 @@ class _Http(ThreadingHTTPServer):
         self.owner = owner
         super().__init__(("127.0.0.1", 0), _Handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
+        """Let a client go that did not wait for its answer; any other error is the emulator's."""
+        if not isinstance(sys.exception(), ConnectionError):
+            self.owner.bugs.append(traceback.format_exc())
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -131,24 +143,30 @@ class _Handler(BaseHTTPRequestHandler):
     def serve(self) -> None:
         try:
             self._send(self.server.owner.handle(self._read()))
-        except ApiError as error:
-            self.close_connection = True  # the body was not read, so the next request can't be found
-            self._send(error.reply())
         except ConnectionDropped:
             self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
+            _hang_up(self.connection)
 
     def _read(self) -> Request:
-        if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            raise ApiError(411, "LENGTH_REQUIRED", "send a Content-Length")
         target = urlsplit(self.path)
         return Request(
             method=self.command,
             path=unquote(target.path),
             query=dict(parse_qsl(target.query, keep_blank_values=True)),
             headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(int(self.headers.get("Content-Length") or 0)),
+            body=b"".join(self._chunks()),
         )
+
+    def _chunks(self) -> Iterator[bytes]:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            yield self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return
+        # RFC 9112, 7.1; requests sends an empty stream this way.
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
 
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
@@ -159,6 +177,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and reply.status not in _BODILESS:
             self.wfile.write(reply.body)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the client may have gone first
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 for _verb in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):

@@ -1,6 +1,12 @@
 """The workspace: puts the parts together, and takes them apart again.
 
 What belongs here: construction, start and stop, and the handles that tests use. What does not: any behaviour.
+
+Where it is stricter than the platform, so that what passes here passes there: unknown fields of a request are refused,
+the output of a run is only to be had from its tasks, `__file__` and the script's folder on `sys.path` are missing in
+a task, `sys.exit` fails it. Where it is poorer: one-time runs of Python files on classic compute, no metastore that
+outlives a cluster, no access control, `local[n]` instead of workers, libraries are checked and not installed; what it
+does not have is answered with 501 NOT_IMPLEMENTED, which the platform never sends.
 """
 
 from __future__ import annotations
@@ -42,6 +48,11 @@ _WORKSPACE_ID = 1234567890123456
 
 class Workspace:
     """A Databricks workspace on 127.0.0.1, from `with` to the end of its block.
+
+    Example:
+        >>> with Workspace(folder, delta_jars=jars) as workspace:
+        ...     client = WorkspaceClient(host=workspace.host, token=workspace.token)
+        ...     workspace.faults.spot_loss(after_s=2.0)
 
     Args:
         folder: Empty folder for all its files.

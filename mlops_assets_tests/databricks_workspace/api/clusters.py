@@ -101,7 +101,7 @@ class ClustersApi:
         return Reply.of(self._policies.get(request.required("policy_id")))
 
     def _list_policies(self, _request: Request, _parts: Mapping[str, str]) -> Reply:
-        return Reply.of({"policies": self._policies.all(), "total_count": len(self._policies.all())})
+        return Reply.of({"policies": self._policies.all()})
 
     def _get_pool(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of(self._pools.get(request.required("instance_pool_id")))

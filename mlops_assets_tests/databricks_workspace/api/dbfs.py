@@ -161,7 +161,7 @@ class DbfsApi:
         }
 
     def _local(self, path: str) -> Path:
-        if normal(path.removeprefix("dbfs:")).startswith("/Volumes"):
+        if f"{normal(path.removeprefix('dbfs:'))}/".startswith("/Volumes/"):
             raise ApiError(403, "PERMISSION_DENIED", "No operations allowed on this path.")
         return self._storage.in_dbfs(path)
 

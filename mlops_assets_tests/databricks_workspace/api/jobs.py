@@ -23,6 +23,20 @@ from mlops_assets_tests.databricks_workspace.submission import check_submission
 from mlops_assets_tests.databricks_workspace.wire import Reply, Request, invalid
 
 _DEFAULT_PAGE, _LARGEST_PAGE = 20, 25
+# What the metadata of an output takes from the task; the rest is its run's.
+_OF_THE_TASK = [
+    "run_id",
+    "state",
+    "status",
+    "run_page_url",
+    "cluster_instance",
+    "start_time",
+    "setup_duration",
+    "execution_duration",
+    "cleanup_duration",
+    "end_time",
+    "attempt_number",
+]
 
 
 class JobsApi:
@@ -89,9 +103,8 @@ class JobsApi:
             )
         metadata = run.document(self._url(), self._workspace_id, with_tasks=False)
         page = f"{self._url()}/?o={self._workspace_id}#job/{run.job_id}/run/{task.id}"
-        output: dict[str, Any] = {
-            "metadata": metadata | {"task_key": task.key} | task.document(page) | {"run_id": task.id}
-        }
+        own = {name: value for name, value in task.document(page).items() if name in _OF_THE_TASK}
+        output: dict[str, Any] = {"metadata": metadata | own}
         if task.finished.is_set():
             logs, truncated = task.logs()
             output |= {"logs": logs, "logs_truncated": truncated}

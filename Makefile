@@ -1,0 +1,79 @@
+# `make demo` and `make test` need Python 3.11-3.13 and Java 17 or 21; everything else they bring themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test ui check bench lock clean clean-all
+SHELL := /bin/sh
+
+# One setting moves everything that a run writes. An empty value would make `clean` mean the checkout.
+ifeq ($(strip $(MLOPS_HOME)),)
+override MLOPS_HOME := .mlops
+endif
+override MLOPS_HOME := $(patsubst ~/%,$(HOME)/%,$(MLOPS_HOME))
+ifeq ($(filter /%,$(firstword $(MLOPS_HOME))),)
+override MLOPS_HOME := $(CURDIR)/$(MLOPS_HOME)
+endif
+VENV ?= .venv
+export MLOPS_HOME VENV
+
+# What the tools keep for themselves goes there as well. Bytecode does not: the set-up compiles what it installs.
+export RUFF_CACHE_DIR := $(MLOPS_HOME)/cache/ruff
+export MYPY_CACHE_DIR := $(MLOPS_HOME)/cache/mypy
+export HYPOTHESIS_STORAGE_DIRECTORY := $(MLOPS_HOME)/cache/hypothesis
+export MPLCONFIGDIR := $(MLOPS_HOME)/cache/matplotlib
+export PYTHONDONTWRITEBYTECODE := 1
+
+# The target's own variables count only on make's command line (which also exports them to the recipe): names such as
+# NAME and PORT are set in some people's shells for other ends.
+given = $(if $(findstring command line,$(origin $(1))),$($(1)))
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PYTHON=  the Python to use        VENV=        the virtual environment (.venv)"
+	@echo "  JAVA_HOME  the Java to use        MLOPS_HOME=  the folder that runs write to (.mlops)"
+
+setup: ## virtual environment, locked dependencies, Delta jars; every target below does it by itself
+	@python=$$(sh scripts/preflight.sh) && "$$python" scripts/bootstrap.py --venv "$$VENV" --home "$$MLOPS_HOME"
+
+demo: setup ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own
+	@$(if $(call given,SOURCE),MLOPS_SOURCE="$$SOURCE") $(if $(call given,CONTRACT),MLOPS_CONTRACT="$$CONTRACT") \
+	  "$$VENV/bin/python" -m mlops_assets.demo $(if $(call given,TRIALS),--trials "$$TRIALS")
+
+test: setup ## all tests; ARGS="-k name" for some
+	@"$$VENV/bin/python" -m pytest -o cache_dir="$$MLOPS_HOME/cache/pytest" \
+	  --junitxml="$$MLOPS_HOME/test/junit.xml" $(call given,ARGS)
+
+ui: setup ## Dagster's web UI on 127.0.0.1; PORT= (3000)
+	@DAGSTER_HOME=$$("$$VENV/bin/python" -m mlops_assets.instance) && export DAGSTER_HOME && \
+	  exec "$$VENV/bin/dagster" dev -w workspace.yaml -h 127.0.0.1 -p $(or $(call given,PORT),3000)
+
+check: setup ## ruff (lint and format) and mypy
+	@"$$VENV/bin/ruff" check .
+	@"$$VENV/bin/ruff" format --check .
+	@"$$VENV/bin/mypy"
+	@"$$VENV/bin/mypy" scripts
+
+# Asked for what there is, or for what there isn't, it answers without a set-up.
+bench_name = $(call given,NAME)
+bench_names = $(filter-out _%,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
+bench: $(if $(filter $(bench_name),$(bench_names)),setup) ## one measurement, NAME=x for benchmarks/x.py; without NAME, list them
+ifeq ($(bench_name),)
+	@echo "make bench NAME=x, where x is one of: $(or $(bench_names),(there is none yet))"
+else ifeq ($(filter $(bench_name),$(bench_names)),)
+	@echo "bench: there is no benchmarks/$$NAME.py; NAME is one of: $(or $(bench_names),(there is none yet))" >&2; exit 2
+else
+	@"$$VENV/bin/python" -m "benchmarks.$$NAME"
+endif
+
+lock: setup ## requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+	@UV_CUSTOM_COMPILE_COMMAND="make lock" "$$VENV/bin/uv" pip compile pyproject.toml --quiet --all-extras \
+	  --universal --python-version 3.11 --fork-strategy fewest --no-strip-extras --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --output-file requirements.lock $(call given,ARGS)
+
+clean: ## remove what runs wrote (MLOPS_HOME) and all caches; keeps the virtual environment
+	@sh scripts/clean.sh
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
+	@find $(wildcard mlops_assets mlops_assets_tests benchmarks scripts) -name __pycache__ -prune -exec rm -rf {} +
+
+clean-all: clean ## remove the virtual environment too
+	@[ ! -f "$$VENV/pyvenv.cfg" ] || rm -rf "$$VENV"

@@ -1,0 +1,125 @@
+"""registered_model: verified bit for bit, then challenger, then champion only through the gate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mlops_assets.assets.registered_model import GateConfig, registered_model
+from mlops_assets.assets.tuned_model import RealRange, SpaceConfig, WholeRange
+from mlops_assets.registry.versions import by_alias
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets_tests.assets.harness import QUICK, load, register, split, tune
+
+MODEL = "fraud_creditcard_synthetic"
+WEAK = QUICK.model_copy(
+    update={
+        "trials": 1,
+        "space": SpaceConfig(
+            max_depth=WholeRange(low=1, high=1),
+            n_estimators=WholeRange(low=1, high=1),
+            learning_rate=RealRange(low=0.3, high=0.3),
+        ),
+    }
+)
+
+
+@pytest.fixture
+def tuned(lakehouse: Lakehouse, tracking: Tracking) -> Lakehouse:
+    load(lakehouse)
+    split(lakehouse)
+    tune(lakehouse, tracking)
+    return lakehouse
+
+
+def aliases(tracking: Tracking) -> dict[str, int | None]:
+    found = {name: by_alias(tracking.connect(), MODEL, name) for name in ("challenger", "champion")}
+    return {name: version.number if version else None for name, version in found.items()}
+
+
+def stored_scores(tracking: Tracking) -> Path:
+    """Return the artifact itself, where the embedded store keeps it."""
+    store = tracking.connect()
+    run_id = store.latest_search({})
+    assert run_id is not None
+    return Path(store.client.get_run(run_id).info.artifact_uri) / "evaluation" / "test_scores.npy"
+
+
+def test_the_first_good_model_becomes_challenger_and_champion(tuned: Lakehouse, tracking: Tracking):
+    outcome = register(tuned, tracking)
+
+    assert outcome.failure is None
+    assert outcome.failed_checks == []
+    assert outcome.metadata["version"] == 1
+    assert outcome.metadata["promoted"] is True
+    assert aliases(tracking) == {"challenger": 1, "champion": 1}
+    assert "0 differ" in str(outcome.checks["scores_reproduced"].description)
+
+
+def test_running_again_adds_no_version(tuned: Lakehouse, tracking: Tracking):
+    register(tuned, tracking)
+
+    again = register(tuned, tracking)
+
+    assert again.metadata["version"] == 1
+    assert again.failed_checks == []
+    assert len(tracking.connect().client.search_model_versions(f"name = '{MODEL}'")) == 1
+
+
+def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking):
+    register(tuned, tracking)
+    tune(tuned, tracking, WEAK)
+
+    outcome = register(tuned, tracking, GateConfig(min_lift=1.0))
+
+    assert outcome.failed_checks == ["promotion_gate"]
+    assert "is below champion version 1's" in str(outcome.checks["promotion_gate"].description)
+    assert outcome.metadata["promoted"] is False
+    assert aliases(tracking) == {"challenger": 2, "champion": 1}
+
+
+def test_a_model_near_chance_is_not_promoted_even_without_a_champion(tuned: Lakehouse, tracking: Tracking):
+    outcome = register(tuned, tracking, GateConfig(min_lift=1_000.0))
+
+    assert outcome.failed_checks == ["promotion_gate"]
+    assert "below 1000 x the fraud rate" in str(outcome.checks["promotion_gate"].description)
+    assert aliases(tracking) == {"challenger": 1, "champion": None}
+
+
+def test_an_artifact_that_scores_otherwise_gets_no_alias(tuned: Lakehouse, tracking: Tracking):
+    """What the run says it scored is changed by one bit of one row."""
+    path = stored_scores(tracking)
+    scores = np.load(path)
+    scores.view(np.uint32)[0] ^= 1
+    np.save(path, scores)
+
+    outcome = register(tuned, tracking)
+
+    assert outcome.failed_checks == ["scores_reproduced"]
+    assert "1 differ" in outcome.message
+    assert outcome.results == []
+    assert aliases(tracking) == {"challenger": None, "champion": None}
+
+
+def test_a_pickled_score_file_is_refused(tuned: Lakehouse, tracking: Tracking):
+    path = stored_scores(tracking)
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+
+    outcome = register(tuned, tracking)
+
+    assert "test_scores" in outcome.message
+    assert outcome.failure is not None
+
+
+def test_without_a_tuned_model_the_error_says_what_to_materialize(lakehouse: Lakehouse, tracking: Tracking):
+    assert "materialize `tuned_model`" in register(lakehouse, tracking).message
+
+
+def test_checks_are_blocking():
+    assert {spec.name for spec in registered_model.check_specs if spec.blocking} == {
+        "scores_reproduced",
+        "promotion_gate",
+    }

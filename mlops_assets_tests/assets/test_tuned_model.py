@@ -1,0 +1,200 @@
+"""tuned_model: an MLflow run that holds all of it, a refit that is the winner, and one look at the test rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+from mlops_assets.assets.splits import SplitConfig, Strategy
+from mlops_assets.assets.tuned_model import (
+    EVALUATION_FILE,
+    MODEL_URI_TAG,
+    SCORES_FILE,
+    Objective,
+    RealRange,
+    SpaceConfig,
+    ThresholdRule,
+    TunedModelConfig,
+    WholeRange,
+)
+from mlops_assets.registry.versions import scores_from_bytes
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.runs import PARENT, STAGE, Store, read_artifact
+from mlops_assets_tests.assets.harness import QUICK, load, split, tune
+
+
+@pytest.fixture
+def prepared(lakehouse: Lakehouse) -> Lakehouse:
+    load(lakehouse)
+    split(lakehouse)
+    return lakehouse
+
+
+def runs_of(store: Store, stage: str) -> list[object]:
+    return list(store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = '{stage}'"))
+
+
+def test_a_materialization_is_one_finished_run_with_a_child_per_trial(prepared: Lakehouse, tracking: Tracking):
+    outcome = tune(prepared, tracking)
+
+    assert outcome.failure is None
+    assert outcome.failed_checks == []
+    store = tracking.connect()
+    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = 'search'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'")
+    assert outcome.metadata["mlflow_run_id"] == parent.info.run_id
+    assert parent.info.status == "FINISHED"
+    assert [child.info.status for child in children] == ["FINISHED"] * 3
+    assert all({"max_depth", "learning_rate"} <= set(child.data.params) for child in children)
+    best = max(child.data.metrics["validation_average_precision"] for child in children)
+    assert parent.data.metrics["validation_average_precision"] == best
+    tags = parent.data.tags
+    assert tags["mlops_assets.raw_version"] == "0"
+    assert tags["dagster.run_url"].startswith("http://127.0.0.1:3000/runs/")
+    assert {"package.xgboost-cpu", "package.python", "mlops_assets.git_revision"} <= set(tags)
+    assert parent.data.params["seed"] == "42"
+    contexts = {tag.value: source.dataset.name for source in parent.inputs.dataset_inputs for tag in source.tags}
+    assert contexts == {"training": "train_set", "validation": "validation_set", "test": "test_set"}
+
+
+def test_the_run_holds_the_model_its_scores_and_the_pictures(prepared: Lakehouse, tracking: Tracking):
+    outcome = tune(prepared, tracking)
+
+    store, run_id = tracking.connect(), outcome.metadata["mlflow_run_id"]
+    pictures = {Path(found.path).name for found in store.client.list_artifacts(run_id, "pictures")}
+    assert pictures == {
+        "precision_recall.png",
+        "calibration.png",
+        "score_histogram.png",
+        "cost_against_threshold.png",
+        "tuning_history.png",
+        "feature_importance.png",
+    }
+    for name in pictures:
+        assert outcome.metadata[name.removesuffix(".png")].startswith(f"![{name}](data:image/png;base64,")
+    scores = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
+    report = json.loads(read_artifact(store, run_id, EVALUATION_FILE))
+    assert scores.dtype == np.float32
+    assert len(scores) == report["rows"] == prepared.read("test_set", 0).count()
+    for interval in report["metrics"].values():
+        assert interval["low"] <= interval["estimate"] <= interval["high"]
+    assert outcome.metadata["test_average_precision"] == report["metrics"]["average_precision"]["estimate"]
+
+
+def test_the_signature_promises_what_is_served(prepared: Lakehouse, tracking: Tracking):
+    outcome = tune(prepared, tracking)
+    store = tracking.connect()
+    with store.selected():
+        model = mlflow.pyfunc.load_model(outcome.metadata["model_uri"])
+        example = model.input_example
+
+    assert example is not None
+    assert model.metadata.signature.outputs.input_names() == ["probability_of_fraud"]
+    assert model.metadata.signature.inputs.input_names()[:2] == ["v1", "v2"]
+    served = model.predict(example)
+    assert served.dtype == np.float32
+    assert ((served > 0) & (served < 1)).all()
+    assert (
+        store.client.get_run(outcome.metadata["mlflow_run_id"]).data.tags[MODEL_URI_TAG]
+        == outcome.metadata["model_uri"]
+    )
+
+
+def test_the_same_seed_at_parallelism_one_gives_the_same_model(prepared: Lakehouse, tracking: Tracking):
+    first, second = tune(prepared, tracking), tune(prepared, tracking)
+
+    assert first.metadata["best_point"] == second.metadata["best_point"]
+    store = tracking.connect()
+    one, two = (read_artifact(store, outcome.metadata["mlflow_run_id"], SCORES_FILE) for outcome in (first, second))
+    assert one == two
+
+
+def test_a_space_of_one_point_trains_that_point(prepared: Lakehouse, tracking: Tracking):
+    space = SpaceConfig(
+        max_depth=WholeRange(low=3, high=3),
+        n_estimators=WholeRange(low=7, high=7),
+        learning_rate=RealRange(low=0.25, high=0.25),
+        reg_alpha=RealRange(low=0.05, high=0.05),
+        base_score=RealRange(low=0.03, high=0.03),
+    )
+    config = QUICK.model_copy(update={"space": space, "trials": 2})
+
+    outcome = tune(prepared, tracking, config)
+
+    assert outcome.metadata["best_point"] == {
+        "max_depth": 3,
+        "n_estimators": 7,
+        "learning_rate": 0.25,
+        "reg_alpha": 0.05,
+        "base_score": 0.03,
+    }
+
+
+@pytest.mark.parametrize("objective", [Objective.kappa, Objective.f1, Objective.log_loss])
+def test_every_objective_is_optimized_in_its_own_direction(
+    prepared: Lakehouse, tracking: Tracking, objective: Objective
+):
+    outcome = tune(prepared, tracking, QUICK.model_copy(update={"objective": objective}))
+
+    store = tracking.connect()
+    children = store.client.search_runs(
+        [store.experiment_id], f"tags.`{PARENT}` = '{outcome.metadata['mlflow_run_id']}'"
+    )
+    values = [child.data.metrics[f"validation_{objective.value}"] for child in children]
+    best = min(values) if objective is Objective.log_loss else max(values)
+    assert outcome.metadata[f"validation_{objective.value}"] == best
+
+
+def test_the_alert_budget_rule_needs_no_amounts(prepared: Lakehouse, tracking: Tracking):
+    outcome = tune(prepared, tracking, QUICK.model_copy(update={"threshold_rule": ThresholdRule.alert_budget}))
+
+    assert outcome.failure is None
+    assert "cost_against_threshold" not in outcome.metadata
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (QUICK.model_copy(update={"space": SpaceConfig(max_depth=WholeRange(low=9, high=3))}), "max_depth from 9 to 3"),
+        (QUICK.model_copy(update={"space": SpaceConfig(base_score=RealRange(low=0, high=0.1))}), "base_score from 0"),
+    ],
+    ids=["bounds reversed", "base score of zero"],
+)
+def test_a_space_that_makes_no_sense_is_refused_before_a_run_is_opened(
+    prepared: Lakehouse, tracking: Tracking, config: TunedModelConfig, said: str
+):
+    outcome = tune(prepared, tracking, config)
+
+    assert said in outcome.message
+    assert runs_of(tracking.connect(), "search") == []
+
+
+def test_without_sets_the_error_says_what_to_materialize(lakehouse: Lakehouse, tracking: Tracking):
+    assert "materialize `train_set` first" in tune(lakehouse, tracking).message
+
+
+def test_nothing_of_the_test_set_reaches_the_choice(prepared: Lakehouse, tracking: Tracking):
+    """The same train and validation rows with another test set: the same model and threshold, other figures."""
+    whole = tune(prepared, tracking)
+    test = prepared.require("test_set", made_by="test")
+    flipped = prepared.read("test_set", test.version).withColumn("class", 1 - F.col("class"))
+    prepared.replace("test_set", flipped, base=test, note=dict(test.metadata))
+
+    other = tune(prepared, tracking)
+
+    assert other.metadata["best_point"] == whole.metadata["best_point"]
+    assert other.metadata["threshold"] == whole.metadata["threshold"]
+    assert other.metadata["test_average_precision"] != whole.metadata["test_average_precision"]
+
+
+def test_splits_may_be_stratified_for_comparison(lakehouse: Lakehouse, tracking: Tracking):
+    load(lakehouse)
+    split(lakehouse, SplitConfig(strategy=Strategy.stratified))
+
+    assert tune(lakehouse, tracking).failure is None

@@ -1,0 +1,1 @@
+"""Tests of the set-up scripts, which run before anything is installed."""

@@ -1,0 +1,221 @@
+"""Packaging, lock, Makefile and CI: what a newcomer meets before the first line of the platform runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from mlops_assets_tests.scripts.fakes import executable, fake_java
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def lock() -> str:
+    return (ROOT / "requirements.lock").read_text("utf-8")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The Makefile and its scripts elsewhere, so that `clean` can be told to do harm."""
+    folder = tmp_path / "work" / "checkout"
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    shutil.copy(ROOT / "Makefile", folder)
+    return folder
+
+
+def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run make as from a fresh shell: without the variables of the make that may have started these tests."""
+    program = shutil.which("make")
+    assert program is not None
+    environment = {"PATH": os.defpath, "HOME": str(folder.parent), **variables}
+    command = [program, "--no-print-directory", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+# --- the lock ---------------------------------------------------------------------------------------------------------
+
+
+def pinned(lock: str) -> dict[str, Requirement]:
+    requirements = [Requirement(line.rstrip(" \\")) for line in lock.splitlines() if re.match(r"[a-z0-9]", line)]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def test_lock_satisfies_every_requirement_of_pyproject(pyproject: dict[str, Any], lock: str):
+    project = pyproject["project"]
+    wanted = [*project["dependencies"], *pyproject["build-system"]["requires"]]
+    wanted += [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
+    pins = pinned(lock)
+    stale = []
+    for requirement in map(Requirement, wanted):
+        pin = pins.get(canonicalize_name(requirement.name))
+        if pin is None or not all(requirement.specifier.contains(version.version) for version in pin.specifier):
+            stale.append(f"{requirement}: locked is {pin or 'none'}")
+    assert stale == [], "run `make lock`"
+
+
+def test_lock_has_one_version_of_each_package_with_hashes(lock: str):
+    entries = re.findall(r"^[a-z0-9].*(?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+$", lock, re.MULTILINE)
+    assert len(entries) == len(pinned(lock)) == len(re.findall(r"^[^ #\n]", lock, re.MULTILINE))
+
+
+def test_lock_is_the_same_for_all_supported_pythons(pyproject: dict[str, Any], lock: str):
+    markers = [str(requirement.marker) for requirement in pinned(lock).values() if requirement.marker]
+    assert [marker for marker in markers if "python_version" in marker or "python_full_version" in marker] == []
+    supported = SpecifierSet(pyproject["project"]["requires-python"])
+    assert [minor for minor in range(8, 20) if supported.contains(f"3.{minor}.1")] == [11, 12, 13]
+
+
+def test_lock_has_no_address_and_no_path(lock: str):
+    assert re.findall(r"://|@ |file:|--index|--find-links|/[a-z]+/", lock) == []
+
+
+def test_make_lock_pins_what_is_pinned(lock: str):
+    """The command in the header is all that a reader needs to know to make it anew."""
+    assert lock.splitlines()[1].split() == ["#", "make", "lock"]
+
+
+# --- the package ------------------------------------------------------------------------------------------------------
+
+
+def test_wheel_has_the_data_files_and_not_the_tests(tmp_path: Path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "mlops_assets/resources/jars.lock" in names
+    assert "mlops_assets/data/contracts/creditcard.yaml" in names
+    version = wheel.name.split("-")[1]
+    assert {name.split("/")[0] for name in names} == {"mlops_assets", f"mlops_assets-{version}.dist-info"}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (("dagster", "definitions", "validate", "-w", "workspace.yaml"), "successful for code location mlops_assets"),
+        (("dg", "check", "defs"), "All definitions loaded successfully"),
+    ],
+    ids=["workspace.yaml", "tool.dg"],
+)
+def test_code_location_loads(tmp_path: Path, command: tuple[str, ...], says: str):
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", "utf-8")
+    answer = subprocess.run(
+        [str(Path(sys.executable).with_name(command[0])), *command[1:]],
+        cwd=ROOT,
+        env={**os.environ, "DAGSTER_HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path / "mlops")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert says in answer.stdout + answer.stderr
+
+
+# --- the Makefile -----------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_the_targets():
+    listed = re.findall(r"^  make (\S+) +\S", make(ROOT).stdout, re.MULTILINE)
+    assert {"demo", "test", "ui", "check", "bench", "clean"} <= set(listed)
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "ui", "check", "lock"])
+def test_old_java_stops_a_target_before_anything_else(checkout: Path, target: str):
+    fake_java(checkout / "bin" / "java", "11.0.2")
+    executable(checkout / "bin" / "python3.13", f'exec "{sys.executable}" "$@"')
+    answer = make(checkout, target, PATH=f"{checkout / 'bin'}:{os.defpath}")
+    assert answer.returncode != 0
+    assert answer.stdout == ""
+    first, make_says = answer.stderr.splitlines()
+    assert first.startswith("Java 17 or 21 is needed; in the PATH: 11.0.2.")
+    assert make_says.startswith("make: ***")
+    assert not (checkout / ".venv").exists()
+    assert not (checkout / ".mlops").exists()
+
+
+def test_bench_lists_what_there_is_and_refuses_what_there_is_not(checkout: Path):
+    (checkout / "benchmarks").mkdir()
+    for name in ("folds", "search", "_report"):
+        (checkout / "benchmarks" / f"{name}.py").touch()
+    assert make(checkout, "bench").stdout.strip() == "make bench NAME=x, where x is one of: folds search"
+    assert "one of: folds search" in make(checkout, "bench", NAME="host-7").stdout  # set by some shells
+    answer = make(checkout, "bench", "NAME=_report")
+    assert answer.returncode != 0
+    assert "there is no benchmarks/_report.py; NAME is one of: folds search" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [("", "{checkout}/.mlops"), ("runs", "{checkout}/runs"), ("~/my runs", "{home}/my runs"), ("/srv/x", "/srv/x")],
+)
+def test_one_setting_moves_everything(checkout: Path, setting: str, meant: str):
+    (checkout / "show.mk").write_text('include Makefile\nshow:\n\t@echo "$$MLOPS_HOME|$$RUFF_CACHE_DIR"\n', "utf-8")
+    expected = meant.format(checkout=checkout, home=checkout.parent)
+    for answer in (
+        make(checkout, "-f", "show.mk", "show", f"MLOPS_HOME={setting}"),
+        make(checkout, "-f", "show.mk", "show", MLOPS_HOME=setting),
+    ):
+        assert answer.stdout == f"{expected}|{expected}/cache/ruff\n", answer.stderr
+
+
+def test_clean_removes_the_folder_of_the_runs_and_keeps_the_environment(checkout: Path):
+    for folder in (".mlops", "runs", ".venv", "mlops_assets/__pycache__"):
+        (checkout / folder).mkdir(parents=True)
+    (checkout / "runs" / ".gitignore").write_text("# made by mlops_assets\n*\n", "utf-8")
+    assert make(checkout, "clean", "MLOPS_HOME=runs").returncode == 0
+    assert not (checkout / "runs").exists()
+    assert not (checkout / "mlops_assets" / "__pycache__").exists()
+    assert (checkout / ".mlops").exists()
+    assert (checkout / ".venv").exists()
+    assert make(checkout, "clean").returncode == 0
+    assert not (checkout / ".mlops").exists()
+    assert make(checkout, "clean").returncode == 0, "nothing to do is no failure"
+
+
+@pytest.mark.parametrize("folder", ["/", ".", "..", "~/", "photos"])
+def test_clean_refuses_a_folder_that_holds_anything_else(checkout: Path, folder: str):
+    (checkout / "photos").mkdir()
+    for place in (checkout, checkout.parent):  # even a mark does not make these ours
+        (place / ".gitignore").write_text("# made by mlops_assets\n*\n", "utf-8")
+    # If the guard were broken, this is what would run: it removes nothing.
+    executable(checkout / "bin" / "rm", 'echo "$@" >> removed')
+    answer = make(checkout, "clean", f"MLOPS_HOME={folder}", PATH=f"{checkout / 'bin'}:{os.defpath}")
+    assert answer.returncode != 0
+    assert "is not removed" in answer.stderr
+    assert not (checkout / "removed").exists()
+
+
+# --- continuous integration -------------------------------------------------------------------------------------------
+
+
+def test_workflow_covers_the_supported_versions_with_least_rights():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    matrix = job["strategy"]["matrix"]
+    assert tuple(matrix["python"]) == PYTHONS
+    assert {*matrix["java"], *(entry["java"] for entry in matrix["include"])} == {"17", "21"}
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
