@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import astuple
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +176,13 @@ CELLS = st.one_of(
 )
 
 
-def reason(value: float | None, column: Column) -> str:
+def reason(value: float | None, column: Column, exact_below: float) -> str:
     """Tell the fault of one value the slow way."""
     if value is None or math.isnan(value):
         return "" if column.nullable else "null"
     if math.isinf(value) or (column.name == "score" and abs(value) > 3.5e38):
         return "infinite"
-    if column.type == "long" and (value != math.floor(value) or abs(value) >= 2**53):
+    if column.type == "long" and (value != math.floor(value) or abs(value) >= exact_below):
         return "unreadable"
     low = -math.inf if column.min is None else column.min
     high = math.inf if column.max is None else column.max
@@ -203,7 +204,8 @@ def test_counts_are_those_of_a_slow_reference(rows: list[tuple[float | None, ...
     found = faults(pa.table(columns))
 
     for position, column in enumerate(SMALL.columns):
-        reasons = [reason(row[position], column) for row in rows]
+        # As text, whole numbers are written in full up to 1e16 and read digit by digit.
+        reasons = [reason(row[position], column, 1e16 if as_text else 2**53) for row in rows]
         counted = found.get(column.name, ColumnFaults())
         assert astuple(counted)[:4] == tuple(
             reasons.count(name) for name in ("unreadable", "null", "infinite", "out_of_range")
@@ -237,7 +239,7 @@ def test_disorder_does_not_depend_on_chunks(times: list[float], cut: int):
     rows = len(times)
     table = pa.table({"time": column, "score": [0.0] * rows, "count": [0] * rows, "label": [0] * rows})
 
-    slow = sum(later < earlier for earlier, later in zip(times, times[1:], strict=False))
+    slow = sum(later < earlier for earlier, later in pairwise(times))
 
     assert conform(table, SMALL, where="x").disorder == slow
 
@@ -277,34 +279,30 @@ def test_a_table_without_chunks_conforms():
     assert conform(table, SMALL, where="x").table.num_rows == 0
 
 
-def test_the_time_grows_with_the_rows_and_not_faster(creditcard: Contract):
-    """One bad value in each column is the slowest case; per-row Python would take seconds here."""
+def test_bad_values_among_many_are_found_without_looking_at_rows_one_by_one(creditcard: Contract):
     table = generate(100_000, 10.0, 0.005, 1)
     text = pa.table({name: table.column(name).cast(pa.string()) for name in table.column_names})
     bad = pa.concat_tables([text.slice(1), pa.table({name: ["oops"] for name in text.column_names})])
-    dates = pa.table({"tx_datetime": ["2018-04-01 00:00:31"] * 99_999 + ["oops"]})
-    one = Contract(
-        name="one",
+    rows = 400_000
+    times = pa.table(
+        {"time": ["2018-04-01 00:00:31"] * (rows - 1) + ["oops"], "score": [0.0] * rows, "label": [1] * rows}
+    )
+    timed = Contract(
+        name="timed",
         version=1,
-        columns=(
-            Column(name="tx_datetime", type="timestamp"),
-            Column(name="x", type="double"),
-            Column(name="y", type="long"),
-        ),
-        features=("x",),
-        target="y",
-        event_time="tx_datetime",
+        columns=(Column(name="time", type="timestamp"), SMALL.column("score"), SMALL.column("label")),
+        features=("score",),
+        target="label",
+        event_time="time",
     )
     started = time.process_time()
 
     found = conform(bad, creditcard, where="x").faults
-    late = conform(
-        dates.append_column("x", table.column("v1")).append_column("y", table.column("class")), one, where="x"
-    )
+    late = conform(times, timed, where="x").faults
 
-    assert time.process_time() - started < 3.0  # 0.5 s on a slow core
+    assert time.process_time() - started < 4.0  # 0.8 s here, and over 6 s when each time is parsed by itself
     assert {name: fault.unreadable for name, fault in found.items()} == dict.fromkeys(creditcard.column_names, 1)
-    assert late.faults == {"tx_datetime": ColumnFaults(unreadable=1, example="oops")}
+    assert late == {"time": ColumnFaults(unreadable=1, example="oops")}
 
 
 @pytest.mark.real_data

@@ -1,0 +1,209 @@
+"""The code location: what it holds, how light it loads, and which way its imports point."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+import mlops_assets
+from mlops_assets.definitions import build_defs
+from mlops_assets.settings import Settings
+
+PACKAGE = Path(mlops_assets.__file__).parent
+CHECKOUT = PACKAGE.parent
+SNAPSHOT = Path(__file__).parent / "snapshots" / "asset_specs.json"
+HEAVY = ("pyspark", "xgboost", "hyperopt", "mlflow", "sklearn", "matplotlib", "pandas", "databricks")
+PURE = ("data", "training", "registry")
+# Which rooms a room may import; a room may always import itself and the modules at the top (errors, settings' fields).
+LAYERS: dict[str, set[str]] = {
+    "data": set(),
+    "training": {"data"},
+    "registry": {"data", "training"},
+    "resources": {"data", "training", "registry"},
+    "assets": {"data", "training", "registry", "resources"},
+    "automation": {"assets"},
+}
+
+
+def described(definitions: dg.Definitions) -> list[dict[str, Any]]:
+    """Return all asset specs as plain values, without what differs between machines."""
+    specs: list[dict[str, Any]] = [
+        {
+            "key": spec.key.to_user_string(),
+            "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+            "group": spec.group_name,
+            "kinds": sorted(spec.kinds),
+            "owners": list(spec.owners),
+            "description": spec.description,
+            "metadata": sorted(spec.metadata),
+            "code_version": spec.code_version,
+        }
+        for spec in sorted(definitions.resolve_all_asset_specs(), key=lambda found: found.key.to_user_string())
+    ]
+    checks = sorted(
+        f"{check.asset_key.to_user_string()}: {check.name}{' (blocking)' if check.blocking else ''}"
+        for found in definitions.assets or []
+        if isinstance(found, dg.AssetsDefinition)
+        for check in found.check_specs
+    )
+    return [*specs, {"checks": checks}]
+
+
+def test_the_asset_specs_are_the_ones_on_record(settings: Settings):
+    """A changed graph is a decision: write the snapshot anew by deleting the file and running this test once."""
+    found = described(build_defs(settings))
+    if not SNAPSHOT.exists():
+        SNAPSHOT.parent.mkdir(exist_ok=True)
+        SNAPSHOT.write_text(json.dumps(found, indent=2) + "\n")
+        pytest.fail(f"{SNAPSHOT.name} was written: look at it, commit it, run again")
+
+    assert found == json.loads(SNAPSHOT.read_text())
+
+
+def test_the_snapshot_names_no_secret_and_no_machine():
+    text = SNAPSHOT.read_text()
+
+    for word in ("token", "password", "secret", str(CHECKOUT), "/home/", "http://", "https://"):
+        assert word not in text
+
+
+def test_every_asset_has_group_kinds_owner_and_description(settings: Settings):
+    for spec in build_defs(settings).resolve_all_asset_specs():
+        assert spec.group_name
+        assert spec.kinds
+        assert spec.owners
+        assert spec.description
+        assert "dagster/code_references" in spec.metadata
+
+
+def test_loading_the_code_location_imports_no_heavy_library():
+    code = f"import sys, mlops_assets.definitions\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_guard_on_imports_can_fail():
+    code = f"import sys, mlops_assets.training.search\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+
+    assert "pyspark" in found.stdout
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the full names of all modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def wrong_imports(package: Path) -> list[str]:
+    """Return each import that points against the layers."""
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        room = path.relative_to(package).parts[0]
+        if room not in LAYERS:
+            continue
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] in ("dagster", "databricks") or parts[0].startswith("dagster_"):
+                if room in PURE:
+                    wrong.append(f"{path.relative_to(package)} imports {name}: pure rooms know no Dagster")
+            elif parts[0] == "mlops_assets" and len(parts) > 2 and parts[1] in LAYERS.keys() - LAYERS[room] - {room}:
+                wrong.append(f"{path.relative_to(package)} imports {name}: against the layers")
+    return wrong
+
+
+def test_imports_point_one_way():
+    assert wrong_imports(PACKAGE) == []
+
+
+def test_the_layer_guard_sees_an_import_against_the_layers(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "bad.py").write_text("import dagster as dg\n")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "bad.py").write_text(
+        "def late():\n    from mlops_assets.assets.splits import TABLES\n    return TABLES\n"
+    )
+
+    assert len(wrong_imports(tmp_path)) == 2
+
+
+def readers_of_the_environment(package: Path) -> list[str]:
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Attribute) or node.attr not in ("environ", "getenv"):
+                continue
+            if isinstance(node.value, ast.Name) and node.value.id == "os":
+                found.append(path.relative_to(package).as_posix())
+    return sorted(set(found))
+
+
+def test_only_settings_read_the_environment():
+    """spark.py sets variables for the workers below it; it reads none."""
+    allowed = {"settings.py", "resources/spark.py"}
+
+    assert set(readers_of_the_environment(PACKAGE)) <= allowed
+
+
+def test_every_module_says_what_belongs_in_it():
+    silent = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        if path.name != "__init__.py" and "What belongs here" not in text:
+            silent.append(str(path.relative_to(PACKAGE)))
+
+    assert silent == []
+
+
+def test_a_broken_setting_is_one_clear_error_at_load(tmp_path: Path):
+    environment = {**os.environ, "MLOPS_CONTRACT": str(tmp_path / "none.yaml"), "MLOPS_HOME": str(tmp_path)}
+
+    found = subprocess.run(
+        [sys.executable, "-c", "import mlops_assets.definitions"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CHECKOUT,
+        env=environment,
+    )
+
+    assert found.returncode != 0
+    last = found.stderr.strip().splitlines()[-1]
+    assert "ContractError: no such contract" in last
+    assert "none.yaml" in last
+
+
+def test_resources_can_be_replaced_one_by_one(settings: Settings):
+    from mlops_assets.resources.sources import SyntheticTransactions  # noqa: PLC0415 - used here alone
+
+    other = SyntheticTransactions(rows=123)
+
+    definitions = build_defs(settings, source=other)
+
+    assert (definitions.resources or {})["source"] is other
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("synthetic", "SyntheticTransactions"), ("openml:7", "OpenMLTransactions"), ("/data/*.csv", "FileTransactions")],
+)
+def test_the_settings_choose_the_source(tmp_path: Path, source: str, kind: str):
+    definitions = build_defs(Settings(home=tmp_path, source=source))
+
+    assert type((definitions.resources or {})["source"]).__name__ == kind

@@ -1,0 +1,235 @@
+"""Settings come from MLOPS_* variables; a bad one is refused by its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+import mlops_assets.settings
+from mlops_assets.errors import SettingsError
+from mlops_assets.settings import Settings
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(mlops_assets.settings.__file__).parent
+Read = Callable[..., Settings]
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    """Read the settings in an environment that holds the given variables and none else of ours."""
+
+    def in_environment(**variables: str) -> Settings:
+        for name in os.environ:
+            if name.upper().startswith("MLOPS_") or name == "JAVA_HOME":
+                monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_environment()
+
+    return in_environment
+
+
+def test_the_defaults_are_a_synthetic_demo_under_the_checkout(read: Read):
+    settings = read()
+
+    assert settings.home == CHECKOUT / ".mlops"
+    assert (settings.source, settings.source_kind, settings.contract) == ("synthetic", "synthetic", "creditcard")
+    assert settings.database_name == "creditcard_synthetic"
+    assert settings.registered_model_name == "fraud_creditcard_synthetic"
+    assert settings.mlflow_uri == f"sqlite:///{CHECKOUT}/.mlops/mlflow/mlflow.db"
+    assert settings.uses_embedded_mlflow
+    assert settings.dagster_home == CHECKOUT / ".mlops" / "dagster"
+    assert (settings.spark_master, settings.driver_memory, settings.java_home) == ("local[*]", "2g", None)
+
+
+def test_each_variable_sets_its_field(read: Read):
+    settings = read(
+        MLOPS_HOME="/data/mlops",
+        MLOPS_SOURCE="/data/in/*.csv",
+        MLOPS_CONTRACT="handbook",
+        MLOPS_DATABASE="cards_2018",
+        MLOPS_EXPERIMENT="tuning",
+        MLOPS_MODEL_NAME="cards",
+        MLOPS_TRACKING_URI="http://127.0.0.1:5000",
+        MLOPS_SPARK_MASTER="local[2]",
+        MLOPS_DRIVER_MEMORY="512m",
+        MLOPS_DAGSTER_URL="https://dagster.example.org/ui",
+        JAVA_HOME="/opt/java",
+    )
+
+    assert settings.model_dump() == {
+        "home": Path("/data/mlops"),
+        "source": "/data/in/*.csv",
+        "contract": "handbook",
+        "database": "cards_2018",
+        "experiment": "tuning",
+        "model_name": "cards",
+        "tracking_uri": "http://127.0.0.1:5000",
+        "spark_master": "local[2]",
+        "driver_memory": "512m",
+        "dagster_url": "https://dagster.example.org/ui",
+        "java_home": "/opt/java",
+    }
+    assert settings.database_name == "cards_2018"
+    assert settings.registered_model_name == "cards"
+    assert settings.mlflow_uri == "http://127.0.0.1:5000"
+    assert not settings.uses_embedded_mlflow
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("MLOPS_DATABASE", "Cards", "lower-case letters"),
+        ("MLOPS_DATABASE", "2018_cards", "starting with a letter"),
+        ("MLOPS_DATABASE", "../elsewhere", "lower-case letters"),
+        ("MLOPS_MODEL_NAME", "my model", "lower-case letters"),
+        ("MLOPS_SPARK_MASTER", "yarn", r"local\[N\]"),
+        ("MLOPS_SPARK_MASTER", "spark://host:7077", r"local\[N\]"),
+        ("MLOPS_SPARK_MASTER", "local[0]", r"local\[N\]"),
+        ("MLOPS_SPARK_MASTER", "local[two]", r"local\[N\]"),
+        ("MLOPS_SPARK_MASTER", "local-cluster[2,1]", "local-cluster"),
+        ("MLOPS_DRIVER_MEMORY", "2", "such as 2g"),
+        ("MLOPS_DRIVER_MEMORY", "0g", "such as 2g"),
+        ("MLOPS_DRIVER_MEMORY", "2 GB", "such as 2g"),
+        ("MLOPS_DAGSTER_URL", "localhost:3000", "http://"),
+        ("MLOPS_DAGSTER_URL", "https://", "http://"),
+        ("MLOPS_HOME", "~no-such-user-here/mlops", "no such user"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(read: Read, variable: str, value: str, said: str):
+    with pytest.raises(SettingsError, match=rf"^{variable}: .*{said}.* \[environment\] To mend it: ") as caught:
+        read(**{variable: value})
+    assert "Value error" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLOPS_SPARK_MASTER", "local"),
+        ("MLOPS_SPARK_MASTER", "local[*]"),
+        ("MLOPS_SPARK_MASTER", "local[16]"),
+        ("MLOPS_SPARK_MASTER", "local[*,2]"),
+        ("MLOPS_SPARK_MASTER", "local-cluster[2, 1, 1024]"),
+        ("MLOPS_DRIVER_MEMORY", "4G"),
+        ("MLOPS_DATABASE", "a"),
+    ],
+)
+def test_an_unusual_but_good_value_is_kept(read: Read, variable: str, value: str):
+    assert read(**{variable: value}).model_dump()[variable.removeprefix("MLOPS_").lower()] == value
+
+
+def test_all_bad_variables_are_named_at_once(read: Read):
+    with pytest.raises(SettingsError) as caught:
+        read(MLOPS_DATABASE="No", MLOPS_DRIVER_MEMORY="lots", MLOPS_SUORCE="openml")
+
+    assert all(name in caught.value.what for name in ("MLOPS_DATABASE", "MLOPS_DRIVER_MEMORY", "MLOPS_SUORCE"))
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("MLOPS_SUORCE", "MLOPS_SOURCE"),
+        ("MLOPS_DATABASE_NAME", "MLOPS_DATABASE"),
+        ("MLOPS_DRIVER_MEM", "MLOPS_DRIVER_MEMORY"),
+    ],
+)
+def test_a_misspelt_variable_is_not_ignored_in_silence(read: Read, misspelt: str, meant: str):
+    with pytest.raises(SettingsError, match=f"{misspelt}: no such setting; is {meant} meant"):
+        read(**{misspelt: "x"})
+
+
+def test_variables_of_others_are_let_be(read: Read):
+    assert read(MLOPS_RELEASE_CHANNEL="beta", OTHER="x").source == "synthetic"
+
+
+def test_an_empty_variable_counts_as_not_set(read: Read):
+    """Otherwise an empty MLOPS_HOME would write into the checkout itself."""
+    names = [f"MLOPS_{name.upper()}" for name in Settings.model_fields]
+
+    assert read(**dict.fromkeys([*names, "JAVA_HOME"], "")) == read()
+
+
+def test_java_home_of_the_process_is_used_unless_ours_names_another(read: Read):
+    assert read(JAVA_HOME="/usr/lib/jvm/17").java_home == "/usr/lib/jvm/17"
+    assert read(JAVA_HOME="/usr/lib/jvm/17", MLOPS_JAVA_HOME="/usr/lib/jvm/21").java_home == "/usr/lib/jvm/21"
+
+
+def test_a_relative_home_starts_at_the_checkout_wherever_the_process_stands(
+    read: Read, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+
+    assert read(MLOPS_HOME="work/../mine").home == CHECKOUT / "mine"
+    assert read(MLOPS_HOME="/srv/mlops").home == Path("/srv/mlops")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read(MLOPS_HOME="~/mlops").home == tmp_path / "mlops"
+
+
+def test_without_a_checkout_a_relative_home_starts_at_the_current_folder(tmp_path: Path):
+    """An installed package has no pyproject.toml beside it, and its own folder is no place to write to."""
+    installed = tmp_path / "installed" / "mlops_assets"
+    installed.mkdir(parents=True)
+    for name in ("__init__.py", "errors.py", "settings.py"):
+        shutil.copy(PACKAGE / name, installed)
+    work = tmp_path / "work"
+    work.mkdir()
+    code = "from mlops_assets.settings import Settings; print(Settings.from_environment().home)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=work,
+        env={"PYTHONPATH": str(installed.parent), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == str(work.resolve() / ".mlops")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("synthetic", "synthetic"),
+        ("openml", "openml"),
+        ("openml:CreditCardFraudDetection", "openml"),
+        ("openml:42175", "openml"),
+        ("openml.csv", "files"),
+        ("synthetic.csv", "files"),
+        ("/data/cards", "files"),
+        ("s3://bucket/cards/*.parquet", "files"),
+    ],
+)
+def test_the_kind_of_a_source(read: Read, source: str, kind: str):
+    settings = read(MLOPS_SOURCE=source)
+
+    assert settings.source_kind == kind
+    assert settings.database_name == f"creditcard_{kind}"
+
+
+@pytest.mark.parametrize(
+    ("contract", "name"),
+    [("handbook", "handbook"), ("/etc/My Cards-v2.yaml", "my_cards_v2"), ("../éé.yaml", "contract")],
+)
+def test_the_name_of_a_contract_fits_a_table_path(read: Read, contract: str, name: str):
+    assert read(MLOPS_CONTRACT=contract).contract_name == name
+
+
+def test_settings_can_be_made_in_code_but_not_changed(tmp_path: Path):
+    settings = Settings(home=tmp_path, source="openml")
+
+    assert settings.home == tmp_path
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.source = "synthetic"
+    with pytest.raises(ValidationError, match="suorce"):
+        Settings(suorce="openml")  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="source"):
+        Settings(source="")
