@@ -12,12 +12,14 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.assets.raw_transactions import RAW, raw_transactions
 from mlops_assets.assets.registered_model import registered_model
-from mlops_assets.assets.splits import splits
+from mlops_assets.assets.reporting import column_schema
+from mlops_assets.assets.splits import TABLES, splits
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.automation.jobs import JOBS
 from mlops_assets.data.contract import load_contract
+from mlops_assets.data.ingest import TECHNICAL_COLUMNS
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.sources import (
@@ -79,11 +81,18 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         settings: Where everything is.
         overrides: Resources by name that replace the ones made from the settings (tests hand in their own).
     """
+    schema = column_schema(load_contract(settings.contract), TECHNICAL_COLUMNS)
+    tables = {dg.AssetKey(name) for name in (RAW, *TABLES.values())}
+
+    def with_columns(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.merge_attributes(metadata={"dagster/column_schema": schema}) if spec.key in tables else spec
+
+    assets = dg.map_asset_specs(with_columns, [raw_transactions, splits, tuned_model, registered_model])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
-        assets = dg.with_source_code_references([raw_transactions, splits, tuned_model, registered_model])
+        referenced = dg.with_source_code_references(assets)
     return dg.Definitions(
-        assets=assets,
+        assets=referenced,
         jobs=JOBS,
         resources={**build_resources(settings), **overrides},
         # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.

@@ -17,6 +17,7 @@ from mlops_assets.assets.reporting import (
     preview,
     readable_errors,
     refusal,
+    rounded,
 )
 from mlops_assets.data.validation import RAW_CHECKS, judge_load
 from mlops_assets.resources.contract import ContractResource
@@ -38,7 +39,7 @@ _ATTEMPTS = 5
 @dg.asset(
     name=RAW,
     group_name="ingest",
-    kinds={"delta", "spark"},
+    kinds={"deltalake", "spark"},
     owners=OWNERS,
     description=(
         "Append-only Delta table of all accepted transactions. Each input is identified by its content: loading it "
@@ -135,10 +136,10 @@ def _metadata(
         "rows_added": load.new_rows,
         "dagster/row_count": int(total),
         "frauds": int(frauds),
-        "fraud_rate": frauds / total,
+        "fraud_rate": rounded(frauds / total),
         "contract": f"{contract.name} v{contract.version} ({contract.fingerprint})",
         "inputs_added": dg.MetadataValue.json(sorted(load.new.values())),
         "inputs_already_known": dg.MetadataValue.json(sorted(load.known)),
-        "preview": preview(rows.limit(5).toArrow()),
+        "preview": preview(rows.select(*contract.column_names).limit(5).toArrow()),
         "dagster/column_schema": column_schema(contract, TECHNICAL_COLUMNS),
     }

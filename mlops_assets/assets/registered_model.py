@@ -46,7 +46,7 @@ class GateConfig(dg.Config):
     """What a champion must show."""
 
     min_lift: float = Field(
-        default=5.0, ge=1, description="Test average precision must be this many times the fraud rate."
+        default=GateRule().min_lift, ge=1, description="Test average precision must be this many times the fraud rate."
     )
 
 

@@ -101,6 +101,11 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
+def rounded(value: float) -> float:
+    """Return a number with the four digits that a reader takes in; what is computed further uses exact ones."""
+    return float(f"{value:.4g}")
+
+
 def preview(table: pa.Table) -> dg.MarkdownMetadataValue:
     """Return the first rows and columns as a Markdown table."""
     head = table.slice(0, _PREVIEW_ROWS)

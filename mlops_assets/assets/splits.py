@@ -22,6 +22,7 @@ from mlops_assets.assets.reporting import (
     column_schema,
     readable_errors,
     refusal,
+    rounded,
 )
 from mlops_assets.data.split_checks import SPLIT_CHECKS
 from mlops_assets.data.splitting import GAP, SET_NAMES, SplitSpec
@@ -84,7 +85,7 @@ class SplitConfig(dg.Config):
         dg.AssetSpec(
             table,
             deps=[RAW],
-            kinds={"delta", "spark"},
+            kinds={"deltalake", "spark"},
             owners=OWNERS,
             description=f"Delta table with the {name} rows, cut from one pinned version of {RAW}.",
         )
@@ -215,7 +216,7 @@ class _Cut:
             "strategy": self.spec.strategy,
             "dagster/row_count": summary.rows,
             "frauds": summary.frauds,
-            "fraud_rate": summary.fraud_rate,
+            "fraud_rate": rounded(summary.fraud_rate),
             "first_event": _event_time(summary.first, self.contract),
             "last_event": _event_time(summary.last, self.contract),
             "gap_days": self.spec.gap_days,

@@ -19,6 +19,7 @@ from mlops_assets.assets.reporting import (
     check_specs,
     picture,
     readable_errors,
+    rounded,
 )
 from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.resources.contract import ContractResource
@@ -216,19 +217,19 @@ def _tune(
     metadata: dict[str, dg.MetadataValue[Any] | str | int | float] = {
         "mlflow_run_id": run.run_id,
         "model_uri": uri,
+        "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
+        **{name.removesuffix(".png"): picture(png, name) for name, png in model.pictures.items()},
         "best_point": dg.MetadataValue.json(best.point.as_dict()),
         "best_trial": best.number,
         f"validation_{search.objective}": float(best.value or 0.0),
         "trials": len(found.trials),
         "trials_failed": sum(trial.value is None for trial in found.trials),
         "parallelism": found.parallelism,
-        "search_seconds": found.seconds,
+        "search_seconds": rounded(found.seconds),
         "seed": search.seed,
         "threshold": model.threshold.value,
-        "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
         **{f"test_{name}": interval.estimate for name, interval in model.evaluation.metrics.items()},
         **{f"{name}_version": table.version for name, table in sets.items()},
-        **{name.removesuffix(".png"): picture(png, name) for name, png in model.pictures.items()},
     }
     (reproduced,) = check_results([model.reproduction], TUNED_MODEL)
     return dg.MaterializeResult(metadata=metadata), reproduced

@@ -22,7 +22,7 @@ class GateRule:
             that knows nothing reaches).
     """
 
-    min_lift: float = 5.0
+    min_lift: float = 3.0
 
     def __post_init__(self) -> None:
         if not self.min_lift >= 1:

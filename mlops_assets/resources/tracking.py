@@ -10,6 +10,7 @@ job and leaves it open with parallel assets (dagster #21872, #3970), while we ne
 from __future__ import annotations
 
 import logging
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +69,9 @@ class Tracking(dg.ConfigurableResource[Any]):
         Raises:
             TrackingError: dagster-mlflow would refuse the configuration.
         """
-        from dagster_mlflow import mlflow_tracking
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)  # about a hook that is not used here
+            from dagster_mlflow import mlflow_tracking
 
         validated = dg.ResourceDefinition(
             lambda context: dict(context.resource_config), config_schema=mlflow_tracking.config_schema
@@ -90,10 +93,13 @@ class Tracking(dg.ConfigurableResource[Any]):
 
     def _connect(self) -> Store:
         from mlflow import MlflowClient
+        from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError  # what an embedded store raises below MLflow
 
         from mlops_assets.training.runs import Store
 
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a bar per artifact, in the middle of a run's log
         config = self.dagster_mlflow_config()
         self._require_reachable()
         for name in ("alembic", "mlflow.store.db.utils", "mlflow.models.model", "mlflow.tracking.fluent"):
@@ -102,7 +108,7 @@ class Tracking(dg.ConfigurableResource[Any]):
             with _creating(config["mlflow_tracking_uri"]):
                 client = MlflowClient(config["mlflow_tracking_uri"], config["mlflow_tracking_uri"])
                 experiment_id = self._experiment(client)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TrackingError(
                 f"the MLflow store refuses: {error}",
                 where=_without_credentials(self.mlflow_tracking_uri),

@@ -112,7 +112,9 @@ class _Slots:
         self._finished: queue.SimpleQueue[Document] = queue.SimpleQueue()
         self._in_flight: dict[int, Document] = {}
         self._threads = [
-            threading.Thread(target=inheritable_thread_target(self._work), daemon=True, name=f"trial-slot-{number}")
+            threading.Thread(
+                target=inheritable_thread_target(spark)(self._work), daemon=True, name=f"trial-slot-{number}"
+            )
             for number in range(count)
         ]
         for thread in self._threads:

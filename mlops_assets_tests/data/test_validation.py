@@ -200,7 +200,12 @@ def test_files_out_of_order_are_named_and_those_of_one_name_are_added_up():
 
 def test_a_target_full_of_ids_is_refused_with_a_few_examples():
     rows = 100_000
-    wrong = {"time": [0.0] * rows, "amount": [1.0] * rows, "tries": [1] * rows, "fraud": list(range(rows))}
+    wrong: dict[str, list[Any]] = {
+        "time": [0.0] * rows,
+        "amount": [1.0] * rows,
+        "tries": [1] * rows,
+        "fraud": list(range(rows)),
+    }
 
     outcome = judged(wrong, wrong)["binary_target"]
 
@@ -214,7 +219,7 @@ ROWS = st.lists(st.tuples(CELL, CELL, CELL, CELL), max_size=20)
 
 
 def as_batch(rows: list[tuple[float | None, ...]]) -> dict[str, list[Any]]:
-    return {name: pa.array([row[i] for row in rows], pa.float64()) for i, name in enumerate(GOOD)}  # type: ignore[misc]
+    return {name: pa.array([row[i] for row in rows], pa.float64()) for i, name in enumerate(GOOD)}
 
 
 @given(ROWS, st.lists(st.integers(0, 20), max_size=3).map(sorted))

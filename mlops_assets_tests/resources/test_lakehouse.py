@@ -1,0 +1,135 @@
+"""The lakehouse: a commit happens once or not at all, and a table that moved on is noticed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlops_assets.errors import StorageError
+from mlops_assets.resources import lakehouse as module
+from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+def numbers(spark: SparkSession, first: int, last: int) -> DataFrame:
+    return spark.range(first, last, 1, 1)
+
+
+def rows(lakehouse: Lakehouse) -> list[int]:
+    current = lakehouse.require("t", made_by="t")
+    return sorted(row["id"] for row in lakehouse.read("t", current.version).collect())
+
+
+def test_versions_and_notes_come_back_from_the_table(lakehouse: Lakehouse, spark: SparkSession):
+    assert lakehouse.current("t") is None
+
+    first = lakehouse.append("t", numbers(spark, 0, 3), base=None, note={"what": "first"})
+    second = lakehouse.append("t", numbers(spark, 3, 5), base=first, note={"what": "second"})
+
+    assert (first.version, second.version) == (0, 1)
+    assert lakehouse.current("t") == second
+    assert second.metadata["what"] == "second"
+    assert rows(lakehouse) == [0, 1, 2, 3, 4]
+    assert lakehouse.read("t", 0).count() == 3
+
+
+def test_replacing_keeps_the_past_readable(lakehouse: Lakehouse, spark: SparkSession):
+    first = lakehouse.replace("t", numbers(spark, 0, 3), base=None, note={})
+
+    lakehouse.replace("t", numbers(spark, 7, 9), base=first, note={})
+
+    assert rows(lakehouse) == [7, 8]
+    assert lakehouse.read("t", 0).count() == 3
+
+
+@pytest.mark.parametrize("base", [None, 0], ids=["both create", "both append"])
+def test_a_writer_that_looked_too_early_writes_nothing(lakehouse: Lakehouse, spark: SparkSession, base: int | None):
+    """Two writers look at the same version; without a lock between them only one of them may commit."""
+    start: TableVersion | None = None
+    if base is not None:
+        start = lakehouse.append("t", numbers(spark, 0, 1), base=None, note={"by": "start"})
+    lakehouse.append("t", numbers(spark, 10, 12), base=start, note={"by": "the faster one"})
+
+    with pytest.raises(StaleBaseError):
+        lakehouse.append("t", numbers(spark, 20, 22), base=start, note={"by": "the slower one"})
+
+    assert [value for value in rows(lakehouse) if value >= 10] == [10, 11]
+
+
+def test_the_lock_lets_one_in_at_a_time(lakehouse: Lakehouse):
+    inside: list[str] = []
+
+    def enter() -> None:
+        with lakehouse.exclusive("t"):
+            inside.append("second")
+
+    with lakehouse.exclusive("t"):
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        waiting.join(timeout=0.5)
+        inside.append("first")
+    waiting.join(timeout=10)
+
+    assert inside == ["first", "second"]
+
+
+def test_a_lock_that_cannot_be_had_is_an_error_and_not_a_hang(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.2)  # fifteen minutes otherwise
+
+    with (
+        lakehouse.exclusive("t"),
+        pytest.raises(StorageError, match="another run has held the table"),
+        lakehouse.exclusive("t"),
+    ):
+        pytest.fail("the lock was given twice")
+
+
+def test_a_missing_table_says_what_to_materialize(lakehouse: Lakehouse):
+    with pytest.raises(StorageError, match="materialize `x` first"):
+        lakehouse.require("t", made_by="x")
+
+
+def test_a_missing_version_is_named(lakehouse: Lakehouse, spark: SparkSession):
+    lakehouse.append("t", numbers(spark, 0, 3), base=None, note={})
+
+    with pytest.raises(StorageError, match="version 5 can't be read"):
+        lakehouse.read("t", 5)
+
+
+def test_a_half_written_first_version_is_no_table(lakehouse: Lakehouse, spark: SparkSession):
+    """What a killed writer leaves behind: data files that no commit names."""
+    numbers(spark, 100, 103).write.parquet(lakehouse.location("t"))
+    assert lakehouse.current("t") is None
+
+    lakehouse.append("t", numbers(spark, 0, 2), base=None, note={})
+
+    assert rows(lakehouse) == [0, 1]
+
+
+def test_staging_starts_empty_and_is_removed(lakehouse: Lakehouse):
+    with lakehouse.staging("t") as folder:
+        (folder / "left").write_text("x")
+        left = folder
+    assert not left.exists()
+    left.mkdir(parents=True)
+    (left / "by a killed process").write_text("x")
+
+    with lakehouse.staging("t") as folder:
+        assert list(folder.iterdir()) == []
+
+
+def test_a_root_that_cannot_be_written_says_so(lakehouse: Lakehouse, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    broken = Lakehouse(
+        spark=lakehouse.spark, database="d", root=str(tmp_path / "file" / "d"), locks=str(tmp_path / "file" / "locks")
+    )
+
+    with pytest.raises(StorageError, match="folder can't be written"), broken.staging("t"):
+        pytest.fail("a folder below a file was made")
+    with pytest.raises(StorageError, match="MLOPS_HOME"), broken.exclusive("t"):
+        pytest.fail("a lock below a file was made")

@@ -1,0 +1,116 @@
+"""The refit is the winner, the threshold is chosen before the test rows are read, and both have a control."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.errors import EvaluationError, SearchError
+from mlops_assets.training.final_model import EvaluationPlan, finish
+from mlops_assets.training.matrix import Matrix
+from mlops_assets.training.objective import fit, judge, predict, quantized, to_loss
+from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.search import SearchResult, TrialRecord
+from mlops_assets.training.space import Point
+
+POINT = Point(max_depth=3, n_estimators=12, learning_rate=0.3, reg_alpha=0.05, base_score=0.03)
+PLAN = EvaluationPlan(replicates=50, alerts_per_day=10)
+SEARCH = SearchPlan(trials=1)
+NAMES = tuple(f"v{number}" for number in range(1, 29))
+
+
+@pytest.fixture(scope="module")
+def sets() -> tuple[Matrix, Matrix, Matrix]:
+    table = generate(rows=6_000, days=6, fraud_rate=0.04, seed=21)
+    X = np.column_stack([table.column(name).to_numpy() for name in NAMES]).astype(np.float32)
+    y = table.column("class").to_numpy().astype(np.uint8)
+    days = (table.column("time").to_numpy() // 86_400).astype(np.int64)
+    amounts = table.column("amount").to_numpy()
+
+    def part(first: int, last: int) -> Matrix:
+        rows = slice(first, last)
+        return Matrix(NAMES, X[rows], y[rows], days[rows], amounts[rows])
+
+    return part(0, 3_600), part(3_600, 4_800), part(4_800, 6_000)
+
+
+def searched(train: Matrix, validation: Matrix, point: Point = POINT) -> SearchResult:
+    binned = quantized(train, threads=1)
+    model = fit(point, binned, seed=SEARCH.seed, threads=1)
+    value = judge("average_precision", validation.y, model.predict(quantized(validation, threads=1, ref=binned)))
+    best = TrialRecord(0, point, value=value, loss=-value, seconds=0.1)
+    return SearchResult((best,), best, parallelism=1, seconds=0.1)
+
+
+def test_the_refit_reproduces_the_best_trial(sets: tuple[Matrix, Matrix, Matrix]):
+    train, validation, test = sets
+
+    model = finish(train, validation, lambda: test, searched(train, validation), SEARCH, PLAN)
+
+    assert model.reproduction.passed
+    assert np.array_equal(model.test_scores, predict(model.booster, test))
+    assert model.evaluation.rows == test.rows
+
+
+def test_a_wrongly_decoded_point_is_found(sets: tuple[Matrix, Matrix, Matrix]):
+    """The seed project's defect: what is refitted is not the point that won."""
+    train, validation, test = sets
+    found = searched(train, validation)
+    shifted = dataclasses.replace(POINT, max_depth=POINT.max_depth - 2, n_estimators=POINT.n_estimators - 10)
+    wrong = dataclasses.replace(found, best=dataclasses.replace(found.best, point=shifted))
+
+    model = finish(train, validation, lambda: test, wrong, SEARCH, PLAN)
+
+    assert not model.reproduction.passed
+    assert "the refit is not the model that won" in model.reproduction.description
+
+
+def test_the_test_rows_are_read_once_and_after_every_choice(sets: tuple[Matrix, Matrix, Matrix]):
+    train, validation, test = sets
+    reads = []
+
+    def read() -> Matrix:
+        reads.append(1)
+        return test
+
+    whole = finish(train, validation, read, searched(train, validation), SEARCH, PLAN)
+    relabelled = dataclasses.replace(test, y=(1 - test.y).astype(np.uint8))
+    other = finish(train, validation, lambda: relabelled, searched(train, validation), SEARCH, PLAN)
+
+    assert reads == [1]
+    assert other.threshold == whole.threshold
+    assert np.array_equal(other.test_scores, whole.test_scores)
+
+
+def test_cost_needs_amounts_and_the_alert_budget_does_not(sets: tuple[Matrix, Matrix, Matrix]):
+    train, validation, test = (dataclasses.replace(part, amounts=None) for part in sets)
+    found = searched(train, validation)
+
+    with pytest.raises(EvaluationError, match="name the amount column in the contract"):
+        finish(train, validation, lambda: test, found, SEARCH, PLAN)
+
+    budget = dataclasses.replace(PLAN, threshold_rule="alert_budget")
+    model = finish(train, validation, lambda: test, found, SEARCH, budget)
+    assert "cost_against_threshold.png" not in model.pictures
+
+
+def test_a_test_set_of_one_class_is_refused(sets: tuple[Matrix, Matrix, Matrix]):
+    train, validation, test = sets
+    genuine = dataclasses.replace(test, y=np.zeros_like(test.y))
+
+    with pytest.raises(EvaluationError):
+        finish(train, validation, lambda: genuine, searched(train, validation), SEARCH, PLAN)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_is_an_error_and_not_the_best(value: float):
+    with pytest.raises(SearchError):
+        to_loss("average_precision", value)
+
+
+def test_losses_point_downhill():
+    assert to_loss("average_precision", 0.7) < to_loss("average_precision", 0.6)
+    assert to_loss("log_loss", 0.1) < to_loss("log_loss", 0.2)
