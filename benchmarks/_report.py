@@ -8,34 +8,44 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from mlops_assets.settings import Settings
 
 
-def report(name: str, *, ratios: Mapping[str, float], details: Mapping[str, Any]) -> None:
-    """Print the ratios of a benchmark and write its JSON file.
+def report(name: str, *, ratios: Mapping[str, Sequence[float]], details: Mapping[str, Any]) -> None:
+    """Print the ratios of a benchmark, median and spread, and write its JSON file.
 
     Args:
         name: The benchmark's module name.
-        ratios: What the benchmark is for, each as "how many times", named so that it reads on its own.
+        ratios: What the benchmark is for, each as "how many times", named so that it reads on its own: one value a
+            round, each measured side by side. The first is the benchmark's `ratio` in the file.
         details: The measured values (with their units in the names) from which the ratios come; must fit into JSON.
 
     Raises:
         SettingsError: A setting can't be used.
+        ValueError: There is no ratio.
     """
+    spreads = {
+        label: {"ratio": median(rounds), "low": min(rounds), "high": max(rounds), "rounds": len(rounds)}
+        for label, rounds in ratios.items()
+    }
+    if not spreads:
+        raise ValueError(f"benchmark {name} has measured no ratio")
     path = Settings.from_environment().home / "bench" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
-        "benchmark": name,
+        "name": name,
+        **next(iter(spreads.values())),
+        "ratios": spreads,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
-        "ratios": dict(ratios),
         "details": dict(details),
     }
     path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    for label, ratio in ratios.items():
-        print(f"{ratio:8.2f} x  {label}")
+    for label, found in spreads.items():
+        print(f"{found['ratio']:8.2f} x  [{found['low']:.2f} to {found['high']:.2f}]  {label}")
     print(f"written: {path}")

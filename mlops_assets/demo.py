@@ -18,7 +18,8 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
-from mlops_assets.assets.tuned_model import EVALUATION_FILE, TUNED_MODEL, TunedModelConfig
+from mlops_assets.assets.tuned_model import EVALUATION_FILE, TUNED_MODEL
+from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import PlatformError

@@ -34,13 +34,10 @@ def event_seconds(contract: Contract) -> Column:
 def row_hash(contract: Contract, seed: int) -> Column:
     """Hash of all of the contract's columns: equal rows, and only these (but for chance), share it.
 
-    Where there may be nulls, it takes in which values are null: `xxhash64` skips them, so that a null and a 5 would
-    hash like a 5 and a null.
+    Spark's hashes take -0.0 for 0.0 (SPARK-35207). They skip nulls, so that a null and a 5 would hash like a 5 and a
+    null: where there may be nulls, the hash takes in which values are null.
     """
-    values = [
-        (F.col(c.name) + F.lit(0.0)) if c.type == "double" else F.col(c.name)  # -0.0 equals 0.0 but hashes apart
-        for c in contract.columns
-    ]
+    values = [F.col(c.name) for c in contract.columns]
     nulls = [F.col(c.name).isNull() for c in contract.columns if c.nullable]
     return F.xxhash64(F.lit(seed), *values, *nulls)
 

@@ -17,7 +17,8 @@ import pyarrow.csv as pa_csv
 from mlops_assets.assets.raw_transactions import raw_transactions
 from mlops_assets.assets.registered_model import GateConfig, registered_model
 from mlops_assets.assets.splits import SplitConfig, splits
-from mlops_assets.assets.tuned_model import RealRange, SpaceConfig, TunedModelConfig, WholeRange, tuned_model
+from mlops_assets.assets.tuned_model import tuned_model
+from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, TunedModelConfig, WholeRange
 from mlops_assets.data.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.resources.contract import ContractResource

@@ -11,10 +11,8 @@ import pytest
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.assets.splits import SplitConfig, Strategy
-from mlops_assets.assets.tuned_model import (
-    EVALUATION_FILE,
-    MODEL_URI_TAG,
-    SCORES_FILE,
+from mlops_assets.assets.tuned_model import EVALUATION_FILE, MODEL_URI_TAG, SCORES_FILE
+from mlops_assets.assets.tuning_config import (
     Objective,
     RealRange,
     SpaceConfig,

@@ -186,6 +186,23 @@ def test_text_stays_as_written(column: list[str | None], kind: pa.DataType):
     assert reading == Reading(pa.chunked_array([column], pa.string()))
 
 
+NUMBERS = ["1", "0x10", "0X1f", "-nan", "inf", "1e400", "1,000", "1_000", "007", "+7", "-0", "1e3", "1.0", ""]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+@pytest.mark.parametrize("wanted", ["double", "long"])
+def test_a_value_reads_the_same_alone_and_beside_a_bad_one(text: str, wanted: ColumnType):
+    for column in ([text], [text, "oops"], [text, "1"], [text, "1.0", None]):
+        expect(read_column(pa.chunked_array([column]), wanted), column, REFERENCES[wanted], wanted)
+
+
+def test_the_calendar_is_that_of_python():
+    days = [f"{year:04}-02-{day}" for year in range(10_000) for day in (28, 29, 30)]
+    days += [f"2018-{month:02}-{day:02}" for month in range(14) for day in range(33)]
+
+    expect(read_column(pa.chunked_array([days]), "timestamp"), days, reference_timestamp, "timestamp")
+
+
 def test_a_bad_value_does_not_change_how_its_neighbours_are_read():
     """Ids beyond 2^53 would lose digits if a single `1.0` sent the column through floating point."""
     ids = ["9007199254740993", "-9223372036854775808", "+9007199254740995.0", "1.0", "1e2", "oops"]
