@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 OWNERS = ["team:fraud-platform"]
 _TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
 _PREVIEW_ROWS = 5
-_PREVIEW_COLUMNS = 10
+# As wide as the value column of an asset's page; what is left out stands in the column schema.
+_PREVIEW_COLUMNS = 6
 
 
 def check_specs(checks: Mapping[str, str], asset: str) -> list[dg.AssetCheckSpec]:
@@ -120,5 +121,7 @@ def preview(table: pa.Table) -> dg.MarkdownMetadataValue:
 
 
 def _cell(value: object) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = str(value)
+    if isinstance(value, float):
+        text = f"{value:.4g}" if abs(value) < 1 else f"{round(value, 3):.12g}"
     return text.replace("|", "\\|")

@@ -238,7 +238,7 @@ def _text_as_string(text: pa.ChunkedArray) -> Reading:
 def _typed_as_double(raw: pa.ChunkedArray) -> Reading:
     if not _is_number(raw.type):
         return _nothing_readable(raw, "double")
-    if pa.types.is_decimal(raw.type):  # Arrow's own cast is off by one bit for one value in a few: 0.41 is not 41 * 0.01
+    if pa.types.is_decimal(raw.type):  # as text, since Arrow's own cast can be off by a bit: 0.41 is not 41 * 0.01
         return _text_as_double(raw.cast(pa.string()))
     return Reading(raw.cast(pa.float64(), safe=False))  # unsafe: whole numbers beyond 2^53 are rounded, as in text
 
