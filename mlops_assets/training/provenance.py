@@ -25,7 +25,11 @@ _PACKAGES = (
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape a model."""
-    return {"python": platform.python_version(), "mlops_assets": __version__, **{name: version(name) for name in _PACKAGES}}
+    return {
+        "python": platform.python_version(),
+        "mlops_assets": __version__,
+        **{name: version(name) for name in _PACKAGES},
+    }
 
 
 def git_revision() -> str:
