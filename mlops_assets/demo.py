@@ -21,7 +21,6 @@ from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.tuned_model import EVALUATION_FILE, TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
-from mlops_assets.definitions import build_defs
 from mlops_assets.errors import PlatformError
 from mlops_assets.instance import prepare_instance
 from mlops_assets.registry.gate import PROMOTION_GATE
@@ -69,10 +68,13 @@ def run_demo(settings: Settings, trials: int) -> int:
     Returns:
         The exit status: 0 when the model was registered (whether or not it became champion), 1 otherwise.
     """
+    from mlops_assets.definitions import build_defs  # noqa: PLC0415 - binds the settings: `main` shows their errors
+
     progress = Progress()
     with dg.DagsterInstance.from_config(str(prepare_instance(settings.dagster_home))) as instance:
         shown = dg.Definitions(loggers={_LOGGER: _logger(progress)})
-        job = dg.Definitions.merge(build_defs(settings), shown).resolve_job_def(MAIN)
+        definitions = build_defs(settings)
+        job = dg.Definitions.merge(definitions, shown).resolve_job_def(MAIN)
         config = dg.RunConfig(ops={TUNED_MODEL: TunedModelConfig(trials=trials)}, loggers={_LOGGER: {}})
         _say(f"main job on {settings.source} with contract {settings.contract}, {trials} trials")
         result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
@@ -81,7 +83,7 @@ def run_demo(settings: Settings, trials: int) -> int:
         for event in result.get_step_failure_events():
             _say(f"  {event.step_key}: {_reason(event)}")
         return 1
-    summary = _summarize(result, settings, progress.seconds)
+    summary = _summarize(result, settings, definitions, progress.seconds)
     target = settings.home / "demo.json"
     target.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _print_summary(summary, settings, target)
@@ -112,14 +114,16 @@ def _reason(event: dg.DagsterEvent) -> str:
     return error.message.strip() if error is not None else "no reason was given"
 
 
-def _summarize(result: dg.ExecuteInProcessResult, settings: Settings, seconds: dict[str, float]) -> dict[str, Any]:
+def _summarize(
+    result: dg.ExecuteInProcessResult, settings: Settings, definitions: dg.Definitions, seconds: dict[str, float]
+) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {
         event.asset_key.to_user_string(): {name: value.value for name, value in event.materialization.metadata.items()}
         for event in result.get_asset_materialization_events()
         if event.asset_key is not None
     }
     raw, tuned, registered = found["raw_transactions"], found[TUNED_MODEL], found[REGISTERED_MODEL]
-    store = build_defs(settings).resources["tracking"].connect()  # type: ignore[index]
+    store = definitions.resources["tracking"].connect()  # type: ignore[index]
     report = json.loads(read_artifact(store, tuned["mlflow_run_id"], EVALUATION_FILE))
     return {
         "data_set": settings.source,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from filelock import FileLock
+
 from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets.settings import Settings
 
@@ -26,16 +28,28 @@ concurrency:
 
 
 def prepare_instance(folder: Path) -> Path:
-    """Create DAGSTER_HOME if it is not there.
+    """Create DAGSTER_HOME, with its database, if it is not there.
+
+    Dagster makes its SQLite tables when they are first used, and two processes that do so at the same time leave a
+    database that none can open ("more than one head present"). Here one makes them and the others wait for it.
 
     Raises:
         StorageError: The folder can't be written.
     """
+    made = folder / ".made"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        config = folder / "dagster.yaml"
-        if not config.exists():
-            config.write_text(_DAGSTER_YAML, encoding="utf-8")
+        with FileLock(folder / ".lock"):
+            config = folder / "dagster.yaml"
+            if not config.exists():
+                draft = config.with_suffix(".draft")
+                draft.write_text(_DAGSTER_YAML, encoding="utf-8")
+                draft.replace(config)
+            if not made.exists():
+                from dagster import DagsterInstance  # noqa: PLC0415 - costs a second, once in a folder's life
+
+                with DagsterInstance.from_config(str(folder)):
+                    made.touch()
     except OSError as error:
         raise StorageError(
             f"folder can't be written: {error.strerror}", where=str(folder), mend="set MLOPS_HOME to a writable folder"

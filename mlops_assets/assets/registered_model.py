@@ -75,18 +75,20 @@ def registered_model(
     with readable_errors():
         rule = GateRule(config.min_lift)
         store = tracking.connect()
-        run_id = _tuned_run(store, context.op_execution_context.run_id, lakehouse.database)
-        tags = store.client.get_run(run_id).data.tags
-        test = read_matrix(lakehouse, TableVersion(TABLES["test"], int(tags[TEST_VERSION_TAG]), {}), contract.load())
-        with lakehouse.exclusive(REGISTERED_MODEL):
-            version, reproduced = _register(store, tracking.registered_model, run_id, tags[MODEL_URI_TAG], test)
-            if refused := refusal([reproduced], what=f"{version.name} version {version.number} got no alias"):
-                yield from check_results([reproduced], REGISTERED_MODEL)
-                raise refused
-            set_alias(store, version, CHALLENGER)
-            verdict = _gate(store, version, test, rule)
-            if verdict.passed:
-                set_alias(store, version, CHAMPION)
+        with store.answering():
+            run_id = _tuned_run(store, context.op_execution_context.run_id, lakehouse.database)
+            tags = store.client.get_run(run_id).data.tags
+            pinned = TableVersion(TABLES["test"], int(tags[TEST_VERSION_TAG]), {})
+            test = read_matrix(lakehouse, pinned, contract.load())
+            with lakehouse.exclusive(REGISTERED_MODEL):
+                version, reproduced = _register(store, tracking.registered_model, run_id, tags[MODEL_URI_TAG], test)
+                if refused := refusal([reproduced], what=f"{version.name} version {version.number} got no alias"):
+                    yield from check_results([reproduced], REGISTERED_MODEL)
+                    raise refused
+                set_alias(store, version, CHALLENGER)
+                verdict = _gate(store, version, test, rule)
+                if verdict.passed:
+                    set_alias(store, version, CHAMPION)
         context.log.info(f"{version.name} version {version.number}: {verdict.description}")
         yield dg.MaterializeResult(
             asset_key=REGISTERED_MODEL,

@@ -235,12 +235,13 @@ def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
     """Return the newest version of each set, once it is sure that they are of one cut.
 
     The three tables are committed one after another; what tells that they belong together is the split id that each
-    commit carries.
+    commit carries. A run that is writing them at the moment is waited for.
 
     Raises:
         StorageError: A set is missing, or they are of different cuts.
     """
-    sets = {name: lakehouse.require(table, made_by=table) for name, table in TABLES.items()}
+    with lakehouse.exclusive(_LOCK):
+        sets = {name: lakehouse.require(table, made_by=table) for name, table in TABLES.items()}
     ids = {name: str(table.metadata.get("split_id")) for name, table in sets.items()}
     if len(set(ids.values())) != 1:
         listed = ", ".join(f"{name}: {found}" for name, found in ids.items())

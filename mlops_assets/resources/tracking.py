@@ -25,6 +25,14 @@ if TYPE_CHECKING:
     from mlops_assets.training.runs import Store
 
 _PROBE_SECONDS = 5.0
+# What MLflow's client does when a server goes away in the middle of a run, unless the user's environment says
+# otherwise: a restart of a quarter of a minute is survived, then the run fails. By its own defaults each request tries
+# for four minutes when the port is closed, and for sixteen when the server hangs.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 4,
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": 30,
+}
 _SQLITE = "sqlite:///"
 
 
@@ -92,16 +100,22 @@ class Tracking(dg.ConfigurableResource[Any]):
             ) from None
 
     def _connect(self) -> Store:
-        from mlflow import MlflowClient
-        from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+        from mlflow import MlflowClient, environment_variables
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError  # what an embedded store raises below MLflow
 
-        from mlops_assets.training.runs import Store
+        from mlops_assets.training.runs import Store, without_credentials
 
-        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # a bar per artifact, in the middle of a run's log
+        environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(
+            False
+        )  # a bar per artifact, in the middle of a run's log
         config = self.dagster_mlflow_config()
         self._require_reachable()
+        if _is_server(self.mlflow_tracking_uri):
+            for name, value in _PATIENCE.items():
+                variable = getattr(environment_variables, name)
+                if not variable.defined:
+                    variable.set(value)
         for name in ("alembic", "mlflow.store.db.utils", "mlflow.models.model", "mlflow.tracking.fluent"):
             logging.getLogger(name).setLevel(logging.WARNING)  # a fresh store logs some fifty migration lines
         try:
@@ -110,8 +124,8 @@ class Tracking(dg.ConfigurableResource[Any]):
                 experiment_id = self._experiment(client)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TrackingError(
-                f"the MLflow store refuses: {error}",
-                where=_without_credentials(self.mlflow_tracking_uri),
+                f"the MLflow store refuses: {without_credentials(str(error))}",
+                where=without_credentials(self.mlflow_tracking_uri),
                 mend="check MLOPS_TRACKING_URI and the server's own log",
             ) from None
         return Store(client, experiment_id, self.mlflow_tracking_uri)
@@ -133,15 +147,17 @@ class Tracking(dg.ConfigurableResource[Any]):
         """Ask once, with a short timeout; MLflow's own client would try for minutes before it says anything."""
         import requests
 
+        from mlops_assets.training.runs import without_credentials
+
         uri = self.mlflow_tracking_uri
-        if urlsplit(uri).scheme in ("http", "https"):
+        if _is_server(uri):
             try:
                 answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
                 answer.raise_for_status()
             except requests.RequestException as error:
                 raise TrackingError(
                     f"the MLflow server does not answer ({type(error).__name__})",
-                    where=_without_credentials(uri),
+                    where=without_credentials(uri),
                     mend="start it, or correct MLOPS_TRACKING_URI",
                 ) from None
         elif uri.startswith(_SQLITE):
@@ -156,13 +172,12 @@ class Tracking(dg.ConfigurableResource[Any]):
                 ) from None
 
 
+def _is_server(uri: str) -> bool:
+    return urlsplit(uri).scheme in ("http", "https")
+
+
 def _creating(uri: str) -> AbstractContextManager[object]:
     """Let one at a time open an embedded store: the first creates its tables, and two who do so spoil them."""
     from filelock import FileLock
 
     return FileLock(f"{uri.removeprefix(_SQLITE)}.lock") if uri.startswith(_SQLITE) else nullcontext()
-
-
-def _without_credentials(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri if "@" not in parts.netloc else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

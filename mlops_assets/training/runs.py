@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import tempfile
 import threading
 import time
@@ -49,6 +50,7 @@ TRIAL = "trial"
 PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
 _MAX_TAG = 4_000
+_MAX_MESSAGE = 300
 _global_uri = threading.Lock()
 
 
@@ -92,21 +94,42 @@ class Store:
         The run ends FINISHED, FAILED when the block raises an error, or KILLED when it is interrupted (cancelled in
         the UI, SIGINT, SIGTERM as Dagster delivers it). A process that dies without a word is closed by the next
         one, see `close_abandoned`.
+
+        Raises:
+            TrackingError: MLflow refuses a request or can't be reached, before, in or after the block.
         """
-        self.close_abandoned()
-        opened = self.client.create_run(
-            self.experiment_id, tags={**_cut(tags), NAME: name, STAGE: SEARCH, PROCESS: _this_process()}
-        )
-        run = ParentRun(self, opened.info.run_id)
+        with self.answering():
+            self.close_abandoned()
+            opened = self.client.create_run(
+                self.experiment_id, tags={**_cut(tags), NAME: name, STAGE: SEARCH, PROCESS: _this_process()}
+            )
+            run = ParentRun(self, opened.info.run_id)
+            try:
+                yield run
+                self.client.set_terminated(run.run_id, "FINISHED")
+            except Exception:
+                self._break_off(run, "FAILED")
+                raise
+            except BaseException:  # an interrupt: KeyboardInterrupt or Dagster's own
+                self._break_off(run, "KILLED")
+                raise
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Turn what MLflow raises in a block into the one error that users read.
+
+        Raises:
+            TrackingError: MLflow refuses a request, or can't be reached although it could a moment ago.
+        """
         try:
-            yield run
-        except Exception:
-            self._end(run.run_id, "FAILED")
-            raise
-        except BaseException:  # an interrupt: KeyboardInterrupt or Dagster's own
-            self._end(run.run_id, "KILLED")
-            raise
-        self.client.set_terminated(run.run_id, "FINISHED")
+            yield
+        except MlflowException as error:
+            said = without_credentials(str(error).partition("\n")[0])
+            raise TrackingError(
+                f"MLflow refused a request or went away: {said[:_MAX_MESSAGE]}",
+                where=without_credentials(self.uri),
+                mend="see to the MLflow server or its disk, then run again",
+            ) from error
 
     def close_abandoned(self) -> list[str]:
         """End the runs, as KILLED, that processes of this machine left open when they died; return their ids."""
@@ -114,9 +137,8 @@ class Store:
         for run in self.client.search_runs(
             [self.experiment_id], f"attributes.status = 'RUNNING' and tags.`{PROCESS}` != ''"
         ):
-            host, _, pid = run.data.tags[PROCESS].rpartition(":")
-            if host == platform.node() and not _is_alive(int(pid)):
-                self._end(run.info.run_id, "KILLED")
+            if _has_died(run.data.tags[PROCESS]):
+                self.client.set_terminated(run.info.run_id, "KILLED")
                 ended.append(run.info.run_id)
         return ended
 
@@ -132,12 +154,18 @@ class Store:
         )
         return found[0].info.run_id if found else None
 
-    def _end(self, run_id: str, status: str) -> None:
-        """Close a run while an error is on its way: the error matters more than a store that is gone, too."""
+    def _break_off(self, run: ParentRun, status: str) -> None:
+        """End a search, and the child that an interrupt may have caught between the requests that write it.
+
+        An error is on its way: it matters more than a store that is gone, too.
+        """
         try:
-            self.client.set_terminated(run_id, status)
+            self.client.set_terminated(run.run_id, status)
+            open_children = f"attributes.status = 'RUNNING' and tags.`{PARENT}` = '{run.run_id}'"
+            for child in self.client.search_runs([self.experiment_id], open_children):
+                self.client.set_terminated(child.info.run_id, "KILLED")
         except (MlflowException, OSError) as error:
-            logger.warning("MLflow run %s could not be closed as %s: %s", run_id, status, error)
+            logger.warning("MLflow run %s could not be closed as %s: %s", run.run_id, status, error)
 
 
 @dataclass(frozen=True)
@@ -269,15 +297,37 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
+def without_credentials(text: str) -> str:
+    """Return the text without the user and the password of any address in it."""
+    return re.sub(r"://[^/@\s]+@", "://", text)
+
+
 def _this_process() -> str:
-    return f"{platform.node()}:{os.getpid()}"
+    return f"{platform.node()}:{os.getpid()}:{_start_of(os.getpid())}"
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _has_died(process: str) -> bool:
+    """Return whether a process tag names a process of this machine that is no more."""
+    host, _, rest = process.partition(":")
+    pid, _, start = rest.partition(":")
+    if host != platform.node() or not pid.isdecimal():
         return False
-    except PermissionError:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
         return True
-    return True
+    except PermissionError:
+        pass
+    return start != _start_of(int(pid)) if start else False
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process started, in the kernel's ticks, or nothing where there is no /proc.
+
+    In a container every run may have the number of the one that was killed before it.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before it may hold blanks

@@ -1,0 +1,1 @@
+"""The web UI as users see it: a real webserver and daemon, a real Chromium."""

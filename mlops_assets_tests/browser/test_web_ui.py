@@ -1,0 +1,225 @@
+"""What a user sees and does in Dagster's UI, from the empty graph to a model, and to a file that is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.csv as pa_csv
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.definitions import build_defs
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import replaced
+from mlops_assets_tests.browser.conftest import FRAUDS, ROWS
+from mlops_assets_tests.browser.dagster_dev import DagsterDev
+from mlops_assets_tests.browser.web_ui import WebUI
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+
+TABLES = ("raw_transactions", "train_set", "validation_set", "test_set")
+ASSETS = (*TABLES, "tuned_model", "registered_model")
+PICTURES = (
+    "precision_recall",
+    "calibration",
+    "score_histogram",
+    "tuning_history",
+    "feature_importance",
+    "cost_against_threshold",
+)
+# How the UI spells the kinds that it has an icon for; one that it does not know would show up as it is written.
+KINDS = {"deltalake": "Delta Lake", "spark": "Spark", "mlflow": "ML Flow", "xgboost": "XGBoost"}
+# Which of an element's surroundings are too narrow for what is in them.
+_CUT_OFF = """cell => {
+    const cut = [];
+    for (let box = cell; box; box = box.parentElement)
+        if (box.scrollWidth > box.clientWidth + 1) cut.push(`${box.tagName} ${box.className}`);
+    return cut;
+}"""
+
+
+@pytest.fixture(scope="module")
+def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dg.AssetSpec]:
+    definitions = build_defs(Settings(home=tmp_path_factory.mktemp("specs")))
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_the_lineage_shows_all_assets_with_kinds_and_checks(ui: WebUI, specs: dict[str, dg.AssetSpec]):
+    ui.open_lineage()
+
+    assert set(specs) == set(ASSETS)
+    for name, spec in specs.items():
+        for kind in spec.kinds:
+            expect(ui.node(name)).to_contain_text(KINDS[kind])
+    expect(ui.node("raw_transactions")).to_contain_text(f"/ {len(RAW_CHECKS)} Passed")
+
+
+def test_materialize_all_ends_in_success_and_a_green_graph(ui: WebUI, server: DagsterDev, first_run: str):
+    assert first_run == "Success", server.log.read_text("utf-8", errors="replace")[-4000:]
+    ui.open_lineage()
+    for name in ASSETS:
+        expect(ui.node(name)).to_contain_text("Materialized")
+    for name, checks in {"raw_transactions": 8, "test_set": 5, "tuned_model": 1, "registered_model": 2}.items():
+        expect(ui.node(name)).to_contain_text(f"{checks} / {checks} Passed")
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_terminal_warns_of_nothing_but_what_others_say_of_themselves(server: DagsterDev):
+    others = ("Function `dev_command` is superseded", "Using incubator modules: jdk.incubator.vector")
+    said = server.log.read_text("utf-8", errors="replace").splitlines()
+
+    warnings = [line for line in said if "warning" in line.lower()]
+
+    assert [line for line in warnings if not any(text in line for text in others)] == []
+
+
+@pytest.mark.usefixtures("first_run")
+@pytest.mark.parametrize("name", ASSETS)
+def test_an_asset_page_shows_group_owner_kinds_description_and_code(
+    ui: WebUI, specs: dict[str, dg.AssetSpec], name: str
+):
+    spec = specs[name]
+
+    ui.open_asset(name)
+
+    expect(ui.page.get_by_role("link", name=spec.group_name, exact=True)).to_be_visible()
+    expect(ui.page.get_by_text("fraud-platform", exact=True)).to_be_visible()
+    for kind in spec.kinds:
+        expect(ui.page.get_by_text(KINDS[kind], exact=True)).to_be_visible()
+    description = (spec.description or "").replace("`", "")
+    expect(ui.page.get_by_text(description, exact=True)).to_be_visible()
+    code = ui.page.get_by_role("link").filter(has_text="in editor")
+    expect(code).to_have_attribute("href", re.compile(r"mlops_assets/assets/\w+\.py"))
+
+
+@pytest.mark.usefixtures("first_run")
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_page_shows_rows_and_columns(ui: WebUI, name: str):
+    rows = {"raw_transactions": ROWS, "train_set": ROWS * 6 // 10}.get(name, ROWS * 2 // 10)
+
+    ui.open_asset(name)
+
+    expect(ui.page.get_by_text(f"{rows:,}", exact=True)).to_be_visible()
+    for column, kind, meaning in (
+        ("time", "double", "Seconds since the first transaction of the data set."),
+        ("v28", "double", "Principal component 28."),
+        ("class", "bigint", "1 = fraud, 0 = genuine."),
+        ("_batch_id", "string", "SHA-256 of the input's content"),
+    ):
+        expect(ui.row(column)).to_contain_text(kind)
+        expect(ui.row(column)).to_contain_text(meaning)
+    expect(ui.row("class")).to_contain_text("role: target")
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_raw_table_shows_what_came_in_with_a_preview_that_fits(ui: WebUI):
+    ui.open_asset("raw_transactions")
+
+    metadata = {"delta_version": "0", "rows_added": ROWS, "frauds": FRAUDS, "fraud_rate": "0.03"}
+    for name, value in metadata.items():
+        expect(ui.row(name).locator("td").last).to_have_text(str(value))
+    expect(ui.row("inputs_added")).to_contain_text("day1.csv")
+    cell = ui.row("preview").locator("> td").last
+    expect(cell.locator("th")).to_have_text(["time", "v1", "v2", re.compile("…|\\.\\.\\."), "amount", "class"])
+    assert cell.evaluate(_CUT_OFF) == []
+    cell.locator("table").evaluate("table => { table.style.width = '1000px'; }")
+    assert cell.evaluate(_CUT_OFF) != [], "this check can't fail"
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_tuned_model_shows_its_run_and_the_evaluation_with_intervals(ui: WebUI):
+    ui.open_asset("tuned_model")
+
+    expect(ui.row("mlflow_run_id")).to_contain_text(re.compile("[0-9a-f]{32}"))
+    expect(ui.row("trials")).to_contain_text("20")
+    evaluation = ui.row("evaluation")
+    expect(evaluation).to_contain_text("95 % interval")  # at once, not behind a link
+    expect(evaluation.get_by_text("average precision", exact=True)).to_be_visible()
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_tuned_model_shows_its_pictures(ui: WebUI):
+    ui.open_asset("tuned_model")
+
+    for name in PICTURES:
+        dialog = ui.open_picture(name)
+        picture = dialog.locator("img[src^='data:image/png;base64,']")
+        expect(picture).to_be_visible()
+        shown = picture.evaluate("image => [image.complete, image.naturalWidth, image.naturalHeight]")
+        assert shown == [True, 960, 600], name
+        dialog.get_by_text("Close", exact=True).click()
+        expect(dialog).to_be_hidden()
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_registered_model_shows_its_version_and_why_it_is_champion(ui: WebUI):
+    ui.open_asset("registered_model")
+
+    expect(ui.row("model_uri")).to_contain_text("models:/fraud_creditcard_files/1")
+    expect(ui.row("promoted")).to_contain_text("true")
+    expect(ui.row("aliases")).to_contain_text("champion")
+    expect(ui.row("gate")).to_contain_text("average precision")
+
+
+@pytest.mark.usefixtures("first_run")
+def test_each_check_of_a_table_has_passed_and_says_what_it_is(ui: WebUI):
+    ui.open_asset("raw_transactions", "checks")
+
+    expect(ui.page.get_by_text("Succeeded", exact=True)).to_have_count(len(RAW_CHECKS))
+    ui.page.get_by_text("contract_types", exact=True).first.click()
+    expect(ui.page.get_by_text(RAW_CHECKS["contract_types"], exact=True)).to_be_visible()
+    expect(ui.page.get_by_text("Passed", exact=True)).to_be_visible()
+
+
+# --- a file that is refused -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bad_file(inbox: Path) -> Iterator[Path]:
+    """A second file; its first amount is no number."""
+    path = inbox / "day2.csv"
+    table = generate(rows=500, days=1, fraud_rate=0.03, seed=4)
+    pa_csv.write_csv(replaced(table, "amount", ["12,50"]), path)
+    yield path
+    path.unlink()
+
+
+@pytest.mark.usefixtures("first_run")
+def test_a_wrong_value_fails_the_run_and_the_pages_say_which_column_and_how_many_rows(ui: WebUI, bad_file: Path):
+    ui.open_asset("raw_transactions")
+
+    status = ui.materialize("Materialize")
+
+    assert status == "Failure"
+    message = ui.page.get_by_text("nothing was written").last
+    expect(message).to_contain_text(bad_file.name)
+    expect(message).to_contain_text("contract_types: amount (1 rows), such as '12,50'")
+    ui.open_asset("raw_transactions")
+    expect(ui.page.get_by_text("Failed in")).to_be_visible()
+    expect(ui.page.get_by_text(f"{ROWS:,}", exact=True)).to_be_visible()
+    ui.open_asset("raw_transactions", "checks")
+    expect(ui.page.get_by_text("Succeeded", exact=True)).to_have_count(len(RAW_CHECKS) - 1)
+    ui.page.get_by_text("contract_types", exact=True).first.click()
+    expect(ui.page.get_by_text("amount (1 rows), such as '12,50'")).to_be_visible()
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only /proc shows what is still alive")
+def test_stopped_by_its_process_id_it_leaves_nothing_behind(server: DagsterDev):
+    running = "\n".join(server.processes())
+    for part in ("dagster_webserver", "dagster._daemon", "code-server", "api grpc"):
+        assert part in running
+
+    assert server.stop(), f"had to be killed:\n{server.log.read_text('utf-8', errors='replace')[-4000:]}"
+
+    assert server.processes() == []
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{server.url}/server_info", timeout=5)

@@ -1,0 +1,31 @@
+"""Without a Chromium the browser tests are skipped, each with the reason."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mlops_assets_tests.browser.dagster_dev import CHECKOUT
+
+
+def test_browser_tests_are_skipped_with_the_reason(tmp_path: Path):
+    tests = "mlops_assets_tests/browser/test_web_ui.py"
+    command = [sys.executable, "-m", "pytest", tests, "-m", "browser", "-rs", "-p", "no:cacheprovider"]
+
+    answer = subprocess.run(
+        [*command, f"--basetemp={tmp_path / 'inner'}"],
+        cwd=CHECKOUT,
+        env={**os.environ, "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "no chromium, chromium-browser or google-chrome in the PATH" in answer.stdout
+    summary = answer.stdout.splitlines()[-1]
+    assert "skipped" in summary
+    assert "passed" not in summary

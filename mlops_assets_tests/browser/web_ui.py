@@ -1,0 +1,99 @@
+"""What a user does in Dagster's UI and where they look, as few words.
+
+What belongs here: the ways through the pages, and the one Chromium. What does not: what the pages should show (tests),
+the server (`dagster_dev`).
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+# As root Chromium needs --no-sandbox. The last one keeps the browser on this machine: what the UI shows is ours alone.
+_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+]
+_ENDED = re.compile(r"^(Success|Failure|Canceled)$")
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium, or None."""
+    return next((found for name in CHROMIUMS if (found := shutil.which(name))), None)
+
+
+@contextmanager
+def open_browser(chromium: str) -> Iterator[Browser]:
+    """Start a headless Chromium that closes with the context."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass(frozen=True)
+class WebUI:
+    """Dagster's UI in a browser.
+
+    Attributes:
+        page: A page that nobody has used before: the UI remembers what is expanded and hidden.
+        url: Where the UI is served.
+    """
+
+    page: Page
+    url: str
+
+    def open_lineage(self) -> None:
+        """Open the lineage of all assets with all groups expanded, on as much room as there is."""
+        self.page.goto(f"{self.url}/asset-groups")
+        self.page.get_by_role("button").get_by_text("Materialize all", exact=True).wait_for()
+        self.hide_navigation()
+        self.page.get_by_role("img", name="panel_show_right").click()  # hides the list of assets
+        self.page.get_by_role("img", name="settings").last.click()
+        self.page.get_by_role("menuitem", name="Expand all groups").click()
+        self.page.keyboard.press("Escape")  # the menu stays open, over the graph
+        self.page.get_by_role("menuitem").first.wait_for(state="hidden")
+
+    def hide_navigation(self) -> None:
+        """Hide the bar to the left, which leaves more room."""
+        navigation = self.page.get_by_text("Hide navigation", exact=True)
+        navigation.click()
+        navigation.wait_for(state="hidden")
+
+    def node(self, asset: str) -> Locator:
+        """Return an asset's box in the lineage."""
+        return self.page.locator("foreignObject > *").filter(has=self.page.get_by_text(asset, exact=True)).last
+
+    def open_asset(self, asset: str, view: str = "overview") -> None:
+        """Open an asset's page at its tab `overview`, `events` or `checks`."""
+        self.page.goto(f"{self.url}/assets/{asset}?view={view}")
+
+    def materialize(self, button: str) -> str:
+        """Click `Materialize` or `Materialize all`, follow the run to its end and return its status."""
+        self.page.get_by_role("button").get_by_text(button, exact=True).click()
+        self.page.get_by_role("link").or_(self.page.get_by_role("button")).get_by_text("View", exact=True).click()
+        self.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"))
+        status = self.page.get_by_text(_ENDED).first
+        status.wait_for(timeout=240_000)
+        return status.inner_text()
+
+    def open_picture(self, name: str) -> Locator:
+        """Open the picture in the metadata of an asset's page; return the dialog that shows it."""
+        self.row(name).get_by_text("[Show Markdown]").click()
+        return self.page.get_by_role("dialog")
+
+    def row(self, name: str) -> Locator:
+        """Return the row of a table (columns, metadata) whose first cell is `name`."""
+        return self.page.locator("tr").filter(has=self.page.get_by_text(name, exact=True)).first

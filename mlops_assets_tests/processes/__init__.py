@@ -1,0 +1,1 @@
+"""Whole processes: killed, cancelled, two at once, misconfigured."""

@@ -1,0 +1,189 @@
+"""The test's side of a process: start it, tell it what to do, wait with a limit, end it.
+
+What belongs here: processes and homes. What does not: what is in a home (`state`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlops_assets_tests.processes.points import Point, Then
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+ASSETS = ("raw_transactions", "train_set", "validation_set", "test_set", "tuned_model", "registered_model")
+SETS = ASSETS[1:4]
+# An answer takes seconds; the limit is for a machine that is busy with something else.
+ANSWER_SECONDS = 150.0
+
+SPACE = {
+    "max_depth": {"low": 2, "high": 3},
+    "n_estimators": {"low": 5, "high": 12},
+    "learning_rate": {"low": 0.1, "high": 0.5},
+}
+TUNING: dict[str, Any] = {"space": SPACE, "trials": 3, "parallelism": 1, "alerts_per_day": 20, "replicates": 50}
+CONFIG: dict[str, Any] = {"tuned_model": {"config": TUNING}, "registered_model": {"config": {"min_lift": 2.0}}}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command went."""
+
+    success: bool
+    failures: dict[str, str]
+    metadata: dict[str, dict[str, Any]]
+    run_id: str
+
+
+@dataclass
+class Worker:
+    """A running worker process."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    _lines: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
+
+    def __post_init__(self) -> None:
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def begin(
+        self,
+        home: Path,
+        source: Path,
+        *assets: str,
+        stop_at: Point = Point.NOWHERE,
+        then: Then = Then.WAIT,
+        locks: Path | None = None,
+    ) -> None:
+        """Send a command."""
+        self._write(
+            json.dumps(
+                {
+                    "home": str(home),
+                    "source": str(source),
+                    "assets": assets,
+                    "config": {name: config for name, config in CONFIG.items() if name in assets},
+                    "stop_at": stop_at,
+                    "then": then,
+                    "locks": str(locks) if locks else "",
+                }
+            )
+        )
+
+    def answer(self) -> Answer:
+        """Wait for the command's end."""
+        return Answer(**self._receive())
+
+    def run(self, home: Path, source: Path, *assets: str) -> Answer:
+        """Send a command and wait for its end."""
+        self.begin(home, source, *assets)
+        return self.answer()
+
+    def wait_at(self, point: Point) -> None:
+        """Wait until the point is reached."""
+        assert self._receive() == {"reached": point}
+
+    def go_on(self) -> None:
+        """Let a worker that waits at a point go on."""
+        self._write("go")
+
+    def is_answering(self, seconds: float) -> bool:
+        """Return whether an answer came within that time; it is lost then."""
+        try:
+            self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def wait_killed(self) -> None:
+        """Wait until the process was killed."""
+        assert self.process.wait(ANSWER_SECONDS) == -signal.SIGKILL, self._tail()
+
+    def _write(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def _receive(self) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=ANSWER_SECONDS)
+        except queue.Empty:
+            raise AssertionError(f"no answer in {ANSWER_SECONDS:.0f} s:\n{self._tail()}") from None
+        assert line, f"the process has ended:\n{self._tail()}"
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def _tail(self) -> str:
+        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
+
+
+@contextmanager
+def worker(log: Path) -> Iterator[Worker]:
+    """Start a worker for the length of a block; what is left of it then is killed."""
+    with started([sys.executable, "-m", "mlops_assets_tests.processes.worker"], log) as process:
+        yield Worker(process, log)
+
+
+@contextmanager
+def started(command: list[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a process, leader of its own group, from the checkout; both it and its children are gone afterwards."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env=environment(**variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment without the platform's variables, and with the given ones."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
+    return {**kept, **variables}
+
+
+def processes_of(home: Path) -> list[str]:
+    """Return the processes that name the home in their command line: its JVMs, above all."""
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)  # noqa: S607 - the system's own
+    return [line.strip() for line in listed.stdout.splitlines() if str(home) in line]
+
+
+def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Return the first true value of a condition; AssertionError when there is none in time."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, f"not in {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+    return found

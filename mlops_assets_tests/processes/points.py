@@ -1,0 +1,130 @@
+"""Points in the middle of an asset at which a worker can be stopped.
+
+What belongs here: resources that behave like the platform's own and stop on the way. What does not: processes
+(`worker`, `control`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow import MlflowClient
+
+from mlops_assets.assets.splits import TABLES
+from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.runs import PARENT, Store
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+class Point(StrEnum):
+    """Where to stop."""
+
+    NOWHERE = ""
+    RAW_STAGED = "raw rows are staged, Spark has not begun"
+    RAW_HALF_WRITTEN = "the raw table's first data file is there, its commit is not"
+    ONE_SET_COMMITTED = "the training set is committed, the others are not"
+    TRIAL_HALF_RECORDED = "the second child run is open and empty"
+    VERSION_WITHOUT_ALIAS = "the version is created, no alias points to it"
+
+
+class Then(StrEnum):
+    """What to do there."""
+
+    DIE = "SIGKILL for this process alone, as the kernel does it when memory runs out"
+    DIE_WITH_ALL = "SIGKILL for this process and its JVM in one blow"
+    WAIT = "wait until the test says go"
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Stops the process at one point.
+
+    Attributes:
+        at: The point.
+        then: What happens there.
+        wait: Tells the test and returns when it says go.
+    """
+
+    at: str
+    then: str
+    wait: Callable[[str], None]
+
+    def reached(self, point: Point) -> None:
+        """Stop here, if this is the point."""
+        if point != self.at:
+            return
+        if self.then == Then.DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.then == Then.DIE_WITH_ALL:
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+        else:
+            self.wait(point)
+
+
+def stopping(resources: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
+    """Return the resources that can stop, made from those of the settings."""
+    lakehouse, tracking = resources["lakehouse"], resources["tracking"]
+
+    # Classes made here, not instances with a field: Dagster copies a resource by its configuration.
+    class StoppingLakehouse(Lakehouse):
+        def append(
+            self, name: str, rows: DataFrame, *, base: TableVersion | None, note: Mapping[str, Any]
+        ) -> TableVersion:
+            stop.reached(Point.RAW_STAGED)
+            if stop.at == Point.RAW_HALF_WRITTEN:
+                threading.Thread(target=_watch, args=(Path(self.location(name)), stop), daemon=True).start()
+            return super().append(name, rows, base=base, note=note)
+
+        def replace(
+            self, name: str, rows: DataFrame, *, base: TableVersion | None, note: Mapping[str, Any]
+        ) -> TableVersion:
+            written = super().replace(name, rows, base=base, note=note)
+            if name == TABLES["train"]:
+                stop.reached(Point.ONE_SET_COMMITTED)
+            return written
+
+    class StoppingTracking(Tracking):
+        def _connect(self) -> Store:
+            store = super()._connect()
+            return replace(store, client=_StoppingClient(store.uri, stop))
+
+    return {
+        "lakehouse": StoppingLakehouse(
+            spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
+        ),
+        "tracking": StoppingTracking(**{name: getattr(tracking, name) for name in Tracking.model_fields}),
+    }
+
+
+def _watch(folder: Path, stop: Stop) -> None:
+    """Stop as soon as Spark has written data; the commit comes a good while after it."""
+    while not any(folder.glob("*.parquet")):
+        time.sleep(0.001)
+    stop.reached(Point.RAW_HALF_WRITTEN)
+
+
+class _StoppingClient(MlflowClient):
+    def __init__(self, uri: str, stop: Stop) -> None:
+        super().__init__(uri, uri)
+        self._stop, self._children = stop, 0
+
+    def log_batch(self, run_id: str, *arguments: Any, **named: Any) -> Any:
+        self._children += PARENT in self.get_run(run_id).data.tags
+        if self._children == 2:
+            self._stop.reached(Point.TRIAL_HALF_RECORDED)
+        return super().log_batch(run_id, *arguments, **named)
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self._stop.reached(Point.VERSION_WITHOUT_ALIAS)
+        super().set_registered_model_alias(name, alias, version)

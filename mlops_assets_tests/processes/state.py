@@ -1,0 +1,124 @@
+"""What a home holds, read without the platform: Delta's log through delta-rs, MLflow through its client.
+
+What belongs here: reading. What does not: judging.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from mlops_assets.data.ingest import BATCH_ID, INGESTED_AT
+from mlops_assets.training.runs import NAME, PARENT
+
+DATABASE = "creditcard_files"
+MODEL = f"fraud_{DATABASE}"
+# Of two searches that are the same otherwise.
+_CLOCKS = ("search_seconds", "trial_seconds")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Delta table on disk."""
+
+    folder: Path
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has a version that a reader sees."""
+        found: bool = DeltaTable.is_deltatable(str(self.folder))
+        return found
+
+    @property
+    def version(self) -> int:
+        """Newest version."""
+        found: int = DeltaTable(self.folder).version()
+        return found
+
+    def rows(self) -> pa.Table:
+        """Return all rows in an order that does not depend on files, without the time of loading."""
+        table = DeltaTable(self.folder).to_pyarrow_table().drop_columns([INGESTED_AT])
+        return table.sort_by([(BATCH_ID, "ascending"), ("_row_number", "ascending")]).combine_chunks()
+
+    def rows_of_batches(self) -> list[int]:
+        """Return the number of rows of each input, sorted."""
+        return sorted(Counter(self.rows().column(BATCH_ID).to_pylist()).values())
+
+    def data_files(self) -> list[Path]:
+        """Return the data files that lie there, committed or not."""
+        return sorted(self.folder.glob("*.parquet"))
+
+
+def table(home: Path, name: str) -> Table:
+    """Return a table of a home."""
+    return Table(home / "lakehouse" / DATABASE / name)
+
+
+def staged(home: Path) -> list[Path]:
+    """Return the files that lie in the staging folders."""
+    return [path for path in (home / "lakehouse" / DATABASE / "_staging").rglob("*") if path.is_file()]
+
+
+def embedded_store(home: Path) -> str:
+    """Return the URI of a home's own MLflow store."""
+    return f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """The runs and versions of an MLflow store."""
+
+    uri: str
+
+    @property
+    def _client(self) -> MlflowClient:
+        return MlflowClient(self.uri, self.uri)
+
+    def runs(self) -> list[Run]:
+        """Return all runs, oldest first."""
+        experiments = [found.experiment_id for found in self._client.search_experiments(view_type=ViewType.ALL)]
+        return list(self._client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
+
+    def parents(self) -> list[Run]:
+        """Return the searches, oldest first."""
+        return [run for run in self.runs() if PARENT not in run.data.tags]
+
+    def children(self, parent: Run) -> list[Run]:
+        """Return the trials of a search, by name."""
+        found = [run for run in self.runs() if run.data.tags.get(PARENT) == parent.info.run_id]
+        return sorted(found, key=lambda run: run.data.tags[NAME])
+
+    def statuses(self) -> Counter[str]:
+        """Return how many runs of all kinds have which status."""
+        return Counter(run.info.status for run in self.runs())
+
+    def told(self, parent: Run) -> dict[str, Any]:
+        """Return what a search found, without what depends on the clock."""
+        return {
+            "params": parent.data.params,
+            "metrics": _without_clocks(parent.data.metrics),
+            "trials": [
+                (child.data.tags[NAME], child.data.params, _without_clocks(child.data.metrics))
+                for child in self.children(parent)
+            ],
+        }
+
+    def versions(self) -> dict[int, set[str]]:
+        """Return the aliases of each version of the registered model."""
+        listed = self._client.search_model_versions(f"name = '{MODEL}'")
+        found: dict[int, set[str]] = {int(version.version): set() for version in listed}
+        if found:
+            for alias, number in self._client.get_registered_model(MODEL).aliases.items():
+                found[int(number)].add(alias)
+        return found
+
+
+def _without_clocks(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name not in _CLOCKS}

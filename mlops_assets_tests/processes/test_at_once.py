@@ -1,0 +1,110 @@
+"""Two processes on one home at the same time: nothing twice, nothing lost, nothing mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_assets_tests.processes.conftest import ROWS
+from mlops_assets_tests.processes.control import ANSWER_SECONDS, ASSETS, SETS, Answer, Worker, worker
+from mlops_assets_tests.processes.points import Point
+from mlops_assets_tests.processes.state import Tracked, embedded_store, staged, table
+
+pytestmark = pytest.mark.timeout(3 * ANSWER_SECONDS)
+RAW = ASSETS[0]
+
+
+@pytest.fixture(scope="module")
+def home(new_home: Callable[[], Path]) -> Path:
+    """One home for all: each test leaves a whole one behind."""
+    return new_home()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, Worker]]:
+    logs = tmp_path_factory.mktemp("logs")
+    with worker(logs / "one.log") as one, worker(logs / "other.log") as other:
+        yield one, other
+
+
+def both(pair: tuple[Worker, Worker]) -> list[Answer]:
+    answers = [process.answer() for process in pair]
+    assert all(answer.success for answer in answers), [answer.failures for answer in answers]
+    return answers
+
+
+def added(answers: list[Answer]) -> list[int]:
+    return [answer.metadata[RAW]["rows_added"] for answer in answers]
+
+
+def test_two_that_load_the_same_file_into_a_new_home_load_it_once(
+    pair: tuple[Worker, Worker], home: Path, inputs: list[Path]
+):
+    for process in pair:
+        process.begin(home, inputs[0], RAW)
+
+    assert sorted(added(both(pair))) == [0, ROWS]
+    assert (table(home, RAW).version, table(home, RAW).rows_of_batches()) == (0, [ROWS])
+
+
+def test_two_whole_jobs_end_with_two_searches_and_two_versions(
+    pair: tuple[Worker, Worker], home: Path, inputs: list[Path]
+):
+    """They also create the MLflow store at the same time."""
+    for process in pair:
+        process.begin(home, inputs[0], *ASSETS)
+
+    answers = both(pair)
+
+    tracked = Tracked(embedded_store(home))
+    parents = tracked.parents()
+    said = [answer.metadata["tuned_model"]["mlflow_run_id"] for answer in answers]
+    assert {run.info.run_id for run in parents} == set(said)
+    assert [len(tracked.children(run)) for run in parents] == [3, 3]
+    assert tracked.statuses() == {"FINISHED": 8}
+    assert tracked.told(parents[0]) == tracked.told(parents[1])
+    assert [answer.metadata["registered_model"]["mlflow_run_id"] for answer in answers] == said
+    assert tracked.versions() == {1: set(), 2: {"challenger", "champion"}}
+    assert [table(home, name).version for name in SETS] == [0, 0, 0]
+
+
+def test_a_search_waits_for_sets_that_are_being_written(pair: tuple[Worker, Worker], home: Path, inputs: list[Path]):
+    """It would find sets of two cuts, and fail, or worse."""
+    writing, searching = pair
+    writing.begin(home, inputs[1], RAW, *SETS, stop_at=Point.ONE_SET_COMMITTED)
+    writing.wait_at(Point.ONE_SET_COMMITTED)
+    searching.begin(home, inputs[1], "tuned_model")
+    assert not searching.is_answering(5)
+    writing.go_on()
+
+    answers = both(pair)
+
+    pinned = answers[1].metadata["tuned_model"]
+    assert [pinned[f"{name}_version"] for name in ("train", "validation", "test")] == [1, 1, 1]
+
+
+def test_two_that_load_different_files_both_get_in(pair: tuple[Worker, Worker], home: Path, inputs: list[Path]):
+    before = table(home, RAW).rows_of_batches()
+    for process, file in zip(pair, inputs[2:4], strict=True):
+        process.begin(home, file, RAW)
+
+    assert added(both(pair)) == [ROWS, ROWS]
+    assert table(home, RAW).rows_of_batches() == [*before, ROWS, ROWS]
+
+
+def test_without_a_common_lock_the_slower_one_looks_again(
+    pair: tuple[Worker, Worker], home: Path, inputs: list[Path], tmp_path: Path
+):
+    """Two machines that share the tables and not the locks: the table's own log decides."""
+    before = table(home, RAW).rows_of_batches()
+    slow, fast = pair
+    slow.begin(home, inputs[4], RAW, stop_at=Point.RAW_STAGED, locks=tmp_path / "locks")
+    slow.wait_at(Point.RAW_STAGED)
+    assert added([fast.run(home, inputs[4], RAW)]) == [ROWS]
+    slow.go_on()
+
+    assert added([slow.answer()]) == [0]
+    assert table(home, RAW).rows_of_batches() == [*before, ROWS]
+    assert staged(home) == []

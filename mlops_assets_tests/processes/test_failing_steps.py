@@ -1,0 +1,152 @@
+"""A step fails after its MLflow run was opened: trials, all trials, the evaluation, beside a step that goes well."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlops_assets.assets.splits import pinned_sets
+from mlops_assets.assets.tuned_model import read_matrix
+from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.data.contract import Contract
+from mlops_assets.definitions import build_resources
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
+from mlops_assets.training.matrix import Matrix
+from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.search import run_search
+from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets_tests.assets.harness import tune
+from mlops_assets_tests.processes.control import TUNING
+from mlops_assets_tests.processes.state import Tracked, embedded_store
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class Unchecked(SearchSpace):
+    """A space that takes any bounds; XGBoost refuses a learning rate below zero."""
+
+    def __post_init__(self) -> None:
+        """Let everything pass."""
+
+
+class HalfUsable(TunedModelConfig):
+    """Some learning rates are negative."""
+
+    def search_plan(self) -> SearchPlan:
+        """Return the plan with half of its space unusable."""
+        return replace(super().search_plan(), space=Unchecked(learning_rate=Range(-0.5, 0.5)), trials=8)
+
+
+class Unusable(TunedModelConfig):
+    """All learning rates are negative."""
+
+    def search_plan(self) -> SearchPlan:
+        """Return the plan with a space of which nothing is usable."""
+        return replace(super().search_plan(), space=Unchecked(learning_rate=Range(-0.5, -0.1)))
+
+
+@dataclass(frozen=True)
+class LethalOnce(Matrix):
+    """Rows that kill the first worker process that unpacks them."""
+
+    flag: str = ""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpack the rows, or die."""
+        if not Path(state["flag"]).exists():
+            Path(state["flag"]).touch()
+            os._exit(9)
+        self.__dict__.update(state)
+
+
+@pytest.fixture
+def lakehouse(undisturbed: Path, spark_resource: SparkResource) -> Lakehouse:
+    made: Lakehouse = build_resources(Settings(home=undisturbed, source="a.csv"))["lakehouse"]
+    return Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+
+
+@pytest.fixture
+def tracked(settings: Settings) -> Tracked:
+    return Tracked(embedded_store(settings.home))
+
+
+def statuses(tracked: Tracked) -> list[tuple[str, list[str]]]:
+    """Return the status of each search and of its trials, sorted."""
+    return sorted(
+        (parent.info.status, sorted(child.info.status for child in tracked.children(parent)))
+        for parent in tracked.parents()
+    )
+
+
+def test_some_trials_fail_and_the_others_count(lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked):
+    outcome = tune(lakehouse, tracking, HalfUsable(**TUNING))
+
+    assert outcome.failure is None
+    ((status, trials),) = statuses(tracked)
+    assert (status, set(trials)) == ("FINISHED", {"FAILED", "FINISHED"})
+    assert outcome.metadata["trials_failed"] == trials.count("FAILED")
+    for trial in tracked.children(tracked.parents()[0]):
+        failed = trial.info.status == "FAILED"
+        assert failed == (float(trial.data.params["learning_rate"]) < 0)
+        assert failed == trial.data.tags.get("mlops_assets.error", "").startswith("XGBoostError")
+        assert failed != ("validation_average_precision" in trial.data.metrics)
+    assert outcome.metadata["best_point"]["learning_rate"] > 0
+
+
+def test_all_trials_fail_with_one_error_that_names_the_first(
+    lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked
+):
+    outcome = tune(lakehouse, tracking, Unusable(**TUNING))
+
+    assert "none of 3 trials succeeded; the first one: XGBoostError" in outcome.message
+    assert "\n" not in outcome.message
+    assert statuses(tracked) == [("FAILED", ["FAILED"] * 3)]
+
+
+def test_a_worker_process_that_dies_costs_one_trial(
+    spark: SparkSession,
+    lakehouse: Lakehouse,
+    creditcard: Contract,
+    tracking: Tracking,
+    tracked: Tracked,
+    tmp_path: Path,
+):
+    train, validation = (
+        read_matrix(lakehouse, pinned_sets(lakehouse)[name], creditcard) for name in ("train", "validation")
+    )
+    lethal = LethalOnce(**vars(train), flag=str(tmp_path / "died"))
+    plan = TunedModelConfig(**TUNING).search_plan()
+
+    with tracking.connect().open_run("search", {}) as run:
+        found = run_search(spark, lethal, validation, plan, lambda trial: run.log_trial(trial, plan.objective))
+
+    assert [trial.value is None for trial in found.trials] == [True, False, False]
+    assert found.best.number != found.trials[0].number
+    assert statuses(tracked) == [("FINISHED", ["FAILED", "FINISHED", "FINISHED"])]
+    (failed,) = [trial for trial in tracked.runs() if trial.info.status == "FAILED"]
+    assert "Python worker exited unexpectedly" in failed.data.tags["mlops_assets.error"]
+
+
+def test_a_step_that_fails_beside_one_that_goes_well(
+    lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked, creditcard: Contract
+):
+    """Two searches at once in one process; one can't choose its threshold, for its contract names no amount."""
+    blind = creditcard.model_copy(update={"amount": None})
+    config = TunedModelConfig(**TUNING)
+    with ThreadPoolExecutor() as pool:
+        good, bad = pool.map(lambda contract: tune(lakehouse, tracking, config, contract), (creditcard, blind))
+
+    assert good.failure is None
+    assert "a threshold by cost needs amounts" in bad.message
+    assert statuses(tracked) == [("FAILED", ["FINISHED"] * 3), ("FINISHED", ["FINISHED"] * 3)]
+    (finished,) = [parent for parent in tracked.parents() if parent.info.status == "FINISHED"]
+    assert good.metadata["mlflow_run_id"] == finished.info.run_id

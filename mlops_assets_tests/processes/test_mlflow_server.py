@@ -1,0 +1,111 @@
+"""A real MLflow server: the models of a run are the same as with the embedded store, and its end is the run's end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.definitions import build_resources
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import register, tune
+from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, eventually, started
+from mlops_assets_tests.processes.state import Tracked, embedded_store
+
+pytestmark = pytest.mark.timeout(3 * ANSWER_SECONDS)
+# Four retries with 0, 2, 4 and 8 seconds between, twice: for the request that fails, and for the end of the run.
+GIVES_UP_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """An MLflow server on this machine."""
+
+    uri: str
+    store: str
+    process: subprocess.Popen[str]
+
+    def kill(self) -> None:
+        """End it and its workers without a word."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def running_server(folder: Path) -> Iterator[Server]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    store = f"sqlite:///{folder / 'server.db'}"
+    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    kept = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
+    with started([sys.executable, "-m", "mlflow", "server", *address, *kept], folder / "server.log") as process:
+        server = Server(f"http://127.0.0.1:{port}", store, process)
+        eventually(lambda: answers(server), ANSWER_SECONDS, "the server answers")
+        try:
+            yield server
+        finally:
+            if process.poll() is None:
+                server.kill()
+
+
+def answers(server: Server) -> bool:
+    assert server.process.poll() is None, "the server has ended"
+    try:
+        return requests.get(f"{server.uri}/health", timeout=2).ok
+    except requests.RequestException:
+        return False
+
+
+def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(
+    undisturbed: Path, spark_resource: SparkResource, tmp_path: Path
+):
+    with running_server(tmp_path) as server:
+        resources = build_resources(Settings(home=undisturbed, source="a.csv", tracking_uri=server.uri))
+        made: Lakehouse = resources["lakehouse"]
+        lakehouse = Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+        tracking = resources["tracking"]
+        here, there = Tracked(server.store), Tracked(embedded_store(undisturbed))
+
+        assert tune(lakehouse, tracking, TunedModelConfig(**TUNING)).failure is None
+        assert register(lakehouse, tracking).metadata["promoted"] is True
+        (parent,) = here.parents()
+        assert here.told(parent) == there.told(there.parents()[0])
+        assert here.versions() == there.versions()
+
+        died = threading.Thread(target=_kill_in_search, args=(server, here))
+        died.start()
+        outcome = tune(lakehouse, tracking, TunedModelConfig(**{**TUNING, "trials": 500}))
+        seconds = time.monotonic() - _killed_at[0]
+        died.join()
+
+    assert "MLflow refused a request or went away" in outcome.message
+    assert "Connection refused" in outcome.message
+    assert server.uri in outcome.message
+    assert "\n" not in outcome.message
+    assert seconds < GIVES_UP_SECONDS
+
+
+_killed_at: list[float] = []
+
+
+def _kill_in_search(server: Server, tracked: Tracked) -> None:
+    eventually(
+        lambda: len(tracked.parents()) == 2 and tracked.children(tracked.parents()[1]), ANSWER_SECONDS, "a trial"
+    )
+    server.kill()
+    _killed_at.append(time.monotonic())
