@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11-3.13 and Java 17 or 21; everything else they bring themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui check bench lock clean clean-all
+.PHONY: help setup demo test ui doctor check bench lock clean clean-all
 SHELL := /bin/sh
 
 # One setting moves everything that a run writes. An empty value would make `clean` mean the checkout.
@@ -46,6 +46,9 @@ test: setup ## all tests; ARGS="-k name" for some
 ui: setup ## Dagster's web UI on 127.0.0.1; PORT= (3000)
 	@DAGSTER_HOME=$$("$$VENV/bin/python" -m mlops_assets.instance) && export DAGSTER_HOME && \
 	  exec "$$VENV/bin/dagster" dev -w workspace.yaml -h 127.0.0.1 -p $(or $(call given,PORT),3000)
+
+doctor: setup ## what is right and what to mend: Java, versions, settings; with MLOPS_TARGET=databricks the workspace
+	@"$$VENV/bin/python" -m mlops_assets.doctor
 
 check: setup ## ruff (lint and format) and mypy
 	@"$$VENV/bin/ruff" check .

@@ -8,7 +8,7 @@ mlflow: loading the code location must stay as quick as Dagster itself.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -22,6 +22,7 @@ from mlops_assets.data.contract import load_contract
 from mlops_assets.data.ingest import TECHNICAL_COLUMNS
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import (
     FileTransactions,
     OpenMLTransactions,
@@ -29,8 +30,12 @@ from mlops_assets.resources.sources import (
     TransactionSourceResource,
 )
 from mlops_assets.resources.spark import SparkResource
+from mlops_assets.resources.tables import mounted
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from mlops_assets.databricks.profile import DatabricksProfile
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -38,7 +43,17 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
     Raises:
         ContractError: The contract that the settings name can't be used.
+        SettingsError: The Databricks profile can't be used.
     """
+    chosen = _on_databricks(settings) if settings.target == "databricks" else _embedded(settings)
+    return {
+        "source": _source(settings),
+        "contract": ContractResource(yaml_text=load_contract(settings.contract).to_yaml()),
+        **chosen,
+    }
+
+
+def _embedded(settings: Settings) -> dict[str, Any]:
     spark = SparkResource(
         home=str(settings.home),
         master=settings.spark_master,
@@ -46,8 +61,6 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         java_home=settings.java_home,
     )
     return {
-        "source": _source(settings),
-        "contract": ContractResource(yaml_text=load_contract(settings.contract).to_yaml()),
         "lakehouse": Lakehouse(
             spark=spark,
             database=settings.database_name,
@@ -61,7 +74,54 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             registered_model=settings.registered_model_name,
             dagster_url=settings.dagster_url,
         ),
+        "loader_cluster": StepLauncherResource(cost_class="loader", active=False),
+        "trials_cluster": StepLauncherResource(cost_class="trials", active=False),
     }
+
+
+def _on_databricks(settings: Settings) -> dict[str, Any]:
+    profile = settings.profile()
+    in_catalog = profile.tables == "catalog"
+    folder = mounted(profile.staging_path if profile.table_root is None else profile.table_root)
+    in_unity = profile.registry_uri.startswith("databricks-uc")
+    model = settings.registered_model_name
+    # On Databricks an experiment is a path in the workspace.
+    experiment = settings.experiment
+    if profile.tracking_uri.startswith("databricks") and not experiment.startswith("/"):
+        experiment = f"/Shared/{experiment}"
+    return {
+        "lakehouse": Lakehouse(
+            spark=SparkResource(home=str(settings.home), on_cluster=True),
+            database=profile.db_schema if in_catalog else settings.database_name,
+            catalog=profile.catalog if in_catalog else "",
+            root=f"{folder}/{settings.database_name}",
+        ),
+        "tracking": Tracking(
+            experiment_name=experiment,
+            mlflow_tracking_uri=profile.tracking_uri,
+            mlflow_registry_uri=profile.registry_uri,
+            registered_model=profile.three_level(model) if in_unity else model,
+            dagster_url=settings.dagster_url,
+        ),
+        "loader_cluster": _launcher(settings, profile, "loader"),
+        "trials_cluster": _launcher(settings, profile, "trials"),
+    }
+
+
+def _launcher(
+    settings: Settings, profile: DatabricksProfile, cost_class: Literal["loader", "trials"]
+) -> StepLauncherResource:
+    if settings.on_cluster:  # the step has arrived: no launcher, and no credentials
+        return StepLauncherResource(cost_class=cost_class, active=False)
+    credentials: dict[str, Any] = {
+        name: dg.EnvVar(variable) for name, variable in settings.databricks_credentials().items()
+    }
+    return StepLauncherResource(
+        cost_class=cost_class,
+        profile=profile.model_dump(mode="json", by_alias=True),
+        env=settings.for_cluster(),
+        **credentials,
+    )
 
 
 def _source(settings: Settings) -> TransactionSourceResource:

@@ -8,19 +8,24 @@ Every field can be set as an environment variable `MLOPS_<FIELD>`; an empty one 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlops_assets.errors import SettingsError
 
+if TYPE_CHECKING:
+    from mlops_assets.databricks.profile import DatabricksProfile
+
 SourceKind = Literal["synthetic", "openml", "files"]
 _PREFIX = "MLOPS_"
+_PROFILE_PREFIX = "MLOPS_DATABRICKS_"  # overrides of a profile's fields; the profile checks their names
 _MASTER = r"local(\[(\*|[1-9]\d*)(,\s*\d+)?\]|-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\])?"
 
 
@@ -32,7 +37,8 @@ def _checkout() -> Path:
 
 def _misspelt(fields: list[str]) -> list[str]:
     """Return a complaint for each variable that looks like one of ours and would be ignored in silence."""
-    found = [name for name in os.environ if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in fields]
+    ours = [name for name in os.environ if name.startswith(_PREFIX) and not name.startswith(_PROFILE_PREFIX)]
+    found = [name for name in ours if name.removeprefix(_PREFIX) not in fields]
     guesses = {name: get_close_matches(name.removeprefix(_PREFIX), fields, n=1, cutoff=0.75) for name in found}
     return [f"{name}: no such setting; is {_PREFIX}{guess[0]} meant?" for name, guess in guesses.items() if guess]
 
@@ -41,6 +47,7 @@ class Settings(BaseSettings):
     """The platform's settings.
 
     Attributes:
+        target: `local` (embedded Spark, Delta and MLflow) or `databricks`.
         home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
         source: `synthetic`, `openml`, `openml:<name or id>`, or a file, folder, glob or fsspec URL.
         contract: Name of a shipped contract, or path of a YAML file.
@@ -53,10 +60,13 @@ class Settings(BaseSettings):
         driver_memory: Heap of the embedded Spark, in JVM notation.
         dagster_url: Address of the Dagster UI, for links from MLflow runs.
         java_home: JAVA_HOME as the process has it, unless MLOPS_JAVA_HOME names another.
+        databricks_profile: With target `databricks`: `dev`, `staging`, `prod`, or the path of a YAML file.
+        runtime_version: The Databricks Runtime that this process runs on; None anywhere else.
     """
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
+    target: Literal["local", "databricks"] = "local"
     home: Path = Path(".mlops")
     source: str = Field(default="synthetic", min_length=1)
     contract: str = Field(default="creditcard", min_length=1)
@@ -68,6 +78,8 @@ class Settings(BaseSettings):
     driver_memory: str = "2g"
     dagster_url: str = "http://127.0.0.1:3000"
     java_home: str | None = Field(default=None, validation_alias=AliasChoices("MLOPS_JAVA_HOME", "JAVA_HOME"))
+    databricks_profile: str = Field(default="dev", min_length=1)
+    runtime_version: str | None = Field(default=None, validation_alias="DATABRICKS_RUNTIME_VERSION")
 
     @field_validator("home")
     @classmethod
@@ -128,6 +140,53 @@ class Settings(BaseSettings):
         raise SettingsError(
             "; ".join(problems), where="environment", mend="set the variable to a valid value, or unset it"
         )
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether this process is a step on a Databricks cluster."""
+        return self.runtime_version is not None
+
+    def profile(self) -> DatabricksProfile:
+        """Return the Databricks profile with its overrides from the environment.
+
+        Raises:
+            SettingsError: There is no such profile, or a field of it can't be used.
+        """
+        from mlops_assets.databricks.profile import load_profile
+
+        return load_profile(self.databricks_profile, os.environ)
+
+    @staticmethod
+    def databricks_credentials() -> dict[str, str]:
+        """Return the variables that hold the launching side's credentials, by the launcher's field for each.
+
+        Names only: their values are looked up by Dagster when a launcher is made, and masked in its UI.
+        """
+        if os.environ.get("DATABRICKS_CLIENT_ID"):
+            return {"client_id": "DATABRICKS_CLIENT_ID", "client_secret": "DATABRICKS_CLIENT_SECRET"}
+        return {"token": "DATABRICKS_TOKEN"}
+
+    def databricks_login(self) -> dict[str, str]:
+        """Return the launching side's credentials themselves, for the doctor alone; those that are not set are left out."""
+        names = self.databricks_credentials()
+        return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
+
+    def for_cluster(self) -> dict[str, str]:
+        """Return the variables from which a step on a cluster reads these same settings; nothing secret."""
+        from mlops_assets.data.contract import load_contract
+
+        contract, profile = load_contract(self.contract), self.profile()
+        return {
+            "MLOPS_TARGET": "databricks",
+            "MLOPS_HOME": "/tmp/mlops_assets",  # noqa: S108 - the cluster is this run's alone
+            "MLOPS_SOURCE": self.source,
+            "MLOPS_CONTRACT": json.dumps(contract.model_dump(mode="json", exclude_defaults=True)),
+            "MLOPS_DATABASE": self.database_name,
+            "MLOPS_MODEL_NAME": self.registered_model_name,
+            "MLOPS_EXPERIMENT": self.experiment,
+            "MLOPS_DAGSTER_URL": self.dagster_url,
+            "MLOPS_DATABRICKS_PROFILE": json.dumps(profile.model_dump(mode="json", by_alias=True)),
+        }
 
     @property
     def source_kind(self) -> SourceKind:

@@ -27,7 +27,8 @@ LAYERS: dict[str, set[str]] = {
     "data": set(),
     "training": {"data"},
     "registry": {"data", "training"},
-    "resources": {"data", "training", "registry"},
+    "databricks": set(),
+    "resources": {"data", "training", "registry", "databricks"},
     "assets": {"data", "training", "registry", "resources"},
     "automation": {"assets"},
 }
@@ -155,8 +156,9 @@ def readers_of_the_environment(package: Path) -> list[str]:
 
 
 def test_only_settings_read_the_environment():
-    """spark.py sets variables for the workers below it; it reads none."""
-    allowed = {"settings.py", "resources/spark.py"}
+    """spark.py sets variables for its workers; the scripts start on a cluster before there are any settings."""
+    scripts = {"databricks/launch/cluster_main.py", "databricks/pipes_main.py"}
+    allowed = {"settings.py", "resources/spark.py", *scripts}
 
     assert set(readers_of_the_environment(PACKAGE)) <= allowed
 
@@ -197,6 +199,39 @@ def test_resources_can_be_replaced_one_by_one(settings: Settings):
     definitions = build_defs(settings, source=other)
 
     assert (definitions.resources or {})["source"] is other
+
+
+def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://example.azuredatabricks.net")
+    local, databricks = (
+        build_defs(Settings(home=tmp_path, target=target))
+        for target in ("local", "databricks")
+    )
+
+    assert described(databricks) == described(local)
+    assert set(databricks.resources or {}) == set(local.resources or {})
+    assert (databricks.resources or {})["loader_cluster"].active is True
+    assert (local.resources or {})["loader_cluster"].active is False
+
+
+def test_a_step_on_the_cluster_reads_the_same_settings_and_launches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://example.azuredatabricks.net")
+    here = Settings(home=tmp_path, target="databricks", contract="handbook")
+    travelling, profile = here.for_cluster(), here.profile()
+    monkeypatch.delenv("MLOPS_DATABRICKS_HOST")
+    for name, value in {**travelling, "DATABRICKS_RUNTIME_VERSION": "18.2"}.items():
+        monkeypatch.setenv(name, value)
+
+    there = Settings.from_environment()
+
+    assert there.on_cluster
+    assert (there.database_name, there.registered_model_name) == (here.database_name, here.registered_model_name)
+    assert there.profile() == profile
+    resources = build_defs(there).resources or {}
+    assert resources["contract"].load().name == "handbook"
+    assert resources["trials_cluster"].get_object_to_set_on_execution_context() is None
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,14 @@ def test_each_variable_sets_its_field(read: Read):
         MLOPS_SPARK_MASTER="local[2]",
         MLOPS_DRIVER_MEMORY="512m",
         MLOPS_DAGSTER_URL="https://dagster.example.org/ui",
+        MLOPS_DATABRICKS_PROFILE="prod",
         JAVA_HOME="/opt/java",
     )
 
     assert settings.model_dump() == {
+        "target": "local",
+        "databricks_profile": "prod",
+        "runtime_version": None,
         "home": Path("/data/mlops"),
         "source": "/data/in/*.csv",
         "contract": "handbook",

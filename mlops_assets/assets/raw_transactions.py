@@ -52,8 +52,12 @@ def raw_transactions(
     source: TransactionSourceResource,
     contract: ContractResource,
     lakehouse: Lakehouse,
+    loader_cluster: dg.ResourceParam[Any],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Load what the source holds and the table does not."""
+    if loader_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
+        yield from loader_cluster.run(context)
+        return
     with readable_errors():
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -115,9 +119,10 @@ def _rows(lakehouse: Lakehouse, folder: "Path", contract: "Contract") -> "DataFr
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     from mlops_assets.data.ingest import INGESTED_AT, TECHNICAL_COLUMNS
+    from mlops_assets.resources.tables import spark_path
 
     comments = {column.name: column.description for column in contract.columns} | TECHNICAL_COLUMNS
-    staged = lakehouse.spark.session.read.parquet(str(folder)).withColumn(INGESTED_AT, F.current_timestamp())
+    staged = lakehouse.spark.session.read.parquet(spark_path(folder)).withColumn(INGESTED_AT, F.current_timestamp())
     return staged.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in comments.items()])
 
 

@@ -6,7 +6,7 @@ What belongs here: the asset's shell. What does not: calls of the registry (`reg
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -68,8 +68,13 @@ def registered_model(
     contract: ContractResource,
     lakehouse: Lakehouse,
     tracking: Tracking,
+    loader_cluster: dg.ResourceParam[Any],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Register the newest tuned model of this database."""
+    if loader_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
+        yield from loader_cluster.run(context)
+        return
+
     from mlops_assets.registry.versions import CHALLENGER, CHAMPION, set_alias
 
     with readable_errors():

@@ -94,9 +94,16 @@ class SplitConfig(dg.Config):
     check_specs=check_specs(SPLIT_CHECKS, _CHECKED),
 )
 def splits(
-    context: dg.AssetExecutionContext, config: SplitConfig, contract: ContractResource, lakehouse: Lakehouse
+    context: dg.AssetExecutionContext,
+    config: SplitConfig,
+    contract: ContractResource,
+    lakehouse: Lakehouse,
+    loader_cluster: dg.ResourceParam[Any],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Cut the raw table; the same cut of the same version is not written again."""
+    if loader_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
+        yield from loader_cluster.run(context)
+        return
     with readable_errors():
         definition = contract.load()
         with lakehouse.exclusive(_LOCK):

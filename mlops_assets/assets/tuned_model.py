@@ -63,8 +63,12 @@ def tuned_model(
     contract: ContractResource,
     lakehouse: Lakehouse,
     tracking: Tracking,
+    trials_cluster: dg.ResourceParam[Any],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Search, refit, evaluate, and record."""
+    if trials_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
+        yield from trials_cluster.run(context)
+        return
     with readable_errors():
         search, evaluation = config.search_plan(), config.evaluation_plan()
         store = tracking.connect()  # before anything is paid for

@@ -199,11 +199,13 @@ def parse_contract(text: str, *, where: str) -> Contract:
 
 
 def load_contract(name_or_path: str) -> Contract:
-    """Load a shipped contract by name, or a user's own from a YAML file.
+    """Load a shipped contract by name, a user's own from a YAML file, or one given as a JSON document.
 
     Raises:
         ContractError: There is no such contract, or it can't be used.
     """
+    if name_or_path.startswith("{"):  # the document itself, as a step on a cluster gets it: JSON is YAML
+        return parse_contract(name_or_path, where="contract from the launching side")
     if name_or_path in SHIPPED:
         text = (resources.files("mlops_assets.data") / "contracts" / f"{name_or_path}.yaml").read_text("utf-8")
         return parse_contract(text, where=name_or_path)

@@ -19,6 +19,7 @@ import dagster as dg
 
 from mlops_assets.errors import StorageError
 from mlops_assets.resources.spark import SparkResource
+from mlops_assets.resources.tables import CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -50,28 +51,25 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     Attributes:
         spark: The Spark session.
         database: Its name.
-        root: Its folder.
-        locks: Folder of the lock files.
+        root: Its folder: the tables' own, and the one that rows on their way in are staged in.
+        catalog: Catalog that knows the tables as `catalog.database.table`; empty for tables in folders below `root`.
+        locks: Folder of the lock files; empty where the store itself keeps two writers apart.
     """
 
     spark: dg.ResourceDependency[SparkResource]
     database: str
     root: str
-    locks: str
+    catalog: str = ""
+    locks: str = ""
 
     def location(self, name: str) -> str:
-        """Return the table's folder."""
-        return str(Path(self.root) / name)
+        """Return what the table is called: its folder, or its three-level name."""
+        return self._tables.address(name)
 
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
-        # Read from the log by delta-rs: a tenth of a second, where a Spark session that is not started yet costs five.
-        from deltalake import DeltaTable
-
-        if not DeltaTable.is_deltatable(self.location(name)):
-            return None
-        last = DeltaTable(self.location(name)).history(1)[0]
-        return TableVersion(name, int(last["version"]), json.loads(last.get("userMetadata") or "{}"))
+        last = self._tables.newest(name)
+        return None if last is None else TableVersion(name, last.version, last.note)
 
     def require(self, name: str, *, made_by: str) -> TableVersion:
         """Return the newest version of a table that must be there.
@@ -94,7 +92,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
 
         reader = self._session.read.format("delta").option("versionAsOf", version)
         try:
-            return reader.load(self.location(name))
+            return self._tables.load(reader, name)
         except AnalysisException as error:
             raise StorageError(
                 f"version {version} can't be read: {error.getCondition()}",
@@ -124,13 +122,17 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         """Hold the table's lock, so that two runs write one after the other.
 
         Delta's log on a local disk is not safe for two processes (`LocalLogStore` in the Delta documentation,
-        "Storage configuration"); the lock goes with its process, however that ends.
+        "Storage configuration"); the lock goes with its process, however that ends. A cloud store needs none: there a
+        commit that comes second fails, and `StaleBaseError` says so.
 
         Raises:
             StorageError: The lock can't be had in time, or its folder can't be written.
         """
         from filelock import FileLock, Timeout
 
+        if not self.locks:
+            yield
+            return
         path = Path(self.locks) / f"{Path(self.root).name}.{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         if mode == "overwrite":
             writer = writer.option("overwriteSchema", "true")
         try:
-            writer.save(self.location(name))
+            self._tables.save(writer, name)
         except PySparkException as error:
             if "DELTA_CONCURRENT" in str(error.getCondition() or error):
                 raise StaleBaseError(name) from None
@@ -190,6 +192,12 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         if committed.metadata != json.loads(noted):  # Delta skips a transaction number that is taken, silently
             raise StaleBaseError(name)
         return committed
+
+    @property
+    def _tables(self) -> Tables:
+        if self.catalog:
+            return CatalogTables(self.catalog, self.database, lambda: self._session)
+        return PathTables(self.root)
 
     @property
     def _session(self) -> "SparkSession":

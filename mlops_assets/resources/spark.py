@@ -37,6 +37,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         driver_memory: Heap of the JVM.
         java_home: JAVA_HOME to check and to use; None takes `java` from the PATH.
         extra_conf: More Spark settings, applied last.
+        on_cluster: Whether this process runs on a cluster, which has a session and whose settings are not ours.
     """
 
     home: str
@@ -44,6 +45,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
     driver_memory: str = "2g"
     java_home: str | None = None
     extra_conf: dict[str, str] = Field(default_factory=dict)
+    on_cluster: bool = False
 
     _lazy: Any = PrivateAttr(default=None)
 
@@ -56,10 +58,11 @@ class SparkResource(dg.ConfigurableResource[Any]):
             StorageError: The scratch folder can't be written, or the Delta jars can't be had.
         """
         if self._lazy is None:
+            conf = {} if self.on_cluster else self._configuration()
             # Imported here: dagster_pyspark imports pyspark, which loading the code location must not.
             from dagster_pyspark import LazyPySparkResource
 
-            self._lazy = LazyPySparkResource(spark_config=self._configuration())
+            self._lazy = LazyPySparkResource(spark_config=conf)
         session: SparkSession = self._lazy.spark_session
         return session
 

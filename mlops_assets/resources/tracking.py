@@ -44,6 +44,7 @@ class Tracking(dg.ConfigurableResource[Any]):
     Attributes:
         experiment_name: MLflow experiment; created when it is not there.
         mlflow_tracking_uri: Store or server.
+        mlflow_registry_uri: Registry, where it is not the tracking store (`databricks-uc`).
         extra_tags: Tags put on every parent run.
         artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
         registered_model: Name of the model in the registry.
@@ -52,6 +53,7 @@ class Tracking(dg.ConfigurableResource[Any]):
 
     experiment_name: str
     mlflow_tracking_uri: str
+    mlflow_registry_uri: str = ""
     extra_tags: dict[str, str] = Field(default_factory=dict)
     artifact_root: str | None = None
     registered_model: str
@@ -110,6 +112,7 @@ class Tracking(dg.ConfigurableResource[Any]):
             False
         )  # a bar per artifact, in the middle of a run's log
         config = self.dagster_mlflow_config()
+        registry = self.mlflow_registry_uri or self.mlflow_tracking_uri
         self._require_reachable()
         if _is_server(self.mlflow_tracking_uri):
             for name, value in _PATIENCE.items():
@@ -120,7 +123,7 @@ class Tracking(dg.ConfigurableResource[Any]):
             logging.getLogger(name).setLevel(logging.WARNING)  # a fresh store logs some fifty migration lines
         try:
             with _creating(config["mlflow_tracking_uri"]):
-                client = MlflowClient(config["mlflow_tracking_uri"], config["mlflow_tracking_uri"])
+                client = MlflowClient(config["mlflow_tracking_uri"], registry)
                 experiment_id = self._experiment(client)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TrackingError(
@@ -128,7 +131,7 @@ class Tracking(dg.ConfigurableResource[Any]):
                 where=without_credentials(self.mlflow_tracking_uri),
                 mend="check MLOPS_TRACKING_URI and the server's own log",
             ) from None
-        return Store(client, experiment_id, self.mlflow_tracking_uri)
+        return Store(client, experiment_id, self.mlflow_tracking_uri, registry)
 
     def _experiment(self, client: Any) -> str:
         from mlflow.exceptions import MlflowException

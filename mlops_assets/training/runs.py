@@ -78,13 +78,14 @@ class Store:
     client: MlflowClient
     experiment_id: str
     uri: str
+    registry_uri: str
 
     @contextmanager
     def selected(self) -> Iterator[None]:
         """Make this store MLflow's global one while a function runs that knows no other; one thread at a time."""
         with _global_uri:
             mlflow.set_tracking_uri(self.uri)
-            mlflow.set_registry_uri(self.uri)
+            mlflow.set_registry_uri(self.registry_uri)
             yield
 
     @contextmanager

@@ -91,14 +91,22 @@ def load(
 ) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            raw_transactions(context, source=source, contract=contract_resource(contract), lakehouse=lakehouse)
+            raw_transactions(
+                context, source=source, contract=contract_resource(contract), lakehouse=lakehouse, loader_cluster=None
+            )
         )
 
 
 def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Contract | str = "creditcard") -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            splits(context, config=config or SplitConfig(), contract=contract_resource(contract), lakehouse=lakehouse)
+            splits(
+                context,
+                config=config or SplitConfig(),
+                contract=contract_resource(contract),
+                lakehouse=lakehouse,
+                loader_cluster=None,
+            )
         )
 
 
@@ -116,6 +124,7 @@ def tune(
                 contract=contract_resource(contract),
                 lakehouse=lakehouse,
                 tracking=tracking,
+                trials_cluster=None,
             )
         )
 
@@ -129,6 +138,7 @@ def register(lakehouse: Lakehouse, tracking: Tracking, config: GateConfig | None
                 contract=contract_resource(),
                 lakehouse=lakehouse,
                 tracking=tracking,
+                loader_cluster=None,
             )
         )
 

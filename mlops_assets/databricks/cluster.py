@@ -1,0 +1,358 @@
+"""The clusters that steps run on, as a typed model that knows how the Jobs API writes them.
+
+What belongs here: sizes, machines, Spark settings, tags and permissions, their rules, and their JSON. What does not:
+which asset runs where (`profile`), what is installed (`libraries`), submitting (`launch`).
+
+Rules and fields: "Jobs API 2.2" (`runs/submit`, `new_cluster`), "Permissions API", "Create a single-node cluster with
+the API" and "Use a secret in a Spark configuration property or environment variable" of the Databricks reference.
+dagster-databricks (0.29) has a schema of its own for clusters, which knows neither service principals in permissions
+nor an instance pool together with a driver pool nor, on Azure, spot with fallback; what is made here goes to the Jobs
+API without it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mlops_assets.databricks.runtimes import RUNTIMES, Runtime
+from mlops_assets.errors import SettingsError
+
+CostClass = Literal["loader", "trials"]
+Cloud = Literal["aws", "azure", "gcp"]
+
+_REFERENCE = re.compile(r"\{\{secrets/(?P<scope>[^/{}\s]+)/(?P<key>[^/{}\s]+)\}\}")
+# Whole words, so that TOKENIZERS_PARALLELISM is none.
+_SECRET_NAME = re.compile(
+    r"(?i)(?:^|[^a-z])(?:tokens?|secrets?|password|passwd|credentials?|(?:access|account|api|private)[._-]?key)(?:[^a-z]|$)"
+)
+# Databricks' personal tokens and OAuth secrets, AWS key ids, private keys, JSON web tokens.
+_SECRET_VALUE = re.compile(r"\bdapi[0-9a-f]{8}|\bdose[0-9a-f]{8}|\bAKIA[0-9A-Z]{16}\b|-----BEGIN |\beyJ[\w-]{10,}\.")
+# The cluster has its own identity; a token of the person who launches must not get there, not even as a reference.
+_NEVER_SENT = re.compile(r"DATABRICKS_(HOST|TOKEN|CLIENT_ID|CLIENT_SECRET|CONFIG_\w+)|ARM_CLIENT_SECRET")
+_TASK_CPUS = "spark.task.cpus"
+_TAGS, _TAG_NAME, _TAG_VALUE = 45, 127, 255
+
+
+def looks_secret(name: str, value: str) -> bool:
+    """Whether a setting is, by its name or its value, one that must not be written down."""
+    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
+
+
+class Autoscale(BaseModel):
+    """Bounds for the number of workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_workers: int = Field(ge=1)
+    max_workers: int
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.max_workers <= self.min_workers:
+            raise ValueError("max_workers must be above min_workers")
+        return self
+
+
+class Principal(BaseModel):
+    """Whom a permission is for: exactly one of the three.
+
+    Attributes:
+        user: E-mail address.
+        group: Name of a group.
+        service_principal: Application id of a service principal.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user: str | None = Field(default=None, min_length=1)
+    group: str | None = Field(default=None, min_length=1)
+    service_principal: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(name is not None for name in (self.user, self.group, self.service_principal)) != 1:
+            raise ValueError("name exactly one of user, group and service_principal")
+        return self
+
+    def entry(self, level: str) -> dict[str, str]:
+        """Return the entry of an access list (`AccessControlRequest`)."""
+        names = {"user_name": self.user, "group_name": self.group, "service_principal_name": self.service_principal}
+        return {name: value for name, value in names.items() if value is not None} | {"permission_level": level}
+
+
+class JobPermission(Principal):
+    """What somebody may do with the run."""
+
+    level: Literal["CAN_VIEW", "CAN_MANAGE_RUN", "IS_OWNER", "CAN_MANAGE"]
+
+    @model_validator(mode="after")
+    def _owner_is_no_group(self) -> Self:
+        if self.level == "IS_OWNER" and self.group is not None:
+            raise ValueError("a group can't be IS_OWNER of a job; use CAN_MANAGE, or name a user or service principal")
+        return self
+
+
+class ClusterPermission(Principal):
+    """What somebody may do with the cluster."""
+
+    level: Literal["CAN_ATTACH_TO", "CAN_RESTART", "CAN_MANAGE"]
+
+
+class Permissions(BaseModel):
+    """Access lists of the run and its cluster; who launches can do everything anyway."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job: tuple[JobPermission, ...] = ()
+    cluster: tuple[ClusterPermission, ...] = ()
+
+    @field_validator("job")
+    @classmethod
+    def _one_owner(cls, job: tuple[JobPermission, ...]) -> tuple[JobPermission, ...]:
+        if sum(permission.level == "IS_OWNER" for permission in job) > 1:
+            raise ValueError("a job has one owner")
+        return job
+
+
+class ClusterSpec(BaseModel):
+    """One kind of cluster.
+
+    Attributes:
+        runtime: Key of the Databricks Runtime, see `runtimes`.
+        spark_version: Another build of that runtime, as the workspace names it (photon, gpu, another minor).
+        cost_class: `loader` reads and writes tables, `trials` runs SparkTrials.
+        workers: Number of workers; 0 makes a single-node cluster (loader only).
+        autoscale: Bounds instead of a number (loader only).
+        node_type: Machine type of the workers.
+        driver_node_type: Machine type of the driver; by default that of the workers.
+        instance_pool_id: Pool that the workers come from, instead of a machine type.
+        driver_instance_pool_id: Pool that the driver comes from; by default that of the workers.
+        existing_cluster_id: All-purpose cluster to run on instead of a new one. It has its own size and settings.
+        autotermination_minutes: Only with an existing cluster: `doctor` wants it to end itself after at most so many
+            idle minutes. A job's cluster ends with its run, which `timeout_minutes` bounds.
+        task_cpus: Cores of a Spark task (`spark.task.cpus`). For trials it is the number of cores of a worker: one
+            trial at a time on each, with all its cores.
+        spot: Workers on spot capacity, falling back to on-demand; the driver stays on-demand.
+        cloud: Whose machines these are, which spot must know; `profile` fills it in from the workspace's address.
+        policy_id: Cluster policy.
+        spark_conf: More Spark settings.
+        spark_env_vars: Environment of the cluster. A value that is secret by its name or look must be a reference,
+            `{{secrets/<scope>/<key>}}`.
+        tags: Tags of the machines, such as the cost centre.
+        timeout_minutes: After which the run is ended.
+        permissions: Access lists.
+    """
+
+    # In YAML `18` and `200` are numbers, where the platform wants texts.
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    runtime: str
+    spark_version: str | None = None
+    cost_class: CostClass
+    workers: int | None = Field(default=None, ge=0)
+    autoscale: Autoscale | None = None
+    node_type: str | None = Field(default=None, min_length=1)
+    driver_node_type: str | None = Field(default=None, min_length=1)
+    instance_pool_id: str | None = Field(default=None, min_length=1)
+    driver_instance_pool_id: str | None = Field(default=None, min_length=1)
+    existing_cluster_id: str | None = Field(default=None, min_length=1)
+    autotermination_minutes: Annotated[int, Field(ge=10)] | None = None
+    task_cpus: Annotated[int, Field(ge=1)] | None = None
+    spot: bool = False
+    cloud: Cloud | None = None
+    policy_id: str | None = Field(default=None, min_length=1)
+    spark_conf: Mapping[str, str] = Field(default_factory=dict)
+    spark_env_vars: Mapping[str, str] = Field(default_factory=dict)
+    tags: Mapping[str, str] = Field(default_factory=dict)
+    timeout_minutes: int = Field(default=120, ge=1)
+    permissions: Permissions = Permissions()
+
+    @field_validator("runtime")
+    @classmethod
+    def _supported(cls, key: str) -> str:
+        if key not in RUNTIMES:
+            raise ValueError(f"no supported Databricks Runtime; use one of {', '.join(RUNTIMES)}")
+        return key
+
+    @field_validator("spark_conf", "spark_env_vars", mode="after")
+    @classmethod
+    def _no_secrets(cls, settings: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in settings.items():
+            if _NEVER_SENT.fullmatch(name):
+                raise ValueError(f"{name} never travels to a cluster, which has an identity of its own; remove it")
+            if "{{" in value and not _REFERENCE.fullmatch(value):
+                raise ValueError(f"{name}: a reference is the whole value, {{{{secrets/<scope>/<key>}}}}, no blanks")
+            if looks_secret(name, value) and not _REFERENCE.fullmatch(value):
+                raise ValueError(
+                    f"{name} looks like a secret: store it in a secret scope and write {{{{secrets/<scope>/<key>}}}}"
+                )
+        return settings
+
+    @field_validator("tags")
+    @classmethod
+    def _tag_sizes(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
+        _check_tags(tags)
+        return tags
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.spark_version is not None and not self.databricks_runtime.names(self.spark_version):
+            raise ValueError(f"spark_version {self.spark_version} is no build of runtime {self.runtime}")
+        if self.existing_cluster_id is not None:
+            self._check_existing()
+        else:
+            self._check_size()
+            self._check_machines()
+        if _TASK_CPUS in self.spark_conf:
+            raise ValueError(f"set task_cpus instead of {_TASK_CPUS} in spark_conf")
+        if self.cost_class == "trials":
+            self._check_trials()
+        return self
+
+    def _check_existing(self) -> None:
+        own = {
+            "workers": self.workers is not None,
+            "autoscale": self.autoscale is not None,
+            "node_type": self.node_type is not None,
+            "driver_node_type": self.driver_node_type is not None,
+            "instance_pool_id": self.instance_pool_id is not None,
+            "driver_instance_pool_id": self.driver_instance_pool_id is not None,
+            "spot": self.spot,
+            "policy_id": self.policy_id is not None,
+            "spark_conf": bool(self.spark_conf),
+            "spark_env_vars": bool(self.spark_env_vars),
+            "tags": bool(self.tags),
+            # dagster-databricks finds this one out after it has submitted, and leaves the run to itself.
+            "permissions.cluster": bool(self.permissions.cluster),
+        }
+        given = [name for name, is_given in own.items() if is_given]
+        if given:
+            raise ValueError(f"an existing cluster has its own {', '.join(given)}; remove them here")
+
+    def _check_size(self) -> None:
+        if (self.workers is None) == (self.autoscale is None):
+            raise ValueError("give exactly one of workers and autoscale")
+        if self.autotermination_minutes is not None:
+            raise ValueError(
+                "autotermination_minutes is for existing clusters: a job's cluster ends with its run; "
+                "use timeout_minutes"
+            )
+
+    def _check_machines(self) -> None:
+        if (self.node_type is None) == (self.instance_pool_id is None):
+            raise ValueError("give exactly one of node_type and instance_pool_id")
+        if self.instance_pool_id is None and self.driver_instance_pool_id is not None:
+            raise ValueError("driver_instance_pool_id needs instance_pool_id for the workers")
+        if self.instance_pool_id is not None and self.driver_node_type is not None:
+            raise ValueError("with instance_pool_id the driver comes from a pool too; use driver_instance_pool_id")
+        if self.spot and self.instance_pool_id is not None:
+            raise ValueError("spot is decided by the pool; for an on-demand driver name a driver_instance_pool_id")
+        if self.spot and self.cloud is None:
+            raise ValueError("spot needs to know the cloud; set cloud to aws, azure or gcp")
+
+    def _check_trials(self) -> None:
+        if self.autoscale is not None:
+            raise ValueError("trials can't autoscale: SparkTrials fixes its parallelism when it starts; give workers")
+        if self.workers == 0:
+            raise ValueError("trials need at least one worker")
+        if self.task_cpus is None:
+            raise ValueError("trials need task_cpus: the number of cores of a worker")
+
+    @property
+    def databricks_runtime(self) -> Runtime:
+        """The image."""
+        return RUNTIMES[self.runtime]
+
+    @property
+    def api_spark_version(self) -> str:
+        """`spark_version` as it is sent."""
+        return self.spark_version or self.databricks_runtime.spark_version
+
+    @property
+    def timeout_seconds(self) -> int:
+        """`timeout_seconds` of the run."""
+        return self.timeout_minutes * 60
+
+    @property
+    def secret_references(self) -> tuple[tuple[str, str], ...]:
+        """Scope and key of each secret that the cluster's settings refer to."""
+        values = [*self.spark_conf.values(), *self.spark_env_vars.values()]
+        found = {(match["scope"], match["key"]) for value in values if (match := _REFERENCE.fullmatch(value))}
+        return tuple(sorted(found))
+
+    def new_cluster(self, *, tags: Mapping[str, str]) -> dict[str, Any]:
+        """Return the `new_cluster` object of the Jobs API.
+
+        Args:
+            tags: Tags of this launch (asset, Dagster run ...), on top of the cluster's own; a value that is longer
+                than the platform takes is cut.
+
+        Raises:
+            SettingsError: The tags are too many.
+            ValueError: The spec is of an existing cluster.
+        """
+        if self.existing_cluster_id is not None:
+            raise ValueError(f"{self.existing_cluster_id} exists already")
+        single = {"ResourceClass": "SingleNode"} if self.workers == 0 else {}
+        custom_tags = {**self.tags, **{name: value[:_TAG_VALUE] for name, value in tags.items()}, **single}
+        if len(custom_tags) > _TAGS:
+            raise SettingsError(
+                f"{len(custom_tags)} tags with those of the launch; a cluster has at most {_TAGS}",
+                where=f"clusters.{self.cost_class}.tags",
+                mend=f"remove {len(custom_tags) - _TAGS}",
+            )
+        cluster = {
+            "spark_version": self.api_spark_version,
+            "data_security_mode": "SINGLE_USER",
+            "num_workers": self.workers,
+            "autoscale": self.autoscale.model_dump() if self.autoscale else None,
+            "node_type_id": self.node_type,
+            "driver_node_type_id": self.driver_node_type,
+            "instance_pool_id": self.instance_pool_id,
+            "driver_instance_pool_id": self.driver_instance_pool_id,
+            "policy_id": self.policy_id,
+            "spark_conf": self._spark_conf() or None,
+            "spark_env_vars": dict(self.spark_env_vars) or None,
+            "custom_tags": custom_tags or None,
+            **self._availability(),
+        }
+        return {name: value for name, value in cluster.items() if value is not None}
+
+    def access_control(self) -> dict[str, list[dict[str, str]]]:
+        """Return the access lists: `job` for `access_control_list` of `runs/submit`, `cluster` for the Permissions API.
+
+        Both take users, groups and service principals.
+        """
+        return {
+            "job": [permission.entry(permission.level) for permission in self.permissions.job],
+            "cluster": [permission.entry(permission.level) for permission in self.permissions.cluster],
+        }
+
+    def _spark_conf(self) -> dict[str, str]:
+        # Without these two a cluster that has no workers accepts jobs and never runs them.
+        single = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"}
+        cpus = {} if self.task_cpus is None else {_TASK_CPUS: str(self.task_cpus)}
+        return {**(single if self.workers == 0 else {}), **self.spark_conf, **cpus}
+
+    def _availability(self) -> dict[str, dict[str, Any]]:
+        if not self.spot or self.cloud is None:
+            return {}
+        attributes: dict[Cloud, dict[str, dict[str, Any]]] = {
+            "aws": {"aws_attributes": {"first_on_demand": 1, "availability": "SPOT_WITH_FALLBACK"}},
+            "azure": {"azure_attributes": {"first_on_demand": 1, "availability": "SPOT_WITH_FALLBACK_AZURE"}},
+            # There it is about executors alone: the driver is on-demand anyway.
+            "gcp": {"gcp_attributes": {"availability": "PREEMPTIBLE_WITH_FALLBACK_GCP"}},
+        }
+        return attributes[self.cloud]
+
+
+def _check_tags(tags: Mapping[str, str]) -> None:
+    if len(tags) > _TAGS:
+        raise ValueError(f"a cluster has at most {_TAGS} tags, not {len(tags)}")
+    for name, value in tags.items():
+        if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
+            raise ValueError(f"tag {name[:40]!r}: a name has 1 to {_TAG_NAME} characters, a value up to {_TAG_VALUE}")

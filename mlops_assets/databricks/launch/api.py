@@ -1,0 +1,222 @@
+"""Calls to the workspace: authenticated, tried again when the reason is a passing one, and free of credentials.
+
+What belongs here: one call and its retries. What does not: which calls make a launch (`staging`, `submission`, `watch`).
+
+Requests are plain dictionaries through the SDK's own client, not its data classes: what a newer platform knows and the
+installed SDK does not can be sent all the same (dagster-io/dagster#18425).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlops_assets.databricks.launch.failures import LaunchError
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+_HTTP_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Who calls: a personal access token, or a service principal's OAuth client.
+
+    Attributes:
+        host: Address of the workspace.
+        token: Personal access token.
+        client_id: Application id of a service principal.
+        client_secret: Its OAuth secret.
+    """
+
+    host: str
+    token: str = field(default="", repr=False)
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What must not leave this machine except as a credential of a call."""
+        return tuple(secret.encode() for secret in (self.token, self.client_secret) if secret)
+
+
+class Api:
+    """The workspace's REST API.
+
+    Args:
+        credentials: Who calls.
+        retry_seconds: How long a call that fails for a passing reason is tried again.
+
+    Attributes:
+        host: Address of the workspace.
+        secrets: See `Credentials.secrets`.
+    """
+
+    def __init__(self, credentials: Credentials, *, retry_seconds: float = 120.0) -> None:
+        self.host, self.secrets = credentials.host, credentials.secrets
+        self._credentials, self._retry_seconds = credentials, retry_seconds
+        self._client: Any = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        data: bytes | None = None,
+        retry_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """Return the answer of a call; all that are made here may be repeated without harm.
+
+        Args:
+            method: HTTP verb.
+            path: Path, escaped.
+            query: Query parameters.
+            body: JSON object to send.
+            data: Bytes to send instead.
+            retry_seconds: As for the class, for this call.
+
+        Raises:
+            databricks.sdk.errors.DatabricksError: The workspace refuses.
+            LaunchError: It did not answer in time, does not accept who calls, or a credential would have been sent.
+        """
+        self.require_harmless(json.dumps(body).encode() if body else data or b"", path)
+        arguments: dict[str, Any] = {"query": dict(query or {}) or None, "body": dict(body) if body else None}
+        if data is not None:
+            arguments["headers"] = {"Content-Type": "application/octet-stream"}
+        for attempt in self._attempts(f"{method} {path}", retry_seconds):
+            with attempt:
+                stream = {} if data is None else {"data": io.BytesIO(data)}
+                return dict(self._connected().do(method, path, **arguments, **stream))
+        raise AssertionError  # the last attempt returns or raises
+
+    def download(self, path: str) -> bytes:
+        """Return the bytes that a GET answers with; errors as in `call`."""
+        for attempt in self._attempts(f"GET {path}", None):
+            with attempt:
+                stream = self._connected().do("GET", path, raw=True)["contents"]
+                with contextlib.closing(stream):
+                    return bytes(stream.read())
+        raise AssertionError  # the last attempt returns or raises
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            # Imported here: it takes a second, which a code location that launches nothing should not pay.
+            from databricks.sdk import WorkspaceClient
+            from databricks.sdk.config import Config
+
+            who = self._credentials
+            with_token = {"token": who.token, "auth_type": "pat"}
+            as_principal = {"client_id": who.client_id, "client_secret": who.client_secret, "auth_type": "oauth-m2m"}
+            if not who.token and not (who.client_id and who.client_secret):
+                raise LaunchError(
+                    "there are no credentials",
+                    where=self.host,
+                    mend="set DATABRICKS_TOKEN, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+                )
+            config = Config(
+                host=self.host,
+                # Its own loop would wait up to 300 s without a word. With 1 s it makes one attempt and the pause that
+                # the workspace asks for (Retry-After), and the loop around it is this class's.
+                retry_timeout_seconds=1,
+                http_timeout_seconds=_HTTP_TIMEOUT_S,
+                product="mlops_assets",
+                product_version="0.1.0",
+                **(with_token if who.token else as_principal),
+            )
+            self._client = WorkspaceClient(config=config).api_client
+        return self._client
+
+    def require_harmless(self, content: bytes, where: str) -> None:
+        """Refuse to send what has a credential of the caller in it.
+
+        Raises:
+            LaunchError: It has.
+        """
+        if any(secret in content for secret in self.secrets):
+            raise LaunchError(
+                "a credential of the launching side stands in what would be sent",
+                where=where,
+                mend="remove it from the run's config, tags or the profile: the cluster has an identity of its own, "
+                "and other secrets go into a secret scope",
+            )
+
+    def _attempts(self, what: str, retry_seconds: float | None) -> Iterator[_Attempt]:
+        limit = self._retry_seconds if retry_seconds is None else retry_seconds
+        deadline, pause = time.monotonic() + limit, _FIRST_PAUSE_S
+        while True:
+            attempt = _Attempt(what, self.host)
+            yield attempt
+            error = attempt.error
+            assert error is not None, "an attempt that succeeds returns"
+            if time.monotonic() + pause > deadline:
+                raise LaunchError(
+                    f"the workspace does not answer ({what}): tried for {limit:.0f} s, last {_words(error)}",
+                    where=self.host,
+                    mend="check the network and the status page of Databricks, then launch again",
+                ) from error
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - callers that failed together shall not return so
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+class _Attempt:
+    """One attempt: swallows an error that may pass, for the loop around it to wait or give up."""
+
+    def __init__(self, what: str, host: str) -> None:
+        self._what, self._host = what, host
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if error is None:
+            return False
+        if _may_pass(error):
+            self.error = error
+            return True
+        if _is_rejected(error):
+            raise LaunchError(
+                f"the workspace does not accept the credentials: {_words(error)}",
+                where=f"{self._host} ({self._what})",
+                mend="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+            ) from None
+        return False
+
+
+def _may_pass(error: BaseException) -> bool:
+    import requests
+    from databricks.sdk import errors
+
+    passing = (
+        errors.InternalError,
+        errors.TemporarilyUnavailable,
+        errors.TooManyRequests,
+        errors.DeadlineExceeded,
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+        TimeoutError,  # how the SDK ends its own retries
+    )
+    # An answer that is none of Databricks' own (a gateway's page) has no class of its own either.
+    return isinstance(error, passing) or (type(error) is errors.DatabricksError and "unable to parse" in str(error))
+
+
+def _is_rejected(error: BaseException) -> bool:
+    from databricks.sdk import errors
+
+    if isinstance(error, errors.Unauthenticated):
+        return True
+    # A rejected token is 403 with the status as its code (databricks/databricks-sdk-go#873).
+    return isinstance(error, errors.PermissionDenied) and str(error.error_code) == "403"
+
+
+def _words(error: BaseException) -> str:
+    cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
+    return f"{type(cause).__name__}: {cause}"

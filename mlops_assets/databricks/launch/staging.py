@@ -1,0 +1,316 @@
+"""Where both sides of a launch meet: a folder of a Unity Catalog volume, or of DBFS.
+
+What belongs here: writing, reading and removing files there by the REST API, and their names on the cluster. What does
+not: what is in them.
+
+The main script needs a place that the Jobs API takes as `python_file`: "Cloud file URIs (such as dbfs:/, s3:/, adls:/,
+gcs:/) and workspace paths are supported" (Jobs API 2.2, `SparkPythonTask.python_file`). A volume's path is none of
+these, so with `staging: volume` the script is imported as a workspace file (Workspace API 2.0, `workspace/import`).
+"""
+
+from __future__ import annotations
+
+import base64
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.failures import LaunchError
+from mlops_assets.databricks.launch.spec import StagingKind
+
+_BLOCK = 1024 * 1024
+_STREAMS = 3
+_SCRIPTS = "mlops_assets_launch"
+_DELETERS = 4
+
+
+class Staging(ABC):
+    """A folder that the launching side writes by REST and the cluster sees as files.
+
+    Names are relative to the folder, with `/` between their parts.
+
+    Args:
+        api: The workspace.
+        root: The folder as the API names it.
+    """
+
+    def __init__(self, api: Api, root: str) -> None:
+        self._api, self.root = api, root.rstrip("/")
+
+    @abstractmethod
+    def on_cluster(self, name: str) -> str:
+        """Return the path of a file as the cluster's processes see it."""
+
+    @abstractmethod
+    def put_script(self, name: str, data: bytes) -> str:
+        """Store the main script of a task and return what the task names as its `python_file`."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a file, in place of one of that name.
+
+        Raises:
+            LaunchError: The workspace does not have this kind of storage, or refuses.
+        """
+        from databricks.sdk.errors import DatabricksError
+
+        try:
+            self._put(f"{self.root}/{name}", data)
+        except DatabricksError as error:
+            raise self._unusable(error) from None
+
+    def get(self, name: str) -> bytes | None:
+        """Return a file's content, None if there is none."""
+        from databricks.sdk.errors import NotFound
+
+        try:
+            return self._get(f"{self.root}/{name}")
+        except NotFound:
+            return None
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+
+    @abstractmethod
+    def names(self, folder: str) -> list[str]:
+        """Return the names of what is in a folder; none if it is not there."""
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Remove a folder with all that is in it; nothing happens if it is not there."""
+
+    def remove_scripts(self, run: str) -> None:  # noqa: B027 - nothing to do where scripts lie in the folder
+        """Remove what `put_script` stored outside of the folder under names `<run>/...`."""
+
+    @abstractmethod
+    def _put(self, path: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def _get(self, path: str) -> bytes: ...
+
+    @abstractmethod
+    def _unusable(self, error: Any) -> LaunchError: ...
+
+
+class DbfsStaging(Staging):
+    """A folder of DBFS, `dbfs:/...`: for workspaces that still have it. Every user of the workspace can write there."""
+
+    def on_cluster(self, name: str) -> str:
+        """See `Staging`."""
+        return f"/dbfs{self._path(f'{self.root}/{name}')}"
+
+    def put_script(self, name: str, data: bytes) -> str:
+        """See `Staging`."""
+        self.put(name, data)
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """See `Staging`."""
+        from databricks.sdk.errors import NotFound
+
+        try:
+            self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": self._path(f"{self.root}/{name}")})
+        except NotFound:
+            return False
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """See `Staging`."""
+        from databricks.sdk.errors import NotFound
+
+        try:
+            path = self._path(f"{self.root}/{folder}".rstrip("/"))
+            answer = self._api.call("GET", "/api/2.0/dbfs/list", query={"path": path})
+        except NotFound:
+            return []
+        return [entry["path"].rpartition("/")[2] for entry in answer.get("files", [])]
+
+    def remove(self, name: str) -> None:
+        """See `Staging`."""
+        path = self._path(f"{self.root}/{name}")
+        self._api.call("POST", "/api/2.0/dbfs/delete", body={"path": path, "recursive": True})
+
+    @staticmethod
+    def _path(path: str) -> str:
+        return path.removeprefix("dbfs:")
+
+    def _put(self, path: str, data: bytes) -> None:
+        path = self._path(path)
+        self._api.require_harmless(data, path)  # before base64 hides what is in it
+        if len(data) <= _BLOCK:
+            body = {"path": path, "contents": base64.b64encode(data).decode(), "overwrite": True}
+            self._api.call("POST", "/api/2.0/dbfs/put", body=body)
+            return
+        for _ in range(_STREAMS):
+            self._stream(path, data)
+            if self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": path})["file_size"] == len(data):
+                return
+        raise LaunchError("a file arrives incomplete", where=path, mend="check the network, then launch again")
+
+    def _stream(self, path: str, data: bytes) -> None:
+        """Send a large file; a block whose answer was lost is sent twice, which the file's size then shows."""
+        handle = self._api.call("POST", "/api/2.0/dbfs/create", body={"path": path, "overwrite": True})["handle"]
+        for start in range(0, len(data), _BLOCK):
+            block = base64.b64encode(data[start : start + _BLOCK]).decode()
+            self._api.call("POST", "/api/2.0/dbfs/add-block", body={"handle": handle, "data": block})
+        self._api.call("POST", "/api/2.0/dbfs/close", body={"handle": handle})
+
+    def _get(self, path: str) -> bytes:
+        content = b""
+        while True:
+            query = {"path": self._path(path), "offset": len(content), "length": _BLOCK}
+            answer = self._api.call("GET", "/api/2.0/dbfs/read", query=query)
+            content += base64.b64decode(answer.get("data") or "")
+            if int(answer.get("bytes_read") or 0) < _BLOCK:
+                return content
+
+    def _unusable(self, error: Any) -> LaunchError:
+        return LaunchError(
+            f"DBFS can't be used: {error}",
+            where=self.root,
+            mend="newer workspaces have DBFS switched off: set `staging: volume` and `staging_path: "
+            "/Volumes/<catalog>/<schema>/<volume>` in the profile, and give the launching identity WRITE VOLUME there",
+        )
+
+
+class VolumeStaging(Staging):
+    """A folder of a Unity Catalog volume, `/Volumes/<catalog>/<schema>/<volume>[/...]`.
+
+    Args:
+        api: The workspace.
+        root: The folder.
+        script_folder: Workspace folder for the main script; by default one in the caller's home.
+    """
+
+    def __init__(self, api: Api, root: str, script_folder: str = "") -> None:
+        super().__init__(api, root)
+        self._script_folder = script_folder
+        self._scripts: list[str] = []
+
+    def on_cluster(self, name: str) -> str:
+        """See `Staging`."""
+        return f"{self.root}/{name}"
+
+    def put_script(self, name: str, data: bytes) -> str:
+        """See `Staging`."""
+        from databricks.sdk.errors import DatabricksError, NotFound
+
+        self._api.require_harmless(data, self.root)
+        folder = self._script_folder or self._home()
+        path = f"{folder}/{name.replace('/', '-')}"
+        body = {"path": path, "format": "RAW", "content": base64.b64encode(data).decode(), "overwrite": True}
+        try:
+            try:
+                self._api.call("POST", "/api/2.0/workspace/import", body=body)
+            except NotFound:
+                self._api.call("POST", "/api/2.0/workspace/mkdirs", body={"path": folder})
+                self._api.call("POST", "/api/2.0/workspace/import", body=body)
+        except DatabricksError as error:
+            raise LaunchError(
+                f"the main script can't be stored as a workspace file: {error}",
+                where=path,
+                mend="set `script_folder` of the launch to a workspace folder that the launching identity may write to",
+            ) from None
+        self._scripts.append(path)
+        return f"/Workspace{path}" if not path.startswith("/Workspace/") else path
+
+    def remove_scripts(self, run: str) -> None:
+        """See `Staging`."""
+        from databricks.sdk.errors import NotFound
+
+        known = [path for path in self._scripts if path.rpartition("/")[2].startswith(f"{run}-")]
+        try:
+            for path in known or self._listed_scripts(run):
+                self._api.call("POST", "/api/2.0/workspace/delete", body={"path": path})
+        except NotFound:
+            return
+
+    def _listed_scripts(self, run: str) -> list[str]:
+        folder = self._script_folder or self._home()
+        answer = self._api.call("GET", "/api/2.0/workspace/list", query={"path": folder})
+        paths = [str(entry["path"]) for entry in answer.get("objects", [])]
+        return [path for path in paths if path.rpartition("/")[2].startswith(f"{run}-")]
+
+    def exists(self, name: str) -> bool:
+        """See `Staging`."""
+        from databricks.sdk.errors import NotFound
+
+        try:
+            self._api.call("HEAD", _files(f"{self.root}/{name}"))
+        except NotFound:
+            return False
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """See `Staging`."""
+        return [str(entry["name"]) for entry in self._entries(f"{self.root}/{folder}".rstrip("/"))]
+
+    def remove(self, name: str) -> None:
+        """See `Staging`. The Files API removes only what is empty, so it takes a call for each file."""
+        self._remove_folder(f"{self.root}/{name}")
+
+    def _home(self) -> str:
+        me = self._api.call("GET", "/api/2.0/preview/scim/v2/Me")
+        return f"/Users/{me['userName']}/{_SCRIPTS}"
+
+    def _entries(self, path: str) -> list[dict[str, Any]]:
+        from databricks.sdk.errors import NotFound
+
+        entries: list[dict[str, Any]] = []
+        query: dict[str, str] = {}
+        while True:
+            try:
+                answer = self._api.call("GET", _directories(path), query=query)
+            except NotFound:
+                return entries
+            entries += answer.get("contents", [])
+            if not answer.get("next_page_token"):
+                return entries
+            query = {"page_token": answer["next_page_token"]}
+
+    def _remove_folder(self, path: str) -> None:
+        from databricks.sdk.errors import NotFound
+
+        def delete(url: str) -> None:
+            try:
+                self._api.call("DELETE", url)
+            except NotFound:
+                return
+
+        entries = self._entries(path)
+        for entry in entries:
+            if entry.get("is_directory"):
+                self._remove_folder(f"{path}/{entry['name']}")
+        files = [_files(f"{path}/{entry['name']}") for entry in entries if not entry.get("is_directory")]
+        with ThreadPoolExecutor(_DELETERS) as pool:
+            list(pool.map(delete, files))
+        delete(_directories(path))
+
+    def _put(self, path: str, data: bytes) -> None:
+        self._api.call("PUT", _files(path), query={"overwrite": "true"}, data=data)
+
+    def _get(self, path: str) -> bytes:
+        return self._api.download(_files(path))
+
+    def _unusable(self, error: Any) -> LaunchError:
+        return LaunchError(
+            f"the volume can't be used: {error}",
+            where=self.root,
+            mend="create it and give the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in "
+            "the profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`",
+        )
+
+
+def staging_of(api: Api, kind: StagingKind, path: str, *, script_folder: str = "") -> Staging:
+    """Return the staging of a kind at a path."""
+    return DbfsStaging(api, path) if kind == "dbfs" else VolumeStaging(api, path, script_folder)
+
+
+def _files(path: str) -> str:
+    return f"/api/2.0/fs/files{quote(path)}"
+
+
+def _directories(path: str) -> str:
+    return f"/api/2.0/fs/directories{quote(path)}"

@@ -1,0 +1,176 @@
+"""Asking for a run: what is sent, and that one attempt of a step never makes two runs.
+
+What belongs here: the submission, finding and cancelling runs. What does not: files (`staging`), the time after (`watch`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.failures import LaunchError, RunView, refused_submission
+from mlops_assets.databricks.launch.spec import LaunchSpec
+
+_RUNS: Final = "/api/2.2/jobs/runs"
+_MARK = re.compile(r"\[dagster (?P<run>[\w-]+) (?P<step>\S+) (?P<attempt>\d+)\]$")
+_TAG_TEXT = re.compile(r"[^\w .:/=+@-]")
+_TAG_LENGTH = 255
+_NAME_LENGTH = 4_000
+_PAGE = 25
+_CANCEL_S = 20.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of a Dagster step; each has one run on Databricks at most.
+
+    Attributes:
+        dagster_run: Dagster's run id.
+        job: Name of the Dagster job.
+        step: Step key.
+        number: 0 for the first attempt.
+    """
+
+    dagster_run: str
+    job: str
+    step: str
+    number: int
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run, from which `of_run_name` knows the attempt again."""
+        return (
+            f"{self.job} {self.step}"[: _NAME_LENGTH // 2] + f" [dagster {self.dagster_run} {self.step} {self.number}]"
+        )
+
+    @property
+    def token(self) -> str:
+        """Idempotency token: 64 characters, the same for the same attempt."""
+        return hashlib.sha256(f"{self.dagster_run}/{self.step}/{self.number}".encode()).hexdigest()
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the cluster."""
+        named = {"dagster_run": self.dagster_run, "dagster_job": self.job, "dagster_step": self.step}
+        return {name: _TAG_TEXT.sub("_", value)[:_TAG_LENGTH] for name, value in named.items()}
+
+    @staticmethod
+    def dagster_run_of(run_name: str) -> str | None:
+        """Return the Dagster run that a run of this name belongs to, None for one that was not launched here."""
+        found = _MARK.search(run_name)
+        return found["run"] if found else None
+
+
+def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, parameters: list[str]) -> dict[str, Any]:
+    """Return the body of `runs/submit`.
+
+    Job permissions are part of it: set afterwards, as dagster-databricks does it, they could fail while the run goes on.
+    """
+    task: dict[str, Any] = {
+        "task_key": "dagster-step",
+        "spark_python_task": {"python_file": python_file, "parameters": parameters},
+        "libraries": [dict(library) for library in spec.libraries],
+    }
+    if spec.existing_cluster_id:
+        task["existing_cluster_id"] = spec.existing_cluster_id
+    else:
+        references = {name: f"{{{{secrets/{reference}}}}}" for name, reference in spec.secrets.items()}
+        cluster = dict(spec.cluster)
+        variables = {**(cluster.get("spark_env_vars") or {}), **spec.env, **references}
+        cluster |= {"spark_env_vars": variables} if variables else {}
+        cluster["custom_tags"] = {**(cluster.get("custom_tags") or {}), **attempt.tags}
+        task["new_cluster"] = cluster
+    body: dict[str, Any] = {
+        "run_name": attempt.run_name,
+        "tasks": [task],
+        "timeout_seconds": spec.timeout_seconds,
+        "idempotency_token": attempt.token,
+    }
+    if spec.job_permissions:
+        body["access_control_list"] = [dict(entry) for entry in spec.job_permissions]
+    return body
+
+
+def submit(api: Api, body: Mapping[str, Any]) -> int:
+    """Submit a run and return its id; whatever interrupts it leaves no run behind.
+
+    An answer that is lost does no harm: the call is made again with the same token, and answered with the same run.
+
+    Raises:
+        LaunchError: The workspace refuses, or does not answer.
+    """
+    from databricks.sdk.errors import DatabricksError
+
+    try:
+        return int(api.call("POST", f"{_RUNS}/submit", body=body)["run_id"])
+    except DatabricksError as error:
+        raise refused_submission(str(error), where=str(body["run_name"])) from None
+    except BaseException:
+        # It may have been accepted all the same. Asking with the token again would start it if it was not.
+        with contextlib.suppress(LaunchError, DatabricksError):
+            for run in active_runs(api):
+                if run["run_name"] == body["run_name"]:
+                    cancel(api, int(run["run_id"]))
+        raise
+
+
+def look(api: Api, run_id: int) -> RunView:
+    """Return how far a run is."""
+    return RunView.of(api.call("GET", f"{_RUNS}/get", query={"run_id": run_id}))
+
+
+def output(api: Api, view: RunView) -> dict[str, Any]:
+    """Return the output of a run's task (`jobs.RunOutput`), empty if it can't be had."""
+    from databricks.sdk.errors import DatabricksError
+
+    if view.task_run_id is None:
+        return {}
+    try:
+        return api.call("GET", f"{_RUNS}/get-output", query={"run_id": view.task_run_id})
+    except DatabricksError:
+        return {}  # it adds to an error that is reported anyway
+
+
+def termination_code(api: Api, view: RunView) -> str:
+    """Return why a run's cluster ended (`compute.TerminationReasonCode`), empty if it can't be had."""
+    from databricks.sdk.errors import DatabricksError
+
+    if view.cluster_id is None:
+        return ""
+    try:
+        cluster = api.call("GET", "/api/2.1/clusters/get", query={"cluster_id": view.cluster_id})
+    except DatabricksError:
+        return ""  # it adds to an error that is reported anyway
+    code = str((cluster.get("termination_reason") or {}).get("code") or "")
+    return "" if code == "JOB_FINISHED" else code
+
+
+def cancel(api: Api, run_id: int) -> None:
+    """Cancel a run, trying for a short time only: who waits for this wants to be gone.
+
+    Raises:
+        LaunchError: The workspace does not answer.
+    """
+    api.call("POST", f"{_RUNS}/cancel", body={"run_id": run_id}, retry_seconds=_CANCEL_S)
+
+
+def active_runs(api: Api) -> Iterator[dict[str, Any]]:
+    """Yield all one-time runs that have not ended (`jobs.BaseRun`), of every owner that the caller may see."""
+    query: dict[str, Any] = {"active_only": True, "run_type": "SUBMIT_RUN", "limit": _PAGE}
+    while True:
+        answer = api.call("GET", f"{_RUNS}/list", query=query)
+        yield from answer.get("runs", [])
+        if not answer.get("next_page_token"):
+            return
+        query = {**query, "page_token": answer["next_page_token"]}
+
+
+def grant_cluster_permissions(api: Api, spec: LaunchSpec, cluster_id: str) -> None:
+    """Add `cluster_permissions` to the cluster that a run has got."""
+    entries = [dict(entry) for entry in spec.cluster_permissions]
+    api.call("PATCH", f"/api/2.0/permissions/clusters/{cluster_id}", body={"access_control_list": entries})

@@ -1,0 +1,192 @@
+"""Watching a run: what its step reports, as it reports it, and how far the run is, until both have ended.
+
+What belongs here: reading, in which order and how often. What does not: what is made of it (`launcher`), the form of
+the reports (`cluster_main`).
+
+The two ends come in any order. A step that says that it has ended is believed at once, but the watch goes on until the
+run has ended too; a run that ends first is followed by a last reading of the reports, which may come late or have been
+read in the middle of being written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mlops_assets.databricks.launch import submission
+from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.cluster_main import chunk_name, decode_chunk
+from mlops_assets.databricks.launch.failures import LaunchError, RunView
+from mlops_assets.databricks.launch.spec import LaunchSpec
+from mlops_assets.databricks.launch.staging import Staging
+
+_SHORTEST_PAUSE_S: Final = 0.5
+_LATE_READS, _LATE_PAUSE_S = 5, 1.0
+_LONGEST_BEAT_S = 60.0
+
+
+class Reports:
+    """The chunks of one launch, each read once.
+
+    Args:
+        staging: Where they are.
+        folder: The launch's folder.
+    """
+
+    def __init__(self, staging: Staging, folder: str) -> None:
+        self._staging, self._folder = staging, folder
+        self._next = 1
+        self.is_complete = False
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield what is new; a chunk that is not there as a whole is left for the next time."""
+        while not self.is_complete:
+            data = self._staging.get(f"{self._folder}/{chunk_name(self._next)}")
+            records = None if data is None else decode_chunk(self._next, data)
+            if records is None:
+                return
+            self._next += 1
+            self.is_complete = any(record["kind"] == "end" for record in records)
+            yield from records
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Something to tell: a record of the step, or a change of the run's state.
+
+    Attributes:
+        record: What the step reported, or None.
+        view: The run, if this is about its state.
+    """
+
+    record: dict[str, Any] | None = None
+    view: RunView | None = None
+
+
+class Watch:
+    """Watches one run.
+
+    Args:
+        api: The workspace.
+        staging: Where the launch's folder is.
+        folder: The launch's folder.
+        run_id: The run.
+        spec: How often to look, and for how long.
+        warn: Takes a text about what does not stop the watch.
+
+    Attributes:
+        view: The run as it was last seen.
+        has_reported: Whether the step has reported its end.
+    """
+
+    def __init__(
+        self, api: Api, staging: Staging, folder: str, run_id: int, spec: LaunchSpec, warn: Callable[[str], None]
+    ) -> None:
+        self._api, self._staging, self._folder, self._run_id = api, staging, folder, run_id
+        self._spec, self._warn = spec, warn
+        self._reports = Reports(staging, folder)
+        self._beats, self._beat_at = 0, time.monotonic()
+        self._granted = not spec.cluster_permissions
+        self._changed_at = time.monotonic()
+        self.view: RunView | None = None
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether the step has reported its end."""
+        return self._reports.is_complete
+
+    def follow(self) -> Iterator[Progress]:
+        """Yield what happens until the run has ended.
+
+        Raises:
+            LaunchError: The workspace does not answer any more.
+            databricks.sdk.errors.DatabricksError: It refuses to.
+        """
+        looked_at = float("-inf")
+        while not self.has_reported:
+            news = False
+            if self.view is not None and self.view.has_started:
+                for record in self._reports.read():
+                    news = True
+                    yield Progress(record=record)
+                if self.has_reported:
+                    break
+            # A step that reports is alive; its run is asked for every few silent rounds.
+            now = time.monotonic()
+            running = self.view is not None and self.view.life_cycle == "RUNNING"
+            if not news and (not running or now - looked_at >= 3 * self._pause()):
+                looked_at = now
+                yield from self._look()
+                if self.view is not None and self.view.has_ended:
+                    yield from self._read_late()
+                    return
+            if news:
+                self._changed_at = now
+            self._give_sign_of_life()
+            time.sleep(self._pause())
+        yield from self._settle()
+
+    def _look(self) -> Iterator[Progress]:
+        view = submission.look(self._api, self._run_id)
+        changed = self.view is None or (view.life_cycle, view.message) != (self.view.life_cycle, self.view.message)
+        self.view = view
+        if changed:
+            self._changed_at = time.monotonic()
+            yield Progress(view=view)
+        if not self._granted and view.cluster_id is not None and not view.has_ended:
+            self._grant(view.cluster_id)
+
+    def _pause(self) -> float:
+        """Return how long to wait now: soon again after a change, rarely when nothing happens."""
+        silence = time.monotonic() - self._changed_at
+        return min(self._spec.poll_seconds, max(_SHORTEST_PAUSE_S, silence / 10))
+
+    def _read_late(self) -> Iterator[Progress]:
+        """Read what the ended run has left; a chunk may take a moment to show, or to show as a whole."""
+        for attempt in range(_LATE_READS):
+            for record in self._reports.read():
+                yield Progress(record=record)
+            if self.has_reported or self.view is None or (attempt and not self.view.has_started):
+                return
+            if attempt and not self._staging.get(f"{self._folder}/{chunk_name(1)}"):
+                return  # it has never said anything, so nothing is missing
+            time.sleep(_LATE_PAUSE_S if attempt else 0)
+
+    def _settle(self) -> Iterator[Progress]:
+        """Wait for the end of the run after that of its step; one that does not come is cancelled."""
+        deadline, pause = time.monotonic() + self._spec.settle_seconds, _SHORTEST_PAUSE_S / 2
+        while True:
+            yield from self._look()
+            if self.view is not None and self.view.has_ended:
+                return
+            if time.monotonic() > deadline:
+                self._warn(f"the step has ended and its run {self._run_id} has not; it is cancelled")
+                submission.cancel(self._api, self._run_id)
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, self._spec.poll_seconds)
+
+    def _give_sign_of_life(self) -> None:
+        """Renew the file without which the step on the cluster ends itself."""
+        from databricks.sdk.errors import DatabricksError
+
+        now = time.monotonic()
+        if now - self._beat_at < min(self._spec.orphan_seconds / 4, _LONGEST_BEAT_S):
+            return
+        self._beat_at = now
+        self._beats += 1
+        try:
+            self._staging.put(f"{self._folder}/heartbeat", str(self._beats).encode())
+        except (LaunchError, DatabricksError) as error:
+            self._warn(f"the sign of life for the cluster could not be written: {error}")
+
+    def _grant(self, cluster_id: str) -> None:
+        from databricks.sdk.errors import DatabricksError
+
+        self._granted = True
+        try:
+            submission.grant_cluster_permissions(self._api, self._spec, cluster_id)
+        except (LaunchError, DatabricksError) as error:
+            self._warn(f"permissions of cluster {cluster_id} could not be set, the run goes on: {error}")

@@ -1,0 +1,170 @@
+"""What is installed on a cluster: our own requirements, pinned, less what its runtime has.
+
+What belongs here: which packages, in which versions. What does not: what a runtime ships (`runtimes`), installing.
+
+The packages are the direct dependencies of this project, plus dagster-databricks, whose classes the launched step
+imports, plus databricks-sdk, because newer runtimes ship one that dagster-databricks refuses; pip finds the rest.
+Versions are those of `requirements.lock`, with which the tests ran; without a checkout, those that are installed.
+
+A version that the runtime has is good enough when it lies in the range that pyproject.toml gives, because that is what
+the code is written against. Some must be the same on both sides:
+
+- pydantic: objects of it are pickled between the two;
+- numpy, pandas, pyarrow, scikit-learn, xgboost: the same search must give the same model and the same figures wherever
+  it runs, and these are what the figures come from. They are also compiled against each other; a mix of the runtime's
+  and ours is a combination that nobody tested.
+
+pyspark and delta-spark are never installed: the runtime's are part of its Spark. (dagster-pyspark names pyspark among
+its dependencies; the installer of cluster libraries leaves that one out, lance-format/lance#730.)
+
+xgboost comes as `xgboost-cpu`, on ML runtimes too, unless theirs is of the locked version: it is the same library
+without CUDA, so nothing of hundreds of MB is fetched at each start, and 3.0 and 3.1 differ from 3.2 in the models that
+they write. Cluster libraries come before the runtime's own on `sys.path`, so ours is the one that is imported.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from mlops_assets.databricks.runtimes import Runtime
+from mlops_assets.errors import SettingsError
+
+NEVER_INSTALLED: Final = frozenset({"pyspark", "delta-spark"})
+SAME_ON_BOTH_SIDES: Final = frozenset({"pydantic", "numpy", "pandas", "pyarrow", "scikit-learn", "xgboost-cpu"})
+_PROJECT = "mlops_assets"
+_LAUNCHER = "dagster-databricks"
+_SDK = "databricks-sdk"
+# Two distributions of one library: what we install, and what a runtime has.
+_TWINS: Final[Mapping[str, str]] = {"xgboost-cpu": "xgboost"}
+_LOCKED = re.compile(r"^[A-Za-z0-9][^\s#]*==[^\\\n]+", re.MULTILINE)
+
+
+def cluster_libraries(runtime: Runtime, installed: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Return the `libraries` of a task in the form of the Jobs API, sorted by name.
+
+    Args:
+        runtime: What the cluster has already.
+        installed: Versions to pin, by normalized name; by default those of the lock, or of this environment.
+
+    Raises:
+        SettingsError: A requirement has no version that could be pinned.
+    """
+    pins = pinned_versions(runtime.python) if installed is None else installed
+    wanted = []
+    for name, requirement in sorted(cluster_requirements().items()):
+        if name not in pins:
+            raise SettingsError(
+                f"{name} is neither in requirements.lock nor installed",
+                where="cluster libraries",
+                mend="install the project with its `databricks` extra, or run `make setup`",
+            )
+        if not _is_satisfied(name, requirement, pins[name], runtime_version(runtime, name)):
+            wanted.append({"pypi": {"package": f"{name}=={pins[name]}"}})
+    return wanted
+
+
+def runtime_version(runtime: Runtime, name: str) -> str | None:
+    """Return the version that a runtime has of one of our requirements, if it is known to have one."""
+    return runtime.packages.get(_TWINS.get(name, name))
+
+
+def cluster_requirements() -> dict[str, Requirement]:
+    """Return what the package needs on a cluster, by normalized name, with the ranges that it is written against.
+
+    Raises:
+        SettingsError: Neither a checkout nor an installed distribution says so.
+    """
+    project = _checkout() / "pyproject.toml"
+    if project.is_file():
+        document = tomllib.loads(project.read_text("utf-8"))["project"]
+        lines = [*document["dependencies"], *document["optional-dependencies"]["databricks"]]
+    else:
+        lines = _requires(_PROJECT, extra="databricks")
+    lines += [line for line in _requires(_LAUNCHER) if canonicalize_name(Requirement(line).name) == _SDK]
+    made = {canonicalize_name(requirement.name): requirement for requirement in map(Requirement, lines)}
+    return {name: requirement for name, requirement in made.items() if name not in NEVER_INSTALLED}
+
+
+def pinned_versions(python: str) -> dict[str, str]:
+    """Return the version to pin of each requirement: the lock's in a checkout, else the installed one.
+
+    Args:
+        python: Minor version of the Python that they are for; a lock may differ by it.
+    """
+    lock = _checkout() / "requirements.lock"
+    if lock.is_file():
+        locked = read_lock(lock.read_text("utf-8"), python)
+        return {name: locked[name] for name in cluster_requirements() if name in locked}
+    return {name: found for name in cluster_requirements() if (found := installed_version(name)) is not None}
+
+
+def read_lock(text: str, python: str) -> dict[str, str]:
+    """Return all versions that a requirements file pins, by normalized name.
+
+    Args:
+        text: A requirements file with hashes, as `uv` writes it.
+        python: Minor version of the Python that markers are evaluated for, on Linux.
+    """
+    there = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": "x86_64",
+    }
+    pins: dict[str, str] = {}
+    for line in _LOCKED.findall(text):
+        requirement = Requirement(line.strip())
+        if requirement.marker is None or requirement.marker.evaluate(there):
+            (pin,) = requirement.specifier
+            pins[canonicalize_name(requirement.name)] = pin.version
+    return pins
+
+
+def installed_version(name: str) -> str | None:
+    """Return the version of a package in this environment, or None.
+
+    For xgboost it is that of either distribution.
+    """
+    for candidate in (name, _TWINS.get(name, name)):
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _is_satisfied(name: str, requirement: Requirement, pin: str, shipped: str | None) -> bool:
+    if shipped is None:
+        return False
+    return shipped == pin if name in SAME_ON_BOTH_SIDES else requirement.specifier.contains(shipped)
+
+
+def _requires(distribution: str, *, extra: str = "") -> list[str]:
+    try:
+        lines = metadata.requires(distribution) or []
+    except metadata.PackageNotFoundError:
+        raise SettingsError(
+            f"{distribution} is not installed",
+            where="cluster libraries",
+            mend="install the project with its `databricks` extra: pip install 'mlops_assets[databricks]'",
+        ) from None
+    made = [Requirement(line) for line in lines]
+    return [
+        f"{requirement.name}{requirement.specifier}"
+        for requirement in made
+        if requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+    ]
+
+
+def _checkout() -> Path:
+    return Path(__file__).resolve().parents[2]

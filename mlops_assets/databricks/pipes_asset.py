@@ -1,0 +1,243 @@
+"""The asset on the cluster, with `launcher: pipes`: invoked as it is, what it yields reported through Pipes.
+
+What belongs here: resources and config for the invocation, and Dagster's results in the terms of Pipes. What does not:
+starting and ending the script (`pipes_main`), the launching side (`pipes`).
+
+The same asset object is called that Dagster has on the launching side, by direct invocation, as a unit test does it.
+Pipes (dagster-pipes 1.13) can't say everything that Dagster can:
+
+- the description of a check result: sent as a custom message, and put back on the other side;
+- table constraints, and metadata of the types pool, job, Python artifact and code references: see `external_metadata`;
+- `tags` of a materialization, observations and outputs: refused, so that nothing is lost in silence.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import dagster as dg
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.execution.context.invocation import DirectAssetExecutionContext, DirectOpExecutionContext
+from dagster._core.log_manager import DagsterLogManager
+from dagster_pipes import PipesContext
+
+from mlops_assets.databricks.launch.failures import LaunchError
+
+_T = TypeVar("_T")
+_PLAIN: dict[type[dg.MetadataValue[Any]], str] = {
+    dg.TextMetadataValue: "text",
+    dg.UrlMetadataValue: "url",
+    dg.PathMetadataValue: "path",
+    dg.NotebookMetadataValue: "notebook",
+    dg.JsonMetadataValue: "json",
+    dg.MarkdownMetadataValue: "md",
+    dg.FloatMetadataValue: "float",
+    dg.IntMetadataValue: "int",
+    dg.BoolMetadataValue: "bool",
+    dg.TimestampMetadataValue: "timestamp",
+    dg.DagsterRunMetadataValue: "dagster_run",
+    dg.NullMetadataValue: "null",
+}
+
+
+def run_asset(pipes: PipesContext) -> None:
+    """Run the asset that the extras name and report what it yields.
+
+    The extras are those of `pipes.PipesRunner`.
+
+    Raises:
+        Exception: Whatever the asset raises.
+        LaunchError: The extras name what is not there, or the asset yields what Pipes can't carry.
+    """
+    extras = pipes.extras
+    asset = _named(extras["asset"], dg.AssetsDefinition)
+    available = _named(extras["definitions"], dg.Definitions).resources or {}
+    resources = {key: available[key] for key in asset.required_resource_keys if key in available}
+    config = {key: value for key, value in extras["resources_config"].items() if key in resources}
+    with _context(pipes, resources, config) as context:
+        for result in cast("Any", asset(context)):
+            _report(pipes, asset, result)
+
+
+def failure_fields(failure: dg.Failure) -> dict[str, Any]:
+    """Return what makes the same `dagster.Failure` on the other side."""
+    return {
+        "description": failure.description,
+        "metadata": external_metadata(failure.metadata),
+        "allow_retries": failure.allow_retries,
+    }
+
+
+def external_metadata(metadata: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return metadata in the form of Pipes, each value with its type.
+
+    What Pipes has no type for becomes the nearest: a pool or job its name as text, a Python artifact its dotted name as
+    text, code references JSON. Of a table's schema the constraints of the table are left out, those of the columns not.
+    """
+    return {
+        name: dict(zip(("type", "raw_value"), _external(value), strict=True))
+        for name, value in normalize_metadata(dict(metadata or {})).items()
+    }
+
+
+def _external(value: dg.MetadataValue[Any]) -> tuple[str, Any]:
+    kind, raw = type(value), value.value
+    if isinstance(value, dg.DagsterAssetMetadataValue):
+        return "asset", value.asset_key.to_user_string()
+    if isinstance(value, dg.TableMetadataValue):
+        raw = {"records": [dict(record.data) for record in value.records], "schema": _columns(value.schema)}
+        return "table", raw
+    if isinstance(value, dg.TableSchemaMetadataValue):
+        return "table_schema", {"columns": _columns(value.schema)}
+    if isinstance(value, dg.TableColumnLineageMetadataValue):
+        raw = {
+            column: [{"asset_key": list(dep.asset_key.path), "column_name": dep.column_name} for dep in sources]
+            for column, sources in value.column_lineage.deps_by_column.items()
+        }
+        return "table_column_lineage", {"deps_by_column": raw}
+    return (_PLAIN[kind], raw) if kind in _PLAIN else _nearest(value)
+
+
+def _nearest(value: dg.MetadataValue[Any]) -> tuple[str, Any]:
+    if isinstance(value, dg.PythonArtifactMetadataValue):
+        return "text", f"{value.module}.{value.name}"
+    if isinstance(value, dg.DagsterJobMetadataValue):
+        return "text", value.job_name
+    if isinstance(value, dg.CodeReferencesMetadataValue):
+        return "json", [dict(vars(reference)) for reference in value.code_references]
+    return "text", str(getattr(value, "pool", value.value))
+
+
+def _columns(schema: dg.TableSchema) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": column.name,
+            "type": column.type,
+            "description": column.description,
+            "tags": dict(column.tags or {}),
+            "constraints": {
+                "nullable": column.constraints.nullable,
+                "unique": column.constraints.unique,
+                "other": list(column.constraints.other or []),
+            },
+        }
+        for column in schema.columns
+    ]
+
+
+def _report(pipes: PipesContext, asset: dg.AssetsDefinition, result: object) -> None:
+    if isinstance(result, dg.AssetCheckResult):
+        _report_check(pipes, asset, result)
+    elif isinstance(result, dg.MaterializeResult) and not result.tags:
+        pipes.report_asset_materialization(
+            metadata=cast("Any", external_metadata(result.metadata)),
+            data_version=None if result.data_version is None else result.data_version.value,
+            asset_key=None if result.asset_key is None else result.asset_key.to_escaped_user_string(),
+        )
+        for check in result.check_results or []:
+            _report_check(pipes, asset, check)
+    else:
+        what = "tags of a materialization" if isinstance(result, dg.MaterializeResult) else type(result).__name__
+        raise LaunchError(
+            f"Dagster Pipes can't carry {what}",
+            where=f"asset {asset.node_def.name}",
+            mend="yield MaterializeResult (without tags) and AssetCheckResult only, or set `launcher: step`",
+        )
+
+
+def _report_check(pipes: PipesContext, asset: dg.AssetsDefinition, result: dg.AssetCheckResult) -> None:
+    # As Dagster does it, what a result leaves out is taken from the only check that can be meant.
+    (spec,) = _only(
+        [
+            spec
+            for spec in asset.check_specs
+            if result.check_name in (None, spec.name) and result.asset_key in (None, spec.asset_key)
+        ],
+        f"check {result.check_name}",
+        asset,
+    )
+    key = spec.asset_key.to_escaped_user_string()
+    pipes.report_asset_check(
+        check_name=spec.name,
+        passed=result.passed,
+        severity=result.severity.value,
+        metadata=cast("Any", external_metadata(result.metadata)),
+        asset_key=key,
+    )
+    if result.description is not None:
+        pipes.report_custom_message({"asset_key": key, "check": spec.name, "description": result.description})
+
+
+def _only(specs: Sequence[dg.AssetCheckSpec], what: str, asset: dg.AssetsDefinition) -> Sequence[dg.AssetCheckSpec]:
+    if len(specs) != 1:
+        raise LaunchError(
+            f"{what}: {len(specs)} declared checks fit",
+            where=f"asset {asset.node_def.name}",
+            mend="name asset and check",
+        )
+    return specs
+
+
+class _OpContext(DirectOpExecutionContext):
+    """The context of a direct invocation, with run and log of the Dagster run that launched it."""
+
+    def __init__(self, pipes: PipesContext, resources: Mapping[str, Any], resources_config: Mapping[str, Any]) -> None:
+        self._pipes = pipes
+        super().__init__(
+            op_config=pipes.extras["config"],
+            resources_dict=resources,
+            resources_config=resources_config,
+            instance=None,
+            partition_key=pipes.partition_key if pipes.is_partition_step else None,
+            partition_key_range=None,
+            mapping_key=None,
+            run_tags=pipes.extras["run_tags"],
+            event_loop=None,
+        )
+        self._log = DagsterLogManager.create(loggers=[], handlers=[_ToPipes(pipes)])
+
+    @property
+    def run_id(self) -> str:
+        return self._pipes.run_id
+
+    @property
+    def job_name(self) -> str:
+        return str(self._pipes.job_name)
+
+    @property
+    def retry_number(self) -> int:
+        return self._pipes.retry_number
+
+
+class _ToPipes(logging.Handler):
+    """Sends records of `context.log` to Dagster's event log."""
+
+    def __init__(self, pipes: PipesContext) -> None:
+        super().__init__()
+        self._pipes = pipes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The log manager has put run and step in front of the message, which the other side does too.
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        self._pipes.log.log(record.levelno, "%s", meta.get("orig_message", record.getMessage()))
+
+
+def _context(
+    pipes: PipesContext, resources: Mapping[str, Any], resources_config: Mapping[str, Any]
+) -> DirectAssetExecutionContext:
+    return DirectAssetExecutionContext(_OpContext(pipes, resources, resources_config))
+
+
+def _named(name: str, kind: type[_T]) -> _T:
+    module, _, attribute = name.partition(":")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not isinstance(found, kind):
+        raise LaunchError(
+            f"{name} is {type(found).__name__}, not {kind.__name__}",
+            where="the code that travelled",
+            mend="define assets at the top level of a module of the travelling packages",
+        )
+    return found

@@ -1,0 +1,224 @@
+"""Whether the two sides of a launch go together, asked before anything costs money, and again on the cluster.
+
+What belongs here: versions, and what a difference between them breaks. What does not: installing (`libraries`),
+anything about a workspace (`doctor`).
+
+The same comparison is made twice: with what the runtime and our libraries should be (`runtime_versions`), before the
+submit; and, as the first thing on the cluster, with what is really there (`local_versions` of its Python). A cluster
+that differs then stops with one error instead of a traceback out of `pickle` (dagster-io/dagster#8576).
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Final, Literal
+
+from mlops_assets.databricks.libraries import (
+    SAME_ON_BOTH_SIDES,
+    cluster_libraries,
+    cluster_requirements,
+    installed_version,
+    runtime_version,
+)
+from mlops_assets.databricks.runtimes import RUNTIMES, Runtime
+from mlops_assets.errors import SettingsError
+
+Level = Literal["ok", "warning", "error"]
+
+OLDEST_PYTHON: Final = (3, 11)
+# What two processes of different versions may read wrongly or not at all: events, step references, search state.
+_ONE_VERSION = ("dagster-databricks", "dagster-pyspark", "dagster-mlflow", "hyperopt")
+_OLDEST_SPARK, _SPARK_4 = (3, 5), (4, 0)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a report.
+
+    Attributes:
+        level: `ok`, `warning` (it runs, but) or `error` (it does not).
+        subject: What was looked at, such as `python` or `staging`.
+        text: What was found and, unless it is ok, what to do.
+    """
+
+    level: Level
+    subject: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level:7} {self.subject}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Versions:
+    """What one side has; `dataclasses.asdict` and `Versions(**document)` take it across.
+
+    Attributes:
+        python: Version of Python, at least major and minor.
+        dagster: Version of Dagster, empty when it is not there.
+        pydantic: Version of pydantic, empty when it is not there.
+        spark: Version of Spark, empty when it is not there.
+        packages: Versions of the other packages that matter, by normalized name.
+    """
+
+    python: str
+    dagster: str
+    pydantic: str
+    spark: str
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+def local_versions(names: Iterable[str] | None = None, *, spark: str | None = None) -> Versions:
+    """Return what this process has; call it on the cluster too.
+
+    Args:
+        names: Packages to look at; by default what this project requires. On a cluster, where no metadata of the
+            project lies, hand in those of the launching side.
+        spark: Version of the running Spark (`spark.version`); by default that of the installed pyspark.
+    """
+    wanted = cluster_requirements() if names is None else names
+    found = {name: installed_version(name) for name in wanted}
+    return _versions(
+        platform.python_version(),
+        _pyspark() if spark is None else spark,
+        {name: version for name, version in found.items() if version is not None},
+    )
+
+
+def runtime_versions(runtime: Runtime, installed: Mapping[str, str] | None = None) -> Versions:
+    """Return what a new cluster has once our libraries are on it.
+
+    Args:
+        runtime: Its image.
+        installed: As in `cluster_libraries`.
+    """
+    pins = dict(library["pypi"]["package"].split("==", 1) for library in cluster_libraries(runtime, installed))
+    kept = {name: version for name in cluster_requirements() if (version := runtime_version(runtime, name))}
+    return _versions(runtime.python, runtime.spark, kept | pins)
+
+
+def compare(local: Versions, remote: Versions, *, only_data: bool = True) -> list[Finding]:
+    """Return what is different and matters; nothing when the two sides go together.
+
+    Args:
+        local: The launching side, on whose versions the code was tested.
+        remote: The cluster's.
+        only_data: Whether only data is pickled. Functions that are pickled by value hold byte code, which another
+            minor version of Python can't run.
+    """
+    return [
+        *_python(local, remote, only_data=only_data),
+        *_dagster(local, remote),
+        *_pydantic(local, remote),
+        *_spark(local, remote),
+        *_packages(local, remote),
+    ]
+
+
+def require_compatible(
+    local: Versions, remote: Versions, *, where: str = "cluster", only_data: bool = True
+) -> list[Finding]:
+    """Return the warnings of `compare`.
+
+    Raises:
+        SettingsError: There are errors; the text has all of them.
+    """
+    findings = compare(local, remote, only_data=only_data)
+    errors = [finding for finding in findings if finding.level == "error"]
+    if errors:
+        raise SettingsError(
+            "; ".join(f"{error.subject}: {error.text}" for error in errors),
+            where=where,
+            mend=f"choose another `runtime` for the cluster ({', '.join(RUNTIMES)}), or give both sides the versions "
+            "of requirements.lock (`make setup` here; on an existing cluster remove libraries of other versions)",
+        )
+    return findings
+
+
+def _python(local: Versions, remote: Versions, *, only_data: bool) -> list[Finding]:
+    there, here = _line(remote.python), _line(local.python)
+    if there < OLDEST_PYTHON:
+        return [Finding("error", "python", f"{remote.python} on the cluster; the code needs 3.11 or newer")]
+    if there == here:
+        return []
+    what = f"{remote.python} on the cluster, {local.python} here"
+    if only_data:
+        return [Finding("warning", "python", f"{what}; only data is pickled between them, which both can read")]
+    return [Finding("error", "python", f"{what}; pickled functions do not cross minor versions")]
+
+
+def _dagster(local: Versions, remote: Versions) -> list[Finding]:
+    if not remote.dagster:
+        return [Finding("error", "dagster", "not installed on the cluster")]
+    if remote.dagster == local.dagster:
+        return []
+    text = f"{remote.dagster} on the cluster, {local.dagster} here; steps and events are read only by the same version"
+    return [Finding("error", "dagster", text)]
+
+
+def _pydantic(local: Versions, remote: Versions) -> list[Finding]:
+    if not remote.pydantic:
+        return [Finding("error", "pydantic", "not installed on the cluster")]
+    what = f"{remote.pydantic} on the cluster, {local.pydantic} here"
+    if _line(remote.pydantic)[0] != _line(local.pydantic)[0]:
+        return [Finding("error", "pydantic", f"{what}; objects pickled by one can't be read by the other")]
+    if _line(remote.pydantic) != _line(local.pydantic):
+        return [Finding("warning", "pydantic", f"{what}; pickled objects are promised to be read by the same minor")]
+    return []
+
+
+def _spark(local: Versions, remote: Versions) -> list[Finding]:
+    if not remote.spark:
+        return [Finding("error", "spark", "there is no Spark on the cluster")]
+    there, here = _line(remote.spark), _line(local.spark)
+    if there < _OLDEST_SPARK:
+        return [Finding("error", "spark", f"{remote.spark} on the cluster; the code needs DataFrame.toArrow (Spark 4)")]
+    if there < _SPARK_4:
+        # Spark 4 API that the code uses: DataFrame.toArrow, which Databricks has since Runtime 15.3 (its PySpark
+        # reference), and PySparkException.getCondition, of which no page says that it is there.
+        text = (
+            f"{remote.spark} on the cluster, {local.spark} here; the code is written for Spark 4: a table that can't "
+            "be read and two writers of one table end in an AttributeError (PySparkException.getCondition) instead "
+            "of a clear error or a retry, and numpy 2, pandas 2 and pyarrow there are newer than that Spark knows"
+        )
+        return [Finding("warning", "spark", text)]
+    if there != here:
+        return [Finding("warning", "spark", f"{remote.spark} on the cluster; the tests ran on {local.spark}")]
+    return []
+
+
+def _packages(local: Versions, remote: Versions) -> list[Finding]:
+    found = []
+    for name, here in sorted(local.packages.items()):
+        there = remote.packages.get(name)
+        if there is None:
+            found.append(Finding("error", name, "not installed on the cluster"))
+        elif there == here:
+            continue
+        elif name in _ONE_VERSION or (name in SAME_ON_BOTH_SIDES and _line(there)[0] != _line(here)[0]):
+            found.append(Finding("error", name, f"{there} on the cluster, {here} here; they must be the same"))
+        elif name in SAME_ON_BOTH_SIDES:
+            found.append(Finding("warning", name, f"{there} on the cluster, {here} here; figures may differ"))
+    return found
+
+
+def _versions(python: str, spark: str, found: Mapping[str, str]) -> Versions:
+    named = {"dagster", "pydantic"}
+    rest = {name: version for name, version in sorted(found.items()) if name not in named}
+    return Versions(python, found.get("dagster", ""), found.get("pydantic", ""), spark, rest)
+
+
+def _pyspark() -> str:
+    try:
+        return metadata.version("pyspark")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _line(version: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)(?:\.(\d+))?", version)
+    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)

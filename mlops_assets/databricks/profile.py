@@ -1,0 +1,339 @@
+"""A workspace and how to use it: one YAML file per environment, with overrides from environment variables.
+
+What belongs here: addresses, names, placements and clusters of one environment, validated. What does not: credentials
+(they stay in the environment of who launches), reading the environment (`settings`), calling the workspace.
+
+An override is `MLOPS_DATABRICKS_<FIELD>`, two underscores going one level down: `MLOPS_DATABRICKS_HOST`,
+`MLOPS_DATABRICKS_CLUSTERS__TRIALS__WORKERS`. Its value is a text; `null` unsets a field, and what starts with `{` or
+`[` is read as YAML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mlops_assets.databricks.cluster import Cloud, ClusterSpec, CostClass, looks_secret
+from mlops_assets.errors import SettingsError
+
+SHIPPED: Final = ("dev", "staging", "prod")
+PREFIX: Final = "MLOPS_DATABRICKS_"
+Placement = Literal["loader", "trials", "local"]
+
+# Names `load_profile` is called with; not a field.
+_SELECTOR = f"{PREFIX}PROFILE"
+_CREDENTIALS = frozenset(
+    {
+        "token",
+        "access_token",
+        "password",
+        "username",
+        "client_id",
+        "client_secret",
+        "azure_client_id",
+        "azure_client_secret",
+        "azure_tenant_id",
+    }
+)
+_CREDENTIALS_MEND = (
+    "take it out (and revoke it, if it was committed): a personal token goes into DATABRICKS_TOKEN, a service "
+    "principal into DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, in the environment of who launches; what the "
+    "cluster needs goes into a secret scope"
+)
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VOLUME = re.compile(r"/Volumes(/[^/\s:]+){3,}")
+_DBFS = re.compile(r"dbfs:(/[^/\s:]+)+")
+
+
+class SecretRef(BaseModel):
+    """Where a secret is, written `<scope>/<key>`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scope: str = Field(pattern=r"^[\w.@-]{1,128}$")
+    key: str = Field(pattern=r"^[\w.-]{1,128}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            scope, slash, key = value.partition("/")
+            if not slash:
+                raise ValueError("write <scope>/<key>")
+            return {"scope": scope, "key": key}
+        return value
+
+
+class Clusters(BaseModel):
+    """The cluster of each cost class."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    loader: ClusterSpec
+    trials: ClusterSpec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_place(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {
+            name: {"cost_class": name, **spec} if name in ("loader", "trials") and isinstance(spec, Mapping) else spec
+            for name, spec in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _in_place(self) -> Self:
+        for name, spec in (("loader", self.loader), ("trials", self.trials)):
+            if spec.cost_class != name:
+                raise ValueError(f"{name} has cost_class {spec.cost_class}; leave cost_class out")
+        return self
+
+
+class DatabricksProfile(BaseModel):
+    """One environment on Databricks.
+
+    Attributes:
+        host: Address of the workspace.
+        staging: Where code and events of a run are kept: a Unity Catalog `volume`, or `dbfs` in old workspaces.
+        staging_path: Folder for it, `/Volumes/<catalog>/<schema>/<volume>[/...]` or `dbfs:/...`; by default in a
+            volume `staging` of `catalog` and `schema`, or in `dbfs:/mlops_assets`.
+        catalog: Unity Catalog catalog of tables and models.
+        db_schema: Schema of tables and models; `schema` in YAML.
+        tables: `catalog` names tables `catalog.schema.table`; `path` keeps them in folders of `table_root`, for old
+            workspaces and the loopback workspace.
+        table_root: Folder of the tables with `tables: path`.
+        secrets: Environment variables of a step on the cluster, and the secret of each.
+        tracking_uri: MLflow tracking on the cluster; `databricks` uses the cluster's own identity.
+        registry_uri: MLflow registry on the cluster.
+        launcher: `step` launches Dagster steps, `pipes` uses Dagster Pipes.
+        clusters: A cluster for each cost class.
+        placement: Assets that run elsewhere than where their definition says: another cost class, or `local`.
+        keep_staging_on_failure: Whether the staged files of a failed run are kept.
+        poll_seconds: Time between two looks at a run.
+        max_concurrent_launches: Limit of the Dagster pool of launches.
+        reap_after_minutes: A cluster run whose Dagster run is gone is cancelled after so many minutes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    host: str
+    staging: Literal["volume", "dbfs"] = "volume"
+    staging_path: str = ""
+    catalog: str
+    # `schema` is taken by pydantic's BaseModel.
+    db_schema: str = Field(alias="schema")
+    tables: Literal["catalog", "path"] = "catalog"
+    table_root: str | None = None
+    secrets: Mapping[str, SecretRef] = Field(default_factory=dict)
+    tracking_uri: str = "databricks"
+    registry_uri: str = "databricks-uc"
+    launcher: Literal["step", "pipes"] = "step"
+    clusters: Clusters
+    placement: Mapping[str, Placement] = Field(default_factory=dict)
+    keep_staging_on_failure: bool = True
+    poll_seconds: float = Field(default=1.0, gt=0, le=60, allow_inf_nan=False)
+    max_concurrent_launches: int = Field(default=2, ge=1)
+    reap_after_minutes: int = Field(default=10, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived(cls, value: Any) -> Any:
+        """Fill in what follows from other fields."""
+        if not isinstance(value, Mapping):
+            return value
+        filled = dict(value)
+        clusters = filled.get("clusters")
+        if isinstance(clusters, Mapping) and filled.get("host"):
+            cloud = cloud_of(str(filled["host"]))
+            filled["clusters"] = {
+                name: {"cloud": cloud, **spec} if isinstance(spec, Mapping) else spec for name, spec in clusters.items()
+            }
+        if not filled.get("staging_path"):
+            schema = filled.get("schema", filled.get("db_schema"))
+            volume = f"/Volumes/{filled.get('catalog')}/{schema}/staging"
+            filled["staging_path"] = "dbfs:/mlops_assets" if filled.get("staging") == "dbfs" else volume
+        return filled
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, host: str) -> str:
+        parts = urlsplit(host)
+        local = parts.hostname in ("127.0.0.1", "localhost")
+        if not parts.hostname or parts.scheme not in (("https", "http") if local else ("https",)):
+            raise ValueError("use the workspace's address, https://<workspace>")
+        if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+            raise ValueError(f"only the address, without a path: https://{parts.hostname}")
+        return host.rstrip("/")
+
+    @field_validator("staging_path")
+    @classmethod
+    def _no_trailing_slash(cls, path: str) -> str:
+        return path.rstrip("/")
+
+    @field_validator("catalog", "db_schema")
+    @classmethod
+    def _identifier(cls, name: str) -> str:
+        if not _IDENTIFIER.fullmatch(name):
+            raise ValueError("use letters, digits and underscores, not starting with a digit")
+        return name
+
+    @field_validator("secrets")
+    @classmethod
+    def _no_databricks_token(cls, secrets: Mapping[str, SecretRef]) -> Mapping[str, SecretRef]:
+        for name in secrets:
+            if not _IDENTIFIER.fullmatch(name):
+                raise ValueError(f"{name} is no name of an environment variable")
+            if name.startswith("DATABRICKS_"):
+                raise ValueError(f"{name} never travels to a cluster, which has an identity of its own; remove it")
+        return secrets
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wanted, example = {
+            "volume": (_VOLUME, "/Volumes/<catalog>/<schema>/<volume>"),
+            "dbfs": (_DBFS, "dbfs:/<folder>"),
+        }[self.staging]
+        if not wanted.fullmatch(self.staging_path) or ".." in self.staging_path.split("/"):
+            raise ValueError(f"staging_path {self.staging_path!r}: with staging: {self.staging} use {example}")
+        if (self.tables == "path") != (self.table_root is not None):
+            raise ValueError("table_root goes with tables: path, and only with it")
+        if self.table_root is not None and not (_VOLUME.fullmatch(self.table_root) or _DBFS.fullmatch(self.table_root)):
+            raise ValueError(
+                f"table_root {self.table_root!r}: use dbfs:/... or /Volumes/<catalog>/<schema>/<volume>/..."
+            )
+        return self
+
+    def cluster(self, cost_class: CostClass) -> ClusterSpec:
+        """Return the cluster of a cost class."""
+        return self.clusters.loader if cost_class == "loader" else self.clusters.trials
+
+    def place(self, asset: str, default: Placement) -> Placement:
+        """Return where an asset runs; `default` is what its definition says."""
+        return self.placement.get(asset, default)
+
+    def three_level(self, name: str) -> str:
+        """Return the Unity Catalog name of a table or model."""
+        return f"{self.catalog}.{self.db_schema}.{name}"
+
+
+def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> DatabricksProfile:
+    """Read a profile and put the overrides on top.
+
+    Args:
+        name_or_path: `dev`, `staging` or `prod`, or the path of a YAML file.
+        environ: Variables; those that do not start with `MLOPS_DATABRICKS_` are passed over, empty ones count as
+            not set.
+
+    Raises:
+        SettingsError: There is no such profile; a field is missing, misspelt or out of range; there are credentials.
+    """
+    where, text = _text(name_or_path)
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError("no YAML", where=where, mend=str(error).replace("\n", " ")) from None
+    if not isinstance(document, dict):
+        raise SettingsError("no mapping of fields", where=where, mend="see mlops_assets/databricks/profiles/dev.yaml")
+    _refuse_credentials(document, where)
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX) and name != _SELECTOR and value:
+            _override(document, name, value)
+    try:
+        return DatabricksProfile.model_validate(document)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_problems(error)), where=where, mend=_mend(error)) from None
+
+
+def cloud_of(host: str) -> Cloud:
+    """Return whose cloud a workspace is in, by its address."""
+    name = urlsplit(host).hostname or ""
+    if name.endswith((".azuredatabricks.net", ".databricks.azure.us", ".databricks.azure.cn")):
+        return "azure"
+    return "gcp" if name.endswith(".gcp.databricks.com") else "aws"
+
+
+def _text(name_or_path: str | Path) -> tuple[str, str]:
+    name = str(name_or_path)
+    if name.startswith("{"):  # the document itself, as a step on a cluster gets it: JSON is YAML
+        return "profile from the launching side", name
+    if name in SHIPPED:
+        return f"profile {name}", (resources.files("mlops_assets.databricks") / "profiles" / f"{name}.yaml").read_text(
+            "utf-8"
+        )
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise SettingsError(
+            f"no profile {name!r}", where="profile", mend=f"use one of {', '.join(SHIPPED)}, or the path of a YAML file"
+        )
+    try:
+        return f"profile {path}", path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        raise SettingsError(
+            f"can't be read: {reason}", where=f"profile {path}", mend=f"name one of {', '.join(SHIPPED)}, or a file"
+        ) from None
+
+
+def _refuse_credentials(value: Any, where: str, path: str = "") -> None:
+    """Refuse what is, by name or look, a credential; the value itself is never repeated."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            inside = f"{path}.{name}" if path else str(name)
+            if str(name).lower() in _CREDENTIALS and not path.endswith("secrets"):
+                raise SettingsError(f"{inside} is a credential", where=where, mend=_CREDENTIALS_MEND)
+            _refuse_credentials(item, where, inside)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_credentials(item, where, path)
+    elif isinstance(value, str) and looks_secret("", value):
+        raise SettingsError(f"{path or 'the text'} holds a literal token", where=where, mend=_CREDENTIALS_MEND)
+
+
+def _override(document: dict[str, Any], name: str, text: str) -> None:
+    fields = {item.alias or field for field, item in DatabricksProfile.model_fields.items()}
+    parts = name.removeprefix(PREFIX).split("__")
+    # The keys of `secrets` are names of variables, which keep their case.
+    path = [parts[0].lower(), *(parts[1:] if parts[0] == "SECRETS" else [part.lower() for part in parts[1:]])]
+    _refuse_credentials({path[-1]: text}, name, ".".join(path[:-1]))
+    if path[0] not in fields:
+        guess = get_close_matches(path[0], fields, n=1, cutoff=0.6)
+        mend = f"is {PREFIX}{guess[0].upper()} meant?" if guess else f"the fields are {', '.join(sorted(fields))}"
+        raise SettingsError(f"{path[0]} is no field of a profile", where=name, mend=mend)
+    value: Any = None if text == "null" else text
+    if text.startswith(("{", "[")):
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SettingsError("no YAML", where=name, mend=str(error).replace("\n", " ")) from None
+        _refuse_credentials(value, name)
+    target = document
+    for part in path[:-1]:
+        inner = target.get(part)
+        target[part] = dict(inner) if isinstance(inner, Mapping) else {}
+        target = target[part]
+    target[path[-1]] = value
+
+
+def _problems(error: ValidationError) -> list[str]:
+    found = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        found.append(f"{place}: {message}" if place else message)
+    return found
+
+
+def _mend(error: ValidationError) -> str:
+    missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing" and len(item["loc"]) == 1]
+    if missing:
+        return f"set {', '.join(f'{PREFIX}{name.upper()}' for name in missing)}, or write it into the profile"
+    return f"mend the profile, or the {PREFIX}* variable that sets it"

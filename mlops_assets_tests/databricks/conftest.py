@@ -1,0 +1,50 @@
+"""A loopback workspace for the tests of this package, and the shipped profiles pointed at it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_assets.databricks.profile import DatabricksProfile, load_profile
+from mlops_assets_tests.databricks_workspace import Workspace
+
+MakeProfile = Callable[..., DatabricksProfile]
+
+
+@pytest.fixture(scope="module")
+def shared_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """Eight cores, because Spark does not start when a task wants more than there are."""
+    if sys.platform != "linux":
+        pytest.skip("the machines of a loopback cluster need Linux namespaces")
+    with Workspace(tmp_path_factory.mktemp("workspace"), cores=8) as workspace:
+        workspace.clusters.node_types.add("Standard_F8s_v2")
+        yield workspace
+
+
+@pytest.fixture
+def workspace(shared_workspace: Workspace) -> Iterator[Workspace]:
+    shared_workspace.calls.clear()
+    yield shared_workspace
+    unmet = shared_workspace.faults.unmet()
+    shared_workspace.faults.clear()
+    assert unmet == [], "faults that were set and never met"
+
+
+@pytest.fixture
+def profile_there(workspace: Workspace) -> MakeProfile:
+    """Load a shipped profile for the workspace, with overrides by the rest of their variable's name."""
+
+    def make(name: str = "dev", **overrides: Any) -> DatabricksProfile:
+        environ = {f"MLOPS_DATABRICKS_{field}": str(value) for field, value in overrides.items()}
+        return load_profile(name, {"MLOPS_DATABRICKS_HOST": workspace.host} | environ)
+
+    return make
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path) -> Path:
+    return tmp_path / "home"

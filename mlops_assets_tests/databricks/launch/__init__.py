@@ -1,0 +1,1 @@
+"""Launching: each demand against the loopback workspace, most of them without Spark."""

@@ -1,0 +1,57 @@
+"""A workspace with one volume, and drivers for both kinds of staging."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver, staged
+from mlops_assets_tests.databricks_workspace import Workspace
+
+
+@pytest.fixture(scope="package")
+def launch_workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    if sys.platform != "linux":
+        pytest.skip("the machines of a loopback cluster need Linux namespaces")
+    with Workspace(tmp_path_factory.mktemp("workspace")) as workspace:
+        workspace.catalog.add_schema("main.ml")
+        workspace.catalog.add_volume(VOLUME)
+        yield workspace
+
+
+@pytest.fixture
+def workspace(launch_workspace: Workspace) -> Iterator[Workspace]:
+    launch_workspace.calls.clear()
+    yield launch_workspace
+    unmet = launch_workspace.faults.unmet()
+    launch_workspace.faults.clear()
+    for name in staged(launch_workspace):
+        for tree in (launch_workspace.storage.volumes, launch_workspace.storage.dbfs, launch_workspace.storage.files):
+            (tree / name).unlink(missing_ok=True)
+    assert [run.name for run in launch_workspace.runs if run.is_active] == [], "runs that were left behind"
+    assert unmet == [], "faults that were set and never met"
+
+
+@pytest.fixture(params=["volume", "dbfs"])
+def driver(request: pytest.FixtureRequest, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """For what must be the same with both kinds of staging."""
+    return Driver(workspace, request.param, monkeypatch)
+
+
+@pytest.fixture
+def volume(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """For what does not depend on the kind of staging."""
+    return Driver(workspace, "volume", monkeypatch)
+
+
+@pytest.fixture
+def dbfs(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    return Driver(workspace, "dbfs", monkeypatch)
+
+
+@pytest.fixture
+def checkout() -> Path:
+    return CHECKOUT

@@ -1,0 +1,114 @@
+"""The script's own parts, without a cluster: the form of its reports, and the thread that writes them."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_assets.databricks.launch import cluster_main
+from mlops_assets.databricks.launch.cluster_main import Channel, chunk_name, decode_chunk, encode_chunk
+
+RECORDS = st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=5)
+
+
+@given(RECORDS, st.integers(1, 10**6))
+def test_whole_chunk_is_read_as_it_was_written(records: list[dict[str, Any]], number: int):
+    assert decode_chunk(number, encode_chunk(number, records)) == records
+
+
+@given(RECORDS, st.data())
+def test_part_of_a_chunk_is_not_taken_for_it(records: list[dict[str, Any]], data: st.DataObject):
+    whole = encode_chunk(1, records)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    assert decode_chunk(1, whole[:cut]) is None
+
+
+@given(RECORDS, st.data())
+def test_chunk_with_a_changed_byte_is_not_taken(records: list[dict[str, Any]], data: st.DataObject):
+    whole = bytearray(encode_chunk(1, records))
+    position = data.draw(st.integers(0, len(whole) - 1))
+    whole[position] ^= 1
+    assert decode_chunk(1, bytes(whole)) is None
+
+
+def test_chunk_of_another_number_is_not_taken():
+    assert decode_chunk(2, encode_chunk(1, [])) is None
+
+
+def written(folder: Path) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = []
+    for number in range(1, 1 + len(list(folder.iterdir()))):
+        chunk = decode_chunk(number, (folder / chunk_name(number)).read_bytes())
+        assert chunk is not None
+        records += chunk
+    return records
+
+
+def test_records_are_written_before_the_end_and_each_once(tmp_path: Path):
+    channel = Channel(tmp_path, 0.1)
+    channel.put("event", number=1)
+    deadline = time.monotonic() + 5
+    while not list(tmp_path.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for number in range(2, 50):
+        channel.put("event", number=number)
+    channel.close()
+    assert [record["number"] for record in written(tmp_path)] == list(range(1, 50))
+
+
+def test_storage_that_is_away_for_a_while_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "away"
+    channel = Channel(folder, 0.1)
+    channel.put("event", number=1)
+    time.sleep(0.8)
+    folder.mkdir()
+    channel.put("event", number=2)
+    channel.close()
+    assert [record["number"] for record in written(folder)] == [1, 2]
+    assert capsys.readouterr().out == ""
+
+
+def test_storage_that_stays_away_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cluster_main, "_WRITE_ATTEMPTS", 1)
+    channel = Channel(tmp_path / "away", 0.1)
+    channel.put("event")
+    with pytest.raises(FileNotFoundError):
+        channel.close()
+
+
+def test_flood_of_printed_text_is_cut_with_a_word(tmp_path: Path):
+    channel = Channel(tmp_path, 100)
+    for _ in range(1000):
+        channel.put_text("stdout", "x" * 1000)
+    channel.put("event", number=1)
+    channel.close()
+    text, event = written(tmp_path)
+    assert len(text["text"]) < 300_000
+    assert text["text"].count("more was printed than is sent along") == 1
+    assert event["number"] == 1
+
+
+def test_many_records_become_several_chunks(tmp_path: Path):
+    channel = Channel(tmp_path, 100)
+    for number in range(30):
+        channel.put("event", entry="x" * 100_000, number=number)
+    channel.close()
+    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert len(sizes) > 1
+    assert max(sizes) < 2 * 2**20
+    assert [record["number"] for record in written(tmp_path)] == list(range(30))
+
+
+def test_script_needs_nothing_but_the_standard_library_to_start():
+    tree = ast.parse(Path(cluster_main.__file__).read_text("utf-8"))
+    names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names}

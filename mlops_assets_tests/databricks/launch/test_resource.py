@@ -1,0 +1,90 @@
+"""The resource that assets name, made of a profile."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+
+from mlops_assets.databricks.profile import DatabricksProfile, load_profile
+from mlops_assets.errors import SettingsError
+from mlops_assets.resources.launcher import StepLauncherResource, launch_spec
+from mlops_assets_tests.databricks.launch.driving import PATHS
+from mlops_assets_tests.databricks_workspace import Workspace
+
+
+def profile_of(workspace: Workspace, **overrides: str) -> DatabricksProfile:
+    environ = {"MLOPS_DATABRICKS_HOST": workspace.host, "MLOPS_DATABRICKS_STAGING_PATH": PATHS["volume"]}
+    return load_profile("dev", environ | {f"MLOPS_DATABRICKS_{name}": value for name, value in overrides.items()})
+
+
+def resource_of(profile: DatabricksProfile, **fields: Any) -> StepLauncherResource:
+    document = profile.model_dump(mode="json", by_alias=True)
+    return StepLauncherResource(**{"cost_class": "loader", "profile": document, **fields})
+
+
+@pytest.mark.parametrize("cost_class", ["loader", "trials"])
+def test_spec_is_what_the_profile_says(workspace: Workspace, cost_class: str):
+    profile = profile_of(workspace, SECRETS="{WORD: scope/key}")
+    spec = launch_spec(profile, cost_class, env={"A": "1"})  # type: ignore[arg-type]
+    cluster = profile.cluster(cost_class)  # type: ignore[arg-type]
+    assert spec.cluster["spark_version"] == cluster.api_spark_version
+    assert spec.cluster["data_security_mode"] == "SINGLE_USER"
+    assert (spec.staging, spec.staging_path) == ("volume", PATHS["volume"])
+    assert (spec.env, spec.secrets) == ({"A": "1"}, {"WORD": "scope/key"})
+    assert {"python", "dagster", "pydantic", "spark", "packages"} == set(spec.versions)
+    assert any("dagster==" in library["pypi"]["package"] for library in spec.libraries)
+    assert spec.timeout_seconds == cluster.timeout_seconds
+    assert spec.orphan_seconds == 60 * profile.reap_after_minutes
+
+
+def test_inactive_resource_leaves_the_step_where_it_is(workspace: Workspace):
+    assert resource_of(profile_of(workspace), active=False).get_object_to_set_on_execution_context() is None
+    assert StepLauncherResource(cost_class="trials", active=False).get_object_to_set_on_execution_context() is None
+
+
+def test_dagster_finds_the_launcher(workspace: Workspace):
+    from dagster._core.definitions.step_launcher import StepLauncher
+
+    resource = resource_of(profile_of(workspace), token=workspace.token)
+    launcher = resource.get_object_to_set_on_execution_context()
+    assert isinstance(launcher, StepLauncher)
+    assert resource.get_object_to_set_on_execution_context() is launcher, "one for all steps of a process"
+
+
+def test_credentials_are_not_in_what_the_ui_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SOME_TOKEN", workspace.token)
+    resource = resource_of(profile_of(workspace), token=dg.EnvVar("SOME_TOKEN"), client_secret=dg.EnvVar("SOME_SECRET"))
+    defs = dg.Definitions(resources={"step_launcher": resource})
+    snapshot = RepositorySnap.from_def(defs.get_repository_def())
+    told = str(snapshot)
+    assert workspace.token not in told
+    assert "SOME_TOKEN" in told
+    assert "SOME_SECRET" in told
+
+
+def test_profile_that_can_not_be_used_is_refused_when_the_step_starts(workspace: Workspace):
+    document = profile_of(workspace).model_dump(mode="json", by_alias=True)
+    resource = StepLauncherResource(cost_class="loader", profile={**document, "staging": "ftp"}, token="x")  # noqa: S106
+    with pytest.raises((SettingsError, ValueError), match="staging"):
+        resource.get_object_to_set_on_execution_context()
+
+
+def test_loading_it_imports_neither_sdk_nor_launcher():
+    code = (
+        "import sys, mlops_assets.resources.launcher; "
+        "print([name for name in ('databricks.sdk', 'dagster_databricks', 'pyspark', "
+        "'mlops_assets.databricks.launch.launcher') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_document_of_the_profile_is_json(workspace: Workspace):
+    document = profile_of(workspace).model_dump(mode="json", by_alias=True)
+    assert DatabricksProfile.model_validate(json.loads(json.dumps(document))) == profile_of(workspace)

@@ -1,0 +1,136 @@
+"""One attempt of a step makes one run, whatever happens to the answer, and none that nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from mlops_assets.databricks.launch import submission
+from mlops_assets.databricks.launch.api import Api, Credentials
+from mlops_assets.databricks.launch.spec import LaunchSpec
+from mlops_assets.databricks.launch.submission import Attempt
+from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
+from mlops_assets_tests.databricks_workspace import Workspace
+
+SUBMIT = "/api/2.2/jobs/runs/submit"
+ATTEMPT = Attempt("0b1f2c3d-0000-4000-8000-000000000000", "main_job", "tuned[model]", 1)
+
+
+def runs_of(driver: Driver) -> int:
+    bodies = [call.body or {} for call in driver.workspace.calls.matching("POST", SUBMIT)]
+    names = {body["run_name"] for body in bodies}
+    assert len({body["idempotency_token"] for body in bodies}) == len(names)
+    return sum(run.name in names for run in driver.workspace.runs)
+
+
+@pytest.mark.parametrize("fault", ["lose_answer", "drop", "unavailable", "server_error", "throttle"])
+def test_trouble_at_the_submit_makes_one_run(volume: Driver, fault: str):
+    getattr(volume.workspace.faults, fault)(SUBMIT, times=2)
+    outcome = volume.run("nothing")
+    assert outcome.success, outcome.messages()
+    assert len(volume.workspace.calls.matching("POST", SUBMIT)) == 3
+    assert runs_of(volume) == 1
+
+
+def test_run_whose_submission_was_never_answered_is_cancelled(volume: Driver):
+    with volume.workspace.faults.lose_answer(SUBMIT, times=None):  # type: ignore[arg-type]
+        outcome = volume.run("sleeper", retry_seconds=3)
+    assert "does not answer" in outcome.failure_text
+    assert runs_of(volume) == 1
+    wait_until(lambda: is_idle(volume.workspace), seconds=5, what="the accepted run has ended")
+
+
+def test_interrupt_in_the_middle_of_the_submit_leaves_no_run(workspace: Workspace):
+    class Interrupted(Api):
+        def call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+            answer = super().call(method, path, **arguments)
+            if path == SUBMIT:
+                raise KeyboardInterrupt
+            return answer
+
+    api = Interrupted(Credentials(workspace.host, workspace.token))
+    workspace.storage.in_dbfs("/wait.py").write_text("import time; time.sleep(600)", "utf-8")
+    body = submission.submission(LaunchSpec(CLUSTER), ATTEMPT, python_file="dbfs:/wait.py", parameters=[])
+    with pytest.raises(KeyboardInterrupt):
+        submission.submit(api, body)
+    wait_until(lambda: is_idle(workspace), seconds=5, what="the accepted run has ended")
+
+
+@pytest.mark.parametrize("fault", ["throttle", "server_error", "unavailable", "drop", "lose_answer"])
+def test_trouble_anywhere_else_does_no_harm(driver: Driver, fault: str):
+    for path in ("*/jobs/runs/get", "*/chunk-*" if driver.kind == "volume" else "*/dbfs/read"):
+        getattr(driver.workspace.faults, fault)(path, times=1)
+    for path in ("*/fs/files/*", "*/workspace/*") if driver.kind == "volume" else ("*/dbfs/put",):
+        getattr(driver.workspace.faults, fault)(path, times=1)
+    outcome = driver.run("nothing")
+    assert outcome.success, outcome.messages()
+    assert len(outcome.metadata) > 0
+    assert runs_of(driver) == 1
+
+
+def test_permissions(volume: Driver):
+    volume.workspace.faults.slow_start(0.5)
+    outcome = volume.run(
+        "nothing",
+        job_permissions=[{"service_principal_name": "app-id", "permission_level": "CAN_VIEW"}],
+        cluster_permissions=[{"group_name": "data", "permission_level": "CAN_ATTACH_TO"}],
+    )
+    assert outcome.success, outcome.messages()
+    (submitted,) = volume.workspace.calls.matching("POST", SUBMIT)
+    assert submitted.body is not None
+    assert submitted.body["access_control_list"][0]["service_principal_name"] == "app-id"
+    (granted,) = volume.workspace.calls.matching("PATCH", "/api/2.0/permissions/clusters/*")
+    assert granted.body == {"access_control_list": [{"group_name": "data", "permission_level": "CAN_ATTACH_TO"}]}
+
+
+def test_permissions_that_can_not_be_set_after_the_submit_are_a_warning(volume: Driver):
+    """The stock launcher raises here, and its run goes on with nobody watching."""
+    outcome = volume.run("nothing", cluster_permissions=[{"group_name": "data", "permission_level": "CAN_FLY"}])
+    assert outcome.success, outcome.messages()
+    assert outcome.says("could not be set, the run goes on")
+
+
+def test_job_permissions_that_can_not_be_set_start_nothing(volume: Driver):
+    outcome = volume.run("nothing", job_permissions=[{"group_name": "data", "permission_level": "CAN_FLY"}])
+    assert "CAN_FLY" in outcome.failure_text
+    assert is_idle(volume.workspace)
+
+
+def test_body():
+    spec = LaunchSpec(
+        {**CLUSTER, "custom_tags": {"cost_centre": "42"}, "spark_env_vars": {"A": "1", "B": "1"}},
+        libraries=[{"pypi": {"package": "dagster==1.0"}}],
+        env={"B": "2"},
+        secrets={"C": "scope/key"},
+        timeout_seconds=60,
+    )
+    body = submission.submission(spec, ATTEMPT, python_file="/Workspace/x.py", parameters=["/Volumes/a"])
+    (task,) = body["tasks"]
+    assert task["new_cluster"]["spark_env_vars"] == {"A": "1", "B": "2", "C": "{{secrets/scope/key}}"}
+    assert task["new_cluster"]["custom_tags"] == {
+        "cost_centre": "42",
+        "dagster_run": ATTEMPT.dagster_run,
+        "dagster_job": "main_job",
+        "dagster_step": "tuned_model_",
+    }
+    assert task["libraries"] == [{"pypi": {"package": "dagster==1.0"}}]
+    assert (body["timeout_seconds"], len(body["idempotency_token"])) == (60, 64)
+    assert "spark_env_vars" not in CLUSTER, "the spec stays as it was"
+
+
+@pytest.mark.parametrize(
+    "change", [{"dagster_run": "other"}, {"step": "other"}, {"number": 2}], ids=lambda change: next(iter(change))
+)
+def test_each_attempt_has_a_token_of_its_own(change: Mapping[str, Any]):
+    fields = {"dagster_run": "run", "job": "job", "step": "step", "number": 1}
+    same, other = Attempt(**fields), Attempt(**{**fields, **change})  # type: ignore[arg-type]
+    assert same.token == Attempt(**fields).token  # type: ignore[arg-type]
+    assert other.token != same.token
+
+
+def test_run_name_leads_back_to_the_dagster_run():
+    assert Attempt.dagster_run_of(ATTEMPT.run_name) == ATTEMPT.dagster_run
+    assert Attempt.dagster_run_of("nightly [dagster is nice]") is None
+    assert Attempt.dagster_run_of("Untitled") is None
