@@ -22,6 +22,7 @@ from mlops_assets.assets.reporting import (
 from mlops_assets.data.validation import RAW_CHECKS, judge_load
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
+from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import TransactionSourceResource
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def raw_transactions(
     source: TransactionSourceResource,
     contract: ContractResource,
     lakehouse: Lakehouse,
-    loader_cluster: dg.ResourceParam[Any],
+    loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Load what the source holds and the table does not."""
-    if loader_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
-        yield from loader_cluster.run(context)
+    if runner := loader_cluster.pipes():
+        yield from runner.run(context)
         return
     with readable_errors():
         for attempt in range(1, _ATTEMPTS + 1):

@@ -6,7 +6,7 @@ What belongs here: the asset's shell. What does not: calls of the registry (`reg
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
@@ -27,6 +27,7 @@ from mlops_assets.errors import TrackingError
 from mlops_assets.registry.gate import PROMOTION_GATE, GateRule, judge_promotion
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ def registered_model(
     contract: ContractResource,
     lakehouse: Lakehouse,
     tracking: Tracking,
-    loader_cluster: dg.ResourceParam[Any],
+    loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Register the newest tuned model of this database."""
-    if loader_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
-        yield from loader_cluster.run(context)
+    if runner := loader_cluster.pipes():
+        yield from runner.run(context)
         return
 
     from mlops_assets.registry.versions import CHALLENGER, CHAMPION, set_alias

@@ -29,6 +29,7 @@ from mlops_assets.data.splitting import GAP, SET_NAMES, SplitSpec
 from mlops_assets.errors import StorageError
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
+from mlops_assets.resources.launcher import StepLauncherResource
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -98,11 +99,11 @@ def splits(
     config: SplitConfig,
     contract: ContractResource,
     lakehouse: Lakehouse,
-    loader_cluster: dg.ResourceParam[Any],
+    loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Cut the raw table; the same cut of the same version is not written again."""
-    if loader_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
-        yield from loader_cluster.run(context)
+    if runner := loader_cluster.pipes():
+        yield from runner.run(context)
         return
     with readable_errors():
         definition = contract.load()

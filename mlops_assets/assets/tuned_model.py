@@ -23,6 +23,7 @@ from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.training.plan import SearchPlan
 
@@ -63,11 +64,11 @@ def tuned_model(
     contract: ContractResource,
     lakehouse: Lakehouse,
     tracking: Tracking,
-    trials_cluster: dg.ResourceParam[Any],
+    trials_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Search, refit, evaluate, and record."""
-    if trials_cluster is not None:  # Pipes; a step launcher is taken by Dagster before this body is reached
-        yield from trials_cluster.run(context)
+    if runner := trials_cluster.pipes():
+        yield from runner.run(context)
         return
     with readable_errors():
         search, evaluation = config.search_plan(), config.evaluation_plan()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import dagster as dg
 from dagster._config.pythonic_config import IAttachDifferentObjectToOpContext
@@ -80,6 +80,16 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
                 self._launcher = DatabricksStepLauncher(self._api(), spec)
         launcher: DatabricksStepLauncher | PipesRunner = self._launcher
         return launcher
+
+    def pipes(self) -> PipesRunner | None:
+        """Return the runner that an asset hands over to, or None to go on.
+
+        A step launcher is taken by Dagster before the asset's body is reached; with `launcher: pipes` it is the body
+        that hands over.
+        """
+        if not self.active or self._profile().launcher != "pipes":
+            return None
+        return cast("PipesRunner", self.get_object_to_set_on_execution_context())
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Remove what the run has staged."""

@@ -50,7 +50,7 @@ TRIAL = "trial"
 PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
 _MAX_TAG = 4_000
-_MAX_MESSAGE = 300
+_MAX_MESSAGE = 500
 _global_uri = threading.Lock()
 
 

@@ -23,9 +23,11 @@ from mlops_assets.data.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import FileTransactions, SyntheticTransactions, TransactionSourceResource
 from mlops_assets.resources.tracking import Tracking
 
+HERE = StepLauncherResource(cost_class="loader", active=False)
 SMALL = SyntheticTransactions(rows=4_000, days=6, fraud_rate=0.03, seed=3)
 QUICK_SPACE = SpaceConfig(
     max_depth=WholeRange(low=2, high=3),
@@ -92,7 +94,7 @@ def load(
     with dg.build_asset_context() as context:
         return collect(
             raw_transactions(
-                context, source=source, contract=contract_resource(contract), lakehouse=lakehouse, loader_cluster=None
+                context, source=source, contract=contract_resource(contract), lakehouse=lakehouse, loader_cluster=HERE
             )
         )
 
@@ -105,7 +107,7 @@ def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Con
                 config=config or SplitConfig(),
                 contract=contract_resource(contract),
                 lakehouse=lakehouse,
-                loader_cluster=None,
+                loader_cluster=HERE,
             )
         )
 
@@ -124,7 +126,7 @@ def tune(
                 contract=contract_resource(contract),
                 lakehouse=lakehouse,
                 tracking=tracking,
-                trials_cluster=None,
+                trials_cluster=HERE,
             )
         )
 
@@ -138,7 +140,7 @@ def register(lakehouse: Lakehouse, tracking: Tracking, config: GateConfig | None
                 contract=contract_resource(),
                 lakehouse=lakehouse,
                 tracking=tracking,
-                loader_cluster=None,
+                loader_cluster=HERE,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,38 +20,19 @@ from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 from mlops_assets.training.matrix import Matrix
-from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search import run_search
-from mlops_assets.training.space import Range, SearchSpace
 from mlops_assets_tests.assets.harness import tune
-from mlops_assets_tests.processes.control import TUNING
+from mlops_assets_tests.processes.control import SPACE, TUNING
 from mlops_assets_tests.processes.state import Tracked, embedded_store
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-class Unchecked(SearchSpace):
-    """A space that takes any bounds; XGBoost refuses a learning rate below zero."""
-
-    def __post_init__(self) -> None:
-        """Let everything pass."""
-
-
-class HalfUsable(TunedModelConfig):
-    """Some learning rates are negative."""
-
-    def search_plan(self) -> SearchPlan:
-        """Return the plan with half of its space unusable."""
-        return replace(super().search_plan(), space=Unchecked(learning_rate=Range(-0.5, 0.5)), trials=8)
-
-
-class Unusable(TunedModelConfig):
-    """All learning rates are negative."""
-
-    def search_plan(self) -> SearchPlan:
-        """Return the plan with a space of which nothing is usable."""
-        return replace(super().search_plan(), space=Unchecked(learning_rate=Range(-0.5, -0.1)))
+# XGBoost keeps this parameter in a float32, whose largest value is 3.4e38, and refuses what is beyond.
+LARGEST = 3.4e38
+HALF_USABLE = {**TUNING, "trials": 8, "space": {**SPACE, "reg_alpha": {"low": 0, "high": 2 * LARGEST}}}
+UNUSABLE = {**TUNING, "space": {**SPACE, "reg_alpha": {"low": 1.1 * LARGEST, "high": 2 * LARGEST}}}
 
 
 @dataclass(frozen=True)
@@ -88,7 +69,7 @@ def statuses(tracked: Tracked) -> list[tuple[str, list[str]]]:
 
 
 def test_some_trials_fail_and_the_others_count(lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked):
-    outcome = tune(lakehouse, tracking, HalfUsable(**TUNING))
+    outcome = tune(lakehouse, tracking, TunedModelConfig(**HALF_USABLE))
 
     assert outcome.failure is None
     ((status, trials),) = statuses(tracked)
@@ -96,18 +77,20 @@ def test_some_trials_fail_and_the_others_count(lakehouse: Lakehouse, tracking: T
     assert outcome.metadata["trials_failed"] == trials.count("FAILED")
     for trial in tracked.children(tracked.parents()[0]):
         failed = trial.info.status == "FAILED"
-        assert failed == (float(trial.data.params["learning_rate"]) < 0)
+        assert failed == (float(trial.data.params["reg_alpha"]) > LARGEST)
         assert failed == trial.data.tags.get("mlops_assets.error", "").startswith("XGBoostError")
         assert failed != ("validation_average_precision" in trial.data.metrics)
-    assert outcome.metadata["best_point"]["learning_rate"] > 0
+    assert outcome.metadata["best_point"]["reg_alpha"] < LARGEST
 
 
 def test_all_trials_fail_with_one_error_that_names_the_first(
     lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked
 ):
-    outcome = tune(lakehouse, tracking, Unusable(**TUNING))
+    outcome = tune(lakehouse, tracking, TunedModelConfig(**UNUSABLE))
 
-    assert "none of 3 trials succeeded; the first one: XGBoostError" in outcome.message
+    assert (
+        "none of 3 trials succeeded; the first one: XGBoostError: Out of range value for reg_alpha" in outcome.message
+    )
     assert "\n" not in outcome.message
     assert statuses(tracked) == [("FAILED", ["FAILED"] * 3)]
 
