@@ -108,9 +108,8 @@ class Tracking(dg.ConfigurableResource[Any]):
 
         from mlops_assets.training.runs import Store, without_credentials
 
-        environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(
-            False
-        )  # a bar per artifact, in the middle of a run's log
+        # Else there is a bar per artifact, in the middle of a run's log.
+        environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
         config = self.dagster_mlflow_config()
         registry = self.mlflow_registry_uri or self.mlflow_tracking_uri
         self._require_reachable()

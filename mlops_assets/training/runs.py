@@ -323,12 +323,13 @@ def _has_died(process: str) -> bool:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks, or nothing where there is no /proc.
+    """Return when a process started, in the kernel's ticks; nothing for a zombie, or where there is no /proc.
 
-    In a container every run may have the number of the one that was killed before it.
+    A number alone says little: in a container every run may have the number of the one that was killed before it.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    return stat.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before it may hold blanks
+    fields = stat.rpartition(")")[2].split()  # from field 3 of proc(5) on; the name before it may hold blanks
+    return "" if fields[0] in "ZX" else fields[19]

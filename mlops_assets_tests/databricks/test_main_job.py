@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.tables import PathTables
 from mlops_assets.training.runs import STAGE
 from mlops_assets_tests.databricks_workspace import Workspace
@@ -26,6 +27,17 @@ CONFIG = {
     "resources": {"source": {"config": {"rows": 4_000, "days": 6, "fraud_rate": 0.03, "seed": 3}}},
     "ops": {"tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}}},
 }
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, shared_home: Path) -> Iterator[Workspace]:
+    """A workspace of its own, whose clusters have Delta."""
+    if sys.platform != "linux":
+        pytest.skip("the machines of a loopback cluster need Linux namespaces")
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    with Workspace(folder, delta_jars=ensure_delta_jars(shared_home / "jars"), cores=2) as made:
+        yield made
 
 
 @pytest.fixture

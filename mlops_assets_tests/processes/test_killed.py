@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training import runs
 from mlops_assets_tests.processes.conftest import ROWS
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, SETS, eventually, processes_of, worker
 from mlops_assets_tests.processes.points import Point, Then
@@ -75,3 +80,29 @@ def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not
         assert table(home, name).rows().equals(table(undisturbed, name).rows()), name
     assert tracked.statuses() == {"FINISHED": 5, "KILLED": 2}
     assert staged(home) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="without /proc there is only the number to go by")
+def test_a_process_is_known_by_more_than_its_number(tracking: Tracking):
+    """Numbers are used again, in containers at once; and a killed process keeps its own until its parent looks."""
+    store = tracking.connect()
+    host, number, start = runs._this_process().split(":")
+    zombie = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    died = f"{host}:{zombie.pid}:{runs._start_of(zombie.pid)}"
+    zombie.kill()
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    opened = {
+        store.client.create_run(store.experiment_id, tags={runs.PROCESS: tag}).info.run_id: left
+        for tag, left in {
+            died: "KILLED",
+            f"{host}:{number}:1{start}": "KILLED",
+            f"{host}:{number}:{start}": "RUNNING",
+            "of another program": "RUNNING",
+        }.items()
+    }
+
+    with store.open_run("next", {}):
+        found = {run_id: store.client.get_run(run_id).info.status for run_id in opened}
+
+    assert found == opened
+    zombie.communicate()
