@@ -108,7 +108,7 @@ def _nearest(value: dg.MetadataValue[Any]) -> tuple[str, Any]:
         return "text", value.job_name
     if isinstance(value, dg.CodeReferencesMetadataValue):
         return "json", [dict(vars(reference)) for reference in value.code_references]
-    return "text", str(getattr(value, "pool", value.value))
+    return "text", str(value.value)
 
 
 def _columns(schema: dg.TableSchema) -> list[dict[str, Any]]:

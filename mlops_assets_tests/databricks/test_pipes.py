@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -19,6 +20,7 @@ from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.pipes import PipesRunner
 from mlops_assets.databricks.pipes_asset import external_metadata
+from mlops_assets.databricks.preflight import local_versions
 from mlops_assets_tests.databricks import pipes_probe as probe
 from mlops_assets_tests.databricks_workspace import Workspace
 from mlops_assets_tests.databricks_workspace.runs import Run
@@ -97,7 +99,7 @@ class Ran:
     def told(self) -> tuple[dict[str, str], dict[str, Any]]:
         """Everything that the two ways to run must agree in."""
         metadata = {
-            f"{asset}.{name}": serialize_value(value)
+            f"{asset}.{name}": serialize_value(cast("Any", value))
             for asset, found in self.materialized.items()
             for name, value in found.metadata.items()
         }
@@ -254,6 +256,23 @@ def test_an_asset_that_the_cluster_can_not_import_is_not_launched(
     ran = Ran(make_runner(), instance, assets=(local,))
     assert "can't be imported on the cluster" in ran.failure.description
     assert workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit") == []
+
+
+def test_a_workspace_without_the_volume_is_told_which_setting_mends_it(
+    make_runner: MakeRunner, workspace: Workspace, instance: dg.DagsterInstance
+):
+    ran = Ran(make_runner(staging_path="/Volumes/main/probe/missing"), instance)
+    assert "the volume can't be used" in ran.failure.description
+    assert "`staging_path`" in ran.failure.description
+    assert workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit") == []
+
+
+def test_versions_are_compared_before_the_asset_is_imported(make_runner: MakeRunner, instance: dg.DagsterInstance):
+    versions = asdict(replace(local_versions(), dagster="1.0.0"))
+    ran = Ran(make_runner(versions=versions), instance)
+    assert "they must be the same" in ran.failure.description or "only by the same version" in ran.failure.description
+    assert "traceback on the cluster" not in ran.failure.metadata
+    assert "report: begun" not in ran.log
 
 
 def test_logs_arrive_while_the_asset_runs(make_runner: MakeRunner, workspace: Workspace, instance: dg.DagsterInstance):

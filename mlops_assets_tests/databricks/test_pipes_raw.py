@@ -12,14 +12,11 @@ import pytest
 from deltalake import DeltaTable
 
 from mlops_assets.data.contract import load_contract
-from mlops_assets.databricks.launch.api import Api, Credentials
-from mlops_assets.databricks.launch.spec import LaunchSpec
-from mlops_assets.databricks.pipes import PipesRunner
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.lakehouse import Lakehouse
-from mlops_assets.resources.launcher import launch_spec
+from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import SyntheticTransactions
 from mlops_assets.settings import Settings
 from mlops_assets_tests.databricks.pipes_probe.raw import piped_transactions
@@ -51,16 +48,22 @@ def profile(workspace: Workspace) -> DatabricksProfile:
     return load_profile("dev", {f"MLOPS_DATABRICKS_{name}": value for name, value in overrides.items()})
 
 
-def runner(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> PipesRunner:
+def by_setting(workspace: Workspace) -> StepLauncherResource:
+    """Return the resource as the binding place makes it, with the test's own asset among what travels."""
     chosen = profile(workspace)
-    monkeypatch.setenv("MLOPS_DATABRICKS_PROFILE", chosen.model_dump_json(by_alias=True))
-    env = Settings(target="databricks", databricks_profile=chosen.model_dump_json(by_alias=True)).for_cluster()
-    packages = ("mlops_assets", "mlops_assets_tests.databricks.pipes_probe")
-    spec: LaunchSpec = launch_spec(chosen, "loader", env=env, packages=packages)
-    return PipesRunner(Api(Credentials(workspace.host, workspace.token)), spec)
+    settings = Settings(target="databricks", databricks_profile=chosen.model_dump_json(by_alias=True))
+    return StepLauncherResource(
+        cost_class="loader",
+        profile=chosen.model_dump(mode="json", by_alias=True),
+        token=workspace.token,
+        env=settings.for_cluster(),
+        packages=["mlops_assets", "mlops_assets_tests.databricks.pipes_probe"],
+    )
 
 
-def load(cluster: PipesRunner | None, lakehouse: Lakehouse, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+def load(
+    cluster: StepLauncherResource, lakehouse: Lakehouse, instance: dg.DagsterInstance
+) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [piped_transactions],
         instance=instance,
@@ -87,12 +90,12 @@ def told(result: dg.ExecuteInProcessResult) -> tuple[dict[str, Any], dict[str, A
 
 
 def test_loaded_through_pipes_is_as_loaded_here(
-    workspace: Workspace, lakehouse: Lakehouse, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, lakehouse: Lakehouse, instance: dg.DagsterInstance
 ):
     # First: the launching side needs no Spark of its own.
-    result = load(runner(workspace, monkeypatch), lakehouse, instance)
+    result = load(by_setting(workspace), lakehouse, instance)
     there, checks = told(result)
-    here, expected_checks = told(load(None, lakehouse, instance))
+    here, expected_checks = told(load(StepLauncherResource(cost_class="loader", active=False), lakehouse, instance))
     table = there.pop("table").value
     assert table.startswith("/Volumes/main/probe/tables/")
     assert here.pop("table").value.endswith("/raw_transactions")
@@ -102,3 +105,5 @@ def test_loaded_through_pipes_is_as_loaded_here(
     written = DeltaTable(str(workspace.storage.in_volumes(table)))
     assert written.version() == 0
     assert f'"dagster_run": "{result.run_id}"' in written.history(1)[0]["userMetadata"]
+    left = [path for path in workspace.storage.in_volumes("/Volumes/main/probe/staging").rglob("*") if path.is_file()]
+    assert left == [], "the resource removes at the end of the run what the runner has staged"

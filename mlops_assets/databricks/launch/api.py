@@ -1,6 +1,7 @@
 """Calls to the workspace: authenticated, tried again when the reason is a passing one, and free of credentials.
 
-What belongs here: one call and its retries. What does not: which calls make a launch (`staging`, `submission`, `watch`).
+What belongs here: one call and its retries. What does not: which calls make a launch (`staging`, `submission`,
+`watch`).
 
 Requests are plain dictionaries through the SDK's own client, not its data classes: what a newer platform knows and the
 installed SDK does not can be sent all the same (dagster-io/dagster#18425).
@@ -16,6 +17,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import requests
+from databricks.sdk import WorkspaceClient, errors
+from databricks.sdk.config import Config
+from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.failures import LaunchError
 
@@ -107,13 +113,12 @@ class Api:
 
     def _connected(self) -> Any:
         if self._client is None:
-            # Imported here: it takes a second, which a code location that launches nothing should not pay.
-            from databricks.sdk import WorkspaceClient
-            from databricks.sdk.config import Config
-
             who = self._credentials
-            with_token = {"token": who.token, "auth_type": "pat"}
-            as_principal = {"client_id": who.client_id, "client_secret": who.client_secret, "auth_type": "oauth-m2m"}
+            identity: dict[str, Any] = (
+                {"token": who.token, "auth_type": "pat"}
+                if who.token
+                else {"client_id": who.client_id, "client_secret": who.client_secret, "auth_type": "oauth-m2m"}
+            )
             if not who.token and not (who.client_id and who.client_secret):
                 raise LaunchError(
                     "there are no credentials",
@@ -128,7 +133,7 @@ class Api:
                 http_timeout_seconds=_HTTP_TIMEOUT_S,
                 product="mlops_assets",
                 product_version="0.1.0",
-                **(with_token if who.token else as_principal),
+                **identity,
             )
             self._client = WorkspaceClient(config=config).api_client
         return self._client
@@ -154,7 +159,6 @@ class Api:
             attempt = _Attempt(what, self.host)
             yield attempt
             error = attempt.error
-            assert error is not None, "an attempt that succeeds returns"
             if time.monotonic() + pause > deadline:
                 raise LaunchError(
                     f"the workspace does not answer ({what}): tried for {limit:.0f} s, last {_words(error)}",
@@ -191,9 +195,6 @@ class _Attempt:
 
 
 def _may_pass(error: BaseException) -> bool:
-    import requests
-    from databricks.sdk import errors
-
     passing = (
         errors.InternalError,
         errors.TemporarilyUnavailable,
@@ -205,18 +206,16 @@ def _may_pass(error: BaseException) -> bool:
         TimeoutError,  # how the SDK ends its own retries
     )
     # An answer that is none of Databricks' own (a gateway's page) has no class of its own either.
-    return isinstance(error, passing) or (type(error) is errors.DatabricksError and "unable to parse" in str(error))
+    return isinstance(error, passing) or (type(error) is DatabricksError and "unable to parse" in str(error))
 
 
 def _is_rejected(error: BaseException) -> bool:
-    from databricks.sdk import errors
-
     if isinstance(error, errors.Unauthenticated):
         return True
     # A rejected token is 403 with the status as its code (databricks/databricks-sdk-go#873).
     return isinstance(error, errors.PermissionDenied) and str(error.error_code) == "403"
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException | None) -> str:
     cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
     return f"{type(cause).__name__}: {cause}"

@@ -233,7 +233,7 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
     channel = Channel(folder, request["flush_seconds"])
     watchdog = _Watchdog(folder / "heartbeat", request["orphan_seconds"])
     printed = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Tee(printed[0], channel, "stdout"), _Tee(printed[1], channel, "stderr")  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Tee(printed[0], channel, "stdout"), _Tee(printed[1], channel, "stderr")
     failure: BaseException | None = None
     try:
         with tempfile.TemporaryDirectory() as code:
@@ -295,7 +295,7 @@ def _run_step(step: dict[str, str], report: Callable[..., None]) -> bool:
     from dagster._core.execution.plan.external_step import external_instance_from_step_run_ref, run_step_from_ref
     from dagster._serdes import deserialize_value, serialize_value
 
-    fields = {name: deserialize_value(text) for name, text in step.items()}
+    fields: dict[str, Any] = {name: deserialize_value(text) for name, text in step.items()}
     reference = StepRunRef(**fields)
     instance = external_instance_from_step_run_ref(
         reference, event_listener_fn=lambda entry: report("event", entry=serialize_value(entry))

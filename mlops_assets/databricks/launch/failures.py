@@ -18,6 +18,7 @@ from mlops_assets.errors import PlatformError
 
 _REASON = re.compile(r"Reason: (?P<code>[A-Z_]+)")
 _CHEAPER = "choose another node type or zone, an instance pool, or on-demand machines (`spot: false`)"
+_MEMORY = "it most often ran out of memory, so choose a larger `driver_node_type`"
 # Part of a code -> what it means, what to do. The first that fits is taken.
 _CODES: Final[tuple[tuple[str, str, str], ...]] = (
     ("QUOTA", "the cloud account's quota is used up", "ask for a higher quota, use fewer workers or smaller machines"),
@@ -29,17 +30,21 @@ _CODES: Final[tuple[tuple[str, str, str], ...]] = (
     ("INSTANCE_POOL", "the instance pool can't be used", "correct `instance_pool_id` in the profile"),
     ("INSTANCE_TYPE", "this node type can't be launched here", "choose another `node_type` in the profile"),
     ("NODE_TYPE", "this node type can't be launched here", "choose another `node_type` in the profile"),
-    ("SECRET_RESOLUTION", "a secret that the cluster refers to can't be read", "check `secrets` of the profile: scope, "
-     "key, and READ for the identity that launches"),
-    ("LIBRARY_INSTALLATION", "a library can't be installed on the cluster", "see its name in the message; check that "
-     "the cluster reaches the package index, or another `runtime`"),
+    (
+        "SECRET_RESOLUTION",
+        "a secret that the cluster refers to can't be read",
+        "check `secrets` of the profile: scope, key, and READ for the identity that launches",
+    ),
+    (
+        "LIBRARY_INSTALLATION",
+        "a library can't be installed on the cluster",
+        "see its name in the message; check that the cluster reaches the package index, or take another `runtime`",
+    ),
     ("INIT_SCRIPT", "an init script failed", "see its log on the cluster's page"),
-    ("DRIVER_UNREACHABLE", "the driver died", "most often it ran out of memory: choose a larger `driver_node_type`"),
-    ("DRIVER", "the driver died or can't be reached", "try again; if it happens at the same place, it most often ran "
-     "out of memory: choose a larger `driver_node_type`"),
+    ("DRIVER", "the driver died or can't be reached", f"try again; at the same place again: {_MEMORY}"),
     ("PERMISSION", "the identity that launches may not do this", "see the message; grant it the right"),
     ("RESOURCE_NOT_FOUND", "a file of the launch is not there", "check `staging_path` of the profile and the rights"),
-)  # fmt: skip
+)
 # After these the same step may well succeed on another machine.
 _PASSING = ("SPOT", "STOCKOUT", "INSUFFICIENT", "DRIVER_ERROR", "CLOUD_FAILURE", "COMMUNICATION_LOST", "BOOTSTRAP")
 

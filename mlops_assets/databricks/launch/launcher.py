@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import dagster as dg
-from dagster._core.code_pointer import FileCodePointer, ModuleCodePointer, PackageCodePointer
-from dagster._core.definitions.reconstruct import ReconstructableJob
+from dagster._core.code_pointer import ModuleCodePointer, PackageCodePointer
 from dagster._core.definitions.step_launcher import StepLauncher
 from dagster._core.errors import raise_execution_interrupts
 from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
@@ -33,14 +32,15 @@ from dagster._core.execution.plan.objects import StepFailureData, UserFailureDat
 from dagster._core.execution.stats import StepEventStatus
 from dagster._serdes import deserialize_value, serialize_value
 from dagster_shared.record import copy
+from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch import cluster_main, submission
 from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.code import pack, root_of
 from mlops_assets.databricks.launch.failures import LaunchError, RunView, reason_of, tail
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging, staging_of
-from mlops_assets.databricks.launch.submission import Attempt
 from mlops_assets.databricks.launch.watch import Progress, Watch
 from mlops_assets.errors import PlatformError
 
@@ -113,14 +113,14 @@ class DatabricksStepLauncher(StepLauncher):
             self._raise(launch, watch, str(error))
         except BaseException as error:
             self._cancel(launch, watch)
-            if _is_refusal(error):
+            if isinstance(error, DatabricksError):
                 self._raise(launch, watch, f"the workspace refuses: {error}")
             raise
         finally:
             self._tidy(launch)
         if launch.last is None:
             self._raise(launch, watch, "", passing=True)
-        yield from self._end(launch, watch)
+        yield from self._end(launch, launch.last, watch)
 
     # --- before the submit --------------------------------------------------------------------------------------------
 
@@ -201,10 +201,9 @@ class DatabricksStepLauncher(StepLauncher):
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
-    def _end(self, launch: _Launch, watch: Watch | None) -> Iterator[DagsterEvent]:
+    def _end(self, launch: _Launch, entry: EventLogEntry, watch: Watch) -> Iterator[DagsterEvent]:
         """Tell the step's own end, which the run's end only adds to."""
-        entry, view = launch.last, watch.view if watch else None
-        assert entry is not None, "the caller has looked"
+        view = watch.view
         if view is not None and view.has_ended and not view.succeeded and not _is_failure(entry):
             launch.context.log.warning(
                 f"The step succeeded, and its Databricks run ended as {view.state} afterwards: {view.url}"
@@ -260,7 +259,7 @@ class DatabricksStepLauncher(StepLauncher):
         try:
             submission.cancel(self._api, launch.run_id)
         except Exception as error:  # noqa: BLE001 - the reason for the cancelling is what must be raised
-            launch.context.log.error(
+            launch.context.log.error(  # noqa: TRY400 - said in words
                 f"Databricks run {launch.run_id} could not be cancelled ({error}). It ends by itself when it has had "
                 f"no sign of life for {self._spec.orphan_seconds:g} s."
             )
@@ -313,9 +312,8 @@ def _step_fields(context: StepExecutionContext, root: str) -> dict[str, str]:
     """Return the fields of Dagster's `StepRunRef` in its own serialization, without what is this machine's own."""
     reference = step_context_to_step_run_ref(context, root)
     job = reference.recon_job
-    assert isinstance(job, ReconstructableJob)
     pointer = job.repository.pointer
-    if isinstance(pointer, FileCodePointer) or not isinstance(pointer, (ModuleCodePointer, PackageCodePointer)):
+    if not isinstance(pointer, (ModuleCodePointer, PackageCodePointer)):
         raise LaunchError(
             f"the code location is no module ({pointer.describe()})",
             where="workspace.yaml or the -f option",
@@ -323,7 +321,7 @@ def _step_fields(context: StepExecutionContext, root: str) -> dict[str, str]:
         )
     # Paths of this machine say nothing there, and a container's settings may hold secrets.
     repository = job.repository._replace(
-        pointer=pointer._replace(working_directory=None), executable_path=None, entry_point=None, container_context=None
+        pointer=pointer._replace(working_directory=None), executable_path=None, container_context=None
     )
     run = copy(reference.dagster_run, remote_job_origin=None, job_code_origin=None)
     fields = reference._replace(recon_job=job._replace(repository=repository), dagster_run=run)._asdict()
@@ -372,10 +370,9 @@ def _forward(context: StepExecutionContext, entry: EventLogEntry) -> Iterator[Da
 def _with_run(entry: EventLogEntry, view: RunView, stderr: str) -> EventLogEntry:
     """Return the event of a failed step with what its run adds: link, state message, end of stderr."""
     event = entry.dagster_event
-    if event is None or not event.is_step_failure:
+    data = event.event_specific_data if event is not None else None
+    if event is None or not isinstance(data, StepFailureData):
         return entry
-    data = event.event_specific_data
-    assert isinstance(data, StepFailureData)
     own = data.user_failure_data
     metadata: dict[str, Any] = {**(own.metadata if own else {}), **_page(view)}
     if stderr:
@@ -391,9 +388,3 @@ def _with_run(entry: EventLogEntry, view: RunView, stderr: str) -> EventLogEntry
 def _page(view: RunView) -> dict[str, Any]:
     link = {"Databricks run": dg.MetadataValue.url(view.url)} if view.url else {}
     return {**link, "state": view.state}
-
-
-def _is_refusal(error: BaseException) -> bool:
-    from databricks.sdk.errors import DatabricksError
-
-    return isinstance(error, DatabricksError)

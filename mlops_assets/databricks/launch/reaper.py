@@ -10,14 +10,15 @@ share a workspace.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.databricks.launch import submission
-from mlops_assets.databricks.launch.api import Api
-from mlops_assets.databricks.launch.staging import Staging
-from mlops_assets.databricks.launch.submission import Attempt
+from mlops_assets.databricks.launch.attempt import Attempt
+
+if TYPE_CHECKING:
+    from mlops_assets.databricks.launch.api import Api
+    from mlops_assets.databricks.launch.staging import Staging
 
 # Whether a Dagster run has ended; None if it is not known here.
 HasEnded = Callable[[str], bool | None]
@@ -67,6 +68,8 @@ def reap(
     Raises:
         LaunchError: The workspace does not answer.
     """
+    # The SDK takes a second to import, which loading the code location, with the sensor in it, should not pay.
+    from mlops_assets.databricks.launch import submission
 
     def status(run_id: str) -> dg.DagsterRunStatus | None:
         run = instance.get_run_by_id(run_id)

@@ -16,6 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+from databricks.sdk.errors import NotFound
+from databricks.sdk.errors.base import DatabricksError
+
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.failures import LaunchError
 from mlops_assets.databricks.launch.spec import StagingKind
@@ -53,8 +56,6 @@ class Staging(ABC):
         Raises:
             LaunchError: The workspace does not have this kind of storage, or refuses.
         """
-        from databricks.sdk.errors import DatabricksError
-
         try:
             self._put(f"{self.root}/{name}", data)
         except DatabricksError as error:
@@ -62,16 +63,24 @@ class Staging(ABC):
 
     def get(self, name: str) -> bytes | None:
         """Return a file's content, None if there is none."""
-        from databricks.sdk.errors import NotFound
-
         try:
             return self._get(f"{self.root}/{name}")
         except NotFound:
             return None
 
-    @abstractmethod
     def exists(self, name: str) -> bool:
-        """Whether there is such a file."""
+        """Whether there is such a file.
+
+        Raises:
+            LaunchError: The workspace does not have this kind of storage, or refuses.
+        """
+        try:
+            self._head(f"{self.root}/{name}")
+        except NotFound:
+            return False
+        except DatabricksError as error:
+            raise self._unusable(error) from None
+        return True
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
@@ -83,6 +92,9 @@ class Staging(ABC):
 
     def remove_scripts(self, run: str) -> None:  # noqa: B027 - nothing to do where scripts lie in the folder
         """Remove what `put_script` stored outside of the folder under names `<run>/...`."""
+
+    @abstractmethod
+    def _head(self, path: str) -> None: ...
 
     @abstractmethod
     def _put(self, path: str, data: bytes) -> None: ...
@@ -106,20 +118,8 @@ class DbfsStaging(Staging):
         self.put(name, data)
         return f"{self.root}/{name}"
 
-    def exists(self, name: str) -> bool:
-        """See `Staging`."""
-        from databricks.sdk.errors import NotFound
-
-        try:
-            self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": self._path(f"{self.root}/{name}")})
-        except NotFound:
-            return False
-        return True
-
     def names(self, folder: str) -> list[str]:
         """See `Staging`."""
-        from databricks.sdk.errors import NotFound
-
         try:
             path = self._path(f"{self.root}/{folder}".rstrip("/"))
             answer = self._api.call("GET", "/api/2.0/dbfs/list", query={"path": path})
@@ -135,6 +135,9 @@ class DbfsStaging(Staging):
     @staticmethod
     def _path(path: str) -> str:
         return path.removeprefix("dbfs:")
+
+    def _head(self, path: str) -> None:
+        self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": self._path(path)})
 
     def _put(self, path: str, data: bytes) -> None:
         path = self._path(path)
@@ -195,8 +198,6 @@ class VolumeStaging(Staging):
 
     def put_script(self, name: str, data: bytes) -> str:
         """See `Staging`."""
-        from databricks.sdk.errors import DatabricksError, NotFound
-
         self._api.require_harmless(data, self.root)
         folder = self._script_folder or self._home()
         path = f"{folder}/{name.replace('/', '-')}"
@@ -218,8 +219,6 @@ class VolumeStaging(Staging):
 
     def remove_scripts(self, run: str) -> None:
         """See `Staging`."""
-        from databricks.sdk.errors import NotFound
-
         known = [path for path in self._scripts if path.rpartition("/")[2].startswith(f"{run}-")]
         try:
             for path in known or self._listed_scripts(run):
@@ -232,16 +231,6 @@ class VolumeStaging(Staging):
         answer = self._api.call("GET", "/api/2.0/workspace/list", query={"path": folder})
         paths = [str(entry["path"]) for entry in answer.get("objects", [])]
         return [path for path in paths if path.rpartition("/")[2].startswith(f"{run}-")]
-
-    def exists(self, name: str) -> bool:
-        """See `Staging`."""
-        from databricks.sdk.errors import NotFound
-
-        try:
-            self._api.call("HEAD", _files(f"{self.root}/{name}"))
-        except NotFound:
-            return False
-        return True
 
     def names(self, folder: str) -> list[str]:
         """See `Staging`."""
@@ -256,8 +245,6 @@ class VolumeStaging(Staging):
         return f"/Users/{me['userName']}/{_SCRIPTS}"
 
     def _entries(self, path: str) -> list[dict[str, Any]]:
-        from databricks.sdk.errors import NotFound
-
         entries: list[dict[str, Any]] = []
         query: dict[str, str] = {}
         while True:
@@ -271,8 +258,6 @@ class VolumeStaging(Staging):
             query = {"page_token": answer["next_page_token"]}
 
     def _remove_folder(self, path: str) -> None:
-        from databricks.sdk.errors import NotFound
-
         def delete(url: str) -> None:
             try:
                 self._api.call("DELETE", url)
@@ -287,6 +272,9 @@ class VolumeStaging(Staging):
         with ThreadPoolExecutor(_DELETERS) as pool:
             list(pool.map(delete, files))
         delete(_directories(path))
+
+    def _head(self, path: str) -> None:
+        self._api.call("HEAD", _files(path))
 
     def _put(self, path: str, data: bytes) -> None:
         self._api.call("PUT", _files(path), query={"overwrite": "true"}, data=data)

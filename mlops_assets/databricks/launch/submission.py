@@ -1,75 +1,32 @@
 """Asking for a run: what is sent, and that one attempt of a step never makes two runs.
 
-What belongs here: the submission, finding and cancelling runs. What does not: files (`staging`), the time after (`watch`).
+What belongs here: the submission, finding and cancelling runs. What does not: files (`staging`), the time after it
+(`watch`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+from databricks.sdk.errors.base import DatabricksError
+
 from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.attempt import Attempt as Attempt  # noqa: PLC0414 - part of this interface
 from mlops_assets.databricks.launch.failures import LaunchError, RunView, refused_submission
 from mlops_assets.databricks.launch.spec import LaunchSpec
 
 _RUNS: Final = "/api/2.2/jobs/runs"
-_MARK = re.compile(r"\[dagster (?P<run>[\w-]+) (?P<step>\S+) (?P<attempt>\d+)\]$")
-_TAG_TEXT = re.compile(r"[^\w .:/=+@-]")
-_TAG_LENGTH = 255
-_NAME_LENGTH = 4_000
 _PAGE = 25
 _CANCEL_S = 20.0
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One attempt of a Dagster step; each has one run on Databricks at most.
-
-    Attributes:
-        dagster_run: Dagster's run id.
-        job: Name of the Dagster job.
-        step: Step key.
-        number: 0 for the first attempt.
-    """
-
-    dagster_run: str
-    job: str
-    step: str
-    number: int
-
-    @property
-    def run_name(self) -> str:
-        """Name of the run, from which `of_run_name` knows the attempt again."""
-        return (
-            f"{self.job} {self.step}"[: _NAME_LENGTH // 2] + f" [dagster {self.dagster_run} {self.step} {self.number}]"
-        )
-
-    @property
-    def token(self) -> str:
-        """Idempotency token: 64 characters, the same for the same attempt."""
-        return hashlib.sha256(f"{self.dagster_run}/{self.step}/{self.number}".encode()).hexdigest()
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """Tags of the cluster."""
-        named = {"dagster_run": self.dagster_run, "dagster_job": self.job, "dagster_step": self.step}
-        return {name: _TAG_TEXT.sub("_", value)[:_TAG_LENGTH] for name, value in named.items()}
-
-    @staticmethod
-    def dagster_run_of(run_name: str) -> str | None:
-        """Return the Dagster run that a run of this name belongs to, None for one that was not launched here."""
-        found = _MARK.search(run_name)
-        return found["run"] if found else None
 
 
 def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, parameters: list[str]) -> dict[str, Any]:
     """Return the body of `runs/submit`.
 
-    Job permissions are part of it: set afterwards, as dagster-databricks does it, they could fail while the run goes on.
+    Job permissions are part of it: set afterwards, as dagster-databricks does it, they could fail while the run goes
+    on.
     """
     task: dict[str, Any] = {
         "task_key": "dagster-step",
@@ -104,8 +61,6 @@ def submit(api: Api, body: Mapping[str, Any]) -> int:
     Raises:
         LaunchError: The workspace refuses, or does not answer.
     """
-    from databricks.sdk.errors import DatabricksError
-
     try:
         return int(api.call("POST", f"{_RUNS}/submit", body=body)["run_id"])
     except DatabricksError as error:
@@ -126,8 +81,6 @@ def look(api: Api, run_id: int) -> RunView:
 
 def output(api: Api, view: RunView) -> dict[str, Any]:
     """Return the output of a run's task (`jobs.RunOutput`), empty if it can't be had."""
-    from databricks.sdk.errors import DatabricksError
-
     if view.task_run_id is None:
         return {}
     try:
@@ -138,8 +91,6 @@ def output(api: Api, view: RunView) -> dict[str, Any]:
 
 def termination_code(api: Api, view: RunView) -> str:
     """Return why a run's cluster ended (`compute.TerminationReasonCode`), empty if it can't be had."""
-    from databricks.sdk.errors import DatabricksError
-
     if view.cluster_id is None:
         return ""
     try:

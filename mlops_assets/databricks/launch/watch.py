@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from databricks.sdk.errors.base import DatabricksError
+
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.cluster_main import chunk_name, decode_chunk
@@ -105,7 +107,7 @@ class Watch:
             databricks.sdk.errors.DatabricksError: It refuses to.
         """
         looked_at = float("-inf")
-        while not self.has_reported:
+        while True:
             news = False
             if self.view is not None and self.view.has_started:
                 for record in self._reports.read():
@@ -170,8 +172,6 @@ class Watch:
 
     def _give_sign_of_life(self) -> None:
         """Renew the file without which the step on the cluster ends itself."""
-        from databricks.sdk.errors import DatabricksError
-
         now = time.monotonic()
         if now - self._beat_at < min(self._spec.orphan_seconds / 4, _LONGEST_BEAT_S):
             return
@@ -183,8 +183,6 @@ class Watch:
             self._warn(f"the sign of life for the cluster could not be written: {error}")
 
     def _grant(self, cluster_id: str) -> None:
-        from databricks.sdk.errors import DatabricksError
-
         self._granted = True
         try:
             submission.grant_cluster_permissions(self._api, self._spec, cluster_id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver, staged
+from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver
 from mlops_assets_tests.databricks_workspace import Workspace
 
 
@@ -28,10 +29,17 @@ def workspace(launch_workspace: Workspace) -> Iterator[Workspace]:
     yield launch_workspace
     unmet = launch_workspace.faults.unmet()
     launch_workspace.faults.clear()
-    for name in staged(launch_workspace):
-        for tree in (launch_workspace.storage.volumes, launch_workspace.storage.dbfs, launch_workspace.storage.files):
-            (tree / name).unlink(missing_ok=True)
-    assert [run.name for run in launch_workspace.runs if run.is_active] == [], "runs that were left behind"
+    left = [run for run in launch_workspace.runs if run.is_active]
+    for run in left:  # the next test must not find them
+        for task in run.tasks:
+            task.cancel.set()
+            task.finished.wait(30)
+    for tree in (launch_workspace.storage.volumes / "main/ml/staging", launch_workspace.storage.dbfs):
+        for entry in tree.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for script in (launch_workspace.storage.files / "Users").rglob("*.py"):
+        script.unlink()
+    assert [run.name for run in left] == [], "runs that were left behind"
     assert unmet == [], "faults that were set and never met"
 
 

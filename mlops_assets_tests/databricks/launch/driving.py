@@ -27,7 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 VOLUME = "main.ml.staging"
 PATHS = {"volume": "/Volumes/main/ml/staging/launches", "dbfs": "dbfs:/launches"}
 CLUSTER = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
+IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
 @dataclass

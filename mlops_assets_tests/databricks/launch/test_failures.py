@@ -162,7 +162,7 @@ def test_reports_that_come_after_the_end_of_the_run_are_waited_for(volume: Drive
         reply: Reply = proceed()  # type: ignore[operator]
         if b"RUNNING" in reply.body:  # so that it is seen for the first time after its end
             wait_until(lambda: is_idle(volume.workspace))
-            return proceed()  # type: ignore[operator,no-any-return]
+            return proceed()  # type: ignore[operator]
         return reply
 
     volume.workspace.faults.on_call("hide", hide, path="*/jobs/runs/get", times=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.step_launcher import StepLauncher
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
@@ -49,8 +50,6 @@ def test_inactive_resource_leaves_the_step_where_it_is(workspace: Workspace):
 
 
 def test_dagster_finds_the_launcher(workspace: Workspace):
-    from dagster._core.definitions.step_launcher import StepLauncher
-
     resource = resource_of(profile_of(workspace), token=workspace.token)
     launcher = resource.get_object_to_set_on_execution_context()
     assert isinstance(launcher, StepLauncher)

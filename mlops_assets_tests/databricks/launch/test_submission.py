@@ -9,8 +9,8 @@ import pytest
 
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api, Credentials
+from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.spec import LaunchSpec
-from mlops_assets.databricks.launch.submission import Attempt
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
 from mlops_assets_tests.databricks_workspace import Workspace
 

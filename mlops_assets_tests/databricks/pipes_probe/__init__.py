@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 
@@ -26,7 +27,7 @@ class Mood(Enum):
 class Inner(dg.Config):
     """Config within config."""
 
-    numbers: list[int] = [1, 2]
+    numbers: list[int] = Field(default_factory=list)
 
 
 class ProbeConfig(dg.Config):
@@ -80,7 +81,7 @@ def measured(
         yield dg.AssetCheckResult(check_name="pretty", passed=True)
         return
     context.log.warning("100 % of it")
-    said = {
+    said: dict[str, Any] = {
         "mood": config.mood.name,
         "numbers": dg.MetadataValue.json(config.inner.numbers),
         "greeting": f"{greeting.text} {greeting.place}",

@@ -22,7 +22,9 @@ def piped_transactions(
     loader_cluster: dg.ResourceParam[Any],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Load, here or there."""
-    if loader_cluster is not None:
-        yield from loader_cluster.run(context)
+    # The parameter is the resource itself; what it stands for is in the context.
+    runner = context.resources.loader_cluster
+    if runner is not None:
+        yield from runner.run(context)
         return
     yield from _load(context, source=source, contract=contract, lakehouse=lakehouse, loader_cluster=None)

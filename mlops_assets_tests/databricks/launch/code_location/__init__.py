@@ -6,6 +6,7 @@ launching process, read when a step starts; on the cluster there is neither.
 Annotations are not postponed here: Dagster looks at that of `context` when an asset is defined.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -14,6 +15,11 @@ from typing import Any
 
 import dagster as dg
 from dagster._config.pythonic_config import IAttachDifferentObjectToOpContext
+from pydantic import PrivateAttr
+
+from mlops_assets.databricks.launch.api import Api, Credentials
+from mlops_assets.databricks.launch.launcher import DatabricksStepLauncher
+from mlops_assets.databricks.launch.spec import LaunchSpec
 
 PACKAGES = ("mlops_assets", "mlops_assets_tests.databricks.launch.code_location")
 ON_CLUSTER = bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
@@ -22,15 +28,11 @@ ON_CLUSTER = bool(os.environ.get("DATABRICKS_RUNTIME_VERSION"))
 class SpecLauncher(dg.ConfigurableResource[Any], IAttachDifferentObjectToOpContext):
     """Launches as the variable `LAUNCH_SPEC` says: fields of `LaunchSpec`, and `host`."""
 
-    _launchers: dict[str, Any] = {}
+    _launchers: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def get_object_to_set_on_execution_context(self) -> Any:
         if ON_CLUSTER:
             return None
-        from mlops_assets.databricks.launch.api import Api, Credentials
-        from mlops_assets.databricks.launch.launcher import DatabricksStepLauncher
-        from mlops_assets.databricks.launch.spec import LaunchSpec
-
         document = os.environ["LAUNCH_SPEC"]
         if document not in self._launchers:
             fields = json.loads(document)
@@ -67,7 +69,7 @@ def after_nothing(context: dg.AssetExecutionContext, step_launcher: dg.ResourceP
 
 @dg.asset
 def broken(step_launcher: dg.ResourceParam[Any]) -> None:
-    print("about to fail", file=sys.stderr)
+    sys.stderr.write("about to fail\n")
     raise ValueError("as asked")
 
 
@@ -80,7 +82,7 @@ def refusing(step_launcher: dg.ResourceParam[Any]) -> None:
 def chatty(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[Any]) -> None:
     for trial in range(8):
         context.log.info(f"trial {trial} of 8")
-        print(f"printed {trial}")
+        sys.stdout.write(f"printed {trial}\n")
         time.sleep(0.7)
 
 
@@ -92,7 +94,7 @@ def sleeper(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[A
 
 @dg.asset
 def dying(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[Any]) -> None:
-    print("last words", file=sys.stderr)
+    sys.stderr.write("last words\n")
     time.sleep(2)
     os._exit(9)
 
@@ -110,16 +112,13 @@ def patient(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[A
 
 @dg.asset
 def counting(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[Any]) -> dg.MaterializeResult[None]:
-    from pyspark.sql import SparkSession
-    from pyspark.sql.functions import udf
-
     def module_of(_: int) -> str:
-        import mlops_assets
+        return str(importlib.import_module("mlops_assets").__file__)
 
-        return str(mlops_assets.__file__)
-
-    spark = SparkSession.builder.getOrCreate()
-    (row,) = spark.range(1).select(udf(module_of)("id").alias("file")).collect()
+    # Imported where it is used: the other assets shall not wait for it.
+    sql = importlib.import_module("pyspark.sql")
+    spark = sql.SparkSession.builder.getOrCreate()
+    (row,) = spark.range(1).select(sql.functions.udf(module_of)("id").alias("file")).collect()
     return dg.MaterializeResult(metadata={"file": row.file})
 
 

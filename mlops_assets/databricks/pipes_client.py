@@ -1,0 +1,214 @@
+"""Dagster's own Pipes client over our submit and our watch, for one run.
+
+What belongs here: the session between the two sides, and what is known of a launch. What does not: what an asset's run
+is made of and what becomes of it (`pipes`), what runs on the cluster (`pipes_main`, `pipes_asset`).
+
+`PipesDatabricksClient` (dagster-databricks 0.29.27) is used through what it takes: a context injector, a message
+reader, and a client that submits. Its watch is replaced: it leaves a run to itself when one of its calls fails, and it
+takes an interrupt for the end of the run and goes on as if the run had succeeded.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import EngineEventData
+from dagster._core.pipes.context import PipesMessageHandler
+from dagster_databricks import PipesDatabricksClient
+from dagster_pipes import PipesContextData, PipesParams
+from databricks.sdk.service.jobs import SubmitTask
+
+from mlops_assets.databricks.launch import submission
+from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.failures import RunView
+from mlops_assets.databricks.launch.spec import LaunchSpec
+from mlops_assets.databricks.launch.staging import Staging
+from mlops_assets.databricks.launch.watch import Watch
+
+Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
+_TAIL_CHARACTERS = 20_000
+
+
+@dataclass
+class PipesLaunch:
+    """One launch, as far as it has come.
+
+    Attributes:
+        context: The asset's context.
+        folder: Its folder in staging.
+        run_id: Its run, once it is submitted.
+        view: The run, as it was last seen.
+        stderr: The end of what was printed there.
+        failure: What the script on the cluster reported, if it failed.
+        messages: What takes the messages of Pipes, once the session is open.
+    """
+
+    context: dg.AssetExecutionContext
+    folder: str
+    run_id: int | None = None
+    view: RunView | None = None
+    stderr: str = ""
+    failure: dict[str, Any] | None = None
+    messages: PipesMessageHandler | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the asset has said that it came to its end."""
+        return self.messages is not None and self.messages.received_closed_message and self.failure is None
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Take one report of the script."""
+        kind = record["kind"]
+        if kind == "pipes" and self.messages is not None:  # the session is open as long as its run is watched
+            self.messages.handle_message(record["message"])
+        elif kind == "stdout":
+            sys.stdout.write(record["text"])
+        elif kind == "stderr":
+            self.stderr = (self.stderr + record["text"])[-_TAIL_CHARACTERS:]
+            sys.stderr.write(record["text"])
+        elif kind == "warning":
+            self.context.log.warning(f"Cluster and launching side differ: {record['text']}")
+        elif kind == "failure":
+            self.failure = dict(record)
+
+    def results(self) -> Iterator[Result]:
+        """Yield what the asset has reported, in its order, with what Pipes could not carry."""
+        if self.messages is None:
+            return
+        descriptions = {
+            (message["asset_key"], message["check"]): message["description"]
+            for message in self.messages.get_custom_messages()
+        }
+        for result in self.messages.get_reported_results():
+            if isinstance(result, dg.AssetCheckResult) and result.asset_key is not None:  # Pipes always has it
+                key = (result.asset_key.to_escaped_user_string(), result.check_name)
+                yield result._replace(description=descriptions.get(key))
+            else:
+                yield result
+
+
+class NotSucceeded(Exception):  # noqa: N818 - not an error of its own: `PipesLaunch` has what is known
+    """The run has ended, and the asset has not said that it succeeded."""
+
+
+class Interrupted(Exception):  # noqa: N818 - an order, not a failure
+    """Dagster wants the step to end; under its own name, Dagster's client would swallow it."""
+
+
+class DatabricksPipes(PipesDatabricksClient):
+    """Dagster's client over our submit and watch.
+
+    Args:
+        api: The workspace.
+        staging: Where the launch's folder is.
+        spec: How to launch.
+        launch: The launch, which is kept up to date.
+        body: The submission, without the parameters of Pipes.
+    """
+
+    def __init__(
+        self, api: Api, staging: Staging, spec: LaunchSpec, launch: PipesLaunch, body: Mapping[str, Any]
+    ) -> None:
+        self._api, self._staging, self._spec, self._launch, self._body = api, staging, spec, launch, body
+        super().__init__(
+            cast("Any", SimpleNamespace(jobs=self)),
+            context_injector=_Injector(staging, launch.folder),
+            message_reader=_Reader(launch),
+        )
+
+    def submit(self, *, tasks: Sequence[SubmitTask]) -> Any:
+        """Submit the body with what Dagster's client has put into the task: stands for `JobsAPI.submit`.
+
+        The body itself is sent, because `SubmitTask` drops what the installed SDK does not know.
+        """
+        (enriched,) = (task.as_dict() for task in tasks)
+        task = dict(self._body["tasks"][0])
+        task["spark_python_task"] = enriched["spark_python_task"]
+        if "new_cluster" in task:
+            task["new_cluster"] = {
+                **task["new_cluster"],
+                "spark_env_vars": enriched["new_cluster"].get("spark_env_vars", {}),
+            }
+        self._launch.run_id = submission.submit(self._api, {**self._body, "tasks": [task]})
+        return SimpleNamespace(bind=lambda: {"run_id": self._launch.run_id})
+
+    def _poll_til_success(self, context: Any, run_id: int) -> None:
+        """Watch the run to its end; called by Dagster's client after the submit."""
+        del context
+        launch = self._launch
+        watch = Watch(self._api, self._staging, launch.folder, run_id, self._spec, launch.context.log.warning)
+        try:
+            for progress in watch.follow():
+                launch.view = watch.view
+                if progress.view is not None:
+                    self._show(progress.view)
+                if progress.record is not None:
+                    launch.take(progress.record)
+        except DagsterExecutionInterruptedError:
+            raise Interrupted from None
+        finally:
+            launch.view = watch.view
+        if not launch.succeeded:
+            raise NotSucceeded
+        if watch.view is not None and watch.view.has_ended and not watch.view.succeeded:
+            launch.context.log.warning(
+                f"The asset succeeded, and its Databricks run ended as {watch.view.state} afterwards: {watch.view.url}"
+            )
+
+    def _show(self, view: RunView) -> None:
+        text = f"Databricks run {view.run_id}: {view.state}"
+        step = self._launch.context.op_execution_context.get_step_execution_context()
+        dg.DagsterEvent.engine_event(step, text, EngineEventData(metadata=page_of(view)))
+
+    def _extract_dagster_metadata(self, run_id: int) -> dict[str, Any]:
+        """Add nothing to the asset's own metadata: it is the same, wherever the asset ran."""
+        del run_id
+        return {}
+
+
+class _Injector(dg.PipesContextInjector):
+    """Puts the context into the launch's folder."""
+
+    def __init__(self, staging: Staging, folder: str) -> None:
+        self._staging, self._name = staging, f"{folder}/context.json"
+
+    @contextmanager
+    def inject_context(self, context_data: PipesContextData) -> Iterator[PipesParams]:
+        """See the base class."""
+        self._staging.put(self._name, json.dumps(context_data).encode())
+        yield {"path": self._staging.on_cluster(self._name)}
+
+    def no_messages_debug_text(self) -> str:
+        """See the base class."""
+        return f"The context was put into {self._staging.root}/{self._name}."
+
+
+class _Reader(dg.PipesMessageReader):
+    """Takes messages from the watch, which finds them among the reports of the run."""
+
+    def __init__(self, launch: PipesLaunch) -> None:
+        self._launch = launch
+
+    @contextmanager
+    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+        """See the base class."""
+        self._launch.messages = handler
+        yield {}
+
+    def no_messages_debug_text(self) -> str:
+        """See the base class."""
+        return f"Messages were expected in {self._launch.folder} of the staging folder."
+
+
+def page_of(view: RunView) -> dict[str, Any]:
+    """Return where a run is shown and how far it is, as metadata."""
+    link = {"Databricks run": dg.MetadataValue.url(view.url)} if view.url else {}
+    return {**link, "state": view.state}
