@@ -167,7 +167,7 @@ class Settings(BaseSettings):
         return {"token": "DATABRICKS_TOKEN"}
 
     def databricks_login(self) -> dict[str, str]:
-        """Return the launching side's credentials themselves, for the doctor alone; those that are not set are left out."""
+        """Return the launching side's credentials themselves, as far as they are set; for the doctor alone."""
         names = self.databricks_credentials()
         return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
 

@@ -203,10 +203,7 @@ def test_resources_can_be_replaced_one_by_one(settings: Settings):
 
 def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://example.azuredatabricks.net")
-    local, databricks = (
-        build_defs(Settings(home=tmp_path, target=target))
-        for target in ("local", "databricks")
-    )
+    local, databricks = (build_defs(Settings(home=tmp_path, target=target)) for target in ("local", "databricks"))
 
     assert described(databricks) == described(local)
     assert set(databricks.resources or {}) == set(local.resources or {})

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mlops_assets.doctor import diagnose, report
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
+from mlops_assets.doctor import diagnose, report
 from mlops_assets.errors import SettingsError
 from mlops_assets_tests.databricks.conftest import MakeProfile
 from mlops_assets_tests.databricks_workspace import Workspace
