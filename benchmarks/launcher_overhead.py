@@ -34,6 +34,7 @@ from mlops_assets_tests.databricks_workspace.driving import run_code
 
 CLUSTER = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
 PACKAGE = "empty_steps"
+_WANTED_SECONDS = 3.0
 VOLUME = "main.bench.staging"
 DEFINITIONS = '''
 import json
@@ -74,7 +75,6 @@ class Ours(dg.ConfigurableResource, IAttachDifferentObjectToOpContext):
 def nothing(context):
     pass
 
-_WANTED_SECONDS = 3.0
 
 def job_of(name, launcher):
     @dg.job(name=name, resource_defs={"launcher": launcher})
@@ -209,7 +209,7 @@ def _tell(seconds: dict[str, list[float]], calls: dict[str, list[int]]) -> None:
                 seconds, "stock_each_half_second", "ours_dbfs"
             ),
             "API calls of that step: stock with its defaults / ours (DBFS)": times(calls, "stock", "ours_dbfs"),
-            "the same: stock with its defaults / ours (volume)": times(calls, "stock", "ours_volume"),
+            "API calls of that step: stock with its defaults / ours (volume)": times(calls, "stock", "ours_volume"),
         },
         details={
             "seconds": seconds,
