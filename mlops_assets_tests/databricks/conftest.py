@@ -12,6 +12,18 @@ import pytest
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 from mlops_assets_tests.databricks_workspace import Workspace
 
+_LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py", "test_pipes_raw.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what launches steps as a long proof; what only talks to the workspace stays among the tests."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).parts[0] in _LAUNCHING:
+            item.add_marker(pytest.mark.proof)
+
+
 MakeProfile = Callable[..., DatabricksProfile]
 
 
