@@ -21,6 +21,11 @@ from mlops_assets_tests.processes.control import CONFIG
 ROWS = 3_000
 
 
+def on_shared_spark(lakehouse: Lakehouse, spark: SparkResource) -> Lakehouse:
+    """Return the same tables on the Spark of the test session."""
+    return Lakehouse(spark=spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks)
+
+
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five files of the creditcard contract."""
@@ -48,8 +53,7 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Cal
 def undisturbed(inputs: list[Path], new_home: Callable[[], Path], spark_resource: SparkResource) -> Path:
     """A home in which the main job ran once on the first input, from beginning to end."""
     settings = Settings(home=new_home(), source=str(inputs[0]))
-    made: Lakehouse = build_resources(settings)["lakehouse"]
-    lakehouse = Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+    lakehouse = on_shared_spark(build_resources(settings)["lakehouse"], spark_resource)
     job = build_defs(settings, lakehouse=lakehouse).resolve_job_def(MAIN)
     with dg.DagsterInstance.ephemeral() as instance:
         assert job.execute_in_process(run_config={"ops": CONFIG}, instance=instance).success

@@ -22,6 +22,7 @@ from mlops_assets.settings import Settings
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.search import run_search
 from mlops_assets_tests.assets.harness import tune
+from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import SPACE, TUNING
 from mlops_assets_tests.processes.state import Tracked, embedded_store
 
@@ -51,8 +52,7 @@ class LethalOnce(Matrix):
 
 @pytest.fixture
 def lakehouse(undisturbed: Path, spark_resource: SparkResource) -> Lakehouse:
-    made: Lakehouse = build_resources(Settings(home=undisturbed, source="a.csv"))["lakehouse"]
-    return Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+    return on_shared_spark(build_resources(Settings(home=undisturbed, source="a.csv"))["lakehouse"], spark_resource)
 
 
 @pytest.fixture

@@ -6,13 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from mlops_assets.definitions import build_resources
+from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
 from mlops_assets.training import runs
-from mlops_assets_tests.processes.conftest import ROWS
+from mlops_assets_tests.assets.harness import register
+from mlops_assets_tests.processes.conftest import ROWS, on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, SETS, eventually, processes_of, worker
 from mlops_assets_tests.processes.points import Point, Then
 from mlops_assets_tests.processes.state import Tracked, embedded_store, staged, table
@@ -22,58 +27,55 @@ JVM_SECONDS = 15.0
 
 @pytest.mark.timeout(5 * ANSWER_SECONDS)
 def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not_mend(
-    inputs: list[Path], new_home: Callable[[], Path], undisturbed: Path, tmp_path: Path
+    inputs: list[Path],
+    new_home: Callable[[], Path],
+    undisturbed: Path,
+    spark_resource: SparkResource,
+    tmp_path: Path,
 ):
     """One home, four processes, each killed one asset later than the one before, and a fifth that lives.
 
     Each process begins with the asset in which the one before it died.
     """
     home = new_home()
-    kills = enumerate(
-        (
-            (("raw_transactions",), Point.RAW_HALF_WRITTEN, Then.DIE_WITH_ALL),
-            (("raw_transactions", *SETS), Point.ONE_SET_COMMITTED, Then.DIE),
-            ((*SETS, "tuned_model"), Point.TRIAL_HALF_RECORDED, Then.DIE),
-            (("tuned_model", "registered_model"), Point.VERSION_WITHOUT_ALIAS, Then.DIE),
-        )
-    )
     tracked = Tracked(embedded_store(home))
+    with ExitStack() as started:
+        # All at once, so that they import their libraries side by side.
+        spare = [started.enter_context(worker(tmp_path / f"{number}.log")) for number in range(4)]
 
-    def kill_next() -> None:
-        number, (assets, point, then) = next(kills)
-        with worker(tmp_path / f"killed-{number}.log") as process:
+        def kill_at(point: Point, then: Then, *assets: str) -> None:
+            process = spare.pop()
             process.begin(home, inputs[0], *assets, stop_at=point, then=then)
             process.wait_killed()
             eventually(lambda: not processes_of(home), JVM_SECONDS, "the JVM goes when its process is gone")
 
-    kill_next()
-    raw = table(home, "raw_transactions")
-    assert raw.data_files(), "the kill was too early to show anything"
-    assert not raw.exists, "the kill came too late, or a half-written version is visible"
-    assert staged(home)
+        kill_at(Point.RAW_HALF_WRITTEN, Then.DIE_WITH_ALL, "raw_transactions")
+        raw = table(home, "raw_transactions")
+        assert raw.data_files(), "the kill was too early to show anything"
+        assert not raw.exists, "the kill came too late, or a half-written version is visible"
+        assert staged(home)
 
-    kill_next()
-    assert (raw.version, raw.rows_of_batches()) == (0, [ROWS])
-    assert staged(home) == []
-    assert [table(home, name).exists for name in SETS] == [True, False, False]
+        kill_at(Point.ONE_SET_COMMITTED, Then.DIE, "raw_transactions", *SETS)
+        assert (raw.version, raw.rows_of_batches()) == (0, [ROWS])
+        assert staged(home) == []
+        assert [table(home, name).exists for name in SETS] == [True, False, False]
 
-    kill_next()
-    assert [table(home, name).version for name in SETS] == [0, 0, 0]
-    (killed,) = tracked.parents()
-    assert [run.info.status for run in (killed, *tracked.children(killed))] == ["RUNNING", "FINISHED", "RUNNING"]
+        kill_at(Point.TRIAL_HALF_RECORDED, Then.DIE, *SETS, "tuned_model")
+        assert [table(home, name).version for name in SETS] == [0, 0, 0]
+        (killed,) = tracked.parents()
+        assert [run.info.status for run in (killed, *tracked.children(killed))] == ["RUNNING", "FINISHED", "RUNNING"]
 
-    kill_next()
-    killed, found = tracked.parents()
-    assert [run.info.status for run in (killed, *tracked.children(killed))] == ["KILLED", "FINISHED", "KILLED"]
-    assert [run.info.status for run in (found, *tracked.children(found))] == ["FINISHED"] * 4
-    assert tracked.versions() == {1: set()}
+        kill_at(Point.VERSION_WITHOUT_ALIAS, Then.DIE, "tuned_model", "registered_model")
+        killed, found = tracked.parents()
+        assert [run.info.status for run in (killed, *tracked.children(killed))] == ["KILLED", "FINISHED", "KILLED"]
+        assert [run.info.status for run in (found, *tracked.children(found))] == ["FINISHED"] * 4
+        assert tracked.versions() == {1: set()}
 
-    with worker(tmp_path / "lives.log") as process:
-        answer = process.run(home, inputs[0], "registered_model")
-    assert answer.success, answer.failures
+    resources = build_resources(Settings(home=home, source=str(inputs[0])))
+    assert register(on_shared_spark(resources["lakehouse"], spark_resource), resources["tracking"]).failure is None
 
-    assert tracked.versions() == {1: {"challenger", "champion"}} == Tracked(embedded_store(undisturbed)).versions()
     reference = Tracked(embedded_store(undisturbed))
+    assert tracked.versions() == {1: {"challenger", "champion"}} == reference.versions()
     assert tracked.told(found) == reference.told(reference.parents()[0])
     for name in ("raw_transactions", *SETS):
         assert table(home, name).version == table(undisturbed, name).version == 0

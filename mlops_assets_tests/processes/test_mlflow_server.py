@@ -19,10 +19,10 @@ import requests
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.definitions import build_resources
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import register, tune
+from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, eventually, started
 from mlops_assets_tests.processes.state import Tracked, embedded_store
 
@@ -77,9 +77,7 @@ def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(
     with running_server(tmp_path) as server:
         uri = server.uri.replace("://", "://user:hidden@")
         resources = build_resources(Settings(home=undisturbed, source="a.csv", tracking_uri=uri))
-        made: Lakehouse = resources["lakehouse"]
-        lakehouse = Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
-        tracking = resources["tracking"]
+        lakehouse, tracking = on_shared_spark(resources["lakehouse"], spark_resource), resources["tracking"]
         here, there = Tracked(server.store), Tracked(embedded_store(undisturbed))
 
         assert tune(lakehouse, tracking, TunedModelConfig(**TUNING)).failure is None
