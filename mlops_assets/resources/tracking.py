@@ -10,6 +10,7 @@ job and leaves it open with parallel assets (dagster #21872, #3970), while we ne
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -163,15 +164,23 @@ class Tracking(dg.ConfigurableResource[Any]):
                     mend="start it, or correct MLOPS_TRACKING_URI",
                 ) from None
         elif uri.startswith(_SQLITE):
-            folder = Path(uri.removeprefix(_SQLITE)).parent
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise StorageError(
-                    f"folder can't be written: {error.strerror}",
-                    where=str(folder),
-                    mend="set MLOPS_HOME to a writable folder",
-                ) from None
+            _require_writable(Path(uri.removeprefix(_SQLITE)).parent)
+        if self.artifact_root is not None:
+            _require_writable(Path(self.artifact_root))
+
+
+def _require_writable(folder: Path) -> None:
+    """Write there before the search is paid for, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"folder can't be written: {error.strerror}",
+            where=str(folder),
+            mend="set MLOPS_HOME to a writable folder",
+        ) from None
 
 
 def _is_server(uri: str) -> bool:

@@ -26,14 +26,7 @@ from mlops_assets_tests.databricks_workspace.wire import invalid
 State = Literal["PENDING", "RUNNING", "TERMINATING", "TERMINATED"]
 
 NODE_TYPES = ("i3.xlarge", "m5d.large", "m6gd.large", "Standard_DS3_v2", "Standard_D4ds_v5", "n2-highmem-4")
-SPARK_VERSIONS = (
-    "18.2.x-scala2.13",
-    "18.2.x-cpu-ml-scala2.13",
-    "18.0.x-scala2.13",
-    "18.0.x-cpu-ml-scala2.13",
-    "17.3.x-scala2.13",
-    "17.3.x-cpu-ml-scala2.13",
-)
+SPARK_VERSIONS = ("18.0.x-scala2.13", "18.0.x-cpu-ml-scala2.13", "17.3.x-scala2.13", "17.3.x-cpu-ml-scala2.13")
 _CORES, _MEMORY_MB = 4.0, 16_384
 # In these modes Python runs behind Spark Connect: no SparkContext, and no FUSE mount of DBFS.
 _SHARED_MODES = ("USER_ISOLATION", "DATA_SECURITY_MODE_STANDARD", "LEGACY_TABLE_ACL", "LEGACY_PASSTHROUGH")

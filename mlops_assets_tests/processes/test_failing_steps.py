@@ -133,3 +133,15 @@ def test_a_step_that_fails_beside_one_that_goes_well(
     assert statuses(tracked) == [("FAILED", ["FINISHED"] * 3), ("FINISHED", ["FINISHED"] * 3)]
     (finished,) = [parent for parent in tracked.parents() if parent.info.status == "FINISHED"]
     assert good.metadata["mlflow_run_id"] == finished.info.run_id
+
+
+def test_artifacts_that_cannot_be_written_are_refused_before_the_search(
+    lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked, settings: Settings
+):
+    (settings.home / "mlflow").mkdir(parents=True)
+    (settings.home / "mlflow" / "artifacts").write_text("a regular file")
+
+    outcome = tune(lakehouse, tracking, TunedModelConfig(**TUNING))
+
+    assert outcome.message.startswith(f"folder can't be written: File exists [{settings.home}/mlflow/artifacts]")
+    assert tracked.runs() == []

@@ -99,13 +99,20 @@ class RunView:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.life_cycle in ("TERMINATED", "INTERNAL_ERROR", "SKIPPED")
+        """Whether nothing more will happen, and how it ended is known."""
+        return self.life_cycle in ("INTERNAL_ERROR", "SKIPPED") or (
+            self.life_cycle == "TERMINATED" and self.result != ""
+        )
 
     @property
     def has_started(self) -> bool:
         """Whether its script may run or have run."""
         return self.life_cycle not in ("", "PENDING", "QUEUED", "BLOCKED", "WAITING_FOR_RETRY")
+
+    @property
+    def lost_cluster(self) -> bool:
+        """Whether its cluster did not start, or ended before the task did."""
+        return bool(_REASON.search(self.message))
 
     @property
     def succeeded(self) -> bool:

@@ -42,6 +42,11 @@ class Reports:
         self._next = 1
         self.is_complete = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there has been none."""
+        return self._next == 1
+
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield what is new; a chunk that is not there as a whole is left for the next time."""
         while not self.is_complete:
@@ -148,13 +153,13 @@ class Watch:
     def _read_late(self) -> Iterator[Progress]:
         """Read what the ended run has left; a chunk may take a moment to show, or to show as a whole."""
         for attempt in range(_LATE_READS):
+            if attempt:
+                time.sleep(_LATE_PAUSE_S)
             for record in self._reports.read():
                 yield Progress(record=record)
-            if self.has_reported or self.view is None or (attempt and not self.view.has_started):
+            never_ran = self.view is not None and self.view.lost_cluster and self._reports.is_empty
+            if self.has_reported or never_ran:
                 return
-            if attempt and not self._staging.get(f"{self._folder}/{chunk_name(1)}"):
-                return  # it has never said anything, so nothing is missing
-            time.sleep(_LATE_PAUSE_S if attempt else 0)
 
     def _settle(self) -> Iterator[Progress]:
         """Wait for the end of the run after that of its step; one that does not come is cancelled."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver
+from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver, staged, trees
 from mlops_assets_tests.databricks_workspace import Workspace
 
 
@@ -34,11 +33,12 @@ def workspace(launch_workspace: Workspace) -> Iterator[Workspace]:
         for task in run.tasks:
             task.cancel.set()
             task.finished.wait(30)
-    for tree in (launch_workspace.storage.volumes / "main/ml/staging", launch_workspace.storage.dbfs):
-        for entry in tree.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    for script in (launch_workspace.storage.files / "Users").rglob("*.py"):
-        script.unlink()
+    for name in staged(launch_workspace):
+        for tree in trees(launch_workspace):
+            (tree / name).unlink(missing_ok=True)
+    for folder in (launch_workspace.storage.volumes / "main/ml/staging/launches", launch_workspace.storage.dbfs):
+        for path in sorted(folder.rglob("*"), reverse=True):  # children before their parents
+            path.rmdir()
     assert [run.name for run in left] == [], "runs that were left behind"
     assert unmet == [], "faults that were set and never met"
 

@@ -138,10 +138,16 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30.0, what: st
         time.sleep(0.05)
 
 
+def trees(workspace: Workspace) -> tuple[Path, ...]:
+    """Return where launches can leave files: volumes, DBFS, workspace files."""
+    return workspace.storage.volumes, workspace.storage.dbfs, workspace.storage.files
+
+
 def staged(workspace: Workspace) -> list[str]:
-    """Return all staged files, main scripts included, by their paths below the workspace's trees."""
-    trees = (workspace.storage.volumes, workspace.storage.dbfs, workspace.storage.files)
-    return sorted(path.relative_to(tree).as_posix() for tree in trees for path in tree.rglob("*") if path.is_file())
+    """Return all staged files, main scripts included, by their paths below `trees`."""
+    return sorted(
+        path.relative_to(tree).as_posix() for tree in trees(workspace) for path in tree.rglob("*") if path.is_file()
+    )
 
 
 def job_of(asset: str) -> ReconstructableJob:

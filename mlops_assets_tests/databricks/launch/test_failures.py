@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from mlops_assets.databricks.launch.failures import RunView
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
 from mlops_assets_tests.databricks_workspace import start_failures
 from mlops_assets_tests.databricks_workspace.start_failures import StartFailure
@@ -134,6 +135,21 @@ def test_run_that_is_cancelled_on_databricks(volume: Driver):
 
     text = volume.run("sleeper", watch=cancel).failure_text
     assert "it was cancelled on Databricks" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "ended"),
+    [
+        ({"life_cycle_state": "TERMINATED", "result_state": "SUCCESS"}, True),
+        ({"life_cycle_state": "INTERNAL_ERROR"}, True),
+        ({"life_cycle_state": "SKIPPED"}, True),
+        ({"life_cycle_state": "TERMINATED"}, False),  # its result follows
+        ({"life_cycle_state": "TERMINATING"}, False),
+        ({}, False),
+    ],
+)
+def test_end_of_a_run_is_one_whose_result_is_known(state: dict[str, str], ended: bool):
+    assert RunView.of({"run_id": 1, "state": state}).has_ended is ended
 
 
 # --- the two ends, in any order ---------------------------------------------------------------------------------------
