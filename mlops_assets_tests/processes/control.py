@@ -176,8 +176,19 @@ def environment(**variables: str) -> dict[str, str]:
 
 def processes_of(home: Path) -> list[str]:
     """Return the processes that name the home in their command line: its JVMs, above all."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=True)  # noqa: S607 - the system's own
-    return [line.strip() for line in listed.stdout.splitlines() if str(home) in line]
+    if Path("/proc/self/cmdline").is_file():
+        running = [_command_line(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
+    else:
+        listed = subprocess.run(["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True)  # noqa: S607 - the system's own
+        running = listed.stdout.splitlines()
+    return [line for line in running if str(home) in line]
+
+
+def _command_line(path: Path) -> str:
+    try:
+        return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""  # it has ended since
 
 
 def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
