@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,22 +136,32 @@ class Worker:
 
 @contextmanager
 def worker(log: Path) -> Iterator[Worker]:
-    """Start a worker for the length of a block; what is left of it then is killed."""
-    with started([sys.executable, "-m", "mlops_assets_tests.processes.worker"], log) as process:
+    """Start a worker for the length of a block."""
+    command = [sys.executable, "-m", "mlops_assets_tests.processes.worker"]
+    with started(command, log, pipe=subprocess.PIPE) as process:
         yield Worker(process, log)
 
 
 @contextmanager
-def started(command: list[str], log: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a process, leader of its own group, from the checkout; both it and its children are gone afterwards."""
+def started(
+    command: list[str], log: Path, *, pipe: int | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a process, leader of a group of its own, from the checkout; the whole group is gone afterwards.
+
+    Args:
+        command: Program and arguments.
+        log: File for what it writes.
+        pipe: What stands for stdin and stdout; by default nothing and the log.
+        variables: Environment variables beside those of `environment`.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             command,
             cwd=CHECKOUT,
-            env=environment(**variables),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            env=environment(**(variables or {})),
+            stdin=pipe or subprocess.DEVNULL,
+            stdout=pipe or stream,
             stderr=stream,
             text=True,
             start_new_session=True,
@@ -159,13 +169,13 @@ def started(command: list[str], log: Path, **variables: str) -> Iterator[subproc
     try:
         yield process
     finally:
-        if process.stdin is not None:
+        if process.stdin is not None:  # which is how a worker is told to end
             process.stdin.close()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
+        process.wait()
 
 
 def environment(**variables: str) -> dict[str, str]:
