@@ -56,11 +56,7 @@ def running_server(folder: Path) -> Iterator[Server]:
     with started([sys.executable, "-m", "mlflow", "server", *address, *kept], folder / "server.log") as process:
         server = Server(f"http://127.0.0.1:{port}", store, process)
         eventually(lambda: answers(server), ANSWER_SECONDS, "the server answers")
-        try:
-            yield server
-        finally:
-            if process.poll() is None:
-                server.kill()
+        yield server
 
 
 def answers(server: Server) -> bool:
