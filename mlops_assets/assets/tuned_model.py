@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract import Contract
     from mlops_assets.training.final_model import EvaluationPlan, FinalModel
     from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.records import SearchResult, TrialRecord
     from mlops_assets.training.runs import ParentRun
-    from mlops_assets.training.search import SearchResult, TrialRecord
 
 TUNED_MODEL = "tuned_model"
 DATABASE_TAG = "mlops_assets.database"

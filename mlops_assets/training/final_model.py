@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
-    from mlops_assets.training.search import SearchResult
+    from mlops_assets.training.records import SearchResult
 
 REFIT_REPRODUCES = "refit_reproduces_best_trial"
 

@@ -33,7 +33,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from mlops_assets.errors import TrackingError
-from mlops_assets.training.search import TrialRecord
+from mlops_assets.training.records import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from hyperopt import fmin, tpe
 
 from mlops_assets.errors import SearchError
 from mlops_assets.training.proposals import decode, to_hyperopt
+from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.trial import TrialTask
 
@@ -26,41 +26,10 @@ if TYPE_CHECKING:
 
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
-    from mlops_assets.training.space import Point
 
 # With as many trials in flight as there are trials, TPE has nothing to learn from and is random search.
 _TRIALS_PER_SLOT = 4
 _LARGEST_RANDOM_START = 20
-
-
-@dataclass(frozen=True)
-class TrialRecord:
-    """One finished trial.
-
-    Attributes:
-        number: Its number, in the order of proposal.
-        point: What was tried.
-        value: The objective on the validation rows; None when the trial failed.
-        seconds: Time in the worker.
-        error: Why it failed, empty otherwise.
-    """
-
-    number: int
-    point: Point
-    value: float | None
-    loss: float | None
-    seconds: float
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """A finished search: all trials in the order in which they finished, and the best of them."""
-
-    trials: tuple[TrialRecord, ...]
-    best: TrialRecord
-    parallelism: int
-    seconds: float
 
 
 def run_search(
@@ -109,7 +78,10 @@ def run_search(
         )
     finally:
         broadcast.unpersist()
-    return SearchResult(tuple(records), _best(records), parallelism, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return SearchResult(
+        tuple(records), _best(records), parallelism, seconds=seconds, end_reason="all trials were tried"
+    )
 
 
 def _parallelism(spark: SparkSession, plan: SearchPlan) -> int:
@@ -136,6 +108,7 @@ def _record(document: dict[str, Any], plan: SearchPlan) -> TrialRecord:
     return TrialRecord(
         number=document["tid"],
         point=decode(plan.space, values),
+        state="finished" if "loss" in result else "failed",
         value=result.get("value"),
         loss=result.get("loss"),
         seconds=float(result.get("seconds", 0.0)),

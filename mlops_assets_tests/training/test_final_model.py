@@ -13,7 +13,7 @@ from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.objective import fit, judge, predict, quantized, to_loss
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.search import SearchResult, TrialRecord
+from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets.training.space import Point
 
 POINT = Point(max_depth=3, n_estimators=12, learning_rate=0.3, reg_alpha=0.05, base_score=0.03)
@@ -41,8 +41,8 @@ def searched(train: Matrix, validation: Matrix, point: Point = POINT) -> SearchR
     binned = quantized(train, threads=1)
     model = fit(point, binned, seed=SEARCH.seed, threads=1)
     value = judge("average_precision", validation.y, model.predict(quantized(validation, threads=1, ref=binned)))
-    best = TrialRecord(0, point, value=value, loss=-value, seconds=0.1)
-    return SearchResult((best,), best, parallelism=1, seconds=0.1)
+    best = TrialRecord(0, point, "finished", value=value, loss=-value, seconds=0.1)
+    return SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
 
 
 def test_the_refit_reproduces_the_best_trial(sets: tuple[Matrix, Matrix, Matrix]):

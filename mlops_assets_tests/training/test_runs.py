@@ -13,8 +13,8 @@ import pytest
 
 from mlops_assets.errors import TrackingError
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.records import TrialRecord
 from mlops_assets.training.runs import PARENT, PROCESS, STAGE, Store, TableInput, read_artifact
-from mlops_assets.training.search import TrialRecord
 from mlops_assets.training.space import Point
 
 POINT = Point(3, 10, 0.1, 0.05, 0.01)
@@ -61,8 +61,8 @@ def test_dagsters_own_interrupt_counts_as_killed(store: Store):
 
 def test_trials_are_children_with_their_own_status(store: Store):
     with store.open_run("search", {}) as run:
-        run.log_trial(TrialRecord(0, POINT, value=0.7, loss=-0.7, seconds=1.5), "average_precision")
-        run.log_trial(TrialRecord(1, POINT, value=None, loss=None, seconds=0.1, error="ValueError: no"), "f1")
+        run.log_trial(TrialRecord(0, POINT, "finished", value=0.7, loss=-0.7, seconds=1.5), "average_precision")
+        run.log_trial(TrialRecord(1, POINT, "failed", value=None, loss=None, seconds=0.1, error="ValueError: no"), "f1")
 
     children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
     by_status = {child.info.status: child for child in children}

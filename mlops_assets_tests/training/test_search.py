@@ -18,7 +18,8 @@ from mlops_assets.errors import SearchError
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.proposals import decode, to_hyperopt
-from mlops_assets.training.search import TrialRecord, run_search
+from mlops_assets.training.records import TrialRecord
+from mlops_assets.training.search import run_search
 from mlops_assets.training.space import Point, Range, SearchSpace
 from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 

@@ -1,0 +1,63 @@
+"""What is known of a trial and of a search once they are over, as plain values.
+
+What belongs here: the records that search, tracking store, pictures and refit share. What does not: making them
+(`search`), keeping them (`runs`), showing them (`plots`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mlops_assets.training.space import Point
+
+TrialState = Literal["finished", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial that is over.
+
+    Attributes:
+        number: Its number, in the order of proposal.
+        point: What was tried.
+        state: `finished` with a value that counts; `pruned` when it was given up as hopeless; `failed` with an error.
+        value: The objective on the validation rows, in its own direction; None when the trial failed.
+        loss: The same as hyperopt minimizes it.
+        seconds: Time in the worker.
+        rounds: Trees of the model that has this value; 0 when the trial failed.
+        curve: The objective after so many trees, as (trees, value), trees ascending; empty when it was not watched.
+        error: Why it failed, empty otherwise.
+        resumed_from: MLflow run from which an earlier, unfinished search's result was taken; empty otherwise.
+    """
+
+    number: int
+    point: Point
+    state: TrialState
+    value: float | None
+    loss: float | None
+    seconds: float
+    rounds: int = 0
+    curve: tuple[tuple[int, float], ...] = ()
+    error: str = ""
+    resumed_from: str = ""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A search that is over.
+
+    Attributes:
+        trials: All trials, in the order in which they ended.
+        best: The finished trial with the smallest loss.
+        parallelism: Trials in flight at most.
+        seconds: Wall time.
+        end_reason: Why it ended, in words.
+    """
+
+    trials: tuple[TrialRecord, ...]
+    best: TrialRecord
+    parallelism: int
+    seconds: float
+    end_reason: str
