@@ -58,11 +58,3 @@ def undisturbed(inputs: list[Path], new_home: Callable[[], Path], spark_resource
     with dg.DagsterInstance.ephemeral() as instance:
         assert job.execute_in_process(run_config={"ops": CONFIG}, instance=instance).success
     return settings.home
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of killed and doubled processes as long proofs."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.proof)
