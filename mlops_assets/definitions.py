@@ -23,6 +23,7 @@ from mlops_assets.data.ingest import TECHNICAL_COLUMNS
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
+from mlops_assets.resources.placement import check_placement
 from mlops_assets.resources.sources import (
     FileTransactions,
     OpenMLTransactions,
@@ -36,6 +37,8 @@ from mlops_assets.settings import Settings
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.profile import DatabricksProfile
+
+ASSETS = (raw_transactions, splits, tuned_model, registered_model)
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -53,16 +56,19 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _embedded(settings: Settings) -> dict[str, Any]:
-    spark = SparkResource(
+def _embedded_spark(settings: Settings) -> SparkResource:
+    return SparkResource(
         home=str(settings.home),
         master=settings.spark_master,
         driver_memory=settings.driver_memory,
         java_home=settings.java_home,
     )
+
+
+def _embedded(settings: Settings) -> dict[str, Any]:
     return {
         "lakehouse": Lakehouse(
-            spark=spark,
+            spark=_embedded_spark(settings),
             database=settings.database_name,
             root=str(settings.home / "lakehouse" / settings.database_name),
             locks=str(settings.home / "locks"),
@@ -91,7 +97,10 @@ def _on_databricks(settings: Settings) -> dict[str, Any]:
         experiment = f"/Shared/{experiment}"
     return {
         "lakehouse": Lakehouse(
-            spark=SparkResource(home=str(settings.home), on_cluster=True),
+            # On the launching side it is for assets that are placed there.
+            spark=SparkResource(home=str(settings.home), on_cluster=True)
+            if settings.on_cluster
+            else _embedded_spark(settings),
             database=profile.db_schema if in_catalog else settings.database_name,
             catalog=profile.catalog if in_catalog else "",
             root=f"{folder}/{settings.database_name}",
@@ -118,8 +127,10 @@ def _launcher(
     }
     return StepLauncherResource(
         cost_class=cost_class,
-        profile=profile.model_dump(mode="json", by_alias=True),
+        # Dagster's config takes no null as the value of a mapping; what is left out is null again there.
+        profile=profile.model_dump(mode="json", by_alias=True, exclude_none=True),
         env=settings.for_cluster(),
+        placement=check_placement(ASSETS, profile.placement, where=f"profile {settings.databricks_profile}, placement"),
         **credentials,
     )
 
@@ -147,7 +158,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     def with_columns(spec: dg.AssetSpec) -> dg.AssetSpec:
         return spec.merge_attributes(metadata={"dagster/column_schema": schema}) if spec.key in tables else spec
 
-    assets = dg.map_asset_specs(with_columns, [raw_transactions, splits, tuned_model, registered_model])
+    assets = dg.map_asset_specs(with_columns, ASSETS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
         referenced = dg.with_source_code_references(assets)

@@ -56,7 +56,7 @@ def raw_transactions(
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Load what the source holds and the table does not."""
-    if runner := loader_cluster.pipes():
+    if runner := loader_cluster.pipes(context):
         yield from runner.run(context)
         return
     with readable_errors():

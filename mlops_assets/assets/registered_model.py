@@ -72,7 +72,7 @@ def registered_model(
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Register the newest tuned model of this database."""
-    if runner := loader_cluster.pipes():
+    if runner := loader_cluster.pipes(context):
         yield from runner.run(context)
         return
 

@@ -102,7 +102,7 @@ def splits(
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Cut the raw table; the same cut of the same version is not written again."""
-    if runner := loader_cluster.pipes():
+    if runner := loader_cluster.pipes(context):
         yield from runner.run(context)
         return
     with readable_errors():

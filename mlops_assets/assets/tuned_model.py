@@ -67,7 +67,7 @@ def tuned_model(
     trials_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Search, refit, evaluate, and record."""
-    if runner := trials_cluster.pipes():
+    if runner := trials_cluster.pipes(context):
         yield from runner.run(context)
         return
     with readable_errors():

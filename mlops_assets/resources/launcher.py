@@ -14,13 +14,18 @@ import dagster as dg
 from dagster._config.pythonic_config import IAttachDifferentObjectToOpContext
 from pydantic import Field, PrivateAttr
 
+from mlops_assets.errors import SettingsError
+
 if TYPE_CHECKING:
+    from dagster._core.definitions.step_launcher import StepLauncher
+    from dagster._core.execution.context.system import StepExecutionContext
+
+    from mlops_assets.databricks.cluster import CostClass
     from mlops_assets.databricks.launch.api import Api
-    from mlops_assets.databricks.launch.launcher import DatabricksStepLauncher
     from mlops_assets.databricks.launch.spec import LaunchSpec
     from mlops_assets.databricks.launch.staging import Staging
     from mlops_assets.databricks.pipes import PipesRunner
-    from mlops_assets.databricks.profile import DatabricksProfile
+    from mlops_assets.databricks.profile import DatabricksProfile, Placement
 
 
 class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectToOpContext):
@@ -31,13 +36,15 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
     Attributes:
         cost_class: Which of the profile's clusters.
         active: Whether to launch at all: not on one's own machine, and not on the cluster, where the step has arrived.
-        profile: The profile's document (`DatabricksProfile.model_dump(mode="json", by_alias=True)`).
+        profile: The profile's document (`DatabricksProfile.model_dump(mode="json", by_alias=True, exclude_none=True)`).
         token: Personal access token; give it as `EnvVar`, so that it is masked in the UI.
         client_id: Application id of a service principal, instead of a token.
         client_secret: Its OAuth secret; give it as `EnvVar`.
         env: Environment variables of the step on the cluster; nothing secret.
         packages: Import names of the packages that travel.
         python_on_workers: Whether functions that Spark runs on the workers may import them.
+        placement: Assets that run elsewhere than on the cluster of `cost_class`: `loader`, `trials` or `local`. Assets
+            of one step have one place (`placement.check_placement`).
     """
 
     cost_class: Literal["loader", "trials"]
@@ -49,52 +56,86 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
     env: dict[str, str] = Field(default_factory=dict)
     packages: list[str] = Field(default_factory=lambda: ["mlops_assets"])
     python_on_workers: bool = True
+    placement: dict[str, str] = Field(default_factory=dict)
 
-    _launcher: Any = PrivateAttr(default=None)
+    _launchers: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    def get_object_to_set_on_execution_context(self) -> DatabricksStepLauncher | PipesRunner | None:
+    def get_object_to_set_on_execution_context(self) -> StepLauncher | PipesRunner | None:
         """Return what Dagster finds at the resource's place: a launcher, or None to run the step here.
 
         With `launcher: pipes` it is no step launcher to Dagster; the asset hands over to it.
 
         Raises:
-            SettingsError: The profile can't be used, or its cluster does not go with this machine's versions.
+            SettingsError: The profile can't be used, or a cluster does not go with this machine's versions.
         """
         if not self.active:
             return None
-        if self._launcher is None:
-            from mlops_assets.databricks.launch.launcher import DatabricksStepLauncher
+        # All that a step of this run may need, so that versions are compared before the first cluster starts.
+        for place in {self.cost_class, *self.placement.values()} - {"local"}:
+            self._launcher_of(cast("CostClass", place))
+        if self.placement and self._profile().launcher == "step":
+            from mlops_assets.databricks.launch.placing import PlacedSteps
 
-            spec = launch_spec(
-                self._profile(),
-                self.cost_class,
-                env=self.env,
-                packages=tuple(self.packages),
-                python_on_workers=self.python_on_workers,
-            )
-            if self._profile().launcher == "pipes":
-                from mlops_assets.databricks.pipes import PipesRunner
+            return PlacedSteps(self._step_launcher)
+        return cast("StepLauncher | PipesRunner", self._launcher_of(self.cost_class))
 
-                self._launcher = PipesRunner(self._api(), spec)
-            else:
-                self._launcher = DatabricksStepLauncher(self._api(), spec)
-        launcher: DatabricksStepLauncher | PipesRunner = self._launcher
-        return launcher
-
-    def pipes(self) -> PipesRunner | None:
+    def pipes(self, context: dg.AssetExecutionContext) -> PipesRunner | None:
         """Return the runner that an asset hands over to, or None to go on.
 
         A step launcher is taken by Dagster before the asset's body is reached; with `launcher: pipes` it is the body
         that hands over.
+
+        Raises:
+            dagster.Failure: The asset is placed here, and its tables are not to be had here.
         """
         if not self.active or self._profile().launcher != "pipes":
             return None
-        return cast("PipesRunner", self.get_object_to_set_on_execution_context())
+        place = self._place(context.op_execution_context.get_step_execution_context())
+        return None if place == "local" else cast("PipesRunner", self._launcher_of(place))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Remove what the run has staged."""
-        if self._launcher is not None and context.instance is not None:
-            self._launcher.close(context.instance)
+        if context.instance is not None:
+            for launcher in self._launchers.values():
+                launcher.close(context.instance)
+
+    def _step_launcher(self, step: StepExecutionContext) -> StepLauncher | None:
+        place = self._place(step)
+        return None if place == "local" else cast("StepLauncher", self._launcher_of(place))
+
+    def _place(self, step: StepExecutionContext) -> Placement:
+        """Return where a step runs: where its assets are placed, else on the cluster that they name."""
+        from mlops_assets.resources.placement import require_tables_here
+
+        assets = sorted(key.to_user_string() for key in step.get_output_asset_keys())
+        place = next((self.placement[name] for name in assets if name in self.placement), self.cost_class)
+        if place == "local":
+            try:
+                # Only what the step itself takes is there.
+                require_tables_here(getattr(step.resources, "lakehouse", None), assets=assets)
+            except SettingsError as error:
+                raise dg.Failure(str(error), allow_retries=False) from None
+        return cast("Placement", place)
+
+    def _launcher_of(self, cost_class: CostClass) -> Any:
+        if cost_class not in self._launchers:
+            from mlops_assets.databricks.launch.launcher import DatabricksStepLauncher
+
+            profile = self._profile()
+            spec = launch_spec(
+                profile,
+                cost_class,
+                env=self.env,
+                packages=tuple(self.packages),
+                python_on_workers=self.python_on_workers,
+            )
+            if profile.launcher == "pipes":
+                from mlops_assets.databricks.pipes import PipesRunner
+
+                self._launchers[cost_class] = PipesRunner(self._api(), spec)
+            else:
+                self._launchers[cost_class] = DatabricksStepLauncher(self._api(), spec)
+        return self._launchers[cost_class]
 
     def connect(self) -> tuple[Api, Staging]:
         """Return workspace and staging, as the reaper takes them."""

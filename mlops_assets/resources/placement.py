@@ -1,0 +1,109 @@
+"""Where each asset runs: what the profile says against the assets that there are.
+
+What belongs here: checking `placement` of a profile, and whether a step can reach its tables from where it is placed.
+What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset names by itself (assets).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import dagster as dg
+
+from mlops_assets.errors import SettingsError
+from mlops_assets.resources.lakehouse import Lakehouse
+
+if TYPE_CHECKING:
+    from mlops_assets.databricks.profile import Placement
+
+CLUSTER_KEYS: Mapping[str, Literal["loader", "trials"]] = {"loader_cluster": "loader", "trials_cluster": "trials"}
+_MOUNTS = {"/Volumes/": 5, "/dbfs/": 2}  # how many parts of a path below it name what is mounted
+
+
+def check_placement(
+    assets: Iterable[dg.AssetsDefinition], chosen: Mapping[str, Placement], *, where: str
+) -> dict[str, str]:
+    """Return the place of each asset that is placed; assets of one step share it.
+
+    Args:
+        assets: All that there are.
+        chosen: Place by asset name, as the profile has it.
+        where: What to call the profile in an error.
+
+    Raises:
+        SettingsError: An asset is unknown or names no cluster, or assets of one step are placed apart.
+    """
+    steps = [(sorted(key.to_user_string() for key in asset.keys), asset) for asset in assets]
+    known = [name for names, _ in steps for name in names]
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        guess = get_close_matches(unknown[0], known, n=1, cutoff=0.6)
+        hint = f"is {guess[0]} meant? " if guess else ""
+        raise SettingsError(
+            f"placement of what is no asset: {', '.join(unknown)}",
+            where=where,
+            mend=f"{hint}the assets are {', '.join(known)}",
+        )
+    placed: dict[str, str] = {}
+    for names, asset in steps:
+        places = {name: chosen[name] for name in names if name in chosen}
+        if not places:
+            continue
+        if len(set(places.values())) > 1:
+            listed = ", ".join(f"{name}: {place}" for name, place in places.items())
+            raise SettingsError(
+                f"{', '.join(names)} are made by one step and placed apart ({listed})",
+                where=where,
+                mend="give them one place; it is enough to name one of them",
+            )
+        if not CLUSTER_KEYS.keys() & asset.required_resource_keys:
+            raise SettingsError(
+                f"{', '.join(places)} can't be placed: it names no cluster and always runs where Dagster runs",
+                where=where,
+                mend=f"remove it from placement, or let the asset take {' or '.join(CLUSTER_KEYS)}",
+            )
+        placed |= dict.fromkeys(names, next(iter(places.values())))
+    return placed
+
+
+def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
+    """Refuse to run a step here whose tables are only to be had on a cluster.
+
+    Embedded Spark reads folders of this machine. A catalog it reads when the lakehouse's Spark has a
+    `spark.sql.catalog.<catalog>` of its own among its settings.
+
+    Args:
+        lakehouse: What the step has as `lakehouse`; None if it takes none.
+        assets: Names of the step's assets.
+
+    Raises:
+        SettingsError: They can't be reached.
+    """
+    if not isinstance(lakehouse, Lakehouse):
+        return
+    if lakehouse.catalog:
+        reachable = f"spark.sql.catalog.{lakehouse.catalog}" in lakehouse.spark.extra_conf
+        tables = f"its tables are in Unity Catalog ({lakehouse.catalog}.{lakehouse.database})"
+    else:
+        mount = _mount(lakehouse.root)
+        reachable = mount is None or mount.is_dir()
+        tables = f"its tables are below {lakehouse.root}, and {mount} is not mounted here"
+    if not reachable:
+        names = ", ".join(assets)
+        raise SettingsError(
+            f"{names}: placed `local`, and {tables}",
+            where="placement of the Databricks profile",
+            mend=f"place it on a cluster (`loader` or `trials`), or take {names} out of placement; `local` is for "
+            "assets that need no tables and for workspaces whose storage is mounted on this machine",
+        )
+
+
+def _mount(root: str) -> Path | None:
+    """Return what must be mounted for a folder to be there, None for a folder of this machine itself."""
+    for prefix, parts in _MOUNTS.items():
+        if root.startswith(prefix):
+            return Path(*Path(root).parts[:parts])
+    return None

@@ -1,0 +1,135 @@
+"""Placement by profile: what is refused, what is reachable, and an asset that runs here by setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.definitions import ASSETS, build_defs
+from mlops_assets.errors import SettingsError
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.placement import check_placement, require_tables_here
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import SMALL
+
+NOWHERE = "https://127.0.0.1:9"
+
+
+@dg.asset
+def without_cluster() -> None:
+    """An asset that is never launched."""
+
+
+@pytest.fixture
+def on_databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings for a workspace that no test here may call: nothing listens there."""
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", NOWHERE)
+    monkeypatch.setenv("DATABRICKS_TOKEN", "not-used")
+    return Settings(target="databricks", home=tmp_path)
+
+
+def lakehouse_at(root: str, *, catalog: str = "", **spark: Any) -> Lakehouse:
+    return Lakehouse(spark=SparkResource(home="/nowhere", **spark), database="ml", root=root, catalog=catalog)
+
+
+def test_a_place_is_that_of_all_assets_of_the_step():
+    assert check_placement(ASSETS, {"train_set": "trials", "registered_model": "local"}, where="p") == {
+        **dict.fromkeys(("train_set", "validation_set", "test_set"), "trials"),
+        "registered_model": "local",
+    }
+    assert check_placement(ASSETS, {}, where="p") == {}
+
+
+def test_an_unknown_asset_is_refused_with_the_names_there_are():
+    with pytest.raises(SettingsError) as caught:
+        check_placement(ASSETS, {"register_model": "local"}, where="profile dev")
+    text = str(caught.value)
+    assert "register_model" in text
+    assert "is registered_model meant?" in text
+    for name in ("raw_transactions", "train_set", "validation_set", "test_set", "tuned_model"):
+        assert name in text
+    assert "[profile dev]" in text
+
+
+def test_assets_of_one_step_are_not_placed_apart():
+    with pytest.raises(SettingsError, match=r"test_set: local, train_set: trials"):
+        check_placement(ASSETS, {"train_set": "trials", "test_set": "local"}, where="p")
+
+
+def test_what_names_no_cluster_is_not_placed():
+    with pytest.raises(SettingsError, match="without_cluster can't be placed"):
+        check_placement([*ASSETS, without_cluster], {"without_cluster": "loader"}, where="p")
+
+
+def test_a_wrong_placement_is_one_clear_error_at_load(on_databricks: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{tuned: local}")
+    with pytest.raises(SettingsError, match=r"tuned.*\[profile dev, placement\]"):
+        build_defs(on_databricks)
+    monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{tuned_model: somewhere}")
+    with pytest.raises(SettingsError, match=r"placement\.tuned_model"):
+        build_defs(on_databricks)
+
+
+def test_the_binding_hands_the_placement_to_the_launchers(on_databricks: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{registered_model: trials}")
+    resources = build_defs(on_databricks).resources or {}
+    for key in ("loader_cluster", "trials_cluster"):
+        assert resources[key].placement == {"registered_model": "trials"}
+
+
+@pytest.mark.parametrize(
+    ("lakehouse", "words"),
+    [
+        (lakehouse_at("/Volumes/main/ml/staging/db", catalog="main"), "Unity Catalog (main.ml)"),
+        (lakehouse_at("/Volumes/main/ml/staging/db"), "/Volumes/main/ml/staging is not mounted here"),
+        (lakehouse_at("/dbfs/tables/db"), "/dbfs is not mounted here"),
+    ],
+)
+def test_tables_that_only_a_cluster_has_are_refused(lakehouse: Lakehouse, words: str):
+    with pytest.raises(SettingsError) as caught:
+        require_tables_here(lakehouse, assets=["registered_model"])
+    assert "registered_model: placed `local`" in str(caught.value)
+    assert words in str(caught.value)
+    assert "place it on a cluster" in str(caught.value)
+
+
+def test_tables_that_are_here_are_taken(tmp_path: Path):
+    require_tables_here(lakehouse_at(str(tmp_path)), assets=["a"])
+    catalog = {"spark.sql.catalog.main": "io.unitycatalog.spark.UCSingleCatalog"}
+    require_tables_here(lakehouse_at("/Volumes/main/ml/v", catalog="main", extra_conf=catalog), assets=["a"])
+    require_tables_here(None, assets=["a"])
+
+
+@pytest.mark.parametrize("launcher", ["step", "pipes"])
+def test_an_asset_placed_here_whose_tables_are_there_is_one_clear_error(
+    on_databricks: Settings, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance, launcher: str
+):
+    monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", f"{{{RAW}: local}}")
+    monkeypatch.setenv("MLOPS_DATABRICKS_LAUNCHER", launcher)
+    job = build_defs(on_databricks).resolve_job_def("load_data")
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    (event,) = result.get_step_failure_events()
+    shown = event.step_failure_data.user_failure_data
+    assert shown is not None
+    assert f"{RAW}: placed `local`, and its tables are in Unity Catalog" in str(shown.description)
+
+
+@pytest.mark.parametrize("launcher", ["step", "pipes"])
+def test_an_asset_placed_here_runs_here_without_a_workspace(
+    on_databricks: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    instance: dg.DagsterInstance,
+    lakehouse: Lakehouse,
+    launcher: str,
+):
+    monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", f"{{{RAW}: local}}")
+    monkeypatch.setenv("MLOPS_DATABRICKS_LAUNCHER", launcher)
+    job = build_defs(on_databricks, lakehouse=lakehouse, source=SMALL).resolve_job_def("load_data")
+    result = job.execute_in_process(instance=instance)
+    assert result.success
+    assert lakehouse.require(RAW, made_by=RAW).version == 0
