@@ -20,6 +20,7 @@ from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.automation.jobs import JOBS
 from mlops_assets.data.contract import load_contract
 from mlops_assets.data.ingest import TECHNICAL_COLUMNS
+from mlops_assets.databricks.launch.reaper import reaper_sensor
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
@@ -36,6 +37,8 @@ from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from mlops_assets.databricks.launch.api import Api
+    from mlops_assets.databricks.launch.staging import Staging
     from mlops_assets.databricks.profile import DatabricksProfile
 
 ASSETS = (raw_transactions, splits, tuned_model, registered_model)
@@ -135,6 +138,20 @@ def _launcher(
     )
 
 
+def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    if settings.target != "databricks" or settings.on_cluster:
+        return []
+    profile = settings.profile()
+
+    def connect() -> tuple[Api, Staging]:
+        # Looked up at each tick, so that what is missing there is an error of the tick.
+        login: dict[str, Any] = {**settings.databricks_login()}
+        document = profile.model_dump(mode="json", by_alias=True)
+        return StepLauncherResource(cost_class="loader", profile=document, **login).connect()
+
+    return [reaper_sensor(connect, keep_staging_on_failure=profile.keep_staging_on_failure)]
+
+
 def _source(settings: Settings) -> TransactionSourceResource:
     if settings.source_kind == "synthetic":
         return SyntheticTransactions()
@@ -165,6 +182,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     return dg.Definitions(
         assets=referenced,
         jobs=JOBS,
+        sensors=_sensors(settings),
         resources={**build_resources(settings), **overrides},
         # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.
         executor=dg.in_process_executor,

@@ -61,3 +61,7 @@ class TrackingError(PlatformError):
 
 class SettingsError(PlatformError):
     """A setting that is missing, misspelt or out of range."""
+
+
+class LaunchError(PlatformError):
+    """A step that can't be launched on Databricks, or whose launch broke off."""

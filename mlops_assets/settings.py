@@ -167,7 +167,10 @@ class Settings(BaseSettings):
         return {"token": "DATABRICKS_TOKEN"}
 
     def databricks_login(self) -> dict[str, str]:
-        """Return the launching side's credentials themselves, as far as they are set; for the doctor alone."""
+        """Return the launching side's credentials themselves, as far as they are set.
+
+        For what calls the workspace outside of a run (doctor, reaper); launchers get theirs from Dagster, masked.
+        """
         names = self.databricks_credentials()
         return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
 

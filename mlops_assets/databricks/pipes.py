@@ -24,7 +24,7 @@ from mlops_assets.databricks import pipes_main
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.code import pack
-from mlops_assets.databricks.launch.failures import LaunchError, reason_of, tail
+from mlops_assets.databricks.launch.failures import reason_of, tail
 from mlops_assets.databricks.launch.launcher import _executes_whole_run, _file_name
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging, staging_of
@@ -37,7 +37,7 @@ from mlops_assets.databricks.pipes_client import (
     Result,
     page_of,
 )
-from mlops_assets.errors import PlatformError
+from mlops_assets.errors import LaunchError, PlatformError
 
 DEFINITIONS = "mlops_assets.definitions:defs"
 

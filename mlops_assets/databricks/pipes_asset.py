@@ -24,7 +24,7 @@ from dagster._core.execution.context.invocation import DirectAssetExecutionConte
 from dagster._core.log_manager import DagsterLogManager
 from dagster_pipes import PipesContext
 
-from mlops_assets.databricks.launch.failures import LaunchError
+from mlops_assets.errors import LaunchError
 
 _T = TypeVar("_T")
 _PLAIN: dict[type[dg.MetadataValue[Any]], str] = {

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from mlops_assets.databricks.pipes import PipesRunner
     from mlops_assets.databricks.profile import DatabricksProfile, Placement
 
+# Dagster gives up on a tick after 60 s; a call that is begun in time may take twice the patience (connect, read).
+_TICK_S, _TICK_PATIENCE_S = 30, 10
+
 
 class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectToOpContext):
     """Launches steps on the cluster of a cost class; where `active` is false, steps run where they are.
@@ -138,10 +141,11 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
         return self._launchers[cost_class]
 
     def connect(self) -> tuple[Api, Staging]:
-        """Return workspace and staging, as the reaper takes them."""
+        """Return workspace and staging, as the reaper takes them: with time for one tick of a sensor."""
         from mlops_assets.databricks.launch.staging import staging_of
 
-        profile, api = self._profile(), self._api()
+        profile = self._profile()
+        api = self._api(retry_seconds=_TICK_PATIENCE_S, http_timeout_seconds=_TICK_PATIENCE_S, budget_seconds=_TICK_S)
         return api, staging_of(api, profile.staging, profile.staging_path)
 
     def _profile(self) -> DatabricksProfile:
@@ -149,11 +153,11 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
 
         return DatabricksProfile.model_validate(self.profile)
 
-    def _api(self) -> Api:
+    def _api(self, **limits: Any) -> Api:
         from mlops_assets.databricks.launch.api import Api, Credentials
 
         host = str(self.profile["host"])
-        return Api(Credentials(host, self.token, self.client_id, self.client_secret))
+        return Api(Credentials(host, self.token, self.client_id, self.client_secret), **limits)
 
 
 def launch_spec(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ from databricks.sdk import WorkspaceClient, errors
 from databricks.sdk.config import Config
 from databricks.sdk.errors.base import DatabricksError
 
-from mlops_assets.databricks.launch.failures import LaunchError
+from mlops_assets.errors import LaunchError
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
 _HTTP_TIMEOUT_S = 60
@@ -51,21 +52,36 @@ class Credentials:
         return tuple(secret.encode() for secret in (self.token, self.client_secret) if secret)
 
 
+class OutOfTimeError(LaunchError):
+    """There was no time left for a call that was still to be made."""
+
+
 class Api:
     """The workspace's REST API.
 
     Args:
         credentials: Who calls.
         retry_seconds: How long a call that fails for a passing reason is tried again.
+        http_timeout_seconds: How long one request waits for its answer.
+        budget_seconds: Time for all calls together, from now; no call is begun after it.
 
     Attributes:
         host: Address of the workspace.
         secrets: See `Credentials.secrets`.
     """
 
-    def __init__(self, credentials: Credentials, *, retry_seconds: float = 120.0) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        retry_seconds: float = 120.0,
+        http_timeout_seconds: int = _HTTP_TIMEOUT_S,
+        budget_seconds: float = math.inf,
+    ) -> None:
         self.host, self.secrets = credentials.host, credentials.secrets
         self._credentials, self._retry_seconds = credentials, retry_seconds
+        self._http_timeout_seconds = http_timeout_seconds
+        self._out_of_time_at = time.monotonic() + budget_seconds
         self._client: Any = None
 
     def call(
@@ -91,6 +107,7 @@ class Api:
         Raises:
             databricks.sdk.errors.DatabricksError: The workspace refuses.
             LaunchError: It did not answer in time, does not accept who calls, or a credential would have been sent.
+            OutOfTimeError: The time for all calls is over.
         """
         self.require_harmless(json.dumps(body).encode() if body else data or b"", path)
         arguments: dict[str, Any] = {"query": dict(query or {}) or None, "body": dict(body) if body else None}
@@ -130,7 +147,7 @@ class Api:
                 # Its own loop would wait up to 300 s without a word. With 1 s it makes one attempt and the pause that
                 # the workspace asks for (Retry-After), and the loop around it is this class's.
                 retry_timeout_seconds=1,
-                http_timeout_seconds=_HTTP_TIMEOUT_S,
+                http_timeout_seconds=self._http_timeout_seconds,
                 product="mlops_assets",
                 product_version="0.1.0",
                 **identity,
@@ -153,7 +170,10 @@ class Api:
             )
 
     def _attempts(self, what: str, retry_seconds: float | None) -> Iterator[_Attempt]:
-        limit = self._retry_seconds if retry_seconds is None else retry_seconds
+        left = self._out_of_time_at - time.monotonic()
+        if left <= 0:
+            raise OutOfTimeError(f"no time left for {what}", where=self.host, mend="give it more time, or try again")
+        limit = min(self._retry_seconds if retry_seconds is None else retry_seconds, left)
         deadline, pause = time.monotonic() + limit, _FIRST_PAUSE_S
         while True:
             attempt = _Attempt(what, self.host)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mlops_assets.databricks.launch.failures import LaunchError
+from mlops_assets.errors import LaunchError
 
 _KINDS: Final = frozenset(
     {".py", ".pyi", ".typed", ".yaml", ".yml", ".json", ".toml", ".lock", ".txt", ".sql", ".html", ".css", ".js"}

@@ -1,6 +1,6 @@
 """What went wrong with a launch, in words.
 
-What belongs here: the error, and turning states, codes and messages of the platform into what is wrong and what to do.
+What belongs here: turning states, codes and messages of the platform into what is wrong and what to do.
 What does not: calls (`api`, `watch`), Dagster (`launcher`).
 
 Codes are those of `databricks.sdk.service.compute.TerminationReasonCode` and `jobs.TerminationCodeCode`; the words of a
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mlops_assets.errors import PlatformError
+from mlops_assets.errors import LaunchError
 
 _REASON = re.compile(r"Reason: (?P<code>[A-Z_]+)")
 _CHEAPER = "choose another node type or zone, an instance pool, or on-demand machines (`spot: false`)"
@@ -47,10 +47,6 @@ _CODES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 # After these the same step may well succeed on another machine.
 _PASSING = ("SPOT", "STOCKOUT", "INSUFFICIENT", "DRIVER_ERROR", "CLOUD_FAILURE", "COMMUNICATION_LOST", "BOOTSTRAP")
-
-
-class LaunchError(PlatformError):
-    """A step that can't be launched on Databricks, or whose launch broke off."""
 
 
 @dataclass(frozen=True)

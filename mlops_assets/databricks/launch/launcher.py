@@ -38,11 +38,11 @@ from mlops_assets.databricks.launch import cluster_main, submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.code import pack, root_of
-from mlops_assets.databricks.launch.failures import LaunchError, RunView, reason_of, tail
+from mlops_assets.databricks.launch.failures import RunView, reason_of, tail
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging, staging_of
 from mlops_assets.databricks.launch.watch import Progress, Watch
-from mlops_assets.errors import PlatformError
+from mlops_assets.errors import LaunchError, PlatformError
 
 _TAIL_CHARACTERS = 20_000
 

@@ -10,11 +10,13 @@ share a workspace.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_assets.databricks.launch.attempt import Attempt
+from mlops_assets.errors import LaunchError
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.launch.api import Api
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # Whether a Dagster run has ended; None if it is not known here.
 HasEnded = Callable[[str], bool | None]
 _DEFAULT_INTERVAL_S = 120
+REAPER = "databricks_reaper"
 
 
 def orphans(active_runs: Iterable[Mapping[str, Any]], has_ended: HasEnded) -> Iterator[tuple[int, str]]:
@@ -51,10 +54,23 @@ def litter(folders: Iterable[str], has_ended: HasEnded, is_kept: Callable[[str],
             yield folder
 
 
-def reap(
-    api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_staging_on_failure: bool
-) -> tuple[list[int], list[str]]:
-    """Cancel left-over runs and remove left-over files.
+@dataclass
+class Reaped:
+    """What was ended and removed.
+
+    Attributes:
+        cancelled: Ids of the cancelled runs.
+        removed: Folders of staging that are gone.
+        is_complete: Whether there was time for all of it.
+    """
+
+    cancelled: list[int] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    is_complete: bool = True
+
+
+def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_staging_on_failure: bool) -> Reaped:
+    """Cancel left-over runs and remove left-over files, as far as the time of `api` goes.
 
     Args:
         api: The workspace.
@@ -62,14 +78,14 @@ def reap(
         instance: What knows which Dagster runs have ended.
         keep_staging_on_failure: Whether files of failed Dagster runs stay.
 
-    Returns:
-        Ids of the cancelled runs, and the folders that were removed.
-
     Raises:
-        LaunchError: The workspace does not answer.
+        LaunchError: The workspace does not answer, or refuses.
     """
     # The SDK takes a second to import, which loading the code location, with the sensor in it, should not pay.
+    from databricks.sdk.errors.base import DatabricksError
+
     from mlops_assets.databricks.launch import submission
+    from mlops_assets.databricks.launch.api import OutOfTimeError
 
     def status(run_id: str) -> dg.DagsterRunStatus | None:
         run = instance.get_run_by_id(run_id)
@@ -79,17 +95,29 @@ def reap(
         found = status(run_id)
         return None if found is None else found in _ENDED
 
-    cancelled = []
-    for run_id, _ in orphans(submission.active_runs(api), has_ended):
-        submission.cancel(api, run_id)
-        cancelled.append(run_id)
-    removed = []
-    kept = keep_staging_on_failure
-    for folder in litter(staging.names(""), has_ended, lambda run: kept and status(run) != dg.DagsterRunStatus.SUCCESS):
-        staging.remove(folder)
-        staging.remove_scripts(folder)
-        removed.append(folder)
-    return cancelled, removed
+    def is_kept(run_id: str) -> bool:
+        return keep_staging_on_failure and status(run_id) != dg.DagsterRunStatus.SUCCESS
+
+    reaped = Reaped()
+    try:
+        for run_id, _ in orphans(submission.active_runs(api), has_ended):
+            submission.cancel(api, run_id)
+            reaped.cancelled.append(run_id)
+        for folder in litter(staging.names(""), has_ended, is_kept):
+            # The folder last: as long as it is there, the next round knows that something is left.
+            staging.remove_scripts(folder)
+            staging.remove(folder)
+            reaped.removed.append(folder)
+    except OutOfTimeError:
+        reaped.is_complete = False
+    except DatabricksError as error:
+        raise LaunchError(
+            f"the workspace refuses: {error}",
+            where=staging.root,
+            mend="give the identity that Dagster has there the right to see and cancel runs and to clean up staging; "
+            "`make doctor` looks for what else is missing",
+        ) from None
+    return reaped
 
 
 _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -101,22 +129,24 @@ def reaper_sensor(
     """Return a sensor that reaps.
 
     Args:
-        connect: Returns the workspace and the staging; called at each tick, not when the code location is loaded.
+        connect: Returns the workspace and the staging; called at each tick, not when the code location is loaded. The
+            workspace's `budget_seconds` bounds a tick: Dagster gives up on one after 60 s.
         keep_staging_on_failure: Whether files of failed Dagster runs stay.
         interval_s: Seconds between two ticks.
     """
 
     @dg.sensor(
-        name="databricks_reaper",
+        name=REAPER,
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Cancels Databricks runs whose Dagster run has ended, and removes what such runs have staged.",
     )
     def databricks_reaper(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         api, staging = connect()
-        cancelled, removed = reap(api, staging, context.instance, keep_staging_on_failure=keep_staging_on_failure)
-        if cancelled:
-            context.log.warning(f"cancelled Databricks runs whose Dagster run has ended: {cancelled}")
-        return dg.SkipReason(f"{len(cancelled)} runs cancelled, {len(removed)} folders removed")
+        reaped = reap(api, staging, context.instance, keep_staging_on_failure=keep_staging_on_failure)
+        if reaped.cancelled:
+            context.log.warning(f"cancelled Databricks runs whose Dagster run has ended: {reaped.cancelled}")
+        done = f"{len(reaped.cancelled)} runs cancelled, {len(reaped.removed)} folders removed"
+        return dg.SkipReason(done if reaped.is_complete else f"{done}, the rest at the next tick")
 
     return databricks_reaper

@@ -20,8 +20,8 @@ from databricks.sdk.errors import NotFound
 from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.api import Api
-from mlops_assets.databricks.launch.failures import LaunchError
 from mlops_assets.databricks.launch.spec import StagingKind
+from mlops_assets.errors import LaunchError
 
 _BLOCK = 1024 * 1024
 _STREAMS = 3

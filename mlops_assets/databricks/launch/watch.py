@@ -20,9 +20,10 @@ from databricks.sdk.errors.base import DatabricksError
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.cluster_main import chunk_name, decode_chunk
-from mlops_assets.databricks.launch.failures import LaunchError, RunView
+from mlops_assets.databricks.launch.failures import RunView
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging
+from mlops_assets.errors import LaunchError
 
 _SHORTEST_PAUSE_S: Final = 0.5
 _LATE_READS, _LATE_PAUSE_S = 5, 1.0

@@ -8,7 +8,7 @@ import pytest
 from databricks.sdk.errors import BadRequest
 
 from mlops_assets.databricks.launch.api import Api, Credentials
-from mlops_assets.databricks.launch.failures import LaunchError
+from mlops_assets.errors import LaunchError
 from mlops_assets_tests.databricks_workspace import Workspace
 from mlops_assets_tests.databricks_workspace.wire import Reply
 

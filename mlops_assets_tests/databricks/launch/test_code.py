@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.databricks.launch.code import pack, root_of
-from mlops_assets.databricks.launch.failures import LaunchError
+from mlops_assets.errors import LaunchError
 
 PACKAGE = "packed_package"
 
