@@ -34,7 +34,8 @@ _SECRET_VALUE = re.compile(r"\bdapi[0-9a-f]{8}|\bdose[0-9a-f]{8}|\bAKIA[0-9A-Z]{
 # The cluster has its own identity; a token of the person who launches must not get there, not even as a reference.
 _NEVER_SENT = re.compile(r"DATABRICKS_(HOST|TOKEN|CLIENT_ID|CLIENT_SECRET|CONFIG_\w+)|ARM_CLIENT_SECRET")
 _TASK_CPUS = "spark.task.cpus"
-_TAGS, _TAG_NAME, _TAG_VALUE = 45, 127, 255
+# A cluster has at most 45; four are for what a launch says of itself (`launch.attempt`).
+_TAGS, _TAG_NAME, _TAG_VALUE = 45 - 4, 127, 255
 
 
 def looks_secret(name: str, value: str) -> bool:
@@ -288,8 +289,8 @@ class ClusterSpec(BaseModel):
         """Return the `new_cluster` object of the Jobs API.
 
         Args:
-            tags: Tags of this launch (asset, Dagster run ...), on top of the cluster's own; a value that is longer
-                than the platform takes is cut.
+            tags: More tags, on top of the cluster's own; a value that is longer than the platform takes is cut. Those
+                of a launch (asset, Dagster run ...) are added when it is submitted.
 
         Raises:
             SettingsError: The tags are too many.
@@ -301,7 +302,7 @@ class ClusterSpec(BaseModel):
         custom_tags = {**self.tags, **{name: value[:_TAG_VALUE] for name, value in tags.items()}, **single}
         if len(custom_tags) > _TAGS:
             raise SettingsError(
-                f"{len(custom_tags)} tags with those of the launch; a cluster has at most {_TAGS}",
+                f"{len(custom_tags)} tags with that of the cost class; there is room for {_TAGS}",
                 where=f"clusters.{self.cost_class}.tags",
                 mend=f"remove {len(custom_tags) - _TAGS}",
             )
@@ -352,7 +353,7 @@ class ClusterSpec(BaseModel):
 
 def _check_tags(tags: Mapping[str, str]) -> None:
     if len(tags) > _TAGS:
-        raise ValueError(f"a cluster has at most {_TAGS} tags, not {len(tags)}")
+        raise ValueError(f"there is room for {_TAGS} tags, not {len(tags)}")
     for name, value in tags.items():
         if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
             raise ValueError(f"tag {name[:40]!r}: a name has 1 to {_TAG_NAME} characters, a value up to {_TAG_VALUE}")

@@ -23,12 +23,12 @@ from databricks.sdk.service.jobs import SubmitTask
 from mlops_assets.databricks import pipes_main
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
+from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.code import pack
 from mlops_assets.databricks.launch.failures import reason_of, tail
-from mlops_assets.databricks.launch.launcher import _executes_whole_run, _file_name
+from mlops_assets.databricks.launch.run_steps import executes_whole_run
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging, staging_of
-from mlops_assets.databricks.launch.submission import Attempt
 from mlops_assets.databricks.pipes_client import (
     DatabricksPipes,
     Interrupted,
@@ -67,9 +67,8 @@ class PipesRunner:
         Raises:
             dagster.Failure: The asset failed there, or could not be run. What it reported before is yielded first.
         """
-        step = context.op_execution_context.get_step_execution_context()
-        attempt = Attempt(context.run.run_id, context.run.job_name, step.step.key, step.previous_attempt_count)
-        launch = PipesLaunch(context, f"{attempt.dagster_run}/{_file_name(attempt.step)}-{attempt.number}")
+        attempt = Attempt.of(context.op_execution_context.get_step_execution_context())
+        launch = PipesLaunch(context, attempt.folder)
         failure: dg.Failure | None = None
         try:
             staged = self._stage(context, attempt.dagster_run)
@@ -121,7 +120,7 @@ class PipesRunner:
             script_name = f"{run_id}/pipes_main-{hashlib.sha256(script).hexdigest()[:12]}.py"
             python_file = self._staging.put_script(script_name, script)
             step = context.op_execution_context.get_step_execution_context()
-            self._staged[run_id] = _Staged(self._staging.on_cluster(name), python_file, _executes_whole_run(step))
+            self._staged[run_id] = _Staged(self._staging.on_cluster(name), python_file, executes_whole_run(step))
         return self._staged[run_id]
 
     def _extras(self, context: dg.AssetExecutionContext, staged: _Staged) -> dict[str, Any]:

@@ -92,22 +92,22 @@ def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], surrou
     from mlops_assets.databricks.launch.cluster_main import (
         Channel,
         OrphanedError,
-        _described,
-        _preflight,
-        _set_environment,
-        _Tee,
-        _Watchdog,
+        Tee,
+        Watchdog,
+        check_versions,
+        described,
+        set_environment,
     )
 
     launch = extras["launch"]
     reports = Channel(folder, launch["flush_seconds"])
-    watchdog = _Watchdog(folder / "heartbeat", launch["orphan_seconds"])
+    watchdog = Watchdog(folder / "heartbeat", launch["orphan_seconds"])
     printed = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Tee(printed[0], reports, "stdout"), _Tee(printed[1], reports, "stderr")
+    sys.stdout, sys.stderr = Tee(printed[0], reports, "stdout"), Tee(printed[1], reports, "stderr")
     failure: BaseException | None = None
     try:
-        _preflight(launch["versions"], reports.put)
-        _set_environment(launch, surroundings)
+        check_versions(launch["versions"], reports.put)
+        set_environment(launch, surroundings)
         if launch["python_on_workers"]:
             surroundings["sc"].addPyFile(launch["code"])
         from mlops_assets.databricks.pipes_asset import run_asset
@@ -118,7 +118,7 @@ def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], surrou
             run_asset(pipes)
     except BaseException as error:  # noqa: BLE001 - it is reported, and raised at the end
         failure = OrphanedError("the launcher is gone") if watchdog.barked else error
-        reports.put("failure", **_described(failure), failure=_failure_fields(failure))
+        reports.put("failure", **described(failure), failure=_failure_fields(failure))
     finally:
         watchdog.stop()
         sys.stdout, sys.stderr = printed

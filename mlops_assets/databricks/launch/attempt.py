@@ -8,10 +8,16 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import StepExecutionContext
 
 _MARK = re.compile(r"\[dagster (?P<run>[\w-]+) (?P<step>\S+) (?P<attempt>\d+)\]$")
-_TAG_TEXT = re.compile(r"[^\w .:/=+@-]")
-_TAG_LENGTH = 255
+# Tags reach the machines. Of the clouds' rules for that the narrowest are those of Google Cloud's labels: lower-case
+# letters, digits, underscores and hyphens, 63 characters ("Requirements for labels").
+_TAG_TEXT = re.compile(r"[^a-z0-9_-]")
+_TAG_LENGTH = 63
 _NAME_LENGTH = 4_000
 
 
@@ -24,12 +30,21 @@ class Attempt:
         job: Name of the Dagster job.
         step: Step key.
         number: 0 for the first attempt.
+        assets: Names of the assets that the step makes.
     """
 
     dagster_run: str
     job: str
     step: str
     number: int
+    assets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, step: StepExecutionContext) -> Attempt:
+        """Return the attempt that a step's context is about."""
+        run = step.dagster_run
+        assets = sorted(key.to_user_string() for key in step.get_output_asset_keys())
+        return cls(run.run_id, run.job_name, step.step.key, step.previous_attempt_count, tuple(assets))
 
     @property
     def run_name(self) -> str:
@@ -44,10 +59,18 @@ class Attempt:
         return hashlib.sha256(f"{self.dagster_run}/{self.step}/{self.number}".encode()).hexdigest()
 
     @property
+    def folder(self) -> str:
+        """Its folder in staging; step keys of dynamic steps have brackets, which no file name shall have."""
+        plain = re.sub(r"[^\w.-]", "_", self.step)[:100]
+        own = plain if plain == self.step else f"{plain}-{hashlib.sha256(self.step.encode()).hexdigest()[:8]}"
+        return f"{self.dagster_run}/{own}-{self.number}"
+
+    @property
     def tags(self) -> dict[str, str]:
-        """Tags of the cluster."""
+        """Tags of the cluster, in the characters that every cloud takes; what is too long is cut."""
         named = {"dagster_run": self.dagster_run, "dagster_job": self.job, "dagster_step": self.step}
-        return {name: _TAG_TEXT.sub("_", value)[:_TAG_LENGTH] for name, value in named.items()}
+        named |= {"asset": "-".join(self.assets)} if self.assets else {}
+        return {name: _TAG_TEXT.sub("_", value.lower())[:_TAG_LENGTH] for name, value in named.items()}
 
     @staticmethod
     def dagster_run_of(run_name: str) -> str | None:

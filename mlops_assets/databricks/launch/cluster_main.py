@@ -158,17 +158,19 @@ class Channel:
                 return
 
 
-class _Tee:
+class Tee:
     """A text stream that prints as before and reports what it printed."""
 
     def __init__(self, stream: TextIO, channel: Channel, kind: str) -> None:
         self._stream, self._channel, self._kind = stream, channel, kind
 
     def write(self, text: str) -> int:
+        """Print and report."""
         self._channel.put_text(self._kind, text)
         return self._stream.write(text)
 
     def writelines(self, lines: list[str]) -> None:
+        """Print and report each."""
         for line in lines:
             self.write(line)
 
@@ -176,7 +178,7 @@ class _Tee:
         return getattr(self._stream, name)
 
 
-class _Watchdog:
+class Watchdog:
     """Ends the task when its launcher gives no sign of life: the content of `heartbeat` changes as long as it does.
 
     Only this machine's clock is used, so a difference between the clocks plays no part.
@@ -231,9 +233,9 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
     """
     request: dict[str, Any] = json.loads((folder / "request.json").read_bytes())
     channel = Channel(folder, request["flush_seconds"])
-    watchdog = _Watchdog(folder / "heartbeat", request["orphan_seconds"])
+    watchdog = Watchdog(folder / "heartbeat", request["orphan_seconds"])
     printed = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Tee(printed[0], channel, "stdout"), _Tee(printed[1], channel, "stderr")
+    sys.stdout, sys.stderr = Tee(printed[0], channel, "stdout"), Tee(printed[1], channel, "stderr")
     failure: BaseException | None = None
     try:
         with tempfile.TemporaryDirectory() as code:
@@ -241,8 +243,8 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
                 archive.extractall(code)
             # Not the first entry: Dagster takes that one for the script's folder and imports without it.
             sys.path.insert(1, code)
-            _preflight(request["versions"], channel.put)
-            _set_environment(request, surroundings)
+            check_versions(request["versions"], channel.put)
+            set_environment(request, surroundings)
             if request["python_on_workers"]:
                 # The driver's sys.path is not theirs: functions that Spark runs there import the package too.
                 surroundings["sc"].addPyFile(request["code"])
@@ -251,7 +253,7 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
             failure = StepFailedError(f"step {request['step_key']} failed; Dagster has its error")
     except BaseException as error:  # noqa: BLE001 - it is reported, and raised at the end
         failure = OrphanedError("the launcher is gone") if watchdog.barked else error
-        channel.put("failure", **_described(error))
+        channel.put("failure", **described(error))
     finally:
         watchdog.stop()
         sys.stdout, sys.stderr = printed
@@ -261,7 +263,7 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
         raise failure
 
 
-def _preflight(versions: dict[str, Any], report: Callable[..., None]) -> None:
+def check_versions(versions: dict[str, Any], report: Callable[..., None]) -> None:
     """Compare this machine with the launching side, before anything of Dagster is imported."""
     if not versions:
         return
@@ -281,7 +283,7 @@ def _spark_version() -> str:
         return str(importlib.import_module("pyspark").__version__)
 
 
-def _set_environment(request: dict[str, Any], surroundings: Mapping[str, Any]) -> None:
+def set_environment(request: dict[str, Any], surroundings: Mapping[str, Any]) -> None:
     """Set what an existing cluster can't be given when it starts; a new one has it from its `spark_env_vars`."""
     os.environ.update(request["env"])
     for name, reference in request["secrets"].items():
@@ -305,7 +307,8 @@ def _run_step(step: dict[str, str], report: Callable[..., None]) -> bool:
     return not any(event.is_step_failure or event.is_step_up_for_retry for event in events)
 
 
-def _described(error: BaseException) -> dict[str, Any]:
+def described(error: BaseException) -> dict[str, Any]:
+    """Return an error as the fields of a `failure` record."""
     # A user of the platform is meant to read its own errors without a traceback.
     readable = any(kind.__name__ == "PlatformError" for kind in type(error).__mro__)
     lines = traceback.format_exception(error)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.code import pack, root_of
 from mlops_assets.databricks.launch.failures import RunView, reason_of, tail
+from mlops_assets.databricks.launch.run_steps import executes_whole_run, planned_steps
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging, staging_of
 from mlops_assets.databricks.launch.watch import Progress, Watch
@@ -96,9 +96,8 @@ class DatabricksStepLauncher(StepLauncher):
             dagster.Failure: It could not be launched, or its run ended without the step's own end.
             dagster.RetryRequested: The same, where the op has a retry policy.
         """
-        run = step_context.dagster_run
-        attempt = Attempt(run.run_id, run.job_name, step_context.step.key, step_context.previous_attempt_count)
-        launch = _Launch(step_context, attempt, f"{run.run_id}/{_file_name(attempt.step)}-{attempt.number}")
+        attempt = Attempt.of(step_context)
+        launch = _Launch(step_context, attempt, attempt.folder)
         watch: Watch | None = None
         try:
             with raise_execution_interrupts():
@@ -139,7 +138,7 @@ class DatabricksStepLauncher(StepLauncher):
             script = Path(cluster_main.__file__).read_bytes()
             script_name = f"{run_id}/cluster_main-{hashlib.sha256(script).hexdigest()[:12]}.py"
             self._staged[run_id] = (self._staging.on_cluster(name), self._staging.put_script(script_name, script))
-            self._whole[run_id] = _executes_whole_run(context)
+            self._whole[run_id] = executes_whole_run(context)
         code_path, python_file = self._staged[run_id]
         existing = self._spec.existing_cluster_id is not None
         request = {
@@ -295,7 +294,7 @@ class DatabricksStepLauncher(StepLauncher):
         failed = any(stats.status == StepEventStatus.FAILURE for stats in ended)
         if failed and self._spec.keep_staging_on_failure:
             return False
-        return _planned_steps(instance, run) <= {stats.step_key for stats in ended}
+        return planned_steps(instance, run) <= {stats.step_key for stats in ended}
 
     def _remove(self, folder: str, context: StepExecutionContext | None) -> None:
         try:
@@ -326,24 +325,6 @@ def _step_fields(context: StepExecutionContext, root: str) -> dict[str, str]:
     run = copy(reference.dagster_run, remote_job_origin=None, job_code_origin=None)
     fields = reference._replace(recon_job=job._replace(repository=repository), dagster_run=run)._asdict()
     return {name: serialize_value(value) for name, value in fields.items()}
-
-
-def _file_name(step: str) -> str:
-    """Return a step key as a file name; keys of dynamic steps have brackets."""
-    plain = re.sub(r"[^\w.-]", "_", step)[:100]
-    return plain if plain == step else f"{plain}-{hashlib.sha256(step.encode()).hexdigest()[:8]}"
-
-
-def _executes_whole_run(context: StepExecutionContext) -> bool:
-    """Whether this process runs all steps of its run, so that it knows when the last has ended."""
-    here = set(context.plan_data.execution_plan.step_keys_to_execute)
-    return here >= _planned_steps(context.instance, context.dagster_run)
-
-
-def _planned_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
-    if run.execution_plan_snapshot_id is None:
-        return set()
-    return set(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute)
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

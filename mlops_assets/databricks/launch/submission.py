@@ -13,7 +13,7 @@ from typing import Any, Final
 from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.api import Api
-from mlops_assets.databricks.launch.attempt import Attempt as Attempt  # noqa: PLC0414 - part of this interface
+from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.failures import RunView, refused_submission
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.errors import LaunchError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import uuid
 from typing import Any
 
 import dagster as dg
@@ -36,8 +38,12 @@ def run(
     monkeypatch.setenv("PLACED_TOKEN", workspace.token)
     settings = Settings(target="databricks", databricks_profile=document)
     monkeypatch.setenv("PLACED_ENV", json.dumps(settings.for_cluster()))
-    pointer = ModuleCodePointer(MODULE, "location", str(CHECKOUT))
-    job = ReconstructableJob(ReconstructableRepository(pointer), f"{asset}_job")
+    # The location reads the variables when it is imported, and Dagster keeps the job of an equal repository.
+    monkeypatch.delitem(sys.modules, MODULE, raising=False)
+    repository = ReconstructableRepository(
+        ModuleCodePointer(MODULE, "location", str(CHECKOUT)), container_image=uuid.uuid4().hex
+    )
+    job = ReconstructableJob(repository, f"{asset}_job")
     with (
         dg.DagsterInstance.ephemeral() as instance,
         dg.execute_job(job, instance, run_config=IN_PROCESS) as result,
@@ -61,6 +67,9 @@ def test_an_asset_runs_on_the_cluster_that_it_names(
     metadata, (cluster,) = run("small", workspace, monkeypatch, LAUNCHER=launcher)
     assert metadata["runtime"].startswith("18")
     assert (cluster["num_workers"], cluster["custom_tags"]["cost_class"]) == (0, "loader")
+    assert cluster["custom_tags"]["asset"] == "small"
+    assert cluster["custom_tags"]["dagster_job"] == "small_job"
+    assert {"dagster_run", "dagster_step", "cost_centre"} <= cluster["custom_tags"].keys()
 
 
 def test_the_profile_moves_an_asset_to_the_other_class(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api, Credentials
@@ -15,7 +18,7 @@ from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idl
 from mlops_assets_tests.databricks_workspace import Workspace
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
-ATTEMPT = Attempt("0b1f2c3d-0000-4000-8000-000000000000", "main_job", "tuned[model]", 1)
+ATTEMPT = Attempt("0b1f2c3d-0000-4000-8000-000000000000", "main_job", "tuned[model]", 1, ("tuned_model",))
 
 
 def runs_of(driver: Driver) -> int:
@@ -114,10 +117,50 @@ def test_body():
         "dagster_run": ATTEMPT.dagster_run,
         "dagster_job": "main_job",
         "dagster_step": "tuned_model_",
+        "asset": "tuned_model",
     }
     assert task["libraries"] == [{"pypi": {"package": "dagster==1.0"}}]
     assert (body["timeout_seconds"], len(body["idempotency_token"])) == (60, 64)
     assert "spark_env_vars" not in CLUSTER, "the spec stays as it was"
+
+
+def test_an_existing_cluster_gets_no_tags():
+    spec = LaunchSpec({}, existing_cluster_id="0101-1")
+    body = submission.submission(spec, ATTEMPT, python_file="/Workspace/x.py", parameters=[])
+    assert "new_cluster" not in body["tasks"][0]
+    assert "custom_tags" not in str(body)
+
+
+@given(
+    assets=st.lists(st.text(min_size=1), max_size=40),
+    job=st.text(min_size=1),
+    step=st.text(min_size=1, max_size=300),
+)
+def test_tags_are_what_every_cloud_takes(assets: list[str], job: str, step: str):
+    tags = Attempt(ATTEMPT.dagster_run, job, step, 0, tuple(assets)).tags
+    assert tags["dagster_run"] == ATTEMPT.dagster_run
+    assert ("asset" in tags) == bool(assets)
+    for name, value in tags.items():
+        assert re.fullmatch(r"[a-z][a-z_]*", name)
+        assert re.fullmatch(r"[a-z0-9_-]{0,63}", value)
+
+
+def test_tags_name_all_assets_of_the_step():
+    assets = ("test_set", "train_set", "Team/validation_set")
+    tags = Attempt("run", "__ASSET_JOB", "splits", 0, assets).tags
+    assert tags == {
+        "dagster_run": "run",
+        "dagster_job": "__asset_job",
+        "dagster_step": "splits",
+        "asset": "test_set-train_set-team_validation_set",
+    }
+
+
+@given(step=st.text(min_size=1, max_size=300))
+def test_the_folder_of_an_attempt_is_a_file_name_of_its_own(step: str):
+    one, two = Attempt("run", "job", step, 0).folder, Attempt("run", "job", f"{step}[", 0).folder
+    assert re.fullmatch(r"run/[\w.-]{1,109}-0", one)
+    assert one != two
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,22 @@
+"""Which steps a Dagster run has, and which of them this process runs.
+
+What belongs here: what decides who tidies up after a run. What does not: tidying (`launcher`, `pipes`).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster._core.execution.context.system import StepExecutionContext
+
+
+def executes_whole_run(context: StepExecutionContext) -> bool:
+    """Whether this process runs all steps of its run, so that it knows when the last has ended."""
+    here = set(context.plan_data.execution_plan.step_keys_to_execute)
+    return here >= planned_steps(context.instance, context.dagster_run)
+
+
+def planned_steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """Return the keys of all steps of a run; empty if its plan is not stored."""
+    if run.execution_plan_snapshot_id is None:
+        return set()
+    return set(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id).step_keys_to_execute)
