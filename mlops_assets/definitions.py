@@ -17,6 +17,7 @@ from mlops_assets.assets.registered_model import registered_model
 from mlops_assets.assets.reporting import column_schema
 from mlops_assets.assets.splits import TABLES, splits
 from mlops_assets.assets.tuned_model import tuned_model
+from mlops_assets.automation.doctor import doctor_job
 from mlops_assets.automation.jobs import JOBS
 from mlops_assets.data.contract import load_contract
 from mlops_assets.data.ingest import TECHNICAL_COLUMNS
@@ -181,7 +182,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         referenced = dg.with_source_code_references(assets)
     return dg.Definitions(
         assets=referenced,
-        jobs=JOBS,
+        jobs=[*JOBS, doctor_job(settings)],
         sensors=_sensors(settings),
         resources={**build_resources(settings), **overrides},
         # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.

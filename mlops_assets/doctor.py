@@ -353,23 +353,32 @@ def _wrong(subject: str, text: str) -> Finding:
     return Finding("error", subject, text)
 
 
-def main() -> int:
-    """Diagnose the settings of the environment, print the findings, and return the exit code."""
+def examine(settings: Settings) -> list[Finding]:
+    """Diagnose an installation by its settings, which are valid one by one."""
     problem: PlatformError | None = None
-    settings: Settings | None = None
     profile: DatabricksProfile | None = None
     try:
-        settings = Settings.from_environment()
+        from mlops_assets.definitions import build_defs  # noqa: PLC0415 - its job comes back to this module
+
+        build_defs(settings)  # what loading the code location would refuse
         profile = settings.profile() if settings.target == "databricks" else None
     except PlatformError as error:
         problem = error
-    findings = diagnose(
-        home=settings.home if settings else Path(".mlops"),
-        java_home=settings.java_home if settings else None,
+    return diagnose(
+        home=settings.home,
+        java_home=settings.java_home,
         settings_problem=problem,
         profile=profile,
-        credentials=settings.databricks_login() if settings else None,
+        credentials=settings.databricks_login(),
     )
+
+
+def main() -> int:
+    """Diagnose the settings of the environment, print the findings, and return the exit code."""
+    try:
+        findings = examine(Settings.from_environment())
+    except PlatformError as error:
+        findings = diagnose(home=Path(".mlops"), java_home=None, settings_problem=error)
     text, code = report(findings)
     sys.stdout.write(f"{text}\n")
     return code

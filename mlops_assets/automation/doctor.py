@@ -1,0 +1,51 @@
+"""The check-up as a Dagster job: the lines of `make doctor`, seen from where runs are executed.
+
+What belongs here: telling findings in a run's log, and failing when something is wrong. What does not: what is looked
+at (`mlops_assets.doctor`).
+
+Annotations are not postponed: Dagster looks at that of `context`.
+"""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from mlops_assets.settings import Settings
+
+DOCTOR = "doctor"
+_LEVELS = {"ok": "info", "warning": "warning", "error": "error"}
+
+
+def doctor_job(settings: "Settings") -> dg.JobDefinition:
+    """Return the job that checks the settings of this code location.
+
+    The machine it looks at is the one that executes Dagster runs, which need not be the one `make doctor` is called on.
+    """
+
+    @dg.op(description="One line for each thing that must be there; fails when one is not.")
+    def check_up(context: dg.OpExecutionContext) -> None:
+        # databricks-sdk takes a second to import, which loading the code location should not pay.
+        from mlops_assets.doctor import examine
+
+        findings = examine(settings)
+        for finding in findings:
+            context.log.log(_LEVELS[finding.level].upper(), str(finding))
+        wrong = [finding for finding in findings if finding.level == "error"]
+        if wrong:
+            raise dg.Failure(
+                description="\n".join(str(finding) for finding in wrong),
+                metadata={finding.subject: finding.text for finding in wrong},
+                allow_retries=False,
+            )
+
+    @dg.job(
+        name=DOCTOR,
+        executor_def=dg.in_process_executor,
+        description="What is right and what to mend, line by line in the log: Java, versions, settings and, for "
+        "Databricks, the workspace. Starts no cluster and changes nothing.",
+    )
+    def doctor() -> None:
+        check_up()
+
+    return doctor
