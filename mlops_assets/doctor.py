@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
 from databricks.sdk import WorkspaceClient
@@ -31,7 +31,10 @@ from mlops_assets.databricks.preflight import OLDEST_PYTHON, Finding, compare, l
 from mlops_assets.databricks.profile import DatabricksProfile
 from mlops_assets.errors import PlatformError, SettingsError
 from mlops_assets.resources.java import require_java
-from mlops_assets.settings import Settings
+from mlops_assets.settings import LAUNCH_POOL, Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 _NEWEST_PYTHON: Final = (3, 13)
 # The SDK repeats for 5 minutes what could not connect; someone who asks what is wrong wants to know now.
@@ -371,6 +374,22 @@ def examine(settings: Settings) -> list[Finding]:
         profile=profile,
         credentials=settings.databricks_login(),
     )
+
+
+def launch_limit(settings: Settings, instance: DagsterInstance) -> Iterator[Finding]:
+    """Compare the limit of the pool of launches with what the profile wants; only a Dagster instance knows it."""
+    if settings.target != "databricks":
+        return
+    storage = instance.event_log_storage
+    limits = {pool.name: pool.limit for pool in storage.get_pool_limits()}
+    found = limits.get(LAUNCH_POOL, storage.get_pool_config().default_pool_limit)
+    wanted = settings.profile().max_concurrent_launches
+    if found == wanted:
+        yield _ok("launches", f"{wanted} at once")
+        return
+    is_now = "no limit" if found is None else f"a limit of {found}"
+    mend = f"dagster instance concurrency set {LAUNCH_POOL} {wanted} (`make ui` sets it by itself)"
+    yield Finding("warning", "launches", f"{is_now}, where the profile wants {wanted} at once; {mend}")
 
 
 def main() -> int:

@@ -23,6 +23,8 @@ from mlops_assets.errors import SettingsError
 if TYPE_CHECKING:
     from mlops_assets.databricks.profile import DatabricksProfile
 
+# Dagster's pool of the assets that may be launched; an instance limits it (`instance`, `DatabricksProfile`).
+LAUNCH_POOL = "databricks_launches"
 SourceKind = Literal["synthetic", "openml", "files"]
 _PREFIX = "MLOPS_"
 _PROFILE_PREFIX = "MLOPS_DATABRICKS_"  # overrides of a profile's fields; the profile checks their names

@@ -24,6 +24,7 @@ from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import TransactionSourceResource
+from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,7 @@ _ATTEMPTS = 5
         "again adds nothing. A load that breaks the data contract is refused whole."
     ),
     check_specs=check_specs(RAW_CHECKS, RAW),
+    pool=LAUNCH_POOL,
 )
 def raw_transactions(
     context: dg.AssetExecutionContext,

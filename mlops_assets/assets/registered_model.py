@@ -29,6 +29,7 @@ from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
     from mlops_assets.data.checks import CheckOutcome
@@ -62,6 +63,7 @@ class GateConfig(dg.Config):
         "promotion gate lets it."
     ),
     check_specs=check_specs(_CHECKS, REGISTERED_MODEL),
+    pool=LAUNCH_POOL,
 )
 def registered_model(
     context: dg.AssetExecutionContext,

@@ -30,6 +30,7 @@ from mlops_assets.errors import StorageError
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
+from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -93,6 +94,7 @@ class SplitConfig(dg.Config):
         for name, table in TABLES.items()
     ],
     check_specs=check_specs(SPLIT_CHECKS, _CHECKED),
+    pool=LAUNCH_POOL,
 )
 def splits(
     context: dg.AssetExecutionContext,

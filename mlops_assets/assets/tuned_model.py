@@ -25,6 +25,7 @@ from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import LAUNCH_POOL
 from mlops_assets.training.plan import SearchPlan
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ _CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that wo
         "on test rows. An MLflow run with a child run per trial holds all of it."
     ),
     check_specs=check_specs(_CHECKS, TUNED_MODEL),
+    pool=LAUNCH_POOL,
 )
 def tuned_model(
     context: dg.AssetExecutionContext,

@@ -26,9 +26,9 @@ def doctor_job(settings: "Settings") -> dg.JobDefinition:
     @dg.op(description="One line for each thing that must be there; fails when one is not.")
     def check_up(context: dg.OpExecutionContext) -> None:
         # databricks-sdk takes a second to import, which loading the code location should not pay.
-        from mlops_assets.doctor import examine
+        from mlops_assets.doctor import examine, launch_limit
 
-        findings = examine(settings)
+        findings = [*examine(settings), *launch_limit(settings, context.instance)]
         for finding in findings:
             context.log.log(_LEVELS[finding.level].upper(), str(finding))
         wrong = [finding for finding in findings if finding.level == "error"]
