@@ -109,8 +109,8 @@ class Attempt:
         except _Ended as ended:
             end = ended.end
         finally:
-            if task.life_cycle in ("PENDING", "RUNNING"):
-                task.life_cycle = "TERMINATING"
+            if task.phase in ("PENDING", "RUNNING"):
+                task.phase = "TERMINATING"
             self._clean()
             task.finish(end or _failure("Internal error of the loopback workspace", "INTERNAL_ERROR", "INTERNAL_ERROR"))
 

@@ -19,7 +19,6 @@ from typing import Any
 from mlops_assets_tests.databricks_workspace.clusters import Cluster, now_ms
 from mlops_assets_tests.databricks_workspace.run_states import (
     CANCELED,
-    FINISHED,
     SUCCESS,
     TIMED_OUT,
     UPSTREAM_FAILED,
@@ -44,6 +43,7 @@ class TaskRun:
         spec: The submitted `SubmitTask`.
         folder: Local folder of its logs and control files.
         cluster: What it runs on, once there is one.
+        phase: How far it is or was before its end.
         end: How it ended, once it has.
         error: Exception in one line, such as `ValueError: no`.
         error_trace: Its traceback.
@@ -54,7 +54,7 @@ class TaskRun:
     spec: Mapping[str, Any]
     folder: Path
     cluster: Cluster | None = None
-    life_cycle: LifeCycle = "PENDING"
+    phase: LifeCycle = "PENDING"
     end: End | None = None
     error: str = ""
     error_trace: str = ""
@@ -66,23 +66,25 @@ class TaskRun:
 
     def running(self) -> None:
         """Its process starts."""
-        self.life_cycle, self.running_at = "RUNNING", now_ms()
+        self.phase, self.running_at = "RUNNING", now_ms()
 
     def finish(self, end: End) -> None:
         """It is over."""
-        self.ended_at, self.end, self.life_cycle = now_ms(), end, end.life_cycle
+        self.ended_at, self.end = now_ms(), end
         self.finished.set()
 
     def document(self, url: str) -> dict[str, Any]:
         """Return the task as `runs/get` answers it; `url` is its page."""
         asked = {name: value for name, value in self.spec.items() if name not in ("health", "task_key")}
+        end = self.end  # looked at once: it may end while this answer is made
+        life_cycle = self.phase if end is None else end.life_cycle
         document = {
             "run_id": self.id,
             "task_key": self.key,
             "run_if": "ALL_SUCCESS",
             **asked,
-            "state": state_document(self.life_cycle, self.end),
-            "status": status_document(self.life_cycle, self.end),
+            "state": state_document(life_cycle, end),
+            "status": status_document(life_cycle, end),
             "run_page_url": url,
             "start_time": self.started_at,
             "setup_duration": (self.running_at - self.started_at) if self.running_at else 0,
@@ -131,16 +133,18 @@ class Run:
         """Whether a task is not over yet."""
         return not all(task.finished.is_set() for task in self.tasks)
 
-    @property
-    def life_cycle(self) -> LifeCycle:
-        """How far it is, from how far its tasks are."""
-        end = self.end
+    def life_cycle(self, end: End | None) -> LifeCycle:
+        """Return how far it is.
+
+        Args:
+            end: What `end` was when it was looked at; a task that ends after that makes no run that has ended.
+        """
         if end is not None:
             return end.life_cycle
-        states = {task.life_cycle for task in self.tasks}
+        states = {task.phase if task.end is None else "TERMINATING" for task in self.tasks}
         if states == {"PENDING"}:
             return "PENDING"
-        return "TERMINATING" if states <= {"TERMINATING", *FINISHED} else "RUNNING"
+        return "TERMINATING" if states == {"TERMINATING"} else "RUNNING"
 
     @property
     def end(self) -> End | None:
@@ -183,8 +187,8 @@ class Run:
             "run_type": "SUBMIT_RUN",
             "trigger": "ONE_TIME",
             "format": "MULTI_TASK",
-            "state": state_document(self.life_cycle, end),
-            "status": status_document(self.life_cycle, end),
+            "state": state_document(self.life_cycle(end), end),
+            "status": status_document(self.life_cycle(end), end),
             "run_page_url": f"{page}/{self.id}",
             "start_time": self.started_at,
             "end_time": self.ended_at,
