@@ -24,26 +24,32 @@ def states(run: Run) -> list[dict[str, Any]]:
 
 
 class EndsWhileLookedAt(TaskRun):
-    """A task that ends right after the first look at how it ended: the worst moment for an answer."""
+    """A task that ends right after the first look at one of its attributes: the worst moment for an answer."""
 
-    armed = False
+    armed = ""
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name == "end" and super().__getattribute__("armed"):
-            self.armed = False
+        if name == super().__getattribute__("armed"):
+            self.armed = ""
+            # What was looked at is as it was: `finished` is an event, which would change in the looker's hand.
+            value = threading.Event() if name == "finished" else value
             self.finish(SUCCESS)
         return value
 
 
-def test_a_task_that_ends_while_the_answer_is_made_has_ended_with_its_result_or_not_at_all():
+@pytest.mark.parametrize("look", ["phase", "end", "finished", "ended_at"])
+def test_a_task_that_ends_while_the_answer_is_made_has_ended_with_its_result_or_not_at_all(look: str):
     task = EndsWhileLookedAt(1, "a", {}, Path("/nowhere"))
     task.running()
-    task.armed = True
-    found = states(Run(10, 11, "run", {}, [task], "engineer@example.com"))
-    assert not task.armed
-    for state in found:
-        assert (state["life_cycle_state"] in run_states.FINISHED) == ("result_state" in state)
+    task.armed = look
+    document = Run(10, 11, "run", {}, [task], "engineer@example.com").document("http://127.0.0.1", 1)
+    assert task.armed == ""
+    for part in (document, *document["tasks"]):
+        is_over = part["state"]["life_cycle_state"] in run_states.FINISHED
+        assert is_over == ("result_state" in part["state"])
+        assert is_over == ("termination_details" in part["status"])
+        assert (part["status"]["state"] == "TERMINATED") == is_over
 
 
 def test_states_on_the_way():
