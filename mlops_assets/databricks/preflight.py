@@ -179,11 +179,10 @@ def _spark(local: Versions, remote: Versions) -> list[Finding]:
         return [Finding("error", "spark", f"{remote.spark} on the cluster; the code needs DataFrame.toArrow (Spark 4)")]
     if there < _SPARK_4:
         # Spark 4 API that the code uses: DataFrame.toArrow, which Databricks has since Runtime 15.3 (its PySpark
-        # reference), and PySparkException.getCondition, of which no page says that it is there.
+        # reference).
         text = (
-            f"{remote.spark} on the cluster, {local.spark} here; the code is written for Spark 4: a table that can't "
-            "be read and two writers of one table end in an AttributeError (PySparkException.getCondition) instead "
-            "of a clear error or a retry, and numpy 2, pandas 2 and pyarrow there are newer than that Spark knows"
+            f"{remote.spark} on the cluster, {local.spark} here; the code is written and tested for Spark 4, and "
+            "numpy 2, pandas 2 and pyarrow there are newer than that Spark knows"
         )
         return [Finding("warning", "spark", text)]
     if there != here:

@@ -118,7 +118,8 @@ class DatabricksProfile(BaseModel):
         clusters: A cluster for each cost class.
         placement: Assets that run elsewhere than where their definition says: another cost class, or `local`.
         keep_staging_on_failure: Whether the staged files of a failed run are kept.
-        poll_seconds: Time between two looks at a run.
+        poll_seconds: Longest time between two looks at a run, and that what it reports waits on the cluster; at first
+            and after a change it is looked at more often.
         max_concurrent_launches: Limit of the Dagster pool of launches.
         reap_after_minutes: A cluster run whose Dagster run is gone is cancelled after so many minutes.
     """
@@ -140,7 +141,7 @@ class DatabricksProfile(BaseModel):
     clusters: Clusters
     placement: Mapping[str, Placement] = Field(default_factory=dict)
     keep_staging_on_failure: bool = True
-    poll_seconds: float = Field(default=1.0, gt=0, le=60, allow_inf_nan=False)
+    poll_seconds: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
     max_concurrent_launches: int = Field(default=2, ge=1)
     reap_after_minutes: int = Field(default=10, ge=1)
 

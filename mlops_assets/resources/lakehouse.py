@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.errors import StorageError
-from mlops_assets.resources.spark import SparkResource
+from mlops_assets.resources.spark import SparkResource, error_condition
 from mlops_assets.resources.tables import CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             return self._tables.load(reader, name)
         except AnalysisException as error:
             raise StorageError(
-                f"version {version} can't be read: {error.getCondition()}",
+                f"version {version} can't be read: {error_condition(error)}",
                 where=self.location(name),
                 mend="materialize the table again; vacuum must keep the versions that models are pinned to",
             ) from None
@@ -185,7 +185,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         try:
             self._tables.save(writer, name)
         except PySparkException as error:
-            if "DELTA_CONCURRENT" in str(error.getCondition() or error):
+            if "DELTA_CONCURRENT" in (error_condition(error) or str(error)):
                 raise StaleBaseError(name) from None
             raise
         committed = self.require(name, made_by=name)

@@ -1,0 +1,35 @@
+"""What differs between the Sparks that the code runs on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from pyspark.errors import AnalysisException, PySparkException
+
+from mlops_assets.resources.spark import error_condition
+
+
+class ErrorOfSpark35:
+    """The methods of pyspark 3.5's PySparkException (pyspark/errors/exceptions/base.py of its branch-3.5)."""
+
+    def __init__(self, error_class: str | None) -> None:
+        self._error_class = error_class
+
+    def getErrorClass(self) -> str | None:  # noqa: N802 - pyspark's name
+        return self._error_class
+
+
+def test_the_installed_spark():
+    error = PySparkException(errorClass="UNSUPPORTED_OPERATION", messageParameters={"operation": "it"})
+    assert hasattr(error, "getCondition")
+    assert error_condition(error) == "UNSUPPORTED_OPERATION"
+    assert error_condition(AnalysisException("no name")) == ""
+
+
+@pytest.mark.parametrize(("name", "told"), [("DELTA_CONCURRENT_APPEND", "DELTA_CONCURRENT_APPEND"), (None, "")])
+def test_spark_3_5(name: str | None, told: str):
+    old: Any = ErrorOfSpark35(name)
+    with pytest.raises(AttributeError):
+        old.getCondition()
+    assert error_condition(cast("PySparkException", old)) == told
