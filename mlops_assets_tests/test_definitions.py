@@ -12,9 +12,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
 
 import mlops_assets
-from mlops_assets.definitions import build_defs
+from mlops_assets.definitions import ASSETS, build_defs
+from mlops_assets.resources.placement import CLUSTER_KEYS
 from mlops_assets.settings import Settings
 
 PACKAGE = Path(mlops_assets.__file__).parent
@@ -206,9 +208,49 @@ def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monk
     local, databricks = (build_defs(Settings(home=tmp_path, target=target)) for target in ("local", "databricks"))
 
     assert described(databricks) == described(local)
+    jobs = [sorted(job.name for job in found.jobs or []) for found in (local, databricks)]
+    assert jobs == [["build_model", "doctor", "load_data", "main"]] * 2
     assert set(databricks.resources or {}) == set(local.resources or {})
     assert (databricks.resources or {})["loader_cluster"].active is True
     assert (local.resources or {})["loader_cluster"].active is False
+
+
+def test_each_asset_names_its_cost_class_and_the_sets_share_one_launch():
+    classes = {
+        tuple(sorted(key.to_user_string() for key in asset.keys)): sorted(
+            CLUSTER_KEYS.keys() & asset.required_resource_keys
+        )
+        for asset in ASSETS
+    }
+
+    assert classes == {
+        ("raw_transactions",): ["loader_cluster"],
+        ("test_set", "train_set", "validation_set"): ["loader_cluster"],
+        ("tuned_model",): ["trials_cluster"],
+        ("registered_model",): ["loader_cluster"],
+    }
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {"DATABRICKS_TOKEN": "dapi-of-a-person"},
+        {"DATABRICKS_CLIENT_ID": "app-id", "DATABRICKS_CLIENT_SECRET": "dose-of-an-app"},
+    ],
+)
+def test_no_credential_is_in_what_the_ui_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: dict[str, str]
+):
+    for name in ("DATABRICKS_TOKEN", "DATABRICKS_CLIENT_ID", "DATABRICKS_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**credentials, "MLOPS_DATABRICKS_HOST": "https://example.azuredatabricks.net"}.items():
+        monkeypatch.setenv(name, value)
+
+    told = str(RepositorySnap.from_def(build_defs(Settings(home=tmp_path, target="databricks")).get_repository_def()))
+
+    for name, value in credentials.items():
+        assert name in told
+        assert value not in told
 
 
 def test_a_step_on_the_cluster_reads_the_same_settings_and_launches_nothing(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -15,6 +16,7 @@ import pytest
 
 from mlops_assets_tests.databricks.launch.driving import Driver, is_idle, wait_until
 from mlops_assets_tests.databricks_workspace.driving import processes
+from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def test_logs_arrive_while_the_step_runs(driver: Driver):
@@ -70,6 +72,26 @@ def test_interrupting_the_run_cancels_it_on_databricks(driver: Driver, how: str)
     end = list(driver.workspace.runs)[-1].end
     assert end is not None
     assert end.result == "CANCELED"
+
+
+def test_interrupt_that_comes_with_the_answer_to_the_submit_cancels_the_run(volume: Driver):
+    """Between the submit and the watch over its run nothing is raised: the run has its watch, which then ends it."""
+
+    def play(_request: Request, proceed: Callable[[], Reply]) -> Reply:
+        answer = proceed()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # the signal is there before the answer is
+        return answer
+
+    before = len(list(volume.workspace.runs))
+    volume.workspace.faults.on_call("interrupt", play, path="/api/2.2/jobs/runs/submit", times=1)
+    outcome = volume.run("sleeper")
+    assert "Interrupt" in outcome.failure_text
+    assert outcome.says(" was cancelled.")
+    (run,) = list(volume.workspace.runs)[before:]
+    wait_until(lambda: not run.is_active, seconds=5, what="the run has ended")
+    assert run.end is not None
+    assert run.end.result == "CANCELED"
 
 
 def test_killed_launcher_leaves_no_cluster_for_longer_than_stated(driver: Driver, checkout: Path):
