@@ -116,7 +116,9 @@ class DatabricksProfile(BaseModel):
         registry_uri: MLflow registry on the cluster.
         launcher: `step` launches Dagster steps, `pipes` uses Dagster Pipes.
         clusters: A cluster for each cost class.
-        placement: Assets that run elsewhere than where their definition says: another cost class, or `local`.
+        placement: Assets that run elsewhere than where their definition says: another cost class, or `local`, where
+            Dagster runs. Each launch starts a cluster, which a small asset may not be worth; its tables must then be
+            within reach of that machine. Assets of one step (the three sets) have one place.
         keep_staging_on_failure: Whether the staged files of a failed run are kept.
         poll_seconds: Longest time between two looks at a run, and that what it reports waits on the cluster; at first
             and after a change it is looked at more often.
