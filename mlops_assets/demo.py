@@ -87,7 +87,7 @@ class Progress:
         _say(f"    {event.message} {page.value}")
         if self.about is not None:
             known = self.about(str(page.value))
-            _say("    " + ", ".join(f"{name} {value}" for name, value in known.items()))
+            _say(f"    {_words(known)}")
 
     def _ended(self, step: str) -> None:
         if self.about is not None and self.launches and self.launches[-1]["step"] == step:
@@ -225,15 +225,14 @@ def _print_summary(summary: dict[str, Any], target: Path, look: str) -> None:
 def _launched_lines(launches: list[dict[str, Any]]) -> list[str]:
     if not launches:
         return []
-    known = [
-        ", ".join(f"{name} {value}" for name, value in launch.items() if name not in ("step", "page"))
-        for launch in launches
-    ]
     width = max(len(launch["step"]) for launch in launches)
-    lines = [
-        f"  {launch['step']:<{width}}  {more or launch['page']}" for launch, more in zip(launches, known, strict=True)
-    ]
+    lines = [f"  {launch['step']:<{width}}  {_words(launch) or launch['page']}" for launch in launches]
     return ["", f"{len(launches)} launches on Databricks:", *lines]
+
+
+def _words(known: dict[str, Any]) -> str:
+    told = {name.replace("_", " "): value for name, value in known.items() if name not in ("step", "page")}
+    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _say(text: str) -> None:

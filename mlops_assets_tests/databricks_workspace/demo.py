@@ -49,15 +49,16 @@ class Launches:
         """Return run and cluster, and for a run that is over its end, its seconds and the API calls since the last."""
         (run,) = (run for run in self._workspace.runs if page.endswith(f"/{run.id}"))
         known: dict[str, Any] = {"run": run.id}
-        cluster = run.tasks[0].cluster
-        if cluster is not None:
-            spec = cluster.spec
-            known["cluster"] = f"{cluster.id} ({spec['spark_version']}, {spec['num_workers']} workers)"
         if run.end is not None:
             calls, before = len(self._workspace.calls), self._counted
             self._counted = calls
             seconds = round((run.ended_at - run.started_at) / 1000, 1)
             known |= {"result": run.end.result, "seconds": seconds, "api_calls": calls - before}
+        cluster = run.tasks[0].cluster
+        if cluster is not None:
+            workers = cluster.spec["num_workers"]
+            machines = f"{workers} workers" if workers else "single machine"
+            known["cluster"] = f"{cluster.id} ({cluster.spec['spark_version']}, {machines})"
         return known
 
 
