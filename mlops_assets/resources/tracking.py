@@ -109,9 +109,8 @@ class Tracking(dg.ConfigurableResource[Any]):
 
         from mlops_assets.training.runs import Store, without_credentials
 
-        # Else there is a bar per artifact and, with a server, a link per trial, in the middle of a run's log.
+        # Else there is a bar per artifact, in the middle of a run's log.
         environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-        environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
         config = self.dagster_mlflow_config()
         registry = self.mlflow_registry_uri or self.mlflow_tracking_uri
         self._require_reachable()
