@@ -48,9 +48,7 @@ class DagsterDev:
     log: Path
 
     @classmethod
-    def start(
-        cls, home: Path, jars: Path, *, source: str, variables: Mapping[str, str] | None = None
-    ) -> DagsterDev:
+    def start(cls, home: Path, jars: Path, *, source: str, variables: Mapping[str, str] | None = None) -> DagsterDev:
         """Start it and wait until it serves.
 
         Args:
