@@ -35,9 +35,19 @@ help: ## list the targets
 setup: ## virtual environment, locked dependencies, Delta jars; every target below does it by itself
 	@python=$$(sh scripts/preflight.sh) && "$$python" scripts/bootstrap.py --venv "$$VENV" --home "$$MLOPS_HOME"
 
-demo: setup ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own
+# Asked for a target that isn't there, it answers without a set-up.
+demo_targets = local databricks-local
+demo_target = $(or $(call given,TARGET),local)
+demo_known = $(if $(filter 1,$(words $(demo_target))),$(filter $(demo_targets),$(demo_target)))
+run_local = MLOPS_TARGET=local "$$VENV/bin/python" -m mlops_assets.demo
+run_databricks-local = "$$VENV/bin/python" -m mlops_assets_tests.databricks_workspace.demo
+demo: $(if $(demo_known),setup) ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own, TARGET=databricks-local
+ifeq ($(demo_known),)
+	@echo "demo: there is no target '$$TARGET'; TARGET is one of: $(demo_targets)" >&2; exit 2
+else
 	@$(if $(call given,SOURCE),MLOPS_SOURCE="$$SOURCE") $(if $(call given,CONTRACT),MLOPS_CONTRACT="$$CONTRACT") \
-	  "$$VENV/bin/python" -m mlops_assets.demo $(if $(call given,TRIALS),--trials "$$TRIALS")
+	  $(run_$(demo_known)) $(if $(call given,TRIALS),--trials "$$TRIALS")
+endif
 
 test: setup ## all tests; ARGS="-k name" for some
 	@"$$VENV/bin/python" -m pytest -o cache_dir="$$MLOPS_HOME/cache/pytest" \

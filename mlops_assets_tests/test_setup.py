@@ -166,6 +166,25 @@ def test_bench_lists_what_there_is_and_refuses_what_there_is_not(checkout: Path)
     assert "there is no benchmarks/_report.py; NAME is one of: folds search" in answer.stderr
 
 
+@pytest.mark.parametrize("target", ["databrics", "target", "local databricks-local"])
+def test_a_demo_on_a_target_that_there_is_not_is_refused_in_one_line(checkout: Path, target: str):
+    answer = make(checkout, "demo", f"TARGET={target}")
+    assert answer.returncode != 0
+    assert answer.stdout == ""
+    first, make_says = answer.stderr.splitlines()
+    assert first == f"demo: there is no target '{target}'; TARGET is one of: local databricks-local"
+    assert make_says.startswith("make: ***")
+    assert not (checkout / ".mlops").exists()
+
+
+def test_a_demo_goes_where_make_is_told_and_not_where_the_shell_points(checkout: Path):
+    for variables in ({}, {"TARGET": "x86_64"}, {"MLOPS_TARGET": "databricks"}):  # a demo must not cost money unasked
+        assert "MLOPS_TARGET=local" in make(checkout, "--dry-run", "demo", **variables).stdout
+    there = make(checkout, "--dry-run", "demo", "TARGET=databricks-local", "TRIALS=3", "SOURCE=a.csv").stdout
+    assert "databricks_workspace.demo --trials" in there
+    assert "MLOPS_SOURCE=" in there
+
+
 @pytest.mark.parametrize(
     ("setting", "meant"),
     [("", "{checkout}/.mlops"), ("runs", "{checkout}/runs"), ("~/my runs", "{home}/my runs"), ("/srv/x", "/srv/x")],

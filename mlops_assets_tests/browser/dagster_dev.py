@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +48,14 @@ class DagsterDev:
     log: Path
 
     @classmethod
-    def start(cls, home: Path, jars: Path, *, source: str) -> DagsterDev:
+    def start(cls, home: Path, jars: Path, *, source: str, variables: Mapping[str, str] | None = None) -> DagsterDev:
         """Start it and wait until it serves.
 
         Args:
             home: Folder for all that it writes; created.
             jars: Folder with the Delta jars, so that they are not resolved anew.
             source: What MLOPS_SOURCE is set to.
+            variables: More of its environment.
 
         Raises:
             RuntimeError: It ended, or did not serve in time; the text ends with its log.
@@ -63,6 +65,7 @@ class DagsterDev:
             shutil.copy(jar, home / "jars")
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
         environment |= {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source, "MLOPS_SPARK_MASTER": "local[2]"}
+        environment |= variables or {}
         prepared = [sys.executable, "-m", "mlops_assets.instance"]
         told = subprocess.run(prepared, cwd=CHECKOUT, env=environment, check=True, capture_output=True, timeout=60)
         environment["DAGSTER_HOME"] = told.stdout.decode().strip()

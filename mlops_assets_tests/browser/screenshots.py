@@ -1,5 +1,7 @@
 """The README's screenshots, taken from the default source: `python -m mlops_assets_tests.browser.screenshots`.
 
+With `local` or `databricks` it takes only those of that target.
+
 What belongs here: how the pictures in `docs/` are framed. What does not: judging them (look at them).
 """
 
@@ -7,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, ViewportSize
@@ -15,6 +19,7 @@ from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.settings import Settings
 from mlops_assets_tests.browser.dagster_dev import CHECKOUT, DagsterDev
 from mlops_assets_tests.browser.web_ui import WebUI, find_chromium, open_browser
+from mlops_assets_tests.databricks_workspace.installation import installation
 
 # Rows of an asset's box that say nothing yet are left out, and one that the default leaves out is shown.
 _TOGGLED = ("Automation", "Partitions", "Owner")
@@ -51,6 +56,26 @@ def take(browser: Browser, url: str, folder: Path) -> None:
     _shoot(ui, folder / "tuned-model-picture.png")
 
 
+def take_launched(browser: Browser, url: str, folder: Path) -> None:
+    """Materialize everything on Databricks, then write `databricks_run.png`.
+
+    Raises:
+        RuntimeError: The run did not succeed.
+    """
+    ui = _new_ui(browser, url, 1440, 720)
+    ui.open_lineage()
+    run = ui.launch("Materialize all")
+    status = ui.status()
+    if status != "Success":
+        raise RuntimeError(f"the run ended with {status}: {run}")
+
+    ui = _new_ui(browser, url, 1440, 1000)
+    ui.open_step_log(run, "tuned_model")
+    ui.hide_navigation()
+    ui.scroll_log_to_its_beginning()
+    _shoot(ui, folder / "databricks_run.png")
+
+
 def _new_ui(browser: Browser, url: str, width: int, height: int) -> WebUI:
     size: ViewportSize = {"width": width, "height": height}
     return WebUI(browser.new_page(viewport=size, device_scale_factor=1.25), url)
@@ -63,24 +88,39 @@ def _shoot(ui: WebUI, target: Path) -> None:
 
 
 def main() -> int:
-    """Start a server of its own, take the screenshots, stop it."""
+    """Start a server of its own for each target, take the screenshots, stop it."""
     chromium = find_chromium()
     if chromium is None:
         sys.stderr.write("no Chromium in the PATH\n")
         return 2
+    targets = sys.argv[1:] or ["local", "databricks"]
     jars = Settings.from_environment().home / "jars"
-    ensure_delta_jars(jars)
-    with tempfile.TemporaryDirectory() as folder:
-        server = DagsterDev.start(Path(folder) / "home", jars, source="synthetic")
-        try:
-            with open_browser(chromium) as browser:
-                take(browser, server.url, CHECKOUT / "docs")
-        except RuntimeError:
-            sys.stderr.write(server.log.read_text("utf-8", errors="replace")[-4000:])
-            raise
-        finally:
-            server.stop()
+    delta_jars = ensure_delta_jars(jars)
+    with tempfile.TemporaryDirectory() as made, open_browser(chromium) as browser:
+        folder = Path(made)
+        if "local" in targets:
+            with _serving(folder / "local", jars, {}) as url:
+                take(browser, url, CHECKOUT / "docs")
+        if "databricks" in targets:
+            (folder / "there").mkdir()
+            with (
+                installation(folder / "there", delta_jars=delta_jars) as there,
+                _serving(folder / "databricks", jars, there.variables) as url,
+            ):
+                take_launched(browser, url, CHECKOUT / "docs")
     return 0
+
+
+@contextmanager
+def _serving(home: Path, jars: Path, variables: Mapping[str, str]) -> Iterator[str]:
+    server = DagsterDev.start(home, jars, source="synthetic", variables=variables)
+    try:
+        yield server.url
+    except RuntimeError:
+        sys.stderr.write(server.log.read_text("utf-8", errors="replace")[-4000:])
+        raise
+    finally:
+        server.stop()
 
 
 if __name__ == "__main__":

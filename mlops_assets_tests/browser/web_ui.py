@@ -82,12 +82,34 @@ class WebUI:
 
     def materialize(self, button: str) -> str:
         """Click `Materialize` or `Materialize all`, follow the run to its end and return its status."""
+        self.launch(button)
+        return self.status()
+
+    def launch(self, button: str) -> str:
+        """Click `Materialize` or `Materialize all`, go to the page of the run and return its address."""
         self.page.get_by_role("button").get_by_text(button, exact=True).click()
         self.page.get_by_role("link").or_(self.page.get_by_role("button")).get_by_text("View", exact=True).click()
         self.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"))
+        return self.page.url.partition("?")[0]
+
+    def status(self) -> str:
+        """Wait for the end of the run whose page is open and return its status."""
         status = self.page.get_by_text(_ENDED).first
         status.wait_for(timeout=240_000)
         return status.inner_text()
+
+    def open_step_log(self, run: str, step: str) -> None:
+        """Open the page of a run with the log of one of its steps; only the rows in sight are there to be found."""
+        self.page.goto(f"{run}?logs=step:{step}")
+        self.page.get_by_text("EVENT TYPE", exact=False).wait_for()
+
+    def scroll_log_to_its_beginning(self) -> None:
+        """Scroll the log of a run up, which opens at its end."""
+        self.page.wait_for_timeout(1000)  # it scrolls down by itself as rows come in
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.mouse.move(size["width"] / 2, size["height"] - 100)
+        self.page.mouse.wheel(0, -100_000)
 
     def open_picture(self, name: str) -> Locator:
         """Open the picture in the metadata of an asset's page; return the dialog that shows it."""

@@ -66,6 +66,12 @@ QUOTA = StartFailure(
         "Cores quota.",
     },
 )
+NO_SPOT = StartFailure(
+    "AWS_MAX_SPOT_INSTANCE_COUNT_EXCEEDED_FAILURE",
+    "CLIENT_ERROR",
+    "The limit of spot instances of the cloud account is reached.",
+    {"aws_api_error_code": "MaxSpotInstanceCountExceeded", "aws_error_message": "Max spot instance count exceeded"},
+)
 POOL_FULL = StartFailure(
     "INSTANCE_POOL_MAX_CAPACITY_REACHED",
     "CLIENT_ERROR",

@@ -23,6 +23,7 @@ from mlops_assets_tests.databricks_workspace.api.clusters import ClustersApi
 from mlops_assets_tests.databricks_workspace.api.dbfs import DbfsApi
 from mlops_assets_tests.databricks_workspace.api.files import FilesApi
 from mlops_assets_tests.databricks_workspace.api.jobs import JobsApi
+from mlops_assets_tests.databricks_workspace.api.pages import Pages
 from mlops_assets_tests.databricks_workspace.api.permissions import PermissionsApi
 from mlops_assets_tests.databricks_workspace.api.secret_scopes import SecretScopesApi
 from mlops_assets_tests.databricks_workspace.api.unity_catalog import UnityCatalogApi
@@ -164,6 +165,7 @@ class Workspace:
                 *permissions.routes(),
                 *SecretScopesApi(self.secrets).routes(),
                 *UnityCatalogApi(self.catalog).routes(),
+                *Pages(self.runs).routes(),
             ]
         )
 

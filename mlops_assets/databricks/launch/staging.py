@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from databricks.sdk.errors import NotFound
+from databricks.sdk.errors import NotFound, PermissionDenied
 from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.api import Api
@@ -25,6 +25,7 @@ from mlops_assets.errors import LaunchError
 
 _BLOCK = 1024 * 1024
 _STREAMS = 3
+_ME = "/api/2.0/preview/scim/v2/Me"
 _SCRIPTS = "mlops_assets_launch"
 _DELETERS = 4
 
@@ -241,7 +242,7 @@ class VolumeStaging(Staging):
         self._remove_folder(f"{self.root}/{name}")
 
     def _home(self) -> str:
-        me = self._api.call("GET", "/api/2.0/preview/scim/v2/Me")
+        me = self._api.call("GET", _ME)
         return f"/Users/{me['userName']}/{_SCRIPTS}"
 
     def _entries(self, path: str) -> list[dict[str, Any]]:
@@ -274,7 +275,12 @@ class VolumeStaging(Staging):
         delete(_directories(path))
 
     def _head(self, path: str) -> None:
-        self._api.call("HEAD", _files(path))
+        try:
+            self._api.call("HEAD", _files(path))
+        except PermissionDenied:
+            # An answer to HEAD has no words: asked by another call, a workspace that rejects the credentials says so.
+            self._api.call("GET", _ME)
+            raise
 
     def _put(self, path: str, data: bytes) -> None:
         self._api.call("PUT", _files(path), query={"overwrite": "true"}, data=data)

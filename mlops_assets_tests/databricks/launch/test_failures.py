@@ -48,6 +48,7 @@ def test_failure_of_the_step_keeps_its_own_words_and_metadata(volume: Driver):
     [
         (start_failures.QUOTA, "the cloud account's quota is used up", "ask for a higher quota"),
         (start_failures.STOCKOUT, "the cloud has no such machine free", "spot: false"),
+        (start_failures.NO_SPOT, "no spot machine could be had", "spot: false"),
         (start_failures.POOL_FULL, "the instance pool is full", "raise its capacity"),
         (start_failures.POOL_GONE, "the instance pool can't be used", "instance_pool_id"),
         (start_failures.NODE_TYPE, "this node type can't be launched here", "node_type"),
