@@ -9,7 +9,7 @@ history, learns it from the table itself.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,21 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         if found is None:
             raise StorageError("no such table yet", where=self.location(name), mend=f"materialize `{made_by}` first")
         return found
+
+    def require_columns(self, table: TableVersion, columns: Iterable[str]) -> None:
+        """Check that a table is the platform's: one of the same name that someone else has made lacks our columns.
+
+        Raises:
+            StorageError: Columns are missing.
+        """
+        missing = sorted(set(columns) - set(self.read(table.name, table.version).columns))
+        if missing:
+            raise StorageError(
+                f"a table of this name is there, and is not the platform's: it lacks {', '.join(missing)}",
+                where=self.location(table.name),
+                mend="rename or drop it, or keep the platform's tables elsewhere (on Databricks: "
+                "MLOPS_DATABRICKS_SCHEMA, with tables in folders: MLOPS_DATABASE)",
+            )
 
     def read(self, name: str, version: int) -> "DataFrame":
         """Return the table as it was at `version`.
@@ -158,6 +173,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
 
         Raises:
             StaleBaseError: Someone else has committed since `base`; look again and repeat.
+            StorageError: The table is not the platform's, or the catalog refuses.
         """
         return self._commit(name, rows, mode="append", base=base, note=note)
 
@@ -168,14 +184,18 @@ class Lakehouse(dg.ConfigurableResource[Any]):
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
+            StorageError: The table is not the platform's, or the catalog refuses.
         """
         return self._commit(name, rows, mode="overwrite", base=base, note=note)
 
     def _commit(
         self, name: str, rows: "DataFrame", *, mode: str, base: TableVersion | None, note: Mapping[str, Any]
     ) -> TableVersion:
-        from pyspark.errors import PySparkException
+        from mlops_assets.resources.catalog_errors import is_conflict, spark_errors
 
+        if base is not None:
+            # Names with an underscore are the platform's own (`data.contract.Column`).
+            self.require_columns(base, [column for column in rows.columns if column.startswith("_")])
         wanted = 0 if base is None else base.version + 1
         noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
         writer = rows.write.format("delta").mode(mode).option("userMetadata", noted)
@@ -184,8 +204,8 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             writer = writer.option("overwriteSchema", "true")
         try:
             self._tables.save(writer, name)
-        except PySparkException as error:
-            if "DELTA_CONCURRENT" in str(error.getCondition() or error):
+        except spark_errors() as error:
+            if is_conflict(error):
                 raise StaleBaseError(name) from None
             raise
         committed = self.require(name, made_by=name)

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ class Platform:
         cores: Spark's local cores.
         memory: Heap of the driver, in JVM notation.
         dbfs: Whether machines mount DBFS.
+        metastore: Folder of the metastore that all clusters share, if there is one.
+        schemas: Its schemas.
     """
 
     storage: Storage
@@ -68,6 +71,8 @@ class Platform:
     cores: int
     memory: str
     dbfs: bool
+    metastore: Path | None
+    schemas: Callable[[], list[str]]
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,7 @@ class Attempt:
             cores=platform.cores,
             memory=platform.memory,
             delta=any(platform.jars.iterdir()),
+            metastore=platform.metastore is not None,
         )
         try:
             install(task.spec.get("libraries") or [], platform.storage, task.folder / "libraries")
@@ -171,6 +177,7 @@ class Attempt:
             "file": platform.storage.on_cluster(python["python_file"]),
             "parameters": python.get("parameters") or [],
             "with_context": not cluster.is_shared,
+            "schemas": platform.schemas() if platform.metastore else [],
             "secrets": {
                 scope: {key: base64.b64encode(value).decode() for key, value in secrets.items()}
                 for scope, secrets in platform.secrets.everything().items()
@@ -213,6 +220,8 @@ class Attempt:
         mounts |= {"/tmp": temporary, "/local_disk0": local}  # noqa: S108 - the machine's own, not this one's
         mounts |= {sandbox.CONTROL: task.folder / "control", sandbox.LIBRARIES: task.folder / "libraries"}
         mounts |= {sandbox.JARS: platform.jars}
+        if platform.metastore:
+            mounts |= {sandbox.METASTORE: platform.metastore}
         machine = sandbox.Machine(mounts, platform.java_home, platform.hidden)
         driver = [sandbox.PYTHON, "-P", "-u", f"{sandbox.CONTROL}/driver.py", sandbox.CONTROL]
         with (task.folder / "stdout").open("wb") as stdout, (task.folder / "stderr").open("wb") as stderr:

@@ -4,9 +4,10 @@ What belongs here: construction, start and stop, and the handles that tests use.
 
 Where it is stricter than the platform, so that what passes here passes there: unknown fields of a request are refused,
 the output of a run is only to be had from its tasks, `__file__` and the script's folder on `sys.path` are missing in
-a task, `sys.exit` fails it. Where it is poorer: one-time runs of Python files on classic compute, no metastore that
-outlives a cluster, no access control, `local[n]` instead of workers, libraries are checked and not installed; what it
-does not have is answered with 501 NOT_IMPLEMENTED, which the platform never sends.
+a task, `sys.exit` fails it. Where it is poorer: one-time runs of Python files on classic compute, one catalog whose
+tables outlive a cluster (`spark_catalog`, see `metastore`), no access control, `local[n]` instead of workers, libraries
+are checked and not installed; what it does not have is answered with 501 NOT_IMPLEMENTED, which the platform never
+sends.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from mlops_assets_tests.databricks_workspace.wire import invalid
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _WORKSPACE_ID = 1234567890123456
+# What open-source Spark calls its own metastore.
+_LOCAL_CATALOG = "spark_catalog"
 
 
 class Workspace:
@@ -62,6 +65,8 @@ class Workspace:
         driver_memory: Heap of a cluster's driver, in JVM notation.
         java_home: JAVA_HOME of the clusters; by default that of the `java` on the PATH.
         dbfs: Whether clusters mount DBFS at `/dbfs`.
+        metastore: Whether tables outlive a cluster, as `spark_catalog.<schema>.<table>`; clusters that use tables then
+            can't run at the same time.
         oauth_lifetime_s: Life of OAuth tokens.
 
     Attributes:
@@ -88,6 +93,7 @@ class Workspace:
         driver_memory: str = "1g",
         java_home: Path | None = None,
         dbfs: bool = True,
+        metastore: bool = False,
         oauth_lifetime_s: float = 3600.0,
     ) -> None:
         self.calls, self.faults = CallLog(), Faults()
@@ -114,6 +120,8 @@ class Workspace:
             cores=cores,
             memory=driver_memory,
             dbfs=dbfs,
+            metastore=_made(folder / "metastore") if metastore else None,
+            schemas=lambda: self.catalog.names_of_schemas(_LOCAL_CATALOG),
         )
         self._runner = Runner(platform, self._server.bugs)
         self._user = user
@@ -176,6 +184,11 @@ class Workspace:
             self.pools.get(object_id)
         elif not any(str(run.job_id) == object_id for run in self.runs):
             raise invalid(f"Job {object_id} does not exist.")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def _java_home() -> Path | None:

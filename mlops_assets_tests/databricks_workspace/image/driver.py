@@ -30,7 +30,7 @@ def main(control: Path) -> None:
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
     namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"])
-    spark.define_spark(namespace.__dict__, with_context=task["with_context"])
+    spark.define_spark(namespace.__dict__, with_context=task["with_context"], schemas=task["schemas"])
     sys.argv = [task["file"], *task["parameters"]]
     outcome: dict[str, str] = {}
     try:
