@@ -118,7 +118,8 @@ def _launcher(
     }
     return StepLauncherResource(
         cost_class=cost_class,
-        profile=profile.model_dump(mode="json", by_alias=True),
+        # Dagster's config takes no null as the value of a mapping; what is left out is null again there.
+        profile=profile.model_dump(mode="json", by_alias=True, exclude_none=True),
         env=settings.for_cluster(),
         **credentials,
     )

@@ -59,6 +59,7 @@ class Platform:
         dbfs: Whether machines mount DBFS.
         metastore: Folder of the metastore that all clusters share, if there is one.
         schemas: Its schemas.
+        identify: Returns address of the workspace and a token, for a cluster and who runs it.
     """
 
     storage: Storage
@@ -73,6 +74,7 @@ class Platform:
     dbfs: bool
     metastore: Path | None
     schemas: Callable[[], list[str]]
+    identify: Callable[[Cluster, str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,10 @@ class Attempt:
         if not platform.storage.locate(python["python_file"]).is_file():
             message = f"Cannot read the python file {python['python_file']}. Please check driver logs for more details."
             raise _Ended(_failure(message, "RESOURCE_NOT_FOUND", "CLIENT_ERROR"))
+        host, token = platform.identify(cluster, self._run.creator)
         description = {
+            "host": host,
+            "token": token,
             "file": platform.storage.on_cluster(python["python_file"]),
             "parameters": python.get("parameters") or [],
             "with_context": not cluster.is_shared,

@@ -24,6 +24,8 @@ from mlops_assets_tests.databricks_workspace.api.clusters import ClustersApi
 from mlops_assets_tests.databricks_workspace.api.dbfs import DbfsApi
 from mlops_assets_tests.databricks_workspace.api.files import FilesApi
 from mlops_assets_tests.databricks_workspace.api.jobs import JobsApi
+from mlops_assets_tests.databricks_workspace.api.mlflow_tracking import MlflowTrackingApi
+from mlops_assets_tests.databricks_workspace.api.model_registry import ModelRegistryApi
 from mlops_assets_tests.databricks_workspace.api.permissions import PermissionsApi
 from mlops_assets_tests.databricks_workspace.api.secret_scopes import SecretScopesApi
 from mlops_assets_tests.databricks_workspace.api.unity_catalog import UnityCatalogApi
@@ -35,6 +37,7 @@ from mlops_assets_tests.databricks_workspace.catalog import Catalog
 from mlops_assets_tests.databricks_workspace.clusters import Clusters
 from mlops_assets_tests.databricks_workspace.compute_presets import Policies, Pools
 from mlops_assets_tests.databricks_workspace.faults import Faults
+from mlops_assets_tests.databricks_workspace.model_registry import ModelRegistry
 from mlops_assets_tests.databricks_workspace.routing import Router
 from mlops_assets_tests.databricks_workspace.runner import Runner
 from mlops_assets_tests.databricks_workspace.runs import Runs
@@ -67,6 +70,8 @@ class Workspace:
         dbfs: Whether clusters mount DBFS at `/dbfs`.
         metastore: Whether tables outlive a cluster, as `spark_catalog.<schema>.<table>`; clusters that use tables then
             can't run at the same time.
+        mlflow_server: Address of a real MLflow server behind the tracking URI `databricks`; its artifact root must be
+            `api.mlflow_tracking.ARTIFACTS`.
         oauth_lifetime_s: Life of OAuth tokens.
 
     Attributes:
@@ -80,6 +85,7 @@ class Workspace:
         policies: Cluster policies.
         pools: Instance pools.
         catalog: Catalogs, schemas and volumes.
+        models: Models in Unity Catalog.
         runs: Runs with their tasks' local log folders.
     """
 
@@ -94,6 +100,7 @@ class Workspace:
         java_home: Path | None = None,
         dbfs: bool = True,
         metastore: bool = False,
+        mlflow_server: str | None = None,
         oauth_lifetime_s: float = 3600.0,
     ) -> None:
         self.calls, self.faults = CallLog(), Faults()
@@ -103,6 +110,7 @@ class Workspace:
         self.policies, self.pools = Policies(), Pools()
         self.clusters = Clusters(self.policies, self.pools)
         self.catalog = Catalog(self.storage, user)
+        self.models = ModelRegistry(self.catalog, self.storage)
         self.runs = Runs(folder / "runs")
         self._server = LoopbackServer(self.tokens, self.faults, self.calls)
         jars = folder / "jars"
@@ -122,9 +130,10 @@ class Workspace:
             dbfs=dbfs,
             metastore=_made(folder / "metastore") if metastore else None,
             schemas=lambda: self.catalog.names_of_schemas(_LOCAL_CATALOG),
+            identify=lambda cluster, user: (self.host, self.tokens.issue(f"{user} on cluster {cluster.id}")),
         )
         self._runner = Runner(platform, self._server.bugs)
-        self._user = user
+        self._user, self._mlflow_server = user, mlflow_server
 
     @property
     def host(self) -> str:
@@ -172,6 +181,8 @@ class Workspace:
                 *permissions.routes(),
                 *SecretScopesApi(self.secrets).routes(),
                 *UnityCatalogApi(self.catalog).routes(),
+                *ModelRegistryApi(self.models).routes(),
+                *(MlflowTrackingApi(self._mlflow_server, _WORKSPACE_ID).routes() if self._mlflow_server else ()),
             ]
         )
 

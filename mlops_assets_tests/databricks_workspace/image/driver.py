@@ -26,6 +26,7 @@ def main(control: Path) -> None:
     threading.Thread(target=_end_with_the_workspace, args=(task["lifeline"],), daemon=True).start()
     sys.path.insert(0, str(control))
     utilities, spark = importlib.import_module("cluster_dbutils"), importlib.import_module("cluster_spark")
+    importlib.import_module("cluster_identity").define(task["host"], task["token"])
     sys.path.remove(str(control))
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
