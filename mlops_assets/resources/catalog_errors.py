@@ -17,7 +17,8 @@ from typing import Final
 
 from mlops_assets.errors import StorageError
 
-_NO_CATALOG: Final = ("CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION")
+# The last is what Spark without Unity Catalog says, which takes the unknown first level for a schema.
+_NO_CATALOG: Final = ("CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "REQUIRES_SINGLE_PART_NAMESPACE")
 _NO_SCHEMA: Final = ("SCHEMA_NOT_FOUND", "SCHEMA_DOES_NOT_EXIST")
 _NOT_DELTA: Final = (
     "DELTA_TABLE_ONLY_OPERATION",
@@ -87,7 +88,7 @@ def _refusal(error: Exception, address: str, catalog: str, schema: str) -> Stora
     if _NO_RIGHT.search(f"{found} {text}"):
         said = _DENIED.search(text)
         return StorageError(
-            f"the catalog refuses: {said.group() if said else text.splitlines()[0]}",
+            f"the catalog refuses: {said.group().rstrip('.') if said else text.splitlines()[0]}",
             where=address,
             mend=(
                 f"grant USE CATALOG on {catalog}, and USE SCHEMA, CREATE TABLE, SELECT and MODIFY on "

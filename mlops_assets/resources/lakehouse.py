@@ -198,12 +198,11 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             self.require_columns(base, [column for column in rows.columns if column.startswith("_")])
         wanted = 0 if base is None else base.version + 1
         noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
-        writer = rows.write.format("delta").mode(mode).option("userMetadata", noted)
-        writer = writer.option("txnAppId", _WRITER).option("txnVersion", wanted)
+        writer = rows.write.format("delta").mode(mode).option("txnAppId", _WRITER).option("txnVersion", wanted)
         if mode == "overwrite":
             writer = writer.option("overwriteSchema", "true")
         try:
-            self._tables.save(writer, name)
+            self._tables.save(writer, name, noted)
         except spark_errors() as error:
             if is_conflict(error):
                 raise StaleBaseError(name) from None

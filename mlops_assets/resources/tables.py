@@ -36,6 +36,7 @@ _UPKEEP: Final = frozenset(
     }
 )
 _LOOK_BACK: Final = 100
+_NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. A folder is vacuumed by nobody but its owner; a managed table by the catalog, which
 # keeps removed files a week and the log a month unless it is told otherwise.
 _KEPT: Final = "interval 3650 days"
@@ -68,8 +69,8 @@ class Tables(Protocol):
         """Read the table with a configured reader."""
         ...
 
-    def save(self, writer: DataFrameWriter, name: str) -> None:
-        """Write the table with a configured writer."""
+    def save(self, writer: DataFrameWriter, name: str, note: str) -> None:
+        """Write the table with a configured writer; `note` becomes the commit's `userMetadata`."""
         ...
 
 
@@ -127,9 +128,9 @@ class PathTables:
         """Read the table's folder."""
         return reader.load(spark_path(self.address(name)))
 
-    def save(self, writer: DataFrameWriter, name: str) -> None:
+    def save(self, writer: DataFrameWriter, name: str, note: str) -> None:
         """Write into the table's folder."""
-        writer.save(spark_path(self.address(name)))
+        writer.option("userMetadata", note).save(spark_path(self.address(name)))
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ class CatalogTables:
         """Read the table by name."""
         return reader.table(self._quoted(name))
 
-    def save(self, writer: DataFrameWriter, name: str) -> None:
+    def save(self, writer: DataFrameWriter, name: str, note: str) -> None:
         """Write the table by name.
 
         Raises:
@@ -178,9 +179,15 @@ class CatalogTables:
         """
         from mlops_assets.resources.catalog_errors import readable
 
-        with readable(self.address(name), self.catalog, self.schema):
-            # Properties of the table that is created or replaced; an append does not change them.
-            writer.options(**_RETENTION).saveAsTable(self._quoted(name))
+        conf = self.session().conf
+        # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
+        conf.set(_NOTE, note)
+        try:
+            with readable(self.address(name), self.catalog, self.schema):
+                # Properties of the table that is created or replaced; an append does not change them.
+                writer.option("userMetadata", note).options(**_RETENTION).saveAsTable(self._quoted(name))
+        finally:
+            conf.unset(_NOTE)
 
     def _require_schema(self) -> None:
         if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):

@@ -23,6 +23,7 @@ from dagster._serdes import serialize_value
 from mlflow import MlflowClient
 
 from mlops_assets.training.runs import STAGE
+from mlops_assets_tests.databricks_workspace.api.mlflow_tracking import ARTIFACTS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
@@ -30,7 +31,7 @@ SMALL: dict[str, Any] = {
     "ops": {"tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}}},
 }
 # What names the run or its place, or measures time: everything else must be the same, wherever the job runs.
-OWN = frozenset({"table", "mlflow_run_id", "model_uri", "search_seconds"})
+OWN = frozenset({"table", "model", "mlflow_run_id", "model_uri", "search_seconds"})
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,22 @@ def outcome(client: MlflowClient) -> dict[str, Any]:
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[str]:
-    """Run a real MLflow server, which both sides can reach, and yield its address."""
+def mlflow_server(folder: Path, *, behind_workspace: bool = False) -> Iterator[str]:
+    """Run a real MLflow server, which both sides can reach, and yield its address.
+
+    Args:
+        folder: Folder for what it keeps.
+        behind_workspace: Whether a workspace hands calls to it and keeps the artifacts itself.
+    """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db", "--artifacts-destination", str(folder / "art")]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db"]
+    if behind_workspace:
+        command += ["--no-serve-artifacts", "--default-artifact-root", ARTIFACTS]
+    else:
+        command += ["--artifacts-destination", str(folder / "art")]
     with (folder / "mlflow.log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -25,22 +25,6 @@ TABLES = ("raw_transactions", "train_set", "validation_set", "test_set")
 MODEL = "fraud_creditcard_synthetic"
 
 
-@contextmanager
-def loopback(folder: Path, home: Path, *, metastore: bool = False) -> Iterator[Workspace]:
-    """Run a workspace whose clusters have Delta."""
-    if sys.platform != "linux":
-        pytest.skip("the machines of a loopback cluster need Linux namespaces")
-    folder.mkdir()
-    with Workspace(folder, delta_jars=ensure_delta_jars(home / "jars"), cores=2, metastore=metastore) as made:
-        yield made
-
-
-@pytest.fixture
-def tracking_server(tmp_path: Path) -> Iterator[str]:
-    with mlflow_server(tmp_path) as address:
-        yield address
-
-
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Finished:
     """The job on this machine's embedded Spark, which each other way must equal."""
@@ -58,26 +42,45 @@ class Way:
 
     Attributes:
         launcher: `step` or `pipes`.
-        catalog: Unity catalog of the tables; `spark_catalog`, the metastore of open-source Spark, stands for it.
-            Empty for tables in folders of a volume.
+        catalog: Catalog of tables and model, with MLflow as `databricks` and `databricks-uc`; `spark_catalog`, the
+            metastore of open-source Spark, stands for one of Unity Catalog. Empty for tables in folders of a volume,
+            and an MLflow server of one's own.
     """
 
     launcher: str
     catalog: str
 
-    def prepare(self, workspace: Workspace, tracking_uri: str) -> dict[str, str]:
-        """Make what a workspace must have and return the launching side's environment."""
-        catalog = self.catalog or "main"
-        workspace.catalog.add_schema(f"{catalog}.mlops_assets_dev")
-        workspace.catalog.add_volume(f"{catalog}.mlops_assets_dev.staging")
-        tables = {"CATALOG": self.catalog} if self.catalog else {"TABLES": "path", "TABLE_ROOT": self.table_root}
+    @contextmanager
+    def workspace(self, folder: Path, home: Path, server: str) -> Iterator[Workspace]:
+        """Run a workspace with all that a user must have made in it, and Delta on its clusters."""
+        if sys.platform != "linux":
+            pytest.skip("the machines of a loopback cluster need Linux namespaces")
+        folder.mkdir()
+        with Workspace(
+            folder,
+            delta_jars=ensure_delta_jars(home / "jars"),
+            cores=2,
+            metastore=bool(self.catalog),
+            mlflow_server=server if self.catalog else None,
+        ) as made:
+            catalog = self.catalog or "main"
+            made.catalog.add_schema(f"{catalog}.mlops_assets_dev")
+            made.catalog.add_volume(f"{catalog}.mlops_assets_dev.staging")
+            yield made
+
+    def variables(self, workspace: Workspace, server: str) -> dict[str, str]:
+        """Return the launching side's environment."""
+        by_path = {
+            "TABLES": "path",
+            "TABLE_ROOT": self.table_root,
+            "TRACKING_URI": server,
+            "REGISTRY_URI": server,
+        }
         fields = {
             "HOST": workspace.host,
             "LAUNCHER": self.launcher,
-            "TRACKING_URI": tracking_uri,
-            "REGISTRY_URI": tracking_uri,
             "CLUSTERS__TRIALS__TASK_CPUS": "1",
-            **tables,
+            **({"CATALOG": self.catalog} if self.catalog else by_path),
         }
         login = {"MLOPS_TARGET": "databricks", "DATABRICKS_TOKEN": workspace.token}
         return login | {f"MLOPS_DATABRICKS_{name}": value for name, value in fields.items()}
@@ -110,19 +113,35 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_main_job_is_the_same(tmp_path: Path, tracking_server: str, here: Finished, shared_home: Path, way: Way):
-    with loopback(tmp_path / "workspace", shared_home, metastore=bool(way.catalog)) as workspace:
-        there = run_main_job(tmp_path / "launching", way.prepare(workspace, tracking_server))
+def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: Path, way: Way):
+    with (
+        mlflow_server(tmp_path, behind_workspace=bool(way.catalog)) as server,
+        way.workspace(tmp_path / "workspace", shared_home, server) as workspace,
+    ):
+        there = run_main_job(tmp_path / "launching", way.variables(workspace, server))
         assert there.succeeded, there.log[-8_000:]
         addresses = same_tables(way, workspace, here)
+        # Same best point, same metrics, one version that is champion.
+        remote = MlflowClient(server, server)
+        uri = f"sqlite:///{here.home / 'mlflow' / 'mlflow.db'}"
+        assert outcome(remote) == outcome(MlflowClient(uri, uri))
+        if way.catalog:
+            model = f"{way.catalog}.mlops_assets_dev.{MODEL}"
+            assert workspace.models.by_alias(model, "champion")["version"] == "1"
+        else:
+            model = MODEL
+            assert int(remote.get_model_version_by_alias(model, "champion").version) == 1
 
     # Each asset was a launch of its own, and the search reported while it ran.
     assert len(workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit")) == 4
     assert there.log.index("trial 4 of 4 done") < there.log.index('Finished execution of step "tuned_model"')
-    # The token that launched is nowhere in what was sent.
+    # The token that launched is nowhere in what was sent, and MLflow was called with the clusters' own identity.
     assert workspace.token not in json.dumps(
         [call.body for call in workspace.calls.matching("POST", "/api/*")], default=str
     )
+    callers = {call.user for call in workspace.calls.matching("*", "/api/2.0/mlflow/*")}
+    assert len(callers) == (2 if way.catalog else 0), "search and registration"
+    assert [user for user in callers if " on cluster " not in user] == []
     # Same metadata and checks in Dagster, but for names of runs and places.
     assert {asset: without_own(told) for asset, told in there.materialized.items()} == {
         asset: without_own(told) for asset, told in here.materialized.items()
@@ -130,23 +149,19 @@ def test_the_main_job_is_the_same(tmp_path: Path, tracking_server: str, here: Fi
     assert there.checks == here.checks
     tables = {asset: told["table"] for asset, told in there.materialized.items() if "table" in told}
     assert {asset: json.loads(text)["text"] for asset, text in tables.items()} == addresses
-    # Same best point, same metrics, one version that is champion.
-    remote = MlflowClient(tracking_server, tracking_server)
-    uri = f"sqlite:///{here.home / 'mlflow' / 'mlflow.db'}"
-    assert outcome(remote) == outcome(MlflowClient(uri, uri))
-    assert int(remote.get_model_version_by_alias(MODEL, "champion").version) == 1
+    assert json.loads(there.materialized["registered_model"]["model"])["text"] == model
 
 
 @pytest.mark.parametrize("launcher", ["step", "pipes"])
-def test_a_blocking_check_stops_what_follows(tmp_path: Path, shared_home: Path, tracking_server: str, launcher: str):
+def test_a_blocking_check_stops_what_follows(tmp_path: Path, shared_home: Path, launcher: str):
     """The sets are refused: nothing after them is launched, and the reason is the one that is told here."""
     config = {**SMALL, "ops": {"splits": {"config": {"min_rows": 100_000}}}}
-    local = tmp_path / "local"
+    local, way, nobody = tmp_path / "local", Way(launcher, ""), "http://127.0.0.1:9"
     local.mkdir()
     (local / "jars").symlink_to(shared_home / "jars")
     here = run_main_job(local, {"MLOPS_TARGET": "local"}, config)
-    with loopback(tmp_path / "workspace", shared_home) as workspace:
-        there = run_main_job(tmp_path / "launching", Way(launcher, "").prepare(workspace, tracking_server), config)
+    with way.workspace(tmp_path / "workspace", shared_home, nobody) as workspace:
+        there = run_main_job(tmp_path / "launching", way.variables(workspace, nobody), config)
         assert {cluster.state for cluster in workspace.clusters.all()} == {"TERMINATED"}
 
     assert not there.succeeded
