@@ -17,9 +17,11 @@ from typing import Final
 
 from mlops_assets.errors import StorageError
 
-# The last is what Spark without Unity Catalog says, which takes the unknown first level for a schema.
-_NO_CATALOG: Final = ("CATALOG_NOT_FOUND", "NO_SUCH_CATALOG_EXCEPTION", "REQUIRES_SINGLE_PART_NAMESPACE")
-_NO_SCHEMA: Final = ("SCHEMA_NOT_FOUND", "SCHEMA_DOES_NOT_EXIST")
+# The last two are what Spark without Unity Catalog says, which takes the unknown first level for a schema.
+_NO_CATALOG: Final = re.compile(
+    r"CATALOG_NOT_FOUND|NO_SUCH_CATALOG_EXCEPTION|REQUIRES_SINGLE_PART_NAMESPACE|Couldn't find a catalog"
+)
+_NO_SCHEMA: Final = re.compile(r"SCHEMA_NOT_FOUND|SCHEMA_DOES_NOT_EXIST")
 _NOT_DELTA: Final = (
     "DELTA_TABLE_ONLY_OPERATION",
     "DELTA_ONLY_OPERATION",
@@ -31,6 +33,7 @@ _NO_RIGHT: Final = re.compile(
     r"(PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS|INSUFFICIENT_PRIVILEGES|UNAUTHORIZED_ACCESS)\b"
 )
 _DENIED: Final = re.compile(r"User does not have [^\n.]+? on \w+ [`'\w.]+|Insufficient privileges:[^\n]*")
+_STACK: Final = "\n\tat "
 # Delta documentation, "Concurrency control": what a commit that comes second fails with.
 _CONFLICT: Final = re.compile(r"DELTA_CONCURRENT|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception")
 
@@ -72,30 +75,31 @@ def readable(address: str, catalog: str, schema: str) -> Iterator[None]:
 
 def _refusal(error: Exception, address: str, catalog: str, schema: str) -> StorageError | None:
     text = str(error)
-    found = getattr(error, "getCondition", lambda: None)() or ""
-    if found in _NO_CATALOG or any(f"[{name}]" in text for name in _NO_CATALOG):
+    found: str = getattr(error, "getCondition", lambda: None)() or ""
+    said = f"{found} {text.partition(_STACK)[0]}"
+    if _NO_CATALOG.search(said):
         return StorageError(
             f"there is no catalog {catalog} for this cluster",
             where=address,
             mend="correct MLOPS_DATABRICKS_CATALOG, or have USE CATALOG on it granted to who runs the cluster",
         )
-    if found in _NO_SCHEMA or any(f"[{name}]" in text for name in _NO_SCHEMA):
+    if _NO_SCHEMA.search(said):
         return StorageError(
             f"there is no schema {schema} in catalog {catalog}",
             where=address,
             mend=f"correct MLOPS_DATABRICKS_SCHEMA, or have it made: CREATE SCHEMA {catalog}.{schema}",
         )
-    if _NO_RIGHT.search(f"{found} {text}"):
-        said = _DENIED.search(text)
+    if _NO_RIGHT.search(said):
+        denied = _DENIED.search(text)
         return StorageError(
-            f"the catalog refuses: {said.group().rstrip('.') if said else text.splitlines()[0]}",
+            f"the catalog refuses: {denied.group().rstrip('.') if denied else text.splitlines()[0]}",
             where=address,
             mend=(
                 f"grant USE CATALOG on {catalog}, and USE SCHEMA, CREATE TABLE, SELECT and MODIFY on "
                 f"{catalog}.{schema}, to who runs the cluster"
             ),
         )
-    if found.split(".")[0] in _NOT_DELTA:
+    if found.split(".", maxsplit=1)[0] in _NOT_DELTA:
         return StorageError(
             "there is something else of this name, and no Delta table",
             where=address,
