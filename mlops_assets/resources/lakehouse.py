@@ -9,6 +9,8 @@ history, learns it from the table itself.
 
 import json
 import shutil
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 # (Delta protocol, "Transaction Identifiers"), so none appends what the other already has.
 _WRITER = "mlops_assets"
 LOCK_TIMEOUT_SECONDS = 900.0
+_ABANDONED_SECONDS = 7 * 86_400.0  # longer than a run may take
 
 
 @dataclass(frozen=True)
@@ -119,11 +122,16 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     def staging(self, name: str) -> Iterator[Path]:
         """Lend an empty folder for rows on their way into a table.
 
-        Use it inside `exclusive`: whatever lies there then was left by a process that was killed, and is removed.
+        Use it inside `exclusive`. Whatever lies there then was left by a process that was killed, and is removed. Where
+        there are no locks, each has a folder of its own, and what is left behind is removed after a week.
         """
-        folder = Path(self.root) / "_staging" / name
+        shared = Path(self.root) / "_staging" / name
+        folder = shared if self.locks else shared / uuid.uuid4().hex
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.locks:
+                shutil.rmtree(shared, ignore_errors=True)
+            else:
+                _remove_abandoned(shared)
             folder.mkdir(parents=True)
         except OSError as error:
             raise self._unwritable(folder, error) from None
@@ -227,6 +235,17 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         return StorageError(
             f"folder can't be written: {error.strerror}", where=str(folder), mend="set MLOPS_HOME to a writable folder"
         )
+
+
+def _remove_abandoned(shared: Path) -> None:
+    """Remove the staging folders whose owners can't be running any more."""
+    for folder in shared.iterdir() if shared.is_dir() else ():
+        try:
+            age = time.time() - folder.stat().st_mtime
+        except FileNotFoundError:  # its owner has just removed it
+            continue
+        if age > _ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class StaleBaseError(Exception):

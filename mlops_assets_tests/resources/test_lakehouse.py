@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Iterator
@@ -166,6 +167,23 @@ def test_staging_starts_empty_and_is_removed(lakehouse: Lakehouse):
 
     with lakehouse.staging("t") as folder:
         assert list(folder.iterdir()) == []
+
+
+def test_without_locks_two_stage_apart(lakehouse: Lakehouse):
+    """As on a cluster: of two runs at once, neither may lose its rows, or load the other's."""
+    free = Lakehouse(spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root)
+    forgotten = Path(lakehouse.root) / "_staging" / "t" / "forgotten"
+    forgotten.mkdir(parents=True)
+    (forgotten / "rows").write_text("x")
+    os.utime(forgotten, (0, 0))
+
+    with free.staging("t") as one:
+        (one / "rows").write_text("one")
+        with free.staging("t") as two:
+            assert list(two.iterdir()) == []
+        assert (one / "rows").read_text() == "one"
+
+    assert list((Path(lakehouse.root) / "_staging" / "t").iterdir()) == []
 
 
 def test_a_root_that_cannot_be_written_says_so(lakehouse: Lakehouse, tmp_path: Path):
