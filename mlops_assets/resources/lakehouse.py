@@ -210,7 +210,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         if mode == "overwrite":
             writer = writer.option("overwriteSchema", "true")
         try:
-            self._tables.save(writer, name, noted)
+            self._tables.save(writer, name, noted, defines=base is None or mode == "overwrite")
         except spark_errors() as error:
             if is_conflict(error):
                 raise StaleBaseError(name) from None

@@ -69,8 +69,15 @@ class Tables(Protocol):
         """Read the table with a configured reader."""
         ...
 
-    def save(self, writer: DataFrameWriter, name: str, note: str) -> None:
-        """Write the table with a configured writer; `note` becomes the commit's `userMetadata`."""
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+        """Write the table with a configured writer.
+
+        Args:
+            writer: The writer.
+            name: The table.
+            note: The commit's `userMetadata`.
+            defines: Whether the table is created or replaced, not added to.
+        """
         ...
 
 
@@ -128,8 +135,9 @@ class PathTables:
         """Read the table's folder."""
         return reader.load(spark_path(self.address(name)))
 
-    def save(self, writer: DataFrameWriter, name: str, note: str) -> None:
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write into the table's folder."""
+        del defines
         writer.option("userMetadata", note).save(spark_path(self.address(name)))
 
 
@@ -171,7 +179,7 @@ class CatalogTables:
         """Read the table by name."""
         return reader.table(self._quoted(name))
 
-    def save(self, writer: DataFrameWriter, name: str, note: str) -> None:
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write the table by name.
 
         Raises:
@@ -179,15 +187,18 @@ class CatalogTables:
         """
         from mlops_assets.resources.catalog_errors import readable
 
-        conf = self.session().conf
-        # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
-        conf.set(_NOTE, note)
-        try:
-            with readable(self.address(name), self.catalog, self.schema):
-                # Properties of the table that is created or replaced; an append does not change them.
-                writer.option("userMetadata", note).options(**_RETENTION).saveAsTable(self._quoted(name))
-        finally:
-            conf.unset(_NOTE)
+        writer = writer.option("userMetadata", note)
+        with readable(self.address(name), self.catalog, self.schema):
+            if not defines:
+                writer.saveAsTable(self._quoted(name))
+                return
+            # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
+            conf = self.session().conf
+            conf.set(_NOTE, note)
+            try:
+                writer.options(**_RETENTION).saveAsTable(self._quoted(name))
+            finally:
+                conf.unset(_NOTE)
 
     def _require_schema(self) -> None:
         if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):
