@@ -17,22 +17,24 @@ from mlops_assets.errors import StorageError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
 
-# Commits that leave the rows as they are, by their name in a table's history; Unity Catalog's predictive optimization
-# makes some of them at times of its own choice. Both spellings: Spark's Delta and delta-rs differ in some.
+# Commits that leave the rows as they are, by their name in a table's history (`DeltaOperations` of Delta); Unity
+# Catalog's predictive optimization makes some of them at times of its own choice.
 _UPKEEP: Final = frozenset(
     {
         "OPTIMIZE",
         "VACUUM START",
         "VACUUM END",
-        "ANALYZE",
         "COMPUTE STATS",
         "REORG",
         "CLUSTER BY",
         "SET TBLPROPERTIES",
         "UNSET TBLPROPERTIES",
         "UPGRADE PROTOCOL",
+        "ADD FEATURE",
+        "DROP FEATURE",
         "ADD CONSTRAINT",
-        "FSCK",
+        "DROP CONSTRAINT",
+        "CHANGE COLUMN",
     }
 )
 _LOOK_BACK: Final = 100
