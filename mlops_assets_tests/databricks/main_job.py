@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -150,8 +151,12 @@ def mlflow_server(folder: Path, *, behind_workspace: bool = False) -> Iterator[s
         _await_port(port, folder / "mlflow.log")
         yield f"http://127.0.0.1:{port}"
     finally:
-        os.killpg(server.pid, 15)
-        server.wait(timeout=20)
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # its workers take their time on a busy machine, and nothing is kept
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def _await_port(port: int, log: Path) -> None:
