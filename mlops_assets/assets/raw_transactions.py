@@ -110,6 +110,7 @@ def _known(
 
     if base is None:
         return frozenset(), {}
+    lakehouse.require_columns(base, [BATCH_ID, contract.target])
     counted = lakehouse.read(RAW, base.version).groupBy(BATCH_ID, contract.target).count().collect()
     classes: dict[int, int] = {}
     for row in counted:

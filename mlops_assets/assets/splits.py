@@ -252,12 +252,19 @@ def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
     """
     with lakehouse.exclusive(_LOCK):
         sets = {name: lakehouse.require(table, made_by=table) for name, table in TABLES.items()}
-    ids = {name: str(table.metadata.get("split_id")) for name, table in sets.items()}
+    for table in sets.values():
+        if "split_id" not in table.metadata:
+            raise StorageError(
+                f"version {table.version} was not written by the platform: it names no cut",
+                where=lakehouse.location(table.name),
+                mend="materialize train_set, validation_set and test_set together",
+            )
+    ids = {name: str(table.metadata["split_id"]) for name, table in sets.items()}
     if len(set(ids.values())) != 1:
         listed = ", ".join(f"{name}: {found}" for name, found in ids.items())
         raise StorageError(
             f"the sets are of different cuts ({listed})",
-            where=lakehouse.root,
+            where=", ".join(lakehouse.location(table.name) for table in sets.values()),
             mend="materialize train_set, validation_set and test_set together",
         )
     return sets

@@ -4,11 +4,10 @@ What belongs here: resources and config for the invocation, and Dagster's result
 starting and ending the script (`pipes_main`), the launching side (`pipes`).
 
 The same asset object is called that Dagster has on the launching side, by direct invocation, as a unit test does it.
-Pipes (dagster-pipes 1.13) can't say everything that Dagster can:
-
-- the description of a check result: sent as a custom message, and put back on the other side;
-- table constraints, and metadata of the types pool, job, Python artifact and code references: see `external_metadata`;
-- `tags` of a materialization, observations and outputs: refused, so that nothing is lost in silence.
+Pipes (dagster-pipes 1.13) can't say everything that Dagster can. What it lacks is sent beside a result as a custom
+message, and put back on the other side: the description of a check result, the tags of a materialization, and metadata
+that Pipes has no type for (pool, job, Python artifact, code references, constraints of a whole table). What an asset
+yields beyond results - observations, outputs with a value - is refused, so that nothing is lost in silence.
 """
 
 from __future__ import annotations
@@ -20,8 +19,10 @@ from typing import Any, TypeVar, cast
 
 import dagster as dg
 from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.definitions.utils import NoValueSentinel
 from dagster._core.execution.context.invocation import DirectAssetExecutionContext, DirectOpExecutionContext
 from dagster._core.log_manager import DagsterLogManager
+from dagster._serdes import serialize_value
 from dagster_pipes import PipesContext
 
 from mlops_assets.errors import LaunchError
@@ -76,11 +77,24 @@ def external_metadata(metadata: Mapping[str, Any] | None) -> dict[str, dict[str,
 
     What Pipes has no type for becomes the nearest: a pool or job its name as text, a Python artifact its dotted name as
     text, code references JSON. Of a table's schema the constraints of the table are left out, those of the columns not.
+    `beyond_pipes` has these exactly.
     """
     return {
         name: dict(zip(("type", "raw_value"), _external(value), strict=True))
         for name, value in normalize_metadata(dict(metadata or {})).items()
     }
+
+
+def beyond_pipes(metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the metadata that Pipes can say only roughly, in Dagster's own serialization."""
+    found = normalize_metadata(dict(metadata or {})).items()
+    return {name: serialize_value(cast("Any", value)) for name, value in found if not _is_exact(value)}
+
+
+def _is_exact(value: dg.MetadataValue[Any]) -> bool:
+    if isinstance(value, (dg.TableMetadataValue, dg.TableSchemaMetadataValue)):
+        return not value.schema.constraints.other
+    return type(value) in _PLAIN or isinstance(value, dg.DagsterAssetMetadataValue | dg.TableColumnLineageMetadataValue)
 
 
 def _external(value: dg.MetadataValue[Any]) -> tuple[str, Any]:
@@ -131,20 +145,22 @@ def _columns(schema: dg.TableSchema) -> list[dict[str, Any]]:
 def _report(pipes: PipesContext, asset: dg.AssetsDefinition, result: object) -> None:
     if isinstance(result, dg.AssetCheckResult):
         _report_check(pipes, asset, result)
-    elif isinstance(result, dg.MaterializeResult) and not result.tags:
+    elif isinstance(result, dg.MaterializeResult) and result.value is NoValueSentinel:
+        key = _key_of(asset, result)
         pipes.report_asset_materialization(
             metadata=cast("Any", external_metadata(result.metadata)),
             data_version=None if result.data_version is None else result.data_version.value,
-            asset_key=None if result.asset_key is None else result.asset_key.to_escaped_user_string(),
+            asset_key=key,
         )
+        _report_rest(pipes, key, None, metadata=beyond_pipes(result.metadata), tags=dict(result.tags or {}))
         for check in result.check_results or []:
             _report_check(pipes, asset, check)
     else:
-        what = "tags of a materialization" if isinstance(result, dg.MaterializeResult) else type(result).__name__
+        what = "the value of an asset" if isinstance(result, dg.MaterializeResult) else type(result).__name__
         raise LaunchError(
             f"Dagster Pipes can't carry {what}",
             where=f"asset {asset.node_def.name}",
-            mend="yield MaterializeResult (without tags) and AssetCheckResult only, or set `launcher: step`",
+            mend="yield MaterializeResult (without a value) and AssetCheckResult only, or set `launcher: step`",
         )
 
 
@@ -167,8 +183,23 @@ def _report_check(pipes: PipesContext, asset: dg.AssetsDefinition, result: dg.As
         metadata=cast("Any", external_metadata(result.metadata)),
         asset_key=key,
     )
-    if result.description is not None:
-        pipes.report_custom_message({"asset_key": key, "check": spec.name, "description": result.description})
+    description = {} if result.description is None else {"description": result.description}
+    _report_rest(pipes, key, spec.name, metadata=beyond_pipes(result.metadata), **description)
+
+
+def _report_rest(pipes: PipesContext, asset_key: str, check: str | None, **rest: Any) -> None:
+    """Send what Pipes lacks of a result, for `pipes_client.PipesLaunch.results` to put back."""
+    if any(rest.values()):
+        pipes.report_custom_message({"asset_key": asset_key, "check": check, **rest})
+
+
+def _key_of(asset: dg.AssetsDefinition, result: dg.MaterializeResult[Any]) -> str:
+    """Return the asset that a result is of; one that leaves it out can mean the only one."""
+    if result.asset_key is None and len(asset.keys) != 1:
+        raise LaunchError(
+            f"a result names none of {len(asset.keys)} assets", where=f"asset {asset.node_def.name}", mend="name it"
+        )
+    return (result.asset_key or asset.key).to_escaped_user_string()
 
 
 def _only(specs: Sequence[dg.AssetCheckSpec], what: str, asset: dg.AssetsDefinition) -> Sequence[dg.AssetCheckSpec]:

@@ -22,6 +22,7 @@ import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import EngineEventData
 from dagster._core.pipes.context import PipesMessageHandler
+from dagster._serdes import deserialize_value
 from dagster_databricks import PipesDatabricksClient
 from dagster_pipes import PipesContextData, PipesParams
 from databricks.sdk.service.jobs import SubmitTask
@@ -83,16 +84,20 @@ class PipesLaunch:
         """Yield what the asset has reported, in its order, with what Pipes could not carry."""
         if self.messages is None:
             return
-        descriptions = {
-            (message["asset_key"], message["check"]): message["description"]
-            for message in self.messages.get_custom_messages()
-        }
+        rest = {(message["asset_key"], message["check"]): message for message in self.messages.get_custom_messages()}
         for result in self.messages.get_reported_results():
-            if isinstance(result, dg.AssetCheckResult) and result.asset_key is not None:  # Pipes always has it
-                key = (result.asset_key.to_escaped_user_string(), result.check_name)
-                yield result._replace(description=descriptions.get(key))
-            else:
-                yield result
+            key = "" if result.asset_key is None else result.asset_key.to_escaped_user_string()  # Pipes always has it
+            check = result.check_name if isinstance(result, dg.AssetCheckResult) else None
+            yield _completed(result, rest.get((key, check), {}))
+
+
+def _completed(result: Result, rest: Mapping[str, Any]) -> Result:
+    """Return a result with what came beside it (`pipes_asset.beyond_pipes`)."""
+    exact = {name: deserialize_value(text) for name, text in rest.get("metadata", {}).items()}
+    metadata: dict[str, Any] = {**(result.metadata or {}), **exact}
+    if isinstance(result, dg.AssetCheckResult):
+        return result._replace(metadata=metadata, description=rest.get("description"))
+    return result._replace(metadata=metadata, tags=rest.get("tags") or None)
 
 
 class NotSucceeded(Exception):  # noqa: N818 - not an error of its own: `PipesLaunch` has what is known

@@ -45,8 +45,10 @@ def register_once(store: Store, name: str, run_id: str, model_uri: str) -> Versi
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    for found in client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"):
-        return Version(name, int(found.version), run_id)
+    # Unity Catalog's registry takes one condition at a time.
+    for found in client.search_model_versions(f"run_id = '{run_id}'"):
+        if found.name == name:
+            return Version(name, int(found.version), run_id)
     with store.selected():
         made = client.create_model_version(name, model_uri, run_id=run_id, model_id=model_uri.removeprefix("models:/"))
     return Version(name, int(made.version), run_id)

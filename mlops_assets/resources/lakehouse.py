@@ -9,7 +9,9 @@ history, learns it from the table itself.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 # (Delta protocol, "Transaction Identifiers"), so none appends what the other already has.
 _WRITER = "mlops_assets"
 LOCK_TIMEOUT_SECONDS = 900.0
+_ABANDONED_SECONDS = 7 * 86_400.0  # longer than a run may take
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,21 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             raise StorageError("no such table yet", where=self.location(name), mend=f"materialize `{made_by}` first")
         return found
 
+    def require_columns(self, table: TableVersion, columns: Iterable[str]) -> None:
+        """Check that a table is the platform's: one of the same name that someone else has made lacks our columns.
+
+        Raises:
+            StorageError: Columns are missing.
+        """
+        missing = sorted(set(columns) - set(self.read(table.name, table.version).columns))
+        if missing:
+            raise StorageError(
+                f"a table of this name is there, and is not the platform's: it lacks {', '.join(missing)}",
+                where=self.location(table.name),
+                mend="rename or drop it, or keep the platform's tables elsewhere (on Databricks: "
+                "MLOPS_DATABRICKS_SCHEMA, with tables in folders: MLOPS_DATABASE)",
+            )
+
     def read(self, name: str, version: int) -> "DataFrame":
         """Return the table as it was at `version`.
 
@@ -104,11 +122,16 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     def staging(self, name: str) -> Iterator[Path]:
         """Lend an empty folder for rows on their way into a table.
 
-        Use it inside `exclusive`: whatever lies there then was left by a process that was killed, and is removed.
+        Use it inside `exclusive`. Whatever lies there then was left by a process that was killed, and is removed. Where
+        there are no locks, each has a folder of its own, and what is left behind is removed after a week.
         """
-        folder = Path(self.root) / "_staging" / name
+        shared = Path(self.root) / "_staging" / name
+        folder = shared if self.locks else shared / uuid.uuid4().hex
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.locks:
+                shutil.rmtree(shared, ignore_errors=True)
+            else:
+                _remove_abandoned(shared)
             folder.mkdir(parents=True)
         except OSError as error:
             raise self._unwritable(folder, error) from None
@@ -158,6 +181,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
 
         Raises:
             StaleBaseError: Someone else has committed since `base`; look again and repeat.
+            StorageError: The table is not the platform's, or the catalog refuses.
         """
         return self._commit(name, rows, mode="append", base=base, note=note)
 
@@ -168,24 +192,27 @@ class Lakehouse(dg.ConfigurableResource[Any]):
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
+            StorageError: The table is not the platform's, or the catalog refuses.
         """
         return self._commit(name, rows, mode="overwrite", base=base, note=note)
 
     def _commit(
         self, name: str, rows: "DataFrame", *, mode: str, base: TableVersion | None, note: Mapping[str, Any]
     ) -> TableVersion:
-        from pyspark.errors import PySparkException
+        from mlops_assets.resources.catalog_errors import is_conflict, spark_errors
 
+        if base is not None:
+            # Names with an underscore are the platform's own (`data.contract.Column`).
+            self.require_columns(base, [column for column in rows.columns if column.startswith("_")])
         wanted = 0 if base is None else base.version + 1
         noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
-        writer = rows.write.format("delta").mode(mode).option("userMetadata", noted)
-        writer = writer.option("txnAppId", _WRITER).option("txnVersion", wanted)
+        writer = rows.write.format("delta").mode(mode).option("txnAppId", _WRITER).option("txnVersion", wanted)
         if mode == "overwrite":
             writer = writer.option("overwriteSchema", "true")
         try:
-            self._tables.save(writer, name)
-        except PySparkException as error:
-            if "DELTA_CONCURRENT" in (error_condition(error) or str(error)):
+            self._tables.save(writer, name, noted, defines=base is None or mode == "overwrite")
+        except spark_errors() as error:
+            if is_conflict(error):
                 raise StaleBaseError(name) from None
             raise
         committed = self.require(name, made_by=name)
@@ -208,6 +235,17 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         return StorageError(
             f"folder can't be written: {error.strerror}", where=str(folder), mend="set MLOPS_HOME to a writable folder"
         )
+
+
+def _remove_abandoned(shared: Path) -> None:
+    """Remove the staging folders whose owners can't be running any more."""
+    for folder in shared.iterdir() if shared.is_dir() else ():
+        try:
+            age = time.time() - folder.stat().st_mtime
+        except FileNotFoundError:  # its owner has just removed it
+            continue
+        if age > _ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class StaleBaseError(Exception):

@@ -1,24 +1,56 @@
 """How a table is named and reached: by its folder, or by its name in a catalog.
 
 What belongs here: the difference between the two, and nothing else. What does not: when to read or commit
-(`lakehouse`).
+(`lakehouse`), what a catalog's refusal means (`catalog_errors`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mlops_assets.errors import StorageError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
 
+# Commits that leave the rows as they are, by their name in a table's history (`DeltaOperations` of Delta); Unity
+# Catalog's predictive optimization makes some of them at times of its own choice.
+_UPKEEP: Final = frozenset(
+    {
+        "OPTIMIZE",
+        "VACUUM START",
+        "VACUUM END",
+        "COMPUTE STATS",
+        "REORG",
+        "CLUSTER BY",
+        "SET TBLPROPERTIES",
+        "UNSET TBLPROPERTIES",
+        "UPGRADE PROTOCOL",
+        "ADD FEATURE",
+        "DROP FEATURE",
+        "ADD CONSTRAINT",
+        "DROP CONSTRAINT",
+        "CHANGE COLUMN",
+    }
+)
+_LOOK_BACK: Final = 100
+_NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
+# Models are pinned to versions. A folder is vacuumed by nobody but its owner; a managed table by the catalog, which
+# keeps removed files a week and the log a month unless it is told otherwise.
+_KEPT: Final = "interval 3650 days"
+_RETENTION: Final[Mapping[str, str]] = {
+    "delta.deletedFileRetentionDuration": _KEPT,
+    "delta.logRetentionDuration": _KEPT,
+}
+
 
 @dataclass(frozen=True)
 class LastCommit:
-    """The newest version of a table and what its writer noted."""
+    """The newest version of a table, and what the writer of its rows noted."""
 
     version: int
     note: Mapping[str, Any]
@@ -39,9 +71,37 @@ class Tables(Protocol):
         """Read the table with a configured reader."""
         ...
 
-    def save(self, writer: DataFrameWriter, name: str) -> None:
-        """Write the table with a configured writer."""
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+        """Write the table with a configured writer.
+
+        Args:
+            writer: The writer.
+            name: The table.
+            note: The commit's `userMetadata`.
+            defines: Whether the table is created or replaced, not added to.
+        """
         ...
+
+
+def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
+    """Return the newest version with the note of the newest commit that changed rows.
+
+    Args:
+        history: Entries of the table's history, newest first, with `version`, `operation` and `userMetadata`.
+    """
+    entries = list(history)
+    writers = (entry for entry in entries if str(entry["operation"]).upper() not in _UPKEEP)
+    wrote = next(writers, {})
+    return LastCommit(int(entries[0]["version"]), _note(wrote.get("userMetadata")))
+
+
+def _note(text: str | None) -> dict[str, Any]:
+    """Return what a commit of ours noted; what others write there may be any text."""
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def spark_path(path: str | Path) -> str:
@@ -71,21 +131,24 @@ class PathTables:
 
         if not DeltaTable.is_deltatable(self.address(name)):
             return None
-        last = DeltaTable(self.address(name)).history(1)[0]
-        return LastCommit(int(last["version"]), json.loads(last.get("userMetadata") or "{}"))
+        return last_commit(DeltaTable(self.address(name)).history(_LOOK_BACK))
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table's folder."""
         return reader.load(spark_path(self.address(name)))
 
-    def save(self, writer: DataFrameWriter, name: str) -> None:
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write into the table's folder."""
-        writer.save(spark_path(self.address(name)))
+        del defines
+        writer.option("userMetadata", note).save(spark_path(self.address(name)))
 
 
 @dataclass(frozen=True)
 class CatalogTables:
-    """Tables of a catalog (Unity Catalog), under three-level names; the schema is made when it is not there."""
+    """Managed tables of a catalog (Unity Catalog), under three-level names.
+
+    The schema is not made here: it holds the staging volume and the model too, so one that is missing is misspelt.
+    """
 
     catalog: str
     schema: str
@@ -96,20 +159,56 @@ class CatalogTables:
         return f"{self.catalog}.{self.schema}.{name}"
 
     def newest(self, name: str) -> LastCommit | None:
-        """Ask the catalog, then the table's history."""
-        if not self.session().catalog.tableExists(self.address(name)):
-            return None
-        last = self.session().sql(f"DESCRIBE HISTORY {self._quoted(name)} LIMIT 1").collect()[0]
-        return LastCommit(int(last["version"]), json.loads(last["userMetadata"] or "{}"))
+        """Ask the catalog, then the table's history.
+
+        Raises:
+            StorageError: There is no such catalog or schema, it may not be used, or the name is that of something else
+                than a Delta table.
+        """
+        from mlops_assets.resources.catalog_errors import readable
+
+        session = self.session()
+        with readable(self.address(name), self.catalog, self.schema):
+            if not session.catalog.tableExists(self._quoted(name)):
+                self._require_schema()
+                return None
+            history = session.sql(f"DESCRIBE HISTORY {self._quoted(name)} LIMIT {_LOOK_BACK}")
+            return last_commit(
+                entry.asDict() for entry in history.select("version", "operation", "userMetadata").collect()
+            )
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table by name."""
         return reader.table(self._quoted(name))
 
-    def save(self, writer: DataFrameWriter, name: str) -> None:
-        """Write the table by name."""
-        self.session().sql(f"CREATE SCHEMA IF NOT EXISTS `{self.catalog}`.`{self.schema}`")
-        writer.saveAsTable(self._quoted(name))
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+        """Write the table by name.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.resources.catalog_errors import readable
+
+        writer = writer.option("userMetadata", note)
+        with readable(self.address(name), self.catalog, self.schema):
+            if not defines:
+                writer.saveAsTable(self._quoted(name))
+                return
+            # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
+            conf = self.session().conf
+            conf.set(_NOTE, note)
+            try:
+                writer.options(**_RETENTION).saveAsTable(self._quoted(name))
+            finally:
+                conf.unset(_NOTE)
+
+    def _require_schema(self) -> None:
+        if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):
+            raise StorageError(
+                f"there is no schema {self.schema} in catalog {self.catalog}",
+                where=f"{self.catalog}.{self.schema}",
+                mend=f"correct MLOPS_DATABRICKS_SCHEMA, or have it made: CREATE SCHEMA {self.catalog}.{self.schema}",
+            )
 
     def _quoted(self, name: str) -> str:
         return f"`{self.catalog}`.`{self.schema}`.`{name}`"

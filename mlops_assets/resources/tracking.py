@@ -10,6 +10,7 @@ job and leaves it open with parallel assets (dagster #21872, #3970), while we ne
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +36,9 @@ _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": 30,
 }
 _SQLITE = "sqlite:///"
+# A model's name: three levels in Unity Catalog (Databricks documentation, "Names"), one in MLflow's own registry.
+_THREE_LEVELS = re.compile(r"([^\s./:\x00-\x1f\x7f]{1,255}\.){2}[^\s./:\x00-\x1f\x7f]{1,255}")
+_ONE_LEVEL = re.compile(r"[^/:\x00-\x1f\x7f]*[^/:\s\x00-\x1f\x7f][^/:\x00-\x1f\x7f]*")
 
 
 class Tracking(dg.ConfigurableResource[Any]):
@@ -48,7 +52,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         mlflow_registry_uri: Registry, where it is not the tracking store (`databricks-uc`).
         extra_tags: Tags put on every parent run.
         artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
-        registered_model: Name of the model in the registry.
+        registered_model: Name of the model in the registry; `catalog.schema.model` in Unity Catalog.
         dagster_url: Base address of the Dagster UI, for links from MLflow runs.
     """
 
@@ -66,7 +70,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         """Return the experiment, created when it is not there; the first call checks that the store answers.
 
         Raises:
-            TrackingError: The store can't be reached or refuses.
+            TrackingError: The store can't be reached or refuses, or the registry has no such names.
             StorageError: The folder of an embedded store can't be written.
         """
         if self._store is None:
@@ -113,6 +117,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
         config = self.dagster_mlflow_config()
         registry = self.mlflow_registry_uri or self.mlflow_tracking_uri
+        self._require_name(registry)
         self._require_reachable()
         if _is_server(self.mlflow_tracking_uri):
             for name, value in _PATIENCE.items():
@@ -129,7 +134,7 @@ class Tracking(dg.ConfigurableResource[Any]):
             raise TrackingError(
                 f"the MLflow store refuses: {without_credentials(str(error))}",
                 where=without_credentials(self.mlflow_tracking_uri),
-                mend="check MLOPS_TRACKING_URI and the server's own log",
+                mend=_mend(self.mlflow_tracking_uri),
             ) from None
         return Store(client, experiment_id, self.mlflow_tracking_uri, registry)
 
@@ -145,6 +150,18 @@ class Tracking(dg.ConfigurableResource[Any]):
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return str(client.get_experiment_by_name(self.experiment_name).experiment_id)  # a parallel run was faster
+
+    def _require_name(self, registry: str) -> None:
+        """Refuse a name before the search is paid for: the registry would refuse it after."""
+        in_unity = registry.startswith("databricks-uc")
+        if (_THREE_LEVELS if in_unity else _ONE_LEVEL).fullmatch(self.registered_model):
+            return
+        wanted = "catalog.schema.model" if in_unity else "one name without / and :"
+        raise TrackingError(
+            f"{self.registered_model!r} can't be a model's name: the registry wants {wanted}",
+            where=f"registry {registry}" if registry.startswith("databricks") else "resource `tracking`",
+            mend="correct MLOPS_MODEL_NAME, and on Databricks MLOPS_DATABRICKS_CATALOG and MLOPS_DATABRICKS_SCHEMA",
+        )
 
     def _require_reachable(self) -> None:
         """Ask once, with a short timeout; MLflow's own client would try for minutes before it says anything."""
@@ -181,6 +198,15 @@ def _require_writable(folder: Path) -> None:
             where=str(folder),
             mend="set MLOPS_HOME to a writable folder",
         ) from None
+
+
+def _mend(uri: str) -> str:
+    if uri.startswith("databricks"):
+        return (
+            "check MLOPS_DATABRICKS_TRACKING_URI, and that who runs the cluster may create and edit the experiment "
+            "(MLOPS_EXPERIMENT, a path in the workspace)"
+        )
+    return "check MLOPS_TRACKING_URI and the server's own log"
 
 
 def _is_server(uri: str) -> bool:

@@ -195,7 +195,8 @@ class ParentRun:
         """Note the pinned tables as the run's data sets."""
         inputs = []
         for table in tables:
-            source = DeltaDatasetSource(path=table.location, delta_table_version=table.version)
+            named = {"path" if "/" in table.location else "delta_table_name": table.location}
+            source = DeltaDatasetSource(**named, delta_table_version=table.version)
             dataset = MetaDataset(source=source, name=table.name, digest=f"v{table.version}")
             entity = dataset._to_mlflow_entity()  # noqa: SLF001 - what `mlflow.log_input` calls, without its active run
             inputs.append(DatasetInput(entity, tags=[InputTag("mlflow.data.context", table.role)]))

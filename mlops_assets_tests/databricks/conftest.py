@@ -12,7 +12,7 @@ import pytest
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 from mlops_assets_tests.databricks_workspace import Workspace
 
-_LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py", "test_pipes_raw.py")
+_LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py")
 
 
 @pytest.hookimpl(tryfirst=True)

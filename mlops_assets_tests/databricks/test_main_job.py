@@ -1,140 +1,190 @@
-"""The main job through real step launchers on the loopback workspace, against the same job on embedded Spark."""
+"""The main job on the loopback workspace, by each launcher and kind of tables, against the same job on embedded Spark.
+
+Same rows, same versions, same cut, same best point, same metrics, same metadata and checks: parallelism is 1.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 
 from mlops_assets.resources.delta_jars import ensure_delta_jars
-from mlops_assets.resources.tables import PathTables
-from mlops_assets.training.runs import STAGE
+from mlops_assets.resources.tables import PathTables, Tables
+from mlops_assets_tests.databricks.main_job import OWN, SMALL, Finished, mlflow_server, outcome, run_main_job
 from mlops_assets_tests.databricks_workspace import Workspace
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-SCHEMA, VOLUME = "main.mlops_assets_dev", "main.mlops_assets_dev.staging"
-TABLE_ROOT = "/Volumes/main/mlops_assets_dev/staging/tables"
-CONFIG = {
-    "resources": {"source": {"config": {"rows": 4_000, "days": 6, "fraud_rate": 0.03, "seed": 3}}},
-    "ops": {"tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}}},
-}
+pytestmark = pytest.mark.timeout(900)
+TABLES = ("raw_transactions", "train_set", "validation_set", "test_set")
+MODEL = "fraud_creditcard_synthetic"
 
 
-@pytest.fixture
-def workspace(tmp_path: Path, shared_home: Path) -> Iterator[Workspace]:
-    """A workspace of its own, whose clusters have Delta."""
-    if sys.platform != "linux":
-        pytest.skip("the machines of a loopback cluster need Linux namespaces")
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    with Workspace(folder, delta_jars=ensure_delta_jars(shared_home / "jars"), cores=2) as made:
-        yield made
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Finished:
+    """The job on this machine's embedded Spark, which each other way must equal."""
+    home = tmp_path_factory.mktemp("here") / "local"
+    home.mkdir()
+    (home / "jars").symlink_to(shared_home / "jars")
+    finished = run_main_job(home, {"MLOPS_TARGET": "local"})
+    assert finished.succeeded, finished.log[-8_000:]
+    return finished
 
 
-@pytest.fixture
-def mlflow_server(tmp_path: Path) -> Iterator[str]:
-    """A real MLflow server, which both sides can reach."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/ml.db", "--artifacts-destination", str(tmp_path / "art")]
-    with (tmp_path / "mlflow.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    for _ in range(240):
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            break
-        except OSError:
-            time.sleep(0.5)
-    else:
-        pytest.fail((tmp_path / "mlflow.log").read_text())
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(server.pid, 15)
-    server.wait(timeout=20)
+@dataclass(frozen=True)
+class Way:
+    """One way to run on Databricks.
+
+    Attributes:
+        launcher: `step` or `pipes`.
+        catalog: Catalog of tables and model, with MLflow as `databricks` and `databricks-uc`; `spark_catalog`, the
+            metastore of open-source Spark, stands for one of Unity Catalog. Empty for tables in folders of a volume,
+            and an MLflow server of one's own.
+    """
+
+    launcher: str
+    catalog: str
+
+    @contextmanager
+    def workspace(self, folder: Path, home: Path, server: str) -> Iterator[Workspace]:
+        """Run a workspace with all that a user must have made in it, and Delta on its clusters."""
+        if sys.platform != "linux":
+            pytest.skip("the machines of a loopback cluster need Linux namespaces")
+        folder.mkdir()
+        with Workspace(
+            folder,
+            delta_jars=ensure_delta_jars(home / "jars"),
+            cores=2,
+            metastore=bool(self.catalog),
+            mlflow_server=server if self.catalog else None,
+        ) as made:
+            catalog = self.catalog or "main"
+            made.catalog.add_schema(f"{catalog}.mlops_assets_dev")
+            made.catalog.add_volume(f"{catalog}.mlops_assets_dev.staging")
+            yield made
+
+    def variables(self, workspace: Workspace, server: str) -> dict[str, str]:
+        """Return the launching side's environment."""
+        by_path = {
+            "TABLES": "path",
+            "TABLE_ROOT": self.table_root,
+            "TRACKING_URI": server,
+            "REGISTRY_URI": server,
+        }
+        fields = {
+            "HOST": workspace.host,
+            "LAUNCHER": self.launcher,
+            "CLUSTERS__TRIALS__TASK_CPUS": "1",
+            **({"CATALOG": self.catalog} if self.catalog else by_path),
+        }
+        login = {"MLOPS_TARGET": "databricks", "DATABRICKS_TOKEN": workspace.token}
+        return login | {f"MLOPS_DATABRICKS_{name}": value for name, value in fields.items()}
+
+    @property
+    def table_root(self) -> str:
+        return "/Volumes/main/mlops_assets_dev/staging/tables"
+
+    def tables(self, workspace: Workspace) -> Tables:
+        """Return the tables as they lie in the workspace's storage."""
+        if self.catalog:
+            return PathTables(str(workspace.storage.dbfs / "user/hive/warehouse/mlops_assets_dev.db"))
+        return PathTables(str(workspace.storage.in_volumes(f"{self.table_root}/creditcard_synthetic")))
+
+    def address(self, table: str) -> str:
+        """Return what the table is called."""
+        return (
+            f"{self.catalog}.mlops_assets_dev.{table}"
+            if self.catalog
+            else f"{self.table_root}/creditcard_synthetic/{table}"
+        )
 
 
-def run_main_job(home: Path, variables: dict[str, str]) -> str:
-    home.mkdir(exist_ok=True)
-    (home / "dagster").mkdir()
-    (home / "config.yaml").write_text(json.dumps(CONFIG))
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "main"]
-    done = subprocess.run(
-        [*command, "-c", str(home / "config.yaml")],
-        cwd=CHECKOUT,
-        env={**os.environ, "MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-8_000:]
-    return done.stderr
+WAYS = [
+    pytest.param(Way("step", ""), id="step-path"),
+    pytest.param(Way("pipes", ""), id="pipes-path"),
+    pytest.param(Way("step", "spark_catalog"), id="step-catalog"),
+    pytest.param(Way("pipes", "spark_catalog"), id="pipes-catalog"),
+]
 
 
-def outcome(client: MlflowClient) -> dict[str, Any]:
-    """Return what a search found, without what differs between two runs of it."""
-    experiments = [found.experiment_id for found in client.search_experiments()]
-    (run,) = client.search_runs(experiments, f"tags.`{STAGE}` = 'search'")
-    assert run.info.status == "FINISHED"
-    measured = {name: value for name, value in run.data.metrics.items() if "seconds" not in name}
-    return {"params": run.data.params, "metrics": measured, "raw_version": run.data.tags["mlops_assets.raw_version"]}
-
-
-@pytest.mark.timeout(900)
-def test_the_main_job_is_the_same_through_step_launchers(
-    tmp_path: Path, workspace: Workspace, mlflow_server: str, shared_home: Path
-):
-    workspace.catalog.add_schema(SCHEMA)
-    workspace.catalog.add_volume(VOLUME)
-    local = tmp_path / "local"
-    local.mkdir()
-    (local / "jars").symlink_to(shared_home / "jars")
-
-    log = run_main_job(
-        tmp_path / "launching",
-        {
-            "MLOPS_TARGET": "databricks",
-            "DATABRICKS_TOKEN": workspace.token,
-            "MLOPS_DATABRICKS_HOST": workspace.host,
-            "MLOPS_DATABRICKS_TABLES": "path",
-            "MLOPS_DATABRICKS_TABLE_ROOT": TABLE_ROOT,
-            "MLOPS_DATABRICKS_TRACKING_URI": mlflow_server,
-            "MLOPS_DATABRICKS_REGISTRY_URI": mlflow_server,
-            "MLOPS_DATABRICKS_CLUSTERS__TRIALS__TASK_CPUS": "1",
-        },
-    )
-    run_main_job(local, {"MLOPS_TARGET": "local"})
+@pytest.mark.parametrize("way", WAYS)
+def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: Path, way: Way):
+    with (
+        mlflow_server(tmp_path, behind_workspace=bool(way.catalog)) as server,
+        way.workspace(tmp_path / "workspace", shared_home, server) as workspace,
+    ):
+        there = run_main_job(tmp_path / "launching", way.variables(workspace, server))
+        assert there.succeeded, there.log[-8_000:]
+        addresses = same_tables(way, workspace, here)
+        # Same best point, same metrics, one version that is champion.
+        remote = MlflowClient(server, server)
+        uri = f"sqlite:///{here.home / 'mlflow' / 'mlflow.db'}"
+        assert outcome(remote) == outcome(MlflowClient(uri, uri))
+        if way.catalog:
+            model = f"{way.catalog}.mlops_assets_dev.{MODEL}"
+            assert workspace.models.by_alias(model, "champion")["version"] == "1"
+        else:
+            model = MODEL
+            assert int(remote.get_model_version_by_alias(model, "champion").version) == 1
 
     # Each asset was a launch of its own, and the search reported while it ran.
     assert len(workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit")) == 4
-    assert log.index("trial 4 of 4 done") < log.index('Finished execution of step "tuned_model"')
-    # Same rows, same versions, same cut.
-    volumes = Path(str(workspace.storage.volumes))
-    there = PathTables(str(volumes / TABLE_ROOT.removeprefix("/Volumes/") / "creditcard_synthetic"))
-    here = PathTables(str(local / "lakehouse" / "creditcard_synthetic"))
-    for table in ("raw_transactions", "train_set", "validation_set", "test_set"):
-        one, two = there.newest(table), here.newest(table)
+    assert there.log.index("trial 4 of 4 done") < there.log.index('Finished execution of step "tuned_model"')
+    # The token that launched is nowhere in what was sent, and MLflow was called with the clusters' own identity.
+    assert workspace.token not in json.dumps(
+        [call.body for call in workspace.calls.matching("POST", "/api/*")], default=str
+    )
+    callers = {call.user for call in workspace.calls.matching("*", "/api/2.0/mlflow/*")}
+    assert len(callers) == (2 if way.catalog else 0), "search and registration"
+    assert [user for user in callers if " on cluster " not in user] == []
+    # Same metadata and checks in Dagster, but for names of runs and places.
+    assert {asset: without_own(told) for asset, told in there.materialized.items()} == {
+        asset: without_own(told) for asset, told in here.materialized.items()
+    }
+    assert there.checks == here.checks
+    tables = {asset: told["table"] for asset, told in there.materialized.items() if "table" in told}
+    assert {asset: json.loads(text)["text"] for asset, text in tables.items()} == addresses
+    assert json.loads(there.materialized["registered_model"]["model"])["text"] == model
+
+
+@pytest.mark.parametrize("launcher", ["step", "pipes"])
+def test_a_blocking_check_stops_what_follows(tmp_path: Path, shared_home: Path, launcher: str):
+    """The sets are refused: nothing after them is launched, and the reason is the one that is told here."""
+    config = {**SMALL, "ops": {"splits": {"config": {"min_rows": 100_000}}}}
+    local, way, nobody = tmp_path / "local", Way(launcher, ""), "http://127.0.0.1:9"
+    local.mkdir()
+    (local / "jars").symlink_to(shared_home / "jars")
+    here = run_main_job(local, {"MLOPS_TARGET": "local"}, config)
+    with way.workspace(tmp_path / "workspace", shared_home, nobody) as workspace:
+        there = run_main_job(tmp_path / "launching", way.variables(workspace, nobody), config)
+        assert {cluster.state for cluster in workspace.clusters.all()} == {"TERMINATED"}
+
+    assert not there.succeeded
+    assert not here.succeeded
+    assert set(there.materialized) == {"raw_transactions"}
+    assert there.checks == here.checks
+    assert [name for (_, name), told in there.checks.items() if not told[0]] != []
+    assert list(there.failures) == ["splits"]
+    assert there.failures["splits"].startswith(here.failures["splits"])
+    assert len(workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit")) == 2
+
+
+def same_tables(way: Way, workspace: Workspace, here: Finished) -> dict[str, str]:
+    """Check that rows, versions and cut are those of the run here, and return what the tables are called."""
+    local = PathTables(str(here.home / "lakehouse" / "creditcard_synthetic"))
+    for table in TABLES:
+        one, two = way.tables(workspace).newest(table), local.newest(table)
         assert one is not None
         assert two is not None
         assert one.version == two.version == 0
         assert one.note.get("split_id") == two.note.get("split_id")
-    # Same best point, same metrics, one version that is champion.
-    remote = MlflowClient(mlflow_server, mlflow_server)
-    uri = f"sqlite:///{local / 'mlflow' / 'mlflow.db'}"
-    assert outcome(remote) == outcome(MlflowClient(uri, uri))
-    champion = remote.get_model_version_by_alias("fraud_creditcard_synthetic", "champion")
-    assert int(champion.version) == 1
-    # The token that launched is nowhere in what was sent.
-    assert workspace.token not in json.dumps(
-        [call.body for call in workspace.calls.matching("POST", "/api/*")], default=str
-    )
+    return {table: way.address(table) for table in TABLES}
+
+
+def without_own(told: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in told.items() if name not in OWN}

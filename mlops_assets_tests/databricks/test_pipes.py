@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import dagster as dg
 import pytest
-from dagster._serdes import serialize_value
+from dagster._serdes import deserialize_value, serialize_value
 
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.pipes import PipesRunner
-from mlops_assets.databricks.pipes_asset import external_metadata
+from mlops_assets.databricks.pipes_asset import beyond_pipes, external_metadata
 from mlops_assets.databricks.preflight import local_versions
 from mlops_assets_tests.databricks import pipes_probe as probe
 from mlops_assets_tests.databricks_workspace import Workspace
@@ -148,6 +148,7 @@ def test_metadata_and_checks_are_those_of_a_run_without_pipes(
     assert expected_metadata.pop(own)
     assert metadata == expected_metadata
     assert checks == expected_checks
+    assert [(ran.materialized["measured"].tags or {})["colour"] for ran in (here, there)] == ["blue", "blue"]
     assert there.materialized["measured"].metadata["greeting"].value == "good day there"
     assert there.materialized["measured"].metadata["mood"].value == "CROSS"
     (warning,) = [entry for entry in instance.all_logs(there.result.run_id) if entry.user_message == "100 % of it"]
@@ -241,8 +242,8 @@ def test_a_driver_that_dies_is_told_as_such(make_runner: MakeRunner, instance: d
 
 
 def test_what_pipes_has_no_word_for_is_refused(make_runner: MakeRunner, instance: dg.DagsterInstance):
-    ran = Ran(make_runner(), instance, "tagged")
-    assert "can't carry tags of a materialization" in ran.failure.description
+    ran = Ran(make_runner(), instance, "observe")
+    assert "can't carry ObserveResult" in ran.failure.description
     assert "traceback on the cluster" not in ran.failure.metadata
 
 
@@ -369,18 +370,18 @@ def test_no_credential_travels(make_runner: MakeRunner, workspace: Workspace, in
     assert "a credential of the launching side" in ran.failure.description
 
 
-def test_types_that_pipes_does_not_have_become_the_nearest():
+def test_types_that_pipes_does_not_have_are_near_for_others_and_exact_for_us():
     references = dg.CodeReferencesMetadataValue(
         code_references=[dg.LocalFileCodeReference(file_path="/a.py", line_number=3)]
     )
-    found = external_metadata(
-        {
-            "pool": dg.MetadataValue.pool("big"),
-            "job": dg.MetadataValue.job("main", "here"),
-            "code": references,
-            "artifact": dg.MetadataValue.python_artifact(Path),
-        }
-    )
+    metadata: dict[str, Any] = {
+        "pool": dg.MetadataValue.pool("big"),
+        "job": dg.MetadataValue.job("main", "here"),
+        "code": references,
+        "artifact": dg.MetadataValue.python_artifact(Path),
+    }
+    found = external_metadata(metadata)
+    assert {name: deserialize_value(text) for name, text in beyond_pipes({**metadata, "n": 1}).items()} == metadata
     assert found["pool"] == {"type": "text", "raw_value": "big"}
     assert found["job"] == {"type": "text", "raw_value": "main"}
     assert found["artifact"] == {"type": "text", "raw_value": "pathlib.Path"}

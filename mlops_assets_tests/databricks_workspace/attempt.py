@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ class Platform:
         cores: Spark's local cores.
         memory: Heap of the driver, in JVM notation.
         dbfs: Whether machines mount DBFS.
+        metastore: Folder of the metastore that all clusters share, if there is one.
+        schemas: Its schemas.
+        identify: Returns address of the workspace and a token, for a cluster and who runs it.
     """
 
     storage: Storage
@@ -68,6 +72,9 @@ class Platform:
     cores: int
     memory: str
     dbfs: bool
+    metastore: Path | None
+    schemas: Callable[[], list[str]]
+    identify: Callable[[Cluster, str], tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,7 @@ class Attempt:
             cores=platform.cores,
             memory=platform.memory,
             delta=any(platform.jars.iterdir()),
+            metastore=platform.metastore is not None,
         )
         try:
             install(task.spec.get("libraries") or [], platform.storage, task.folder / "libraries")
@@ -167,10 +175,14 @@ class Attempt:
         if not platform.storage.locate(python["python_file"]).is_file():
             message = f"Cannot read the python file {python['python_file']}. Please check driver logs for more details."
             raise _Ended(_failure(message, "RESOURCE_NOT_FOUND", "CLIENT_ERROR"))
+        host, token = platform.identify(cluster, self._run.creator)
         description = {
+            "host": host,
+            "token": token,
             "file": platform.storage.on_cluster(python["python_file"]),
             "parameters": python.get("parameters") or [],
             "with_context": not cluster.is_shared,
+            "schemas": platform.schemas() if platform.metastore else [],
             "secrets": {
                 scope: {key: base64.b64encode(value).decode() for key, value in secrets.items()}
                 for scope, secrets in platform.secrets.everything().items()
@@ -213,6 +225,8 @@ class Attempt:
         mounts |= {"/tmp": temporary, "/local_disk0": local}  # noqa: S108 - the machine's own, not this one's
         mounts |= {sandbox.CONTROL: task.folder / "control", sandbox.LIBRARIES: task.folder / "libraries"}
         mounts |= {sandbox.JARS: platform.jars}
+        if platform.metastore:
+            mounts |= {sandbox.METASTORE: platform.metastore}
         machine = sandbox.Machine(mounts, platform.java_home, platform.hidden)
         driver = [sandbox.PYTHON, "-P", "-u", f"{sandbox.CONTROL}/driver.py", sandbox.CONTROL]
         with (task.folder / "stdout").open("wb") as stdout, (task.folder / "stderr").open("wb") as stderr:

@@ -80,6 +80,12 @@ class Tokens:
             raise ApiError(403, 403, "Token is expiring within 30 seconds. (token expired)")
         return grant.user
 
+    def whose(self, authorization: str) -> str:
+        """Return the user behind an Authorization header, or an empty text."""
+        with self._lock:
+            grant = self._grants.get(authorization.partition(" ")[2].strip())
+        return grant.user if grant else ""
+
     def routes(self, url: Callable[[], str]) -> list[Route]:
         """Return the OAuth endpoints of a workspace at `url()`."""
 

@@ -32,6 +32,7 @@ class Call:
         error_code: Databricks' error code, or an empty text.
         fault: Name of the fault that was played, or an empty text.
         user_agent: What the client calls itself.
+        user: Whose token was sent; empty for none that is known.
         seconds: Time to answer.
         at: When the answer was ready, in seconds since the epoch.
     """
@@ -45,6 +46,7 @@ class Call:
     error_code: str
     fault: str
     user_agent: str
+    user: str
     seconds: float
     at: float = field(default_factory=time.time)
 
@@ -72,7 +74,7 @@ class CallLog:
         with self._lock:
             self._calls.clear()
 
-    def record(self, request: Request, reply: Reply | None, *, fault: str, seconds: float) -> None:
+    def record(self, request: Request, reply: Reply | None, *, user: str, fault: str, seconds: float) -> None:
         """Add a call; `reply` is None when the connection was dropped."""
         call = Call(
             method=request.method,
@@ -84,6 +86,7 @@ class CallLog:
             error_code=reply.error_code if reply else "",
             fault=fault,
             user_agent=request.headers.get("user-agent", ""),
+            user=user,
             seconds=seconds,
         )
         with self._lock:

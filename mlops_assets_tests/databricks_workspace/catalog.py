@@ -1,7 +1,7 @@
 """Unity Catalog: catalogs, schemas and volumes.
 
-What belongs here: which there are. What does not: files in volumes (`api.files`), tables (the machines' Spark has no
-shared metastore), the REST API (`api.unity_catalog`).
+What belongs here: which there are. What does not: files in volumes (`api.files`), tables (the machines' Spark keeps
+them), the REST API (`api.unity_catalog`).
 
 Shapes: `databricks.sdk.service.catalog.VolumeInfo`, `SchemaInfo`, `CatalogInfo`.
 """
@@ -106,6 +106,10 @@ class Catalog:
         """Return the schemas of a catalog."""
         self.catalog(catalog)
         return [schema for name, schema in sorted(self._schemas.items()) if name.startswith(f"{catalog}.")]
+
+    def names_of_schemas(self, catalog: str) -> list[str]:
+        """Return the names, without the catalog's, of the schemas of a catalog, which need not exist."""
+        return sorted(item["name"] for item in self._schemas.values() if item["catalog_name"] == catalog)
 
     def catalog(self, name: str) -> dict[str, Any]:
         """Return a catalog.

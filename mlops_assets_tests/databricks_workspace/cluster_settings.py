@@ -43,6 +43,13 @@ _DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.delta.logStore.dbfs.impl": "io.delta.storage.LocalLogStore",
 }
+# Tables outlive the cluster: Derby's files are kept by the workspace. One machine at a time can open them.
+_METASTORE = {
+    "spark.sql.catalogImplementation": "hive",
+    "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={sandbox.METASTORE}/derby;create=true",
+    "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
+    "spark.hadoop.hive.metastore.schema.verification": "false",
+}
 _LOGGING = """\
 rootLogger.level = error
 rootLogger.appenderRef.console.ref = console
@@ -82,7 +89,14 @@ def environment(cluster: Cluster, variables: Mapping[str, str], java_home: Path 
 
 
 def write_spark_conf(
-    folder: Path, cluster: Cluster, settings: Mapping[str, str], *, cores: int, memory: str, delta: bool
+    folder: Path,
+    cluster: Cluster,
+    settings: Mapping[str, str],
+    *,
+    cores: int,
+    memory: str,
+    delta: bool,
+    metastore: bool,
 ) -> None:
     """Write spark-defaults.conf and the log settings of a cluster.
 
@@ -93,6 +107,7 @@ def write_spark_conf(
         cores: Spark's local cores.
         memory: Heap of the driver, in JVM notation.
         delta: Whether the Delta jars are there.
+        metastore: Whether tables are kept in the workspace's metastore.
     """
     tags = "spark.databricks.clusterUsageTags"
     conf = {
@@ -100,6 +115,7 @@ def write_spark_conf(
         "spark.driver.memory": memory,
         **_DEFAULTS,
         **(_DELTA if delta else {}),
+        **(_METASTORE if metastore else {}),
         f"{tags}.clusterId": cluster.id,
         f"{tags}.clusterName": str(cluster.spec.get("cluster_name") or ""),
         f"{tags}.sparkVersion": str(cluster.spec["spark_version"]),

@@ -28,6 +28,7 @@ PYTHON = "/databricks/python3/bin/python3"
 CONTROL = "/databricks/control"
 LIBRARIES = "/databricks/libraries"
 JARS = "/databricks/jars"
+METASTORE = "/databricks/metastore"
 HOME = "/root"
 WORK = "/databricks/driver"
 

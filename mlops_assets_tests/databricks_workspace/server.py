@@ -80,7 +80,8 @@ class LoopbackServer:
             reply = self._answer(request, fault)
         finally:
             name = fault.name if fault else ""
-            self._calls.record(request, reply, fault=name, seconds=time.monotonic() - started)
+            user = self._tokens.whose(request.headers.get("authorization", ""))
+            self._calls.record(request, reply, user=user, fault=name, seconds=time.monotonic() - started)
         return reply
 
     def _answer(self, request: Request, fault: CallFault | None) -> Reply:

@@ -1,4 +1,4 @@
-"""The workspace's files on this machine's disk: DBFS root, Unity Catalog volumes, workspace files.
+"""The workspace's files on this machine's disk: DBFS root, volumes, workspace files, and what MLflow keeps.
 
 What belongs here: which folder holds what, and how a path of the platform becomes a local one. What does not: the REST
 API of each (`api.dbfs`, `api.files`, `api.workspace_files`).
@@ -14,7 +14,7 @@ from mlops_assets_tests.databricks_workspace.wire import invalid
 
 
 class Storage:
-    """Three trees, each in its own folder, each seen by a cluster under its own mount.
+    """Four trees, each in its own folder; a cluster sees the first three, each under its own mount.
 
     Args:
         folder: Where they are kept.
@@ -23,11 +23,13 @@ class Storage:
         dbfs: DBFS root, `/dbfs` on a cluster and `dbfs:/` for Spark.
         volumes: Unity Catalog volumes, `/Volumes`.
         files: Workspace files, `/Workspace`.
+        internal: Files of models and of MLflow's runs, which only the Files API reaches.
     """
 
     def __init__(self, folder: Path) -> None:
         self.dbfs, self.volumes, self.files = folder / "dbfs", folder / "volumes", folder / "workspace-files"
-        for tree in (self.dbfs, self.volumes, self.files):
+        self.internal = folder / "internal"
+        for tree in (self.dbfs, self.volumes, self.files, self.internal):
             tree.mkdir(parents=True, exist_ok=True)
 
     def in_dbfs(self, path: str) -> Path:

@@ -230,6 +230,8 @@ def test_each_endpoint_has_a_case(shared_workspace: Workspace):
         route, _ = shared_workspace._server._router.find(method, path.split("?")[0])
         tested.add((route.method, route.template))
     untested = {(method, template) for method, template in routes - tested if template not in WITHOUT_JSON}
+    # MLflow's own messages say the shape of these: see test_model_registry.
+    untested = {(method, template) for method, template in untested if not template.startswith("/api/2.0/mlflow")}
     without_body = {("PUT", "/api/2.0/fs/directories{path}"), ("DELETE", "/api/2.0/fs/directories{path}")}
     assert untested == without_body | {("HEAD", "/api/2.0/fs/directories{path}")}, "tested in test_files"
 

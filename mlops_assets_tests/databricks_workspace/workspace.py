@@ -4,9 +4,10 @@ What belongs here: construction, start and stop, and the handles that tests use.
 
 Where it is stricter than the platform, so that what passes here passes there: unknown fields of a request are refused,
 the output of a run is only to be had from its tasks, `__file__` and the script's folder on `sys.path` are missing in
-a task, `sys.exit` fails it. Where it is poorer: one-time runs of Python files on classic compute, no metastore that
-outlives a cluster, no access control, `local[n]` instead of workers, libraries are checked and not installed; what it
-does not have is answered with 501 NOT_IMPLEMENTED, which the platform never sends.
+a task, `sys.exit` fails it. Where it is poorer: one-time runs of Python files on classic compute, one catalog whose
+tables outlive a cluster (`spark_catalog`, see `metastore`), no access control, `local[n]` instead of workers, libraries
+are checked and not installed; what it does not have is answered with 501 NOT_IMPLEMENTED, which the platform never
+sends.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from mlops_assets_tests.databricks_workspace.api.dbfs import DbfsApi
 from mlops_assets_tests.databricks_workspace.api.files import FilesApi
 from mlops_assets_tests.databricks_workspace.api.jobs import JobsApi
 from mlops_assets_tests.databricks_workspace.api.pages import Pages
+from mlops_assets_tests.databricks_workspace.api.mlflow_tracking import MlflowTrackingApi
+from mlops_assets_tests.databricks_workspace.api.model_registry import ModelRegistryApi
 from mlops_assets_tests.databricks_workspace.api.permissions import PermissionsApi
 from mlops_assets_tests.databricks_workspace.api.secret_scopes import SecretScopesApi
 from mlops_assets_tests.databricks_workspace.api.unity_catalog import UnityCatalogApi
@@ -35,6 +38,7 @@ from mlops_assets_tests.databricks_workspace.catalog import Catalog
 from mlops_assets_tests.databricks_workspace.clusters import Clusters
 from mlops_assets_tests.databricks_workspace.compute_presets import Policies, Pools
 from mlops_assets_tests.databricks_workspace.faults import Faults
+from mlops_assets_tests.databricks_workspace.model_registry import ModelRegistry
 from mlops_assets_tests.databricks_workspace.routing import Router
 from mlops_assets_tests.databricks_workspace.runner import Runner
 from mlops_assets_tests.databricks_workspace.runs import Runs
@@ -45,6 +49,8 @@ from mlops_assets_tests.databricks_workspace.wire import invalid
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _WORKSPACE_ID = 1234567890123456
+# What open-source Spark calls its own metastore.
+_LOCAL_CATALOG = "spark_catalog"
 
 
 class Workspace:
@@ -63,6 +69,10 @@ class Workspace:
         driver_memory: Heap of a cluster's driver, in JVM notation.
         java_home: JAVA_HOME of the clusters; by default that of the `java` on the PATH.
         dbfs: Whether clusters mount DBFS at `/dbfs`.
+        metastore: Whether tables outlive a cluster, as `spark_catalog.<schema>.<table>`; clusters that use tables then
+            can't run at the same time.
+        mlflow_server: Address of a real MLflow server behind the tracking URI `databricks`; its artifact root must be
+            `api.mlflow_tracking.ARTIFACTS`.
         oauth_lifetime_s: Life of OAuth tokens.
 
     Attributes:
@@ -76,6 +86,7 @@ class Workspace:
         policies: Cluster policies.
         pools: Instance pools.
         catalog: Catalogs, schemas and volumes.
+        models: Models in Unity Catalog.
         runs: Runs with their tasks' local log folders.
     """
 
@@ -89,6 +100,8 @@ class Workspace:
         driver_memory: str = "1g",
         java_home: Path | None = None,
         dbfs: bool = True,
+        metastore: bool = False,
+        mlflow_server: str | None = None,
         oauth_lifetime_s: float = 3600.0,
     ) -> None:
         self.calls, self.faults = CallLog(), Faults()
@@ -98,6 +111,7 @@ class Workspace:
         self.policies, self.pools = Policies(), Pools()
         self.clusters = Clusters(self.policies, self.pools)
         self.catalog = Catalog(self.storage, user)
+        self.models = ModelRegistry(self.catalog, self.storage)
         self.runs = Runs(folder / "runs")
         self._server = LoopbackServer(self.tokens, self.faults, self.calls)
         jars = folder / "jars"
@@ -115,9 +129,12 @@ class Workspace:
             cores=cores,
             memory=driver_memory,
             dbfs=dbfs,
+            metastore=_made(folder / "metastore") if metastore else None,
+            schemas=lambda: self.catalog.names_of_schemas(_LOCAL_CATALOG),
+            identify=lambda cluster, user: (self.host, self.tokens.issue(f"{user} on cluster {cluster.id}")),
         )
         self._runner = Runner(platform, self._server.bugs)
-        self._user = user
+        self._user, self._mlflow_server = user, mlflow_server
 
     @property
     def host(self) -> str:
@@ -166,6 +183,8 @@ class Workspace:
                 *SecretScopesApi(self.secrets).routes(),
                 *UnityCatalogApi(self.catalog).routes(),
                 *Pages(self.runs).routes(),
+                *ModelRegistryApi(self.models).routes(),
+                *(MlflowTrackingApi(self._mlflow_server, _WORKSPACE_ID).routes() if self._mlflow_server else ()),
             ]
         )
 
@@ -178,6 +197,11 @@ class Workspace:
             self.pools.get(object_id)
         elif not any(str(run.job_id) == object_id for run in self.runs):
             raise invalid(f"Job {object_id} does not exist.")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def _java_home() -> Path | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +14,26 @@ import pytest
 from mlops_assets.errors import StorageError
 from mlops_assets.resources import lakehouse as module
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
+from mlops_assets.resources.spark import SparkResource
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+@pytest.fixture(params=["by folder", "by name"])
+def lakehouse(
+    request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource, tmp_path: Path
+) -> Iterator[Lakehouse]:
+    """Tables of both kinds: a commit means the same in each."""
+    if request.param == "by folder":
+        yield lakehouse
+        return
+    name = f"s_{uuid.uuid4().hex[:12]}"
+    spark_resource.session.sql(f"CREATE SCHEMA `{name}` LOCATION '{tmp_path / 'warehouse'}'")
+    yield Lakehouse(
+        spark=spark_resource, database=name, root=lakehouse.root, catalog="spark_catalog", locks=lakehouse.locks
+    )
+    spark_resource.session.sql(f"DROP SCHEMA `{name}` CASCADE")
 
 
 def numbers(spark: SparkSession, first: int, last: int) -> DataFrame:
@@ -61,6 +81,31 @@ def test_a_writer_that_looked_too_early_writes_nothing(lakehouse: Lakehouse, spa
     assert [value for value in rows(lakehouse) if value >= 10] == [10, 11]
 
 
+def test_of_two_writers_at_once_one_commits(lakehouse: Lakehouse, spark: SparkSession):
+    """Without a lock: in a cloud store Delta itself keeps two apart, as it does here within one JVM."""
+    start = lakehouse.append("t", numbers(spark, 0, 1), base=None, note={})
+    together = threading.Barrier(2)
+    told: list[str] = []
+
+    def write(first: int) -> None:
+        together.wait()
+        try:
+            lakehouse.append("t", numbers(spark, first, first + 2), base=start, note={"first": first})
+        except StaleBaseError:
+            told.append("stale")
+        else:
+            told.append("written")
+
+    writers = [threading.Thread(target=write, args=(first,)) for first in (10, 20)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    assert sorted(told) == ["stale", "written"]
+    assert rows(lakehouse) in ([0, 10, 11], [0, 20, 21])
+
+
 def test_the_lock_lets_one_in_at_a_time(lakehouse: Lakehouse):
     inside: list[str] = []
 
@@ -101,6 +146,7 @@ def test_a_missing_version_is_named(lakehouse: Lakehouse, spark: SparkSession):
         lakehouse.read("t", 5)
 
 
+@pytest.mark.parametrize("lakehouse", ["by folder"], indirect=True)
 def test_a_half_written_first_version_is_no_table(lakehouse: Lakehouse, spark: SparkSession):
     """What a killed writer leaves behind: data files that no commit names."""
     numbers(spark, 100, 103).write.parquet(lakehouse.location("t"))
@@ -121,6 +167,23 @@ def test_staging_starts_empty_and_is_removed(lakehouse: Lakehouse):
 
     with lakehouse.staging("t") as folder:
         assert list(folder.iterdir()) == []
+
+
+def test_without_locks_two_stage_apart(lakehouse: Lakehouse):
+    """As on a cluster: of two runs at once, neither may lose its rows, or load the other's."""
+    free = Lakehouse(spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root)
+    forgotten = Path(lakehouse.root) / "_staging" / "t" / "forgotten"
+    forgotten.mkdir(parents=True)
+    (forgotten / "rows").write_text("x")
+    os.utime(forgotten, (0, 0))
+
+    with free.staging("t") as one:
+        (one / "rows").write_text("one")
+        with free.staging("t") as two:
+            assert list(two.iterdir()) == []
+        assert (one / "rows").read_text() == "one"
+
+    assert list((Path(lakehouse.root) / "_staging" / "t").iterdir()) == []
 
 
 def test_a_root_that_cannot_be_written_says_so(lakehouse: Lakehouse, tmp_path: Path):

@@ -12,8 +12,10 @@ from threading import Thread
 import pytest
 from dagster_mlflow.resources import CONFIG_SCHEMA
 
+from mlops_assets.definitions import build_resources
 from mlops_assets.errors import PlatformError, StorageError, TrackingError
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
 
 
 def tracking_at(uri: str) -> Tracking:
@@ -99,3 +101,47 @@ def test_a_store_that_is_no_database_is_refused(tmp_path: Path):
 
     with pytest.raises(PlatformError, match="MLOPS_TRACKING_URI"):
         tracking_at(f"sqlite:///{tmp_path / 'mlflow.db'}").connect()
+
+
+def unity(name: str) -> Tracking:
+    return Tracking(
+        experiment_name="/Shared/e",
+        mlflow_tracking_uri="databricks",
+        mlflow_registry_uri="databricks-uc",
+        registered_model=name,
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["fraud", "main.fraud", "main..fraud", ".s.fraud", "a.b.c.d", "main.s.my fraud", "main.s.a/b", "main.s."]
+)
+def test_a_model_in_unity_catalog_has_three_levels(name: str):
+    """Said before the search is paid for, and before anyone is asked: there is no workspace here."""
+    with pytest.raises(TrackingError, match=r"wants catalog\.schema\.model") as caught:
+        unity(name).connect()
+    assert caught.value.where == "registry databricks-uc"
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a\nb"])
+def test_a_model_in_mlflows_registry_has_one(tracking: Tracking, name: str):
+    fields = {field: getattr(tracking, field) for field in type(tracking).model_fields}
+    with pytest.raises(TrackingError, match="can't be a model's name"):
+        Tracking(**fields | {"registered_model": name}).connect()
+
+
+def test_the_name_is_that_of_the_profile(monkeypatch: pytest.MonkeyPatch):
+    """The binding place renders it; `databricks` without a workspace is as far as this goes."""
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://adb-1.2.azuredatabricks.net")
+    monkeypatch.setenv("MLOPS_DATABRICKS_CATALOG", "lake")
+    made: Tracking = build_resources(Settings(target="databricks"))["tracking"]
+
+    assert made.registered_model == "lake.mlops_assets_dev.fraud_creditcard_synthetic"
+    assert (made.mlflow_tracking_uri, made.mlflow_registry_uri) == ("databricks", "databricks-uc")
+    assert made.experiment_name == "/Shared/mlops_assets"
+    made._require_name(made.mlflow_registry_uri)
+
+    monkeypatch.setenv("MLOPS_DATABRICKS_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.setenv("MLOPS_DATABRICKS_REGISTRY_URI", "http://127.0.0.1:5000")
+    made = build_resources(Settings(target="databricks"))["tracking"]
+    assert (made.registered_model, made.experiment_name) == ("fraud_creditcard_synthetic", "mlops_assets")
+    made._require_name(made.mlflow_registry_uri)

@@ -73,8 +73,8 @@ def measured(
         raise dg.Failure("refused: far too large", metadata={"size": 17}, allow_retries=False)
     elif config.behaviour == "die":
         os._exit(3)
-    elif config.behaviour == "tagged":
-        yield dg.MaterializeResult(tags={"colour": "blue"})
+    elif config.behaviour == "observe":
+        yield dg.ObserveResult(metadata={"size": 17})  # type: ignore[misc] # what must not be yielded
     elif config.behaviour == "secret":
         yield dg.MaterializeResult(metadata={"secret_length": len(os.environ["PROBE_SECRET"])})
         yield dg.AssetCheckResult(check_name="small", passed=True)
@@ -86,19 +86,20 @@ def measured(
         "numbers": dg.MetadataValue.json(config.inner.numbers),
         "greeting": f"{greeting.text} {greeting.place}",
     }
-    yield dg.MaterializeResult(metadata={**said, **every_type(), "dagster_run_id": context.op_execution_context.run_id})
+    said["dagster_run_id"] = context.op_execution_context.run_id
+    yield dg.MaterializeResult(metadata={**said, **every_type()}, tags={"colour": "blue"})
     small = config.behaviour != "too large"
     yield dg.AssetCheckResult(check_name="small", passed=small, description="17 of 20", metadata={"size": 17})
     yield dg.AssetCheckResult(
         check_name="pretty",
         passed=False,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"why": dg.MetadataValue.md("*")},
+        metadata={"why": dg.MetadataValue.md("*"), "pool": dg.MetadataValue.pool("big")},
     )
 
 
 def every_type() -> dict[str, Any]:
-    """Metadata of each type that Pipes has, and raw values."""
+    """Metadata of each type that Dagster has, and raw values."""
     schema = dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -132,6 +133,13 @@ def every_type() -> dict[str, Any]:
         "asset": dg.MetadataValue.asset(dg.AssetKey(["a", "b"])),
         "lineage": dg.MetadataValue.column_lineage(
             dg.TableColumnLineage({"id": [dg.TableColumnDep(dg.AssetKey(["a", "b"]), "key")]})
+        ),
+        "constrained": dg.TableSchema([dg.TableColumn("id")], constraints=dg.TableConstraints(other=["id is odd"])),
+        "pool": dg.MetadataValue.pool("big"),
+        "job": dg.MetadataValue.job("main", "here"),
+        "artifact": dg.MetadataValue.python_artifact(Path),
+        "code": dg.CodeReferencesMetadataValue(
+            code_references=[dg.LocalFileCodeReference(file_path="/a.py", line_number=3)]
         ),
     }
 

@@ -1,7 +1,10 @@
-"""Files API 2.0: files and directories in Unity Catalog volumes.
+"""Files API 2.0: files and directories in Unity Catalog volumes, and those of MLflow's runs and models.
 
 What belongs here: its calls with their status codes ("Files", and the docstrings of
 `databricks.sdk.service.files.FilesAPI`). What does not: which volumes there are (`catalog`).
+
+MLflow's client finds a run's files below `/WorkspaceInternal/Mlflow/Artifacts` and a model version's below `/Models`
+(`mlflow.store.artifact.databricks_run_artifact_repo`, `databricks_sdk_models_artifact_repo`).
 
 The experimental multi-part upload of the SDK (`enable_experimental_files_api_client`) is not emulated.
 """
@@ -19,6 +22,7 @@ from mlops_assets_tests.databricks_workspace.storage import Storage, millisecond
 from mlops_assets_tests.databricks_workspace.wire import ApiError, Reply, Request, invalid, not_emulated
 
 _PAGE = 1_000
+_MLFLOW_ROOTS = ("/Models", "/WorkspaceInternal/Mlflow/Artifacts")
 
 
 class FilesApi:
@@ -119,6 +123,8 @@ class FilesApi:
 
     def _local(self, path: str) -> Path:
         names = normal(path).split("/")[1:]
+        if any(normal(path).startswith(f"{root}/") for root in _MLFLOW_ROOTS):
+            return self._storage.internal / normal(path).lstrip("/")
         if names[0] != "Volumes" or len(names) < 4:
             raise invalid(f"Invalid path: unsupported first path component: {path}")
         self._catalog.volume(".".join(names[1:4]))

@@ -47,8 +47,8 @@ class _Lazy:
 class _Session:
     """The cluster's session."""
 
-    def __init__(self, namespace: dict[str, Any], *, with_context: bool) -> None:
-        self._namespace, self._with_context = namespace, with_context
+    def __init__(self, namespace: dict[str, Any], *, with_context: bool, schemas: Sequence[str]) -> None:
+        self._namespace, self._with_context, self._schemas = namespace, with_context, schemas
         self._lock = threading.RLock()
         self._session: Any = None
         self._starting = False
@@ -75,7 +75,10 @@ class _Session:
     def _first(self) -> Any:
         session_class = _import("pyspark.sql").SparkSession
         assert self._build is not None, "importing SparkSession sets it"
-        return self._build(session_class.Builder().appName("Databricks Shell"))
+        session = self._build(session_class.Builder().appName("Databricks Shell"))
+        for name in self._schemas:
+            session.sql(f"CREATE SCHEMA IF NOT EXISTS `{name}`")
+        return session
 
     def adopt(self, module: ModuleType) -> None:
         """Make the freshly imported `pyspark.sql.session` start the cluster's session before it gives any out."""
@@ -122,9 +125,15 @@ class _AdoptOnImport:
         return spec
 
 
-def define_spark(namespace: dict[str, Any], *, with_context: bool) -> None:
-    """Define `spark`, and `sc` where the access mode has one, in the task's globals."""
-    session = _Session(namespace, with_context=with_context)
+def define_spark(namespace: dict[str, Any], *, with_context: bool, schemas: Sequence[str] = ()) -> None:
+    """Define `spark`, and `sc` where the access mode has one, in the task's globals.
+
+    Args:
+        namespace: The globals.
+        with_context: Whether there is `sc`.
+        schemas: Schemas that the metastore has.
+    """
+    session = _Session(namespace, with_context=with_context, schemas=schemas)
     sys.meta_path.insert(0, _AdoptOnImport(session))
 
     namespace["spark"] = _Lazy(session.start, lambda: _import("pyspark.sql").SparkSession)

@@ -26,11 +26,13 @@ def main(control: Path) -> None:
     threading.Thread(target=_end_with_the_workspace, args=(task["lifeline"],), daemon=True).start()
     sys.path.insert(0, str(control))
     utilities, spark = importlib.import_module("cluster_dbutils"), importlib.import_module("cluster_spark")
+    identity = importlib.import_module("cluster_identity")
     sys.path.remove(str(control))
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
     namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"])
-    spark.define_spark(namespace.__dict__, with_context=task["with_context"])
+    identity.define(task["host"], task["token"], namespace.__dict__)
+    spark.define_spark(namespace.__dict__, with_context=task["with_context"], schemas=task["schemas"])
     sys.argv = [task["file"], *task["parameters"]]
     outcome: dict[str, str] = {}
     try:

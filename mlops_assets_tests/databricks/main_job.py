@@ -1,0 +1,171 @@
+"""The main job in a process of its own, here or on a loopback workspace, and what it told Dagster and MLflow.
+
+What belongs here: running it and reading what is left of it, for the proofs that compare two ways to run it. What does
+not: what must be equal (the tests).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import dagster as dg
+from dagster._serdes import serialize_value
+from mlflow import MlflowClient
+
+from mlops_assets.training.runs import STAGE
+from mlops_assets_tests.databricks_workspace.api.mlflow_tracking import ARTIFACTS
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SMALL: dict[str, Any] = {
+    "resources": {"source": {"config": {"rows": 4_000, "days": 6, "fraud_rate": 0.03, "seed": 3}}},
+    "ops": {"tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}}},
+}
+# What names the run or its place, or measures time: everything else must be the same, wherever the job runs.
+OWN = frozenset({"table", "model", "mlflow_run_id", "model_uri", "search_seconds"})
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended.
+
+    Attributes:
+        home: Its MLOPS_HOME.
+        succeeded: Whether it succeeded.
+        log: What it printed to stderr.
+    """
+
+    home: Path
+    succeeded: bool
+    log: str
+
+    @property
+    def events(self) -> list[dg.DagsterEvent]:
+        """What Dagster's event log holds of it, oldest first."""
+        with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
+            (run,) = instance.get_runs()
+            entries = instance.all_logs(run.run_id)
+        return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+
+    @property
+    def materialized(self) -> dict[str, dict[str, Any]]:
+        """Metadata of each asset, serialized."""
+        found: dict[str, dict[str, Any]] = {}
+        for event in self.events:
+            if event.is_step_materialization:
+                made = event.step_materialization_data.materialization
+                told = {name: serialize_value(cast("Any", value)) for name, value in made.metadata.items()}
+                found[made.asset_key.to_user_string()] = told
+        return found
+
+    @property
+    def checks(self) -> dict[tuple[str, str], Any]:
+        """All that is told of each check, by asset and name."""
+        return {
+            (found.asset_key.to_user_string(), found.check_name): (
+                found.passed,
+                found.severity,
+                found.blocking,
+                found.description,
+                {name: serialize_value(cast("Any", value)) for name, value in found.metadata.items()},
+            )
+            for found in (
+                event.asset_check_evaluation_data
+                for event in self.events
+                if event.event_type_value == "ASSET_CHECK_EVALUATION"
+            )
+        }
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What each failed step says, by step."""
+        return {
+            str(event.step_key): str(event.step_failure_data.user_failure_data.description)
+            for event in self.events
+            if event.is_step_failure and event.step_failure_data.user_failure_data is not None
+        }
+
+
+def run_main_job(home: Path, variables: Mapping[str, str], config: Mapping[str, Any] | None = None) -> Finished:
+    """Run the main job as a user's command line does.
+
+    Args:
+        home: Folder for MLOPS_HOME; made here.
+        variables: Environment on top of this process's.
+        config: Run config; `SMALL` when not given.
+    """
+    (home / "dagster").mkdir(parents=True)
+    (home / "config.yaml").write_text(json.dumps(config or SMALL))
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "main"]
+    done = subprocess.run(
+        [*command, "-c", str(home / "config.yaml")],
+        cwd=CHECKOUT,
+        env={**os.environ, "MLOPS_HOME": str(home), "DAGSTER_HOME": str(home / "dagster"), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    return Finished(home, done.returncode == 0, done.stderr)
+
+
+def outcome(client: MlflowClient) -> dict[str, Any]:
+    """Return what a search found, without what differs between two runs of it."""
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    (run,) = client.search_runs(experiments, f"tags.`{STAGE}` = 'search'")
+    assert run.info.status == "FINISHED"
+    measured = {name: value for name, value in run.data.metrics.items() if "seconds" not in name}
+    return {"params": run.data.params, "metrics": measured, "raw_version": run.data.tags["mlops_assets.raw_version"]}
+
+
+@contextmanager
+def mlflow_server(folder: Path, *, behind_workspace: bool = False) -> Iterator[str]:
+    """Run a real MLflow server, which both sides can reach, and yield its address.
+
+    Args:
+        folder: Folder for what it keeps.
+        behind_workspace: Whether a workspace hands calls to it and keeps the artifacts itself.
+    """
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db"]
+    if behind_workspace:
+        command += ["--no-serve-artifacts", "--default-artifact-root", ARTIFACTS]
+    else:
+        command += ["--artifacts-destination", str(folder / "art")]
+    with (folder / "mlflow.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _await_port(port, folder / "mlflow.log")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        try:
+            server.wait(timeout=30)
+        except subprocess.TimeoutExpired:  # its workers take their time on a busy machine, and nothing is kept
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+
+def _await_port(port: int, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    raise AssertionError(log.read_text())
