@@ -67,7 +67,7 @@ def run_search(
     broadcast = spark.sparkContext.broadcast((train, validation))
     try:
         fmin(
-            TrialTask(uuid.uuid4().hex, broadcast, plan.objective, plan.seed, plan.threads),
+            TrialTask(uuid.uuid4().hex, broadcast, plan.objective, plan.seed, plan.threads or 1),
             to_hyperopt(plan.space),
             algo=partial(tpe.suggest, n_startup_jobs=max(1, min(_LARGEST_RANDOM_START, plan.trials // 4))),
             max_evals=plan.trials,
