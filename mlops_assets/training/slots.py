@@ -63,10 +63,10 @@ def fit_slots(plan: SearchPlan, slots: int, cpus: int) -> Slots:
             f"parallelism {parallelism} is above a quarter of the {trials} trials: TPE sees few results before it "
             "proposes the next, and comes close to random search"
         )
-    if not plan.parallelism and slots > learning:
+    if not plan.parallelism and slots > learning and trials > 1:
         notes.append(
-            f"{slots - learning} of the cluster's {slots} task slots stay idle: with {trials} trials, TPE learns from "
-            f"at most {learning} at a time; more trials would use them"
+            f"{slots - learning} of the cluster's {slots} task slots stay idle: parallelism is kept at a quarter of "
+            f"the {trials} trials, so that TPE learns from results; more trials would use them"
         )
     threads = plan.threads or cpus
     if threads != cpus:

@@ -15,7 +15,12 @@ from mlops_assets.training.records import TrialRecord
 
 @pytest.fixture(scope="session")
 def halves() -> tuple[Matrix, Matrix]:
-    """2,000 training rows and 1,000 validation rows."""
+    """The rows that most searches of the tests are made on."""
+    return make_halves()
+
+
+def make_halves() -> tuple[Matrix, Matrix]:
+    """Return 2,000 training rows and 1,000 validation rows."""
     table = generate(rows=3_000, days=6, fraud_rate=0.05, seed=11)
     names = tuple(f"v{number}" for number in range(1, 29))
     X = np.column_stack([table.column(name).to_numpy() for name in names]).astype(np.float32)
