@@ -1,0 +1,226 @@
+"""Pictures of a search that is over, each returned as the bytes of a PNG.
+
+What belongs here: drawing trials. What does not: pictures of a model on rows of data (`plots`, which also says how all
+of them are drawn), computing importance (`importance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.ticker import MaxNLocator
+
+from mlops_assets.training.importance import FEWEST_TRIALS, Importance, parameter_importance
+from mlops_assets.training.metrics import refuse
+from mlops_assets.training.objective import MAXIMIZED
+from mlops_assets.training.plot_style import (
+    BLUE,
+    DASHED,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    SMALL_SIZE,
+    TEXT_SIZE,
+    label_vertical,
+    legend,
+    one_panel,
+    png,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mlops_assets.training.plan import SearchPlan
+    from mlops_assets.training.ranking import FloatArray
+    from mlops_assets.training.records import SearchResult, TrialRecord
+    from mlops_assets.training.space import SearchSpace
+
+Goal = Literal["maximise", "minimise"]
+
+_FEW_TRIALS = 40
+_WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#DCE6EC", "#7FB2D1", BLUE])
+_NOTHING_TO_SHOW: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "fontsize": TEXT_SIZE}
+
+
+def search_pictures(found: SearchResult, plan: SearchPlan) -> dict[str, bytes]:
+    """Return all pictures of a search: PNG by file name."""
+    goal: Goal = "maximise" if plan.objective in MAXIMIZED else "minimise"
+    objective = f"validation {plan.objective}"
+    return {
+        "tuning_history.png": tuning_history(found.trials, objective=objective, goal=goal),
+        "parameter_importance.png": importance_of_parameters(
+            parameter_importance(found.trials, plan.space, seed=plan.seed), objective=objective
+        ),
+        "parallel_coordinates.png": parallel_coordinates(found.trials, plan.space, objective=objective, goal=goal),
+    }
+
+
+def tuning_history(trials: Sequence[TrialRecord], *, objective: str, goal: Goal = "maximise") -> bytes:
+    """Draw the objective of each trial in order of finish, the best so far, and which were pruned or failed.
+
+    Args:
+        trials: All trials, those taken over from an earlier search first.
+        objective: What the values are, for the axis.
+        goal: Which direction is better.
+
+    Raises:
+        EvaluationError: No trial that finished, or a value that is not finite.
+    """
+    value, finished = _values(trials)
+    pruned = np.array([trial.state == "pruned" for trial in trials])
+    failed = np.array([trial.state == "failed" for trial in trials])
+    order = np.arange(1, len(trials) + 1)
+    best_of, winner_of = (np.fmax, np.nanargmax) if goal == "maximise" else (np.fmin, np.nanargmin)
+    counted = np.where(finished, value, np.nan)
+    winner = int(winner_of(counted))
+    figure, axes = one_panel("Search history", f"best {value[winner]:.4g} at trial {winner + 1} of {len(trials)}")
+    axes.plot(order[finished], value[finished], "o", color=BLUE, markersize=5, alpha=0.6, mew=0, label="finished")
+    axes.step(order, best_of.accumulate(counted), where="post", color=GREEN, linewidth=2, label="best so far")
+    if pruned.any():
+        label = f"pruned ({pruned.sum():,})"
+        axes.plot(order[pruned], value[pruned], "v", color=MUTED, markersize=5.5, mfc="white", label=label)
+    if failed.any():
+        at_the_bottom: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "label": f"failed ({failed.sum():,})"}
+        axes.plot(order[failed], np.full(failed.sum(), 0.03), "x", color=ORANGE, markersize=7, mew=1.8, **at_the_bottom)
+    axes.plot(order[winner], value[winner], "o", color=GREEN, markersize=9, markeredgecolor="white", zorder=4)
+    axes.set(xlim=(0.5, len(trials) + 0.5), xlabel="trial, in order of finish", ylabel=objective)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.margins(y=0.14)
+    resumed = sum(bool(trial.resumed_from) for trial in trials)
+    if 0 < resumed < len(trials):
+        axes.axvline(resumed + 0.5, color=INK, linewidth=1.2, linestyle=DASHED)
+        label_vertical(axes, resumed + 0.5, f"resumed after {resumed}")
+    legend(axes)
+    return png(figure)
+
+
+def importance_of_parameters(importance: Importance | None, *, objective: str) -> bytes:
+    """Draw the share of the objective's variance that each hyperparameter explains.
+
+    Args:
+        importance: What `parameter_importance` returned; None draws a word on why there is none.
+        objective: What the values are.
+    """
+    if importance is None:
+        figure, axes = one_panel("Importance of hyperparameters")
+        text = f"not known: it takes {FEWEST_TRIALS} finished trials\nwith different values and a space to choose from"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, **_NOTHING_TO_SHOW)
+        axes.set_axis_off()
+        return png(figure)
+    doubt = ": too few to be sure" if importance.trials < _FEW_TRIALS else ""
+    figure, axes = one_panel(
+        "Importance of hyperparameters",
+        f"share of the variance of the {objective} over the space; {importance.trials:,} finished trials{doubt}",
+    )
+    ranked = sorted(importance.share, key=lambda name: -importance.share[name])
+    shares = [100 * importance.share[name] for name in ranked]
+    axes.barh(ranked, shares, color=BLUE, height=0.6)
+    spread = [100 * importance.spread[name] for name in ranked]
+    rows = np.arange(len(ranked))
+    ends = np.maximum(np.array(shares) - spread, 0), np.array(shares) + spread
+    axes.hlines(rows, *ends, color=INK, linewidth=1.4)
+    others = 100 * importance.together
+    axes.barh(["several together"], [others], color="white", edgecolor=MUTED, hatch="////", height=0.6)
+    for row, (share, end) in enumerate(zip([*shares, others], [*ends[1], others], strict=True)):
+        axes.annotate(
+            f"{share:.1f}",
+            (end, row),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            color=MUTED,
+            fontsize=SMALL_SIZE,
+        )
+    longest = max([*ends[1], others])
+    axes.set(ylim=(max(len(ranked), 4) + 0.6, -0.6), xlim=(0, 1.12 * longest))
+    axes.set_xlabel("share of the variance (%); line: one standard deviation over the trees")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False)
+    return png(figure)
+
+
+def parallel_coordinates(
+    trials: Sequence[TrialRecord], space: SearchSpace, *, objective: str, goal: Goal = "maximise"
+) -> bytes:
+    """Draw each trial as a line over the tuned hyperparameters to its value, the best one on top.
+
+    The axis of the objective ends where the bad half ends to say something; what is worse lies on its end.
+
+    Args:
+        trials: All trials.
+        space: What was searched; the axes of the parameters are its bounds.
+        objective: What the values are.
+        goal: Which direction is better; better is up.
+
+    Raises:
+        EvaluationError: No trial that finished, or a value that is not finite.
+    """
+    value, finished = _values(trials)
+    bounds = {name: (low, high) for name, (low, high) in space.as_dict().items() if low < high}
+    sign = 1.0 if goal == "maximise" else -1.0
+    score = sign * value
+    best, median = float(score[finished].max()), float(np.median(score[finished]))
+    worst = max(float(score[finished].min()), median - 2 * (best - median))
+    cut_off = worst > score[finished].min()
+    width = best - worst or 1.0
+    points = [trial.point.as_dict() for trial in trials]
+    heights = np.array(
+        [[(point[name] - low) / (high - low) for name, (low, high) in bounds.items()] for point in points]
+    ).reshape(len(trials), len(bounds))
+    ends = np.clip((score - worst) / width, 0, 1)
+    pruned = np.array([trial.state == "pruned" for trial in trials])
+    counts = [f"{finished.sum():,} finished", f"{pruned.sum():,} pruned (dotted)" if pruned.any() else ""]
+    figure, axes = one_panel(
+        "Trials in parallel coordinates",
+        f"{', '.join(filter(None, counts))}; darker is better, the best one is {sign * best:.4g}",
+    )
+    lines = np.column_stack([heights, ends])
+    _draw_lines(axes, lines[pruned], colors=MUTED, linewidths=0.8, linestyles=":", zorder=1)
+    ranked = np.flatnonzero(finished)[np.argsort(score[finished], kind="stable")]
+    shades = _WORST_TO_BEST(np.linspace(0, 1, len(ranked)))
+    _draw_lines(axes, lines[ranked], colors=shades, linewidths=1.3, linestyles="-", zorder=2)
+    axes.plot(lines[ranked[-1]], "o-", color=ORANGE, linewidth=2.4, markersize=5, zorder=3, clip_on=False)
+    edge = "worse than " if cut_off and goal == "maximise" else "more than " if cut_off else ""
+    labels = [*((name, f"{low:g}", f"{high:g}") for name, (low, high) in bounds.items())]
+    labels.append((objective, f"{edge}{sign * worst:.4g}", f"{sign * best:.4g}"))
+    _label_axes(axes, labels)
+    return png(figure)
+
+
+def _values(trials: Sequence[TrialRecord]) -> tuple[FloatArray, Any]:
+    """Return the value of each trial [n], NaN for failed ones, and which have finished [n]."""
+    value = np.array([np.nan if trial.value is None else trial.value for trial in trials], dtype=np.float64)
+    finished = np.array([trial.state == "finished" for trial in trials], dtype=bool)
+    if not finished.any():
+        refuse(f"none of {len(trials)} trials finished", where="trials", mend="draw a search with a usable trial")
+    if not np.all(np.isfinite(value[finished])):
+        refuse("a value that is not finite", where="trials", mend="record such a trial as failed")
+    return value, finished
+
+
+def _draw_lines(axes: Axes, heights: FloatArray, **look: Any) -> None:
+    """Draw lines over equally distant axes, given their heights [lines, axes]."""
+    x = np.broadcast_to(np.arange(heights.shape[1]), heights.shape)
+    axes.add_collection(LineCollection(list(np.stack([x, heights], axis=2)), **look))
+
+
+def _label_axes(axes: Axes, labels: Sequence[tuple[str, str, str]]) -> None:
+    """Draw a vertical axis for each label: its name, its lower and its upper end."""
+    last = len(labels) - 1
+    for at, (_, low, high) in enumerate(labels):
+        axes.axvline(at, color=INK, linewidth=1.0, zorder=1.5)
+        place: dict[str, Any] = {"ha": "center", "color": INK, "fontsize": SMALL_SIZE}
+        axes.text(at, 1.025, high, va="bottom", **place)
+        axes.text(at, -0.025, low, va="top", **place)
+    axes.set(xlim=(-0.35, last + 0.35), ylim=(-0.09, 1.09))
+    axes.set_xticks(range(last + 1), [name.replace(" ", "\n") for name, _, _ in labels])
+    axes.set_yticks([])
+    axes.tick_params(axis="x", length=0)
+    axes.grid(visible=False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
