@@ -25,6 +25,7 @@ from mlops_assets.errors import PlatformError
 from mlops_assets.instance import prepare_instance
 from mlops_assets.registry.gate import PROMOTION_GATE
 from mlops_assets.settings import Settings
+from mlops_assets.training.progress_bar import SearchBar, search_bar
 from mlops_assets.training.runs import read_artifact
 
 _LOGGER = "progress"
@@ -35,9 +36,11 @@ class Progress(logging.Handler):
     """Prints what a person who waits wants to see: assets, trials, refusals.
 
     Attributes:
+        bar: Shows the search where there is a terminal for it.
         seconds: Time of each finished step.
     """
 
+    bar: SearchBar | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _started: dict[str, float] = field(default_factory=dict)
 
@@ -52,14 +55,20 @@ class Progress(logging.Handler):
         event, step = meta.get("dagster_event"), str(meta.get("step_key"))
         if event is None:
             if record.levelno >= logging.INFO:
-                _say(f"    {meta.get('orig_message', record.getMessage())}")
+                self._say(f"    {meta.get('orig_message', record.getMessage())}")
         elif event.event_type_value == "STEP_START":
             self._started[step] = time.monotonic()
-            _say(f"  {step} ...")
+            self._say(f"  {step} ...")
         elif event.event_type_value in ("STEP_SUCCESS", "STEP_FAILURE"):
             self.seconds[step] = round(time.monotonic() - self._started.get(step, time.monotonic()), 2)
             done = "done" if event.event_type_value == "STEP_SUCCESS" else "FAILED"
-            _say(f"  {step} {done} in {self.seconds[step]:.1f} s")
+            self._say(f"  {step} {done} in {self.seconds[step]:.1f} s")
+
+    def _say(self, text: str) -> None:
+        if self.bar is None:
+            _say(text)
+        else:
+            self.bar.write(text)
 
 
 def run_demo(settings: Settings, trials: int) -> int:
@@ -70,8 +79,9 @@ def run_demo(settings: Settings, trials: int) -> int:
     """
     from mlops_assets.definitions import build_defs  # noqa: PLC0415 - binds the settings: `main` shows their errors
 
-    progress = Progress()
-    with dg.DagsterInstance.from_config(str(prepare_instance(settings.dagster_home))) as instance:
+    home = str(prepare_instance(settings.dagster_home))
+    with dg.DagsterInstance.from_config(home) as instance, search_bar(sys.stderr) as bar:
+        progress = Progress(bar)
         shown = dg.Definitions(loggers={_LOGGER: _logger(progress)})
         definitions = build_defs(settings)
         job = dg.Definitions.merge(definitions, shown).resolve_job_def(MAIN)

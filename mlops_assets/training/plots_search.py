@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 Goal = Literal["maximise", "minimise"]
 
 _FEW_TRIALS = 40
+# More lines than this are a tangle, and a file of hundreds of kilobytes.
+_LINES, _PRUNED_LINES = 30, 15
+_PALE = "#D9D9D9"
 _WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#DCE6EC", "#7FB2D1", BLUE])
 _NOTHING_TO_SHOW: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "fontsize": TEXT_SIZE}
 
@@ -115,14 +118,14 @@ def importance_of_parameters(importance: Importance | None, *, objective: str) -
     doubt = ": too few to be sure" if importance.trials < _FEW_TRIALS else ""
     figure, axes = one_panel(
         "Importance of hyperparameters",
-        f"share of the variance of the {objective} over the space; {importance.trials:,} finished trials{doubt}",
+        f"what each explains of the {objective}; {importance.trials:,} finished trials{doubt}",
     )
     ranked = sorted(importance.share, key=lambda name: -importance.share[name])
     shares = [100 * importance.share[name] for name in ranked]
     axes.barh(ranked, shares, color=BLUE, height=0.6)
     spread = [100 * importance.spread[name] for name in ranked]
     rows = np.arange(len(ranked))
-    ends = np.maximum(np.array(shares) - spread, 0), np.array(shares) + spread
+    ends = np.maximum(np.array(shares) - spread, 0), np.minimum(np.array(shares) + spread, 100)
     axes.hlines(rows, *ends, color=INK, linewidth=1.4)
     others = 100 * importance.together
     axes.barh(["several together"], [others], color="white", edgecolor=MUTED, hatch="////", height=0.6)
@@ -138,7 +141,7 @@ def importance_of_parameters(importance: Importance | None, *, objective: str) -
         )
     longest = max([*ends[1], others])
     axes.set(ylim=(max(len(ranked), 4) + 0.6, -0.6), xlim=(0, 1.12 * longest))
-    axes.set_xlabel("share of the variance (%); line: one standard deviation over the trees")
+    axes.set_xlabel("share of the variance over the space (%), with the standard deviation over trees")
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     return png(figure)
@@ -147,9 +150,10 @@ def importance_of_parameters(importance: Importance | None, *, objective: str) -
 def parallel_coordinates(
     trials: Sequence[TrialRecord], space: SearchSpace, *, objective: str, goal: Goal = "maximise"
 ) -> bytes:
-    """Draw each trial as a line over the tuned hyperparameters to its value, the best one on top.
+    """Draw the best trials as lines over the tuned hyperparameters to their values, and pruned ones behind them.
 
-    The axis of the objective ends where the bad half ends to say something; what is worse lies on its end.
+    Lines of pruned trials end before the objective: theirs is of a smaller model. The axis of the objective ends where
+    the worse half ceases to say something; what is still worse lies on its end.
 
     Args:
         trials: All trials.
@@ -163,32 +167,28 @@ def parallel_coordinates(
     value, finished = _values(trials)
     bounds = {name: (low, high) for name, (low, high) in space.as_dict().items() if low < high}
     sign = 1.0 if goal == "maximise" else -1.0
-    score = sign * value
-    best, median = float(score[finished].max()), float(np.median(score[finished]))
-    worst = max(float(score[finished].min()), median - 2 * (best - median))
-    cut_off = worst > score[finished].min()
-    width = best - worst or 1.0
+    score = sign * value[finished]
+    best, worst = float(score.max()), float(score.min())
+    floor = max(worst, float(2 * np.median(score)) - best - (best - worst) / 10)
     points = [trial.point.as_dict() for trial in trials]
     heights = np.array(
         [[(point[name] - low) / (high - low) for name, (low, high) in bounds.items()] for point in points]
     ).reshape(len(trials), len(bounds))
-    ends = np.clip((score - worst) / width, 0, 1)
-    pruned = np.array([trial.state == "pruned" for trial in trials])
-    counts = [f"{finished.sum():,} finished", f"{pruned.sum():,} pruned (dotted)" if pruned.any() else ""]
+    ends = np.clip((score - floor) / (best - floor or 1.0), 0, 1)
+    lines = np.column_stack([heights[finished], ends])
+    ranked = np.argsort(score, kind="stable")[-_LINES:]
+    pruned = heights[[trial.state == "pruned" for trial in trials]][-_LINES:]
+    counts = f"best {len(ranked):,} of {len(score):,} finished trials"
+    also = f", {len(pruned):,} pruned ones in grey" if len(pruned) else ""
     figure, axes = one_panel(
-        "Trials in parallel coordinates",
-        f"{', '.join(filter(None, counts))}; darker is better, the best one is {sign * best:.4g}",
+        "Trials in parallel coordinates", f"{counts}{also}; darker is better, orange is the best: {sign * best:.4g}"
     )
-    lines = np.column_stack([heights, ends])
-    _draw_lines(axes, lines[pruned], colors=MUTED, linewidths=0.8, linestyles=":", zorder=1)
-    ranked = np.flatnonzero(finished)[np.argsort(score[finished], kind="stable")]
-    shades = _WORST_TO_BEST(np.linspace(0, 1, len(ranked)))
-    _draw_lines(axes, lines[ranked], colors=shades, linewidths=1.3, linestyles="-", zorder=2)
+    _draw_lines(axes, pruned, colors=_PALE, linewidths=0.6, zorder=1)
+    _draw_lines(axes, lines[ranked], colors=_WORST_TO_BEST(np.linspace(0, 1, len(ranked))), linewidths=0.9, zorder=2)
     axes.plot(lines[ranked[-1]], "o-", color=ORANGE, linewidth=2.4, markersize=5, zorder=3, clip_on=False)
-    edge = "worse than " if cut_off and goal == "maximise" else "more than " if cut_off else ""
-    labels = [*((name, f"{low:g}", f"{high:g}") for name, (low, high) in bounds.items())]
-    labels.append((objective, f"{edge}{sign * worst:.4g}", f"{sign * best:.4g}"))
-    _label_axes(axes, labels)
+    beyond = "" if floor == worst else "below " if goal == "maximise" else "above "
+    labels = [(name, f"{low:g}", f"{high:g}") for name, (low, high) in bounds.items()]
+    _label_axes(axes, [*labels, (objective, f"{beyond}{sign * floor:.4g}", f"{sign * best:.4g}")])
     return png(figure)
 
 
@@ -206,18 +206,19 @@ def _values(trials: Sequence[TrialRecord]) -> tuple[FloatArray, Any]:
 def _draw_lines(axes: Axes, heights: FloatArray, **look: Any) -> None:
     """Draw lines over equally distant axes, given their heights [lines, axes]."""
     x = np.broadcast_to(np.arange(heights.shape[1]), heights.shape)
-    axes.add_collection(LineCollection(list(np.stack([x, heights], axis=2)), **look))
+    # Smoothed edges of so many crossing lines would make the file four times as large.
+    axes.add_collection(LineCollection(list(np.stack([x, heights], axis=2)), antialiaseds=False, **look))
 
 
 def _label_axes(axes: Axes, labels: Sequence[tuple[str, str, str]]) -> None:
     """Draw a vertical axis for each label: its name, its lower and its upper end."""
     last = len(labels) - 1
     for at, (_, low, high) in enumerate(labels):
-        axes.axvline(at, color=INK, linewidth=1.0, zorder=1.5)
+        axes.plot([at, at], [0, 1], color=INK, linewidth=1.0, zorder=1.5)
         place: dict[str, Any] = {"ha": "center", "color": INK, "fontsize": SMALL_SIZE}
         axes.text(at, 1.025, high, va="bottom", **place)
         axes.text(at, -0.025, low, va="top", **place)
-    axes.set(xlim=(-0.35, last + 0.35), ylim=(-0.09, 1.09))
+    axes.set(xlim=(-0.45, last + 0.45), ylim=(-0.09, 1.09))
     axes.set_xticks(range(last + 1), [name.replace(" ", "\n") for name, _, _ in labels])
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0)
