@@ -44,7 +44,7 @@ Goal = Literal["maximise", "minimise"]
 
 _FEW_TRIALS = 40
 # More lines than this are a tangle, and a file of hundreds of kilobytes.
-_LINES, _PRUNED_LINES = 30, 15
+_LINES, _PRUNED_LINES = 20, 10
 _PALE = "#D9D9D9"
 _WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#DCE6EC", "#7FB2D1", BLUE])
 _NOTHING_TO_SHOW: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "fontsize": TEXT_SIZE}

@@ -72,7 +72,7 @@ def record_from_tags(tags: Mapping[str, str], search_key: str) -> TrialRecord:
         raise ValueError("its record was edited, or is of another search")
     try:
         return _parse(json.loads(text, parse_constant=_refuse_constant))
-    except (KeyError, TypeError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its record is of another form ({type(error).__name__}: {error})") from None
 
 

@@ -72,6 +72,8 @@ def test_the_run_holds_the_model_its_scores_and_the_pictures(prepared: Lakehouse
         "score_histogram.png",
         "cost_against_threshold.png",
         "tuning_history.png",
+        "parameter_importance.png",
+        "parallel_coordinates.png",
         "feature_importance.png",
     }
     for name in pictures:
