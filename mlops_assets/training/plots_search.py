@@ -46,7 +46,7 @@ _FEW_TRIALS = 40
 # More lines than this are a tangle, and a file of hundreds of kilobytes.
 _LINES, _PRUNED_LINES = 20, 10
 _PALE = "#D9D9D9"
-_WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#DCE6EC", "#7FB2D1", BLUE])
+_WORST_TO_BEST = LinearSegmentedColormap.from_list("worst to best", ["#C9DCE8", "#7FB2D1", BLUE], N=3)
 _NOTHING_TO_SHOW: dict[str, Any] = {"ha": "center", "va": "center", "color": MUTED, "fontsize": TEXT_SIZE}
 
 
@@ -152,8 +152,7 @@ def parallel_coordinates(
 ) -> bytes:
     """Draw the best trials as lines over the tuned hyperparameters to their values, and pruned ones behind them.
 
-    Lines of pruned trials end before the objective: theirs is of a smaller model. The axis of the objective ends where
-    the worse half ceases to say something; what is still worse lies on its end.
+    Lines of pruned trials end before the objective: theirs is of a smaller model.
 
     Args:
         trials: All trials.
@@ -167,28 +166,25 @@ def parallel_coordinates(
     value, finished = _values(trials)
     bounds = {name: (low, high) for name, (low, high) in space.as_dict().items() if low < high}
     sign = 1.0 if goal == "maximise" else -1.0
-    score = sign * value[finished]
-    best, worst = float(score.max()), float(score.min())
-    floor = max(worst, float(2 * np.median(score)) - best - (best - worst) / 10)
     points = [trial.point.as_dict() for trial in trials]
     heights = np.array(
         [[(point[name] - low) / (high - low) for name, (low, high) in bounds.items()] for point in points]
     ).reshape(len(trials), len(bounds))
-    ends = np.clip((score - floor) / (best - floor or 1.0), 0, 1)
-    lines = np.column_stack([heights[finished], ends])
-    ranked = np.argsort(score, kind="stable")[-_LINES:]
-    pruned = heights[[trial.state == "pruned" for trial in trials]][-_LINES:]
-    counts = f"best {len(ranked):,} of {len(score):,} finished trials"
-    also = f", {len(pruned):,} pruned ones in grey" if len(pruned) else ""
+    score = sign * value
+    ranked = np.flatnonzero(finished)[np.argsort(score[finished], kind="stable")][-_LINES:]
+    worst, best = float(score[ranked[0]]), float(score[ranked[-1]])
+    lines = np.column_stack([heights[ranked], (score[ranked] - worst) / (best - worst or 1.0)])
+    pruned = heights[[trial.state == "pruned" for trial in trials]][-_PRUNED_LINES:]
+    also = f", {len(pruned):,} pruned in grey" if len(pruned) else ""
     figure, axes = one_panel(
-        "Trials in parallel coordinates", f"{counts}{also}; darker is better, orange is the best: {sign * best:.4g}"
+        "Trials in parallel coordinates",
+        f"best {len(ranked):,} of {finished.sum():,} finished{also}; darker is better, orange the best: {sign * best:.4g}",
     )
     _draw_lines(axes, pruned, colors=_PALE, linewidths=0.6, zorder=1)
-    _draw_lines(axes, lines[ranked], colors=_WORST_TO_BEST(np.linspace(0, 1, len(ranked))), linewidths=0.9, zorder=2)
-    axes.plot(lines[ranked[-1]], "o-", color=ORANGE, linewidth=2.4, markersize=5, zorder=3, clip_on=False)
-    beyond = "" if floor == worst else "below " if goal == "maximise" else "above "
+    _draw_lines(axes, lines, colors=_WORST_TO_BEST(np.linspace(0, 1, len(lines))), linewidths=0.9, zorder=2)
+    axes.plot(lines[-1], "o-", color=ORANGE, linewidth=2.4, markersize=5, zorder=3, clip_on=False)
     labels = [(name, f"{low:g}", f"{high:g}") for name, (low, high) in bounds.items()]
-    _label_axes(axes, [*labels, (objective, f"{beyond}{sign * floor:.4g}", f"{sign * best:.4g}")])
+    _label_axes(axes, [*labels, (objective, f"{sign * worst:.4g}", f"{sign * best:.4g}")])
     return png(figure)
 
 
