@@ -176,9 +176,9 @@ def parallel_coordinates(
     lines = np.column_stack([heights[ranked], (score[ranked] - worst) / (best - worst or 1.0)])
     pruned = heights[[trial.state == "pruned" for trial in trials]][-_PRUNED_LINES:]
     also = f", {len(pruned):,} pruned in grey" if len(pruned) else ""
+    shown = f"best {len(ranked):,} of {finished.sum():,} finished{also}"
     figure, axes = one_panel(
-        "Trials in parallel coordinates",
-        f"best {len(ranked):,} of {finished.sum():,} finished{also}; darker is better, orange the best: {sign * best:.4g}",
+        "Trials in parallel coordinates", f"{shown}; darker is better, orange the best: {sign * best:.4g}"
     )
     _draw_lines(axes, pruned, colors=_PALE, linewidths=0.6, zorder=1)
     _draw_lines(axes, lines, colors=_WORST_TO_BEST(np.linspace(0, 1, len(lines))), linewidths=0.9, zorder=2)
