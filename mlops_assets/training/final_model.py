@@ -97,7 +97,8 @@ def finish(
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
     """
     binned = quantized(train, threads=found.threads)
-    booster = fit(found.best.point, binned, seed=search.seed, threads=found.threads)
+    best = found.best  # exactly its trees: early stopping may have left the last ones out
+    booster = fit(best.point, binned, seed=search.seed, threads=found.threads, rounds=best.rounds)
     reproduction = _judge_refit(booster, validation, binned, found, search)
     scores = predict(booster, validation)
     threshold, choice = _choose_threshold(validation, scores, plan)
