@@ -153,9 +153,13 @@ def _search(
     """Search, with each trial in MLflow and in the run's log while it goes on."""
     from mlops_assets.training.progress import Progress
     from mlops_assets.training.search import run_search
+    from mlops_assets.training.slots import choose_slots
 
     spark = lakehouse.spark.session
-    progress = Progress(search, search.parallelism, say)
+    slots = choose_slots(spark, search)
+    for note in slots.notes:
+        say(note)
+    progress = Progress(search, slots.parallelism, say)
     progress.take_over(resumed)
     for trial in resumed:
         writer.write(trial)
@@ -166,8 +170,6 @@ def _search(
 
     found = run_search(spark, train, validation, search, report, resumed)
     progress.end()
-    for note in found.notes:
-        say(note)
     best = found.best
     say(
         f"search ended after {found.seconds:.1f} s: {found.end_reason}; best trial {best.number}: "

@@ -78,6 +78,7 @@ class Progress:
         self, plan: SearchPlan, parallelism: int, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
     ) -> None:
         self._plan, self._parallelism, self._say, self._now = plan, parallelism, say, now
+        self._total = 1 if plan.space.is_one_point else plan.trials
         self._counts: Counter[str] = Counter()
         self._resumed = 0
         self._best: TrialRecord | None = None
@@ -113,14 +114,14 @@ class Progress:
 
     def snapshot(self) -> Snapshot:
         """Return how far the search is."""
-        left = self._plan.trials - self._done
+        left = self._total - self._done
         seconds = self._now() - self._started
         here = self._done - self._resumed
         estimates = [seconds * left / here] if here else []
         if self._plan.max_seconds:
             estimates.append(max(0.0, self._plan.max_seconds - seconds))
         return Snapshot(
-            total=self._plan.trials,
+            total=self._total,
             done=self._done,
             running=min(self._parallelism, left),
             pruned=self._counts["pruned"],

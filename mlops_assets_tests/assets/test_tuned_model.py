@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.assets.splits import SplitConfig, Strategy
@@ -198,3 +199,74 @@ def test_splits_may_be_stratified_for_comparison(lakehouse: Lakehouse, tracking:
     split(lakehouse, SplitConfig(strategy=Strategy.stratified))
 
     assert tune(lakehouse, tracking).failure is None
+
+
+class WithoutTestSet(Lakehouse):
+    """Tables of which the test set can't be read: a search is broken off when all its trials are done."""
+
+    def read(self, name: str, version: int) -> DataFrame:
+        """Return a table, or fail."""
+        if name == "test_set":
+            raise ConnectionError("the store of the test set is gone")
+        return super().read(name, version)
+
+
+@pytest.fixture
+def broken_off(prepared: Lakehouse, tracking: Tracking) -> Lakehouse:
+    """Tables on which a search was broken off after its last trial."""
+    broken = WithoutTestSet(spark=prepared.spark, database=prepared.database, root=prepared.root, locks=prepared.locks)
+    with pytest.raises(ConnectionError):
+        tune(broken, tracking)
+    return prepared
+
+
+def test_a_search_that_was_broken_off_is_not_searched_again(broken_off: Lakehouse, tracking: Tracking):
+    outcome = tune(broken_off, tracking)
+
+    assert outcome.failed_checks == []
+    assert (outcome.metadata["trials"], outcome.metadata["trials_resumed"]) == (3, 3)
+    assert "nothing was left to try" in outcome.metadata["end_reason"]
+    store = tracking.connect()
+    children = store.client.search_runs(
+        [store.experiment_id], f"tags.`{PARENT}` = '{outcome.metadata['mlflow_run_id']}'"
+    )
+    assert len(children) == 3
+    assert all(child.data.tags["mlops_assets.resumed_from"] for child in children)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        QUICK.model_copy(update={"seed": 43}),
+        QUICK.model_copy(update={"trials": 4}),
+        QUICK.model_copy(update={"space": SpaceConfig(max_depth=WholeRange(low=2, high=4))}),
+        QUICK.model_copy(update={"objective": Objective.log_loss}),
+    ],
+    ids=["seed", "trials", "space", "objective"],
+)
+def test_another_search_takes_nothing_over(broken_off: Lakehouse, tracking: Tracking, other: TunedModelConfig):
+    assert tune(broken_off, tracking, other).metadata["trials_resumed"] == 0
+
+
+def test_other_rows_take_nothing_over(broken_off: Lakehouse, tracking: Tracking):
+    train = broken_off.require("train_set", made_by="test")
+    broken_off.replace(
+        "train_set", broken_off.read("train_set", train.version).limit(2_000), base=train, note=dict(train.metadata)
+    )
+
+    assert tune(broken_off, tracking).metadata["trials_resumed"] == 0
+
+
+def test_a_trial_that_somebody_edited_is_tried_again(broken_off: Lakehouse, tracking: Tracking):
+    store = tracking.connect()
+    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = 'search'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'")
+    edited = next(child for child in children if child.info.run_name == "trial 001")
+    record = edited.data.tags["mlops_assets.record.0"]
+    store.client.set_tag(edited.info.run_id, "mlops_assets.record.0", record.replace('"loss":-0.', '"loss":-9.'))
+
+    outcome = tune(broken_off, tracking)
+
+    assert outcome.metadata["trials_resumed"] == 2
+    assert outcome.metadata["trials"] == 3
+    assert outcome.metadata["validation_average_precision"] <= 1
