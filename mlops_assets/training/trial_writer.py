@@ -84,15 +84,17 @@ class TrialWriter:
     ) -> None:
         for _ in self._threads:
             self._waiting.put(None)
-        if error is None:
-            self._join(None)
-        elif isinstance(error, Exception) and not self._failures:
-            self._join(_SECONDS_AFTER_ERROR)
-        else:  # nobody waits for an interrupt, and a store that has failed once will hardly take the rest
-            self._join(_SECONDS_AFTER_INTERRUPT)
-        self._stop.set()
-        if self._unwritten:
-            logger.warning("%d finished trials were not written to MLflow", self._unwritten)
+        try:
+            if error is None:
+                self._join(None)
+            elif isinstance(error, Exception) and not self._failures:
+                self._join(_SECONDS_AFTER_ERROR)
+            else:  # nobody waits for an interrupt, and a store that has failed once will hardly take the rest
+                self._join(_SECONDS_AFTER_INTERRUPT)
+        finally:  # an interrupt may come while this waits
+            self._stop.set()
+            if self._unwritten:
+                logger.warning("%d finished trials were not written to MLflow", self._unwritten)
         if error is None:
             self._raise_failure()
 
