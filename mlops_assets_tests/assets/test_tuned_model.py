@@ -24,6 +24,7 @@ from mlops_assets.assets.tuning_config import (
 from mlops_assets.registry.versions import scores_from_bytes
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.resume import RESUMED_FROM
 from mlops_assets.training.runs import PARENT, STAGE, Store, read_artifact
 from mlops_assets_tests.assets.harness import QUICK, load, split, tune
 
@@ -211,17 +212,21 @@ class WithoutTestSet(Lakehouse):
         return super().read(name, version)
 
 
-@pytest.fixture
-def broken_off(prepared: Lakehouse, tracking: Tracking) -> Lakehouse:
-    """Tables on which a search was broken off after its last trial."""
-    broken = WithoutTestSet(spark=prepared.spark, database=prepared.database, root=prepared.root, locks=prepared.locks)
+def break_off(lakehouse: Lakehouse, tracking: Tracking) -> None:
+    """Search and be broken off after the last trial."""
+    broken = WithoutTestSet(
+        spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
+    )
     with pytest.raises(ConnectionError):
         tune(broken, tracking)
-    return prepared
 
 
-def test_a_search_that_was_broken_off_is_not_searched_again(broken_off: Lakehouse, tracking: Tracking):
-    outcome = tune(broken_off, tracking)
+def test_a_search_that_was_broken_off_is_not_searched_again_unless_rows_are_others(
+    prepared: Lakehouse, tracking: Tracking
+):
+    break_off(prepared, tracking)
+
+    outcome = tune(prepared, tracking)
 
     assert outcome.failed_checks == []
     assert (outcome.metadata["trials"], outcome.metadata["trials_resumed"]) == (3, 3)
@@ -231,42 +236,30 @@ def test_a_search_that_was_broken_off_is_not_searched_again(broken_off: Lakehous
         [store.experiment_id], f"tags.`{PARENT}` = '{outcome.metadata['mlflow_run_id']}'"
     )
     assert len(children) == 3
-    assert all(child.data.tags["mlops_assets.resumed_from"] for child in children)
+    assert all(child.data.tags[RESUMED_FROM] for child in children)
+
+    break_off(prepared, tracking)
+    train = prepared.require("train_set", made_by="test")
+    fewer = prepared.read("train_set", train.version).limit(2_000)
+    prepared.replace("train_set", fewer, base=train, note=dict(train.metadata))
+    assert tune(prepared, tracking).metadata["trials_resumed"] == 0
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        QUICK.model_copy(update={"seed": 43}),
-        QUICK.model_copy(update={"trials": 4}),
-        QUICK.model_copy(update={"space": SpaceConfig(max_depth=WholeRange(low=2, high=4))}),
-        QUICK.model_copy(update={"objective": Objective.log_loss}),
-    ],
-    ids=["seed", "trials", "space", "objective"],
-)
-def test_another_search_takes_nothing_over(broken_off: Lakehouse, tracking: Tracking, other: TunedModelConfig):
-    assert tune(broken_off, tracking, other).metadata["trials_resumed"] == 0
-
-
-def test_other_rows_take_nothing_over(broken_off: Lakehouse, tracking: Tracking):
-    train = broken_off.require("train_set", made_by="test")
-    broken_off.replace(
-        "train_set", broken_off.read("train_set", train.version).limit(2_000), base=train, note=dict(train.metadata)
-    )
-
-    assert tune(broken_off, tracking).metadata["trials_resumed"] == 0
-
-
-def test_a_trial_that_somebody_edited_is_tried_again(broken_off: Lakehouse, tracking: Tracking):
+def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(prepared: Lakehouse, tracking: Tracking):
+    break_off(prepared, tracking)
     store = tracking.connect()
     (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = 'search'")
+    for change in (
+        {"seed": 43},
+        {"space": SpaceConfig(max_depth=WholeRange(low=2, high=4), n_estimators=WholeRange(low=5, high=9))},
+    ):
+        assert tune(prepared, tracking, QUICK.model_copy(update=change)).metadata["trials_resumed"] == 0, change
+
     children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'")
     edited = next(child for child in children if child.info.run_name == "trial 001")
     record = edited.data.tags["mlops_assets.record.0"]
     store.client.set_tag(edited.info.run_id, "mlops_assets.record.0", record.replace('"loss":-0.', '"loss":-9.'))
+    outcome = tune(prepared, tracking)
 
-    outcome = tune(broken_off, tracking)
-
-    assert outcome.metadata["trials_resumed"] == 2
-    assert outcome.metadata["trials"] == 3
+    assert (outcome.metadata["trials"], outcome.metadata["trials_resumed"]) == (3, 2)
     assert outcome.metadata["validation_average_precision"] <= 1
