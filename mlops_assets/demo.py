@@ -29,6 +29,7 @@ from mlops_assets.instance import prepare_instance
 from mlops_assets.registry.gate import PROMOTION_GATE
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets.training.progress_bar import SearchBar, search_bar
 from mlops_assets.training.runs import read_artifact
 
 # What the caller knows about a Databricks run, by the address of its page; asked at its launch and at its step's end.
@@ -52,12 +53,14 @@ class Progress:
 
     Attributes:
         about: What the caller knows about a Databricks run.
+        bar: Shows the search where there is a terminal for it.
         seconds: Time of each finished step.
         launches: Databricks runs in the order in which they were launched: `step`, `page`, and what `about` says once
             the step has ended.
     """
 
     about: About | None = None
+    bar: SearchBar | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     launches: list[dict[str, Any]] = field(default_factory=list)
     _started: dict[str, float] = field(default_factory=dict)
@@ -69,29 +72,35 @@ class Progress:
             return
         if step not in self._started:
             self._started[step] = time.monotonic()
-            _say(f"  {step} ...")
+            self._say(f"  {step} ...")
         if event is None:
-            _say(f"    {entry.user_message}")
+            self._say(f"    {entry.user_message}")
         elif event.event_type == dg.DagsterEventType.ENGINE_EVENT:
             self._launched(step, event)
         elif event.event_type in _ENDS:
             self.seconds[step] = round(time.monotonic() - self._started[step], 2)
             self._ended(step)
-            _say(f"  {step} {_ENDS[event.event_type]} in {self.seconds[step]:.1f} s")
+            self._say(f"  {step} {_ENDS[event.event_type]} in {self.seconds[step]:.1f} s")
 
     def _launched(self, step: str, event: dg.DagsterEvent) -> None:
         page = event.engine_event_data.metadata.get(_PAGE)
         if page is None:
             return
         self.launches.append({"step": step, "page": page.value})
-        _say(f"    {event.message} {page.value}")
+        self._say(f"    {event.message} {page.value}")
         if self.about is not None:
             known = self.about(str(page.value))
-            _say(f"    {_words(known)}")
+            self._say(f"    {_words(known)}")
 
     def _ended(self, step: str) -> None:
         if self.about is not None and self.launches and self.launches[-1]["step"] == step:
             self.launches[-1] |= self.about(self.launches[-1]["page"])
+
+    def _say(self, text: str) -> None:
+        if self.bar is None:
+            _say(text)
+        else:
+            self.bar.write(text)
 
 
 def run_demo(settings: Settings, trials: int, about: About | None = None, *, ui: str = "make ui") -> int:
@@ -113,8 +122,9 @@ def run_demo(settings: Settings, trials: int, about: About | None = None, *, ui:
     repository = ReconstructableRepository.for_module(_CODE_LOCATION, "defs")
     job = repository.get_reconstructable_job(MAIN)
     config = dg.RunConfig(ops={TUNED_MODEL: TunedModelConfig(trials=trials)}, loggers=_QUIET).to_config_dict()
-    progress = Progress(about)
-    with dg.DagsterInstance.from_config(str(prepare_instance(settings.dagster_home))) as instance:
+    home = str(prepare_instance(settings.dagster_home))
+    with dg.DagsterInstance.from_config(home) as instance, search_bar(sys.stderr) as bar:
+        progress = Progress(about, bar)
         run = instance.create_run_for_job(
             job.get_definition(), job_code_origin=job.get_python_origin(), run_config=config
         )

@@ -26,7 +26,7 @@ from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
-from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.plan import SearchPlan, search_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.records import SearchResult, TrialRecord
     from mlops_assets.training.runs import ParentRun
+    from mlops_assets.training.trial_writer import TrialWriter
 
 TUNED_MODEL = "tuned_model"
 DATABASE_TAG = "mlops_assets.database"
@@ -72,14 +73,22 @@ def tuned_model(
     if runner := trials_cluster.pipes(context):
         yield from runner.run(context)
         return
+    from mlops_assets.training.resume import SEARCH_KEY, finished_trials
+    from mlops_assets.training.trial_writer import TrialWriter
+
     with readable_errors():
         search, evaluation = config.search_plan(), config.evaluation_plan()
         store = tracking.connect()  # before anything is paid for
-        sets = pinned_sets(lakehouse)
+        sets, rules = pinned_sets(lakehouse), contract.load()
+        key = search_key(search, _searched_data(lakehouse, rules, sets))
+        resumed = finished_trials(store, key)
         tags = {**tracking.extra_tags, **_tags(context.op_execution_context.run_id, lakehouse, tracking, sets)}
-        with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", tags) as run:
+        with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", {**tags, SEARCH_KEY: key}) as run:
             context.log.info(f"MLflow run {run.run_id}")
-            result, reproduced = _tune(context.log.info, run, contract.load(), lakehouse, sets, search, evaluation)
+            with TrialWriter(run, search.objective, key) as writer:
+                result, reproduced = _tune(
+                    context.log.info, run, writer, rules, lakehouse, sets, search, evaluation, resumed
+                )
         yield result
         yield reproduced
 
@@ -87,15 +96,16 @@ def tuned_model(
 def _tune(
     say: "Callable[[str], None]",
     run: "ParentRun",
+    writer: "TrialWriter",
     contract: "Contract",
     lakehouse: Lakehouse,
     sets: "Mapping[str, TableVersion]",
     search: SearchPlan,
     plan: "EvaluationPlan",
+    resumed: "tuple[TrialRecord, ...]",
 ) -> tuple[dg.MaterializeResult[None], dg.AssetCheckResult]:
     from mlops_assets.training.final_model import finish
     from mlops_assets.training.runs import TableInput
-    from mlops_assets.training.search import run_search
 
     roles = {"train": "training", "validation": "validation", "test": "test"}
     run.log_inputs(
@@ -106,10 +116,8 @@ def _tune(
     )
     train, validation = (read_matrix(lakehouse, sets[name], contract) for name in ("train", "validation"))
     say(f"searching {search.trials} points on {train.rows:,} training and {validation.rows:,} validation rows")
-    progress = _Progress(run, search, say)
-    found = run_search(lakehouse.spark.session, train, validation, search, progress.report)
+    found = _search(say, writer, lakehouse, train, validation, search, resumed)
     best = found.best
-    say(f"best trial {best.number}: validation {search.objective} {best.value:.4f} after {found.seconds:.1f} s")
     model = finish(train, validation, lambda: read_matrix(lakehouse, sets["test"], contract), found, search, plan)
     uri = _record(run, model, found, validation, search, plan)
     metadata: dict[str, dg.MetadataValue[Any] | str | int | float] = {
@@ -120,10 +128,12 @@ def _tune(
         "best_point": dg.MetadataValue.json(best.point.as_dict()),
         "best_trial": best.number,
         f"validation_{search.objective}": float(best.value or 0.0),
-        "trials": len(found.trials),
-        "trials_failed": sum(trial.value is None for trial in found.trials),
+        **_counts(found),
         "parallelism": found.parallelism,
+        "threads": found.threads,
         "search_seconds": rounded(found.seconds),
+        "end_reason": found.end_reason,
+        "search_notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in found.notes) or "none"),
         "seed": search.seed,
         "threshold": model.threshold.value,
         **{f"test_{name}": interval.estimate for name, interval in model.evaluation.metrics.items()},
@@ -131,6 +141,68 @@ def _tune(
     }
     (reproduced,) = check_results([model.reproduction], TUNED_MODEL)
     return dg.MaterializeResult(metadata=metadata), reproduced
+
+
+def _search(
+    say: "Callable[[str], None]",
+    writer: "TrialWriter",
+    lakehouse: Lakehouse,
+    train: "Matrix",
+    validation: "Matrix",
+    search: SearchPlan,
+    resumed: "tuple[TrialRecord, ...]",
+) -> "SearchResult":
+    """Search, with each trial in MLflow and in the run's log while it goes on."""
+    from mlops_assets.training.progress import Progress
+    from mlops_assets.training.search import run_search
+    from mlops_assets.training.slots import choose_slots
+
+    spark = lakehouse.spark.session
+    slots = choose_slots(spark, search)
+    for note in slots.notes:
+        say(note)
+    progress = Progress(search, slots.parallelism, say)
+    progress.take_over(resumed)
+    for trial in resumed:
+        writer.write(trial)
+
+    def report(trial: "TrialRecord") -> None:
+        progress.report(trial)
+        writer.write(trial)
+
+    found = run_search(spark, train, validation, search, report, resumed)
+    progress.end()
+    best = found.best
+    say(
+        f"search ended after {found.seconds:.1f} s: {found.end_reason}; best trial {best.number}: "
+        f"validation {search.objective} {best.value:.4f}"
+    )
+    return found
+
+
+def _counts(found: "SearchResult") -> dict[str, int]:
+    """Return how many trials there were, by how they ended; those taken over from an earlier search are among them."""
+    states = [trial.state for trial in found.trials]
+    return {
+        "trials": len(states),
+        "trials_finished": states.count("finished"),
+        "trials_pruned": states.count("pruned"),
+        "trials_failed": states.count("failed"),
+        "trials_resumed": sum(bool(trial.resumed_from) for trial in found.trials),
+    }
+
+
+def _searched_data(lakehouse: Lakehouse, contract: "Contract", sets: "Mapping[str, TableVersion]") -> dict[str, str]:
+    """Return what a search's trials depend on beside its plan: two searches that agree in all of it are the same."""
+    from mlops_assets.training.provenance import package_versions
+
+    versions = package_versions()
+    return {
+        **{name: f"{lakehouse.location(sets[name].name)}@{sets[name].version}" for name in ("train", "validation")},
+        "split_id": str(sets["train"].metadata["split_id"]),
+        "contract": contract.fingerprint,
+        **{name: versions[name] for name in ("xgboost-cpu", "hyperopt")},
+    }
 
 
 def _record(
@@ -159,6 +231,12 @@ def _record(
             "objective": search.objective,
             "trials": search.trials,
             "parallelism": found.parallelism,
+            "threads": found.threads,
+            "early_stopping_rounds": search.early_stopping_rounds,
+            "pruning": search.pruning,
+            "checkpoint_rounds": search.checkpoint_rounds,
+            "max_seconds": search.max_seconds,
+            "end_reason": found.end_reason,
             "seed": search.seed,
             "space": json.dumps(search.space.as_dict()),
             "threshold_rule": plan.threshold_rule,
@@ -169,6 +247,7 @@ def _record(
         metrics={
             f"validation_{search.objective}": float(found.best.value or 0.0),
             "search_seconds": found.seconds,
+            **_counts(found),
             **model.evaluation.flat("test"),
         },
         tags={MODEL_URI_TAG: uri},
@@ -201,27 +280,3 @@ def read_matrix(lakehouse: Lakehouse, table: TableVersion, contract: "Contract")
 
     rows = lakehouse.read(table.name, table.version).select(*matrix_columns(contract)).toArrow()
     return to_matrix(rows, contract)
-
-
-class _Progress:
-    """Writes each finished trial to MLflow and to the run's log."""
-
-    def __init__(self, run: "ParentRun", search: SearchPlan, say: "Callable[[str], None]") -> None:
-        self._run, self._search, self._say = run, search, say
-        self._done = self._failed = 0
-        self._best: TrialRecord | None = None
-
-    def report(self, trial: "TrialRecord") -> None:
-        """Record one finished trial."""
-        self._run.log_trial(trial, self._search.objective)
-        self._done += 1
-        if trial.loss is None:
-            self._failed += 1
-            self._say(f"trial {trial.number} failed: {trial.error.splitlines()[0]}")
-        elif self._best is None or self._best.loss is None or trial.loss < self._best.loss:
-            self._best = trial
-        best = f"{self._best.value:.4f}" if self._best and self._best.value is not None else "none yet"
-        self._say(
-            f"trial {self._done} of {self._search.trials} done ({self._failed} failed), "
-            f"best validation {self._search.objective}: {best}"
-        )

@@ -16,7 +16,8 @@ from mlops_assets.training.space import Range, SearchSpace
 if TYPE_CHECKING:
     from mlops_assets.training.final_model import EvaluationPlan
 
-_SEED_SPACE = SearchSpace()
+_DEFAULTS = SearchPlan()
+_SEED_SPACE = _DEFAULTS.space
 
 
 class Objective(Enum):
@@ -94,7 +95,30 @@ class TunedModelConfig(dg.Config):
     parallelism: int = Field(
         default=0, ge=0, description="Trials in flight; 0: Spark's slots, at most a quarter of the trials."
     )
-    threads: int = Field(default=1, ge=1, description="Threads of one fit; set it to spark.task.cpus.")
+    threads: int = Field(
+        default=_DEFAULTS.threads,
+        ge=0,
+        description="Threads of one fit; 0: the CPUs of a Spark task (spark.task.cpus).",
+    )
+    max_seconds: float = Field(
+        default=_DEFAULTS.max_seconds,
+        ge=0,
+        description="Time budget of this run's search in seconds, beside the number of trials; 0: none.",
+    )
+    early_stopping_rounds: int = Field(
+        default=_DEFAULTS.early_stopping_rounds,
+        ge=0,
+        description="A trial ends when so many trees brought nothing better on the validation rows; 0: never.",
+    )
+    pruning: bool = Field(
+        default=_DEFAULTS.pruning,
+        description="End a trial that is worse than half of the finished ones were after as many trees.",
+    )
+    checkpoint_rounds: int = Field(
+        default=_DEFAULTS.checkpoint_rounds,
+        ge=1,
+        description="Trees between two looks at the validation rows, for early stopping and pruning.",
+    )
     seed: int = Field(default=42, description="Seed of proposals, training and bootstrap.")
     threshold_rule: ThresholdRule = Field(default=ThresholdRule.cost, description="How alerts are decided.")
     alert_cost: float = Field(default=10.0, ge=0, description="Cost of looking at one alert, in the amounts' unit.")
@@ -110,6 +134,10 @@ class TunedModelConfig(dg.Config):
             parallelism=self.parallelism,
             threads=self.threads,
             seed=self.seed,
+            early_stopping_rounds=self.early_stopping_rounds,
+            pruning=self.pruning,
+            max_seconds=self.max_seconds,
+            checkpoint_rounds=self.checkpoint_rounds,
         )
 
     def evaluation_plan(self) -> "EvaluationPlan":

@@ -115,6 +115,8 @@ class Tracking(dg.ConfigurableResource[Any]):
 
         # Else there is a bar per artifact, in the middle of a run's log.
         environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+        # Else ending a run costs a second request, only to print an address for each trial.
+        environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
         config = self.dagster_mlflow_config()
         registry = self.mlflow_registry_uri or self.mlflow_tracking_uri
         self._require_name(registry)

@@ -17,7 +17,8 @@ from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training import plots
 from mlops_assets.training.evaluation import Evaluation, evaluate
-from mlops_assets.training.objective import MAXIMIZED, fit, judge, predict, quantized
+from mlops_assets.training.objective import fit, judge, predict, quantized
+from mlops_assets.training.plots_search import search_pictures
 from mlops_assets.training.threshold import CostChoice, Threshold, by_alert_budget, by_cost
 
 if TYPE_CHECKING:
@@ -113,14 +114,11 @@ def finish(
         replicates=plan.replicates,
         seed=plan.seed,
     )
-    goal: Literal["maximise", "minimise"] = "maximise" if search.objective in MAXIMIZED else "minimise"
     pictures = {
         "precision_recall.png": plots.precision_recall(test.y, test_scores, threshold=threshold, dataset="test set"),
         "calibration.png": plots.calibration(test.y, test_scores, dataset="test set"),
         "score_histogram.png": plots.score_histogram(test.y, test_scores, threshold=threshold, dataset="test set"),
-        "tuning_history.png": plots.tuning_history(
-            [trial.value for trial in found.trials], objective=f"validation {search.objective}", goal=goal
-        ),
+        **search_pictures(found, search),
         "feature_importance.png": plots.feature_importance(_gains(booster)),
     }
     if choice is not None:

@@ -1,6 +1,7 @@
-"""Pictures of an evaluation and of a search, each returned as the bytes of a PNG.
+"""Pictures of an evaluation, each returned as the bytes of a PNG.
 
-What belongs here: drawing. What does not: computing metrics beyond what a picture bins or sorts, writing files.
+What belongs here: drawing. What does not: computing metrics beyond what a picture bins or sorts, writing files,
+pictures of a search (`plots_search`).
 
 Drawn with matplotlib's object interface on the Agg canvas, never with pyplot, whose current figure is shared by the
 whole process: several trials or assets may draw at the same time. For the same reason no text uses mathtext, whose
@@ -12,18 +13,17 @@ for all common forms of colour blindness; no meaning rests on colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
 from mlops_assets.training.metrics import checked_labels_and_scores, refuse
 from mlops_assets.training.plot_style import (
     BLUE,
     DASHED,
-    GREEN,
     INK,
     MUTED,
     ORANGE,
@@ -196,53 +196,6 @@ def cost_against_threshold(choice: CostChoice, *, dataset: str) -> bytes:
         mark(axes, here, f"threshold {threshold.label}")
     axes.set_xlabel("threshold: score from which rows are alerted (logit axis)")
     label_scores(axes.xaxis, (low, high))
-    return png(figure)
-
-
-def tuning_history(
-    values: Sequence[float | None], *, objective: str, goal: Literal["maximise", "minimise"] = "maximise"
-) -> bytes:
-    """Draw the objective of each trial in order of finish, the best so far, and where trials failed.
-
-    Args:
-        values: One per finished trial; None for a trial that failed.
-        objective: What the values are, for the axis.
-        goal: Which direction is better.
-
-    Raises:
-        EvaluationError: No trial, no trial that succeeded, or a value that is not finite.
-    """
-    trials = np.arange(1, len(values) + 1)
-    value = np.array([np.nan if item is None else item for item in values], dtype=np.float64)
-    failed = np.array([item is None for item in values], dtype=bool)
-    if failed.all():
-        refuse(f"none of {len(values)} trials has a value", where="values", mend="draw a search with a usable trial")
-    if not np.all(np.isfinite(value[~failed])):
-        refuse("a value that is not finite", where="values", mend="pass None for a trial that failed")
-    best_of = np.fmax if goal == "maximise" else np.fmin
-    best = best_of.accumulate(value)
-    winner = int(np.nanargmax(value) if goal == "maximise" else np.nanargmin(value))
-    figure, axes = one_panel("Search history", f"best {value[winner]:.4g} at trial {winner + 1} of {len(values)}")
-    axes.plot(
-        trials[~failed], value[~failed], "o", color=BLUE, markersize=5, alpha=0.6, label="trial", markeredgewidth=0
-    )
-    axes.step(trials, best, where="post", color=GREEN, linewidth=2, label="best so far")
-    if failed.any():
-        axes.plot(
-            trials[failed],
-            np.full(failed.sum(), 0.03),
-            "x",
-            color=ORANGE,
-            markersize=7,
-            markeredgewidth=1.8,
-            transform=axes.get_xaxis_transform(),
-            label=f"failed ({failed.sum():,})",
-        )
-    axes.plot(trials[winner], value[winner], "o", color=GREEN, markersize=9, markeredgecolor="white", zorder=4)
-    axes.set(xlim=(0.5, len(values) + 0.5), xlabel="trial, in order of finish", ylabel=objective)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.margins(y=0.14)
-    legend(axes)
     return png(figure)
 
 

@@ -33,7 +33,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema
 
 from mlops_assets.errors import TrackingError
-from mlops_assets.training.records import TrialRecord
+from mlops_assets.training.throttling import patiently
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,13 +101,12 @@ class Store:
         """
         with self.answering():
             self.close_abandoned()
-            opened = self.client.create_run(
-                self.experiment_id, tags={**_cut(tags), NAME: name, STAGE: SEARCH, PROCESS: _this_process()}
-            )
+            labelled = {**cut(tags), NAME: name, STAGE: SEARCH, PROCESS: this_process()}
+            opened = patiently(lambda: self.client.create_run(self.experiment_id, tags=labelled))
             run = ParentRun(self, opened.info.run_id)
             try:
                 yield run
-                self.client.set_terminated(run.run_id, "FINISHED")
+                patiently(lambda: self.client.set_terminated(run.run_id, "FINISHED"))
             except Exception:
                 self._break_off(run, "FAILED")
                 raise
@@ -135,9 +134,8 @@ class Store:
     def close_abandoned(self) -> list[str]:
         """End the runs, as KILLED, that processes of this machine left open when they died; return their ids."""
         ended = []
-        for run in self.client.search_runs(
-            [self.experiment_id], f"attributes.status = 'RUNNING' and tags.`{PROCESS}` != ''"
-        ):
+        marked = f"attributes.status = 'RUNNING' and tags.`{PROCESS}` != ''"
+        for run in patiently(lambda: self.client.search_runs([self.experiment_id], marked)):
             if _has_died(run.data.tags[PROCESS]):
                 self.client.set_terminated(run.info.run_id, "KILLED")
                 ended.append(run.info.run_id)
@@ -184,11 +182,14 @@ class ParentRun:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Write params, metrics and tags in one request."""
-        self.store.client.log_batch(
-            self.run_id,
-            metrics=[Metric(name, value, _now(), 0) for name, value in (metrics or {}).items()],
-            params=[Param(name, str(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in _cut(tags or {}).items()],
+        written = now()
+        patiently(
+            lambda: self.store.client.log_batch(
+                self.run_id,
+                metrics=[Metric(name, value, written, 0) for name, value in (metrics or {}).items()],
+                params=[Param(name, str(value)) for name, value in (params or {}).items()],
+                tags=[RunTag(name, value) for name, value in cut(tags or {}).items()],
+            )
         )
 
     def log_inputs(self, tables: list[TableInput]) -> None:
@@ -200,36 +201,14 @@ class ParentRun:
             dataset = MetaDataset(source=source, name=table.name, digest=f"v{table.version}")
             entity = dataset._to_mlflow_entity()  # noqa: SLF001 - what `mlflow.log_input` calls, without its active run
             inputs.append(DatasetInput(entity, tags=[InputTag("mlflow.data.context", table.role)]))
-        self.store.client.log_inputs(self.run_id, datasets=inputs)
-
-    def log_trial(self, record: TrialRecord, objective: str) -> None:
-        """Write one finished trial as a child run: three requests, all at its end."""
-        client = self.store.client
-        ended = _now()
-        child = client.create_run(
-            self.store.experiment_id,
-            start_time=ended - int(record.seconds * 1000),
-            tags={
-                PARENT: self.run_id,
-                NAME: f"trial {record.number:03d}",
-                STAGE: TRIAL,
-                PROCESS: _this_process(),
-                **({"mlops_assets.error": record.error[:_MAX_TAG]} if record.error else {}),
-            },
-        )
-        metrics = [Metric("trial_seconds", record.seconds, ended, 0)]
-        if record.value is not None:
-            metrics.append(Metric(f"validation_{objective}", record.value, ended, 0))
-        params = [Param(name, str(value)) for name, value in record.point.as_dict().items()]
-        client.log_batch(child.info.run_id, metrics=metrics, params=params)
-        client.set_terminated(child.info.run_id, "FAILED" if record.value is None else "FINISHED", end_time=ended)
+        patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
 
     def log_files(self, files: Mapping[str, bytes], folder: str) -> None:
         """Write artifacts from memory: file name to content."""
         with tempfile.TemporaryDirectory() as scratch:
             for name, content in files.items():
                 (Path(scratch) / name).write_bytes(content)
-            self.store.client.log_artifacts(self.run_id, scratch, folder)
+            patiently(lambda: self.store.client.log_artifacts(self.run_id, scratch, folder))
 
     def read_file(self, path: str) -> bytes:
         """Return an artifact's content."""
@@ -252,21 +231,26 @@ class ParentRun:
             outputs=Schema([ColSpec("float", PROBABILITY)]),
         )
         shown = {name: str(value) for name, value in params.items()}
+        client, experiment_id = self.store.client, self.store.experiment_id
         with self.store.selected():
-            logged = self.store.client.create_logged_model(
-                self.store.experiment_id, name=MODEL_NAME, source_run_id=self.run_id, params=shown
+            logged = patiently(
+                lambda: client.create_logged_model(
+                    experiment_id, name=MODEL_NAME, source_run_id=self.run_id, params=shown
+                )
             )
-            Model.log(
-                artifact_path=None,
-                flavor=mlflow.xgboost,
-                run_id=self.run_id,
-                model_id=logged.model_id,
-                xgb_model=model,
-                signature=signature,
-                input_example=example,
-                pip_requirements=_serving_requirements(),
+            patiently(
+                lambda: Model.log(
+                    artifact_path=None,
+                    flavor=mlflow.xgboost,
+                    run_id=self.run_id,
+                    model_id=logged.model_id,
+                    xgb_model=model,
+                    signature=signature,
+                    input_example=example,
+                    pip_requirements=_serving_requirements(),
+                )
             )
-            self.store.client.finalize_logged_model(logged.model_id, "READY")
+            patiently(lambda: client.finalize_logged_model(logged.model_id, "READY"))
         return f"models:/{logged.model_id}"
 
 
@@ -291,11 +275,13 @@ def _serving_requirements() -> list[str]:
     return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "xgboost-cpu")]
 
 
-def _cut(tags: Mapping[str, str]) -> dict[str, str]:
+def cut(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags that every store takes."""
     return {name: str(value)[:_MAX_TAG] for name, value in tags.items()}
 
 
-def _now() -> int:
+def now() -> int:
+    """Return the time as MLflow wants it: milliseconds since 1970."""
     return int(time.time() * 1000)
 
 
@@ -304,7 +290,8 @@ def without_credentials(text: str) -> str:
     return re.sub(r"://[^/@\s]+@", "://", text)
 
 
-def _this_process() -> str:
+def this_process() -> str:
+    """Return the tag by which `close_abandoned` knows whether a run's process is still there."""
     return f"{platform.node()}:{os.getpid()}:{_start_of(os.getpid())}"
 
 

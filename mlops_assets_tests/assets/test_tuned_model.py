@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.assets.splits import SplitConfig, Strategy
@@ -23,6 +24,7 @@ from mlops_assets.assets.tuning_config import (
 from mlops_assets.registry.versions import scores_from_bytes
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.resume import RESUMED_FROM
 from mlops_assets.training.runs import PARENT, STAGE, Store, read_artifact
 from mlops_assets_tests.assets.harness import QUICK, load, split, tune
 
@@ -72,6 +74,8 @@ def test_the_run_holds_the_model_its_scores_and_the_pictures(prepared: Lakehouse
         "score_histogram.png",
         "cost_against_threshold.png",
         "tuning_history.png",
+        "parameter_importance.png",
+        "parallel_coordinates.png",
         "feature_importance.png",
     }
     for name in pictures:
@@ -196,3 +200,66 @@ def test_splits_may_be_stratified_for_comparison(lakehouse: Lakehouse, tracking:
     split(lakehouse, SplitConfig(strategy=Strategy.stratified))
 
     assert tune(lakehouse, tracking).failure is None
+
+
+class WithoutTestSet(Lakehouse):
+    """Tables of which the test set can't be read: a search is broken off when all its trials are done."""
+
+    def read(self, name: str, version: int) -> DataFrame:
+        """Return a table, or fail."""
+        if name == "test_set":
+            raise ConnectionError("the store of the test set is gone")
+        return super().read(name, version)
+
+
+def break_off(lakehouse: Lakehouse, tracking: Tracking) -> None:
+    """Search and be broken off after the last trial."""
+    broken = WithoutTestSet(
+        spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
+    )
+    with pytest.raises(ConnectionError):
+        tune(broken, tracking)
+
+
+def test_a_search_that_was_broken_off_is_not_searched_again_unless_rows_are_others(
+    prepared: Lakehouse, tracking: Tracking
+):
+    break_off(prepared, tracking)
+
+    outcome = tune(prepared, tracking)
+
+    assert outcome.failed_checks == []
+    assert (outcome.metadata["trials"], outcome.metadata["trials_resumed"]) == (3, 3)
+    assert "nothing was left to try" in outcome.metadata["end_reason"]
+    store = tracking.connect()
+    children = store.client.search_runs(
+        [store.experiment_id], f"tags.`{PARENT}` = '{outcome.metadata['mlflow_run_id']}'"
+    )
+    assert len(children) == 3
+    assert all(child.data.tags[RESUMED_FROM] for child in children)
+
+    break_off(prepared, tracking)
+    train = prepared.require("train_set", made_by="test")
+    fewer = prepared.read("train_set", train.version).limit(2_000)
+    prepared.replace("train_set", fewer, base=train, note=dict(train.metadata))
+    assert tune(prepared, tracking).metadata["trials_resumed"] == 0
+
+
+def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(prepared: Lakehouse, tracking: Tracking):
+    break_off(prepared, tracking)
+    store = tracking.connect()
+    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = 'search'")
+    for change in (
+        {"seed": 43},
+        {"space": SpaceConfig(max_depth=WholeRange(low=2, high=4), n_estimators=WholeRange(low=5, high=9))},
+    ):
+        assert tune(prepared, tracking, QUICK.model_copy(update=change)).metadata["trials_resumed"] == 0, change
+
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'")
+    edited = next(child for child in children if child.info.run_name == "trial 001")
+    record = edited.data.tags["mlops_assets.record.0"]
+    store.client.set_tag(edited.info.run_id, "mlops_assets.record.0", record.replace('"loss":-0.', '"loss":-9.'))
+    outcome = tune(prepared, tracking)
+
+    assert (outcome.metadata["trials"], outcome.metadata["trials_resumed"]) == (3, 2)
+    assert outcome.metadata["validation_average_precision"] <= 1

@@ -65,6 +65,7 @@ class Worker:
         stop_at: Point = Point.NOWHERE,
         then: Then = Then.WAIT,
         locks: Path | None = None,
+        config: Mapping[str, Any] = CONFIG,
     ) -> None:
         """Send a command."""
         self._write(
@@ -73,7 +74,7 @@ class Worker:
                     "home": str(home),
                     "source": str(source),
                     "assets": assets,
-                    "config": {name: config for name, config in CONFIG.items() if name in assets},
+                    "config": {name: given for name, given in config.items() if name in assets},
                     "stop_at": stop_at,
                     "then": then,
                     "locks": str(locks) if locks else "",

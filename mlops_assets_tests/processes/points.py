@@ -35,6 +35,7 @@ class Point(StrEnum):
     RAW_HALF_WRITTEN = "the raw table's first data file is there, its commit is not"
     ONE_SET_COMMITTED = "the training set is committed, the others are not"
     TRIAL_HALF_RECORDED = "the second child run is open and empty"
+    SIXTH_TRIAL_HALF_RECORDED = "the sixth child run is open and empty"
     VERSION_WITHOUT_ALIAS = "the version is created, no alias points to it"
 
 
@@ -114,6 +115,9 @@ def _watch(folder: Path, stop: Stop) -> None:
     stop.reached(Point.RAW_HALF_WRITTEN)
 
 
+_TRIALS = {2: Point.TRIAL_HALF_RECORDED, 6: Point.SIXTH_TRIAL_HALF_RECORDED}
+
+
 class _StoppingClient(MlflowClient):
     def __init__(self, uri: str, stop: Stop) -> None:
         super().__init__(uri, uri)
@@ -121,8 +125,8 @@ class _StoppingClient(MlflowClient):
 
     def log_batch(self, run_id: str, *arguments: Any, **named: Any) -> Any:
         self._children += PARENT in self.get_run(run_id).data.tags
-        if self._children == 2:
-            self._stop.reached(Point.TRIAL_HALF_RECORDED)
+        if self._children in _TRIALS:
+            self._stop.reached(_TRIALS[self._children])
         return super().log_batch(run_id, *arguments, **named)
 
     def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:

@@ -20,6 +20,7 @@ from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 from mlops_assets.training.search import run_search
+from mlops_assets.training.trial_writer import TrialWriter
 from mlops_assets_tests.assets.harness import tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import SPACE, TUNING
@@ -120,8 +121,8 @@ def test_a_worker_process_that_dies_costs_one_trial(
     lethal = replace(train, features=(LethalOnce(first, str(tmp_path / "died")), *others))
     plan = TunedModelConfig(**TUNING).search_plan()
 
-    with tracking.connect().open_run("search", {}) as run:
-        found = run_search(spark, lethal, validation, plan, lambda trial: run.log_trial(trial, plan.objective))
+    with tracking.connect().open_run("search", {}) as run, TrialWriter(run, plan.objective, "key") as writer:
+        found = run_search(spark, lethal, validation, plan, writer.write)
 
     assert [trial.value is None for trial in found.trials] == [True, False, False]
     assert found.best.number != found.trials[0].number

@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import requests
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.definitions import build_resources
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import register, tune
+from mlops_assets_tests.mlflow_server import Server, running_server
 from mlops_assets_tests.processes.conftest import on_shared_spark
-from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, eventually, started
+from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, eventually
 from mlops_assets_tests.processes.state import Tracked, embedded_store
 
 pytestmark = pytest.mark.timeout(3 * ANSWER_SECONDS)
 # Four retries with 0, 2, 4 and 8 seconds between, twice: for the request that fails, and for the end of the run.
 GIVES_UP_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """An MLflow server on this machine."""
-
-    uri: str
-    store: str
-    process: subprocess.Popen[str]
-
-    def kill(self) -> None:
-        """End it and its workers without a word."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    store = f"sqlite:///{folder / 'server.db'}"
-    address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    kept = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
-    with started([sys.executable, "-m", "mlflow", "server", *address, *kept], folder / "server.log") as process:
-        server = Server(f"http://127.0.0.1:{port}", store, process)
-        eventually(lambda: answers(server), ANSWER_SECONDS, "the server answers")
-        yield server
-
-
-def answers(server: Server) -> bool:
-    assert server.process.poll() is None, "the server has ended"
-    try:
-        return requests.get(f"{server.uri}/health", timeout=2).ok
-    except requests.RequestException:
-        return False
 
 
 def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training import plots
-from mlops_assets.training.plot_style import BLUE, GREEN, ORANGE
+from mlops_assets.training.plot_style import BLUE, ORANGE
 from mlops_assets.training.threshold import ALERT_NOTHING, Threshold, by_cost
 
 MAX_BYTES = 40_000
@@ -26,7 +26,6 @@ Y = (RANDOM.random(ROWS) < SCORES).astype(np.uint8)
 AMOUNTS = RANDOM.gamma(1, 80, ROWS)
 CHOICE = by_cost(Y, SCORES, AMOUNTS, 10)
 NOTHING = Threshold(ALERT_NOTHING, "cost", 10.0, 0, ROWS)
-HISTORY = [None if trial % 9 == 4 else 0.8 - 0.3 / (1 + trial) for trial in range(40)]
 GAINS = {f"terminal_id_risk_{day}day_window": 1 / (1 + day) for day in range(29)}
 
 REALISTIC = {
@@ -34,7 +33,6 @@ REALISTIC = {
     "calibration": lambda: plots.calibration(Y, SCORES, dataset="test set"),
     "score_histogram": lambda: plots.score_histogram(Y, SCORES, threshold=CHOICE.threshold, dataset="test set"),
     "cost_against_threshold": lambda: plots.cost_against_threshold(CHOICE, dataset="validation set"),
-    "tuning_history": lambda: plots.tuning_history(HISTORY, objective="average precision"),
     "feature_importance": lambda: plots.feature_importance(GAINS),
 }
 
@@ -68,7 +66,7 @@ def drawn() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", REALISTIC)
 def test_picture_of_realistic_data_is_a_small_png_with_something_drawn(name: str, drawn: dict[str, bytes]):
-    assert pixels(drawn[name], GREEN if name == "tuning_history" else BLUE) > 500
+    assert pixels(drawn[name], BLUE) > 500
 
 
 def test_pictures_drawn_at_the_same_time_are_the_same_to_the_byte(drawn: dict[str, bytes]):
@@ -88,23 +86,6 @@ def test_the_chosen_point_is_marked_where_there_is_one():
     unmarked = plots.cost_against_threshold(by_cost(Y, SCORES, AMOUNTS, 1e6), dataset="validation set")
     assert pixels(marked, ORANGE) > 150
     assert pixels(unmarked, ORANGE) == 0
-
-
-def test_failed_trials_are_marked_and_only_they():
-    assert pixels(plots.tuning_history([0.5, None, 0.6], objective="kappa"), ORANGE) > 50
-    assert pixels(plots.tuning_history([0.5, 0.4, 0.6], objective="kappa"), ORANGE) == 0
-
-
-def test_the_running_best_climbs_when_maximising_and_falls_when_minimising():
-    values = [0.5, 0.2, 0.9, 0.4]
-    spans = []
-    for goal in ("maximise", "minimise"):
-        picture = opened(plots.tuning_history(values, objective="kappa", goal=goal))[80:]  # below the legend
-        green = np.flatnonzero((picture[:, :, 1] - picture[:, :, 0] > 100).any(axis=1))
-        spans.append((green[0], green[-1]))
-    (top_up, bottom_up), (top_down, bottom_down) = spans
-    assert top_up + 50 < top_down, "from 0.5 only the climbing line reaches 0.9"
-    assert bottom_up + 50 < bottom_down, "from 0.5 only the falling line reaches 0.2"
 
 
 DEGENERATE_SCORES = {
@@ -134,11 +115,6 @@ def test_two_rows_are_drawn():
     opened(plots.calibration(y, scores, dataset="test set"))
 
 
-@pytest.mark.parametrize("values", [[0.5], [None, 0.5, None], [0.5] * 3, [-1e9, 1e9], [0.0, 0.0]])
-def test_degenerate_searches_are_drawn(values: Any):
-    opened(plots.tuning_history(values, objective="kappa"))
-
-
 @pytest.mark.parametrize("gains", [{}, {"a": 0.0}, {"a": 1.0}, {"a": 1.0, "b": 0.0}, {"x" * 40: 2.0, "y": 1.0}])
 def test_degenerate_importances_are_drawn(gains: Any):
     opened(plots.feature_importance(gains))
@@ -150,10 +126,6 @@ def test_degenerate_importances_are_drawn(gains: Any):
         lambda: plots.precision_recall(Y * 0, SCORES, threshold=NOTHING, dataset="test set"),
         lambda: plots.score_histogram(Y[:5], SCORES, threshold=NOTHING, dataset="test set"),
         lambda: plots.calibration(Y, SCORES * 2, dataset="test set"),
-        lambda: plots.tuning_history([], objective="kappa"),
-        lambda: plots.tuning_history([None, None], objective="kappa"),
-        lambda: plots.tuning_history([0.5, float("nan")], objective="kappa"),
-        lambda: plots.tuning_history([0.5, float("inf")], objective="kappa"),
         lambda: plots.feature_importance({"a": -1.0}),
         lambda: plots.feature_importance({"a": float("nan")}),
     ],

@@ -13,11 +13,7 @@ import pytest
 
 from mlops_assets.errors import TrackingError
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.training.records import TrialRecord
-from mlops_assets.training.runs import PARENT, PROCESS, STAGE, Store, TableInput, read_artifact
-from mlops_assets.training.space import Point
-
-POINT = Point(3, 10, 0.1, 0.05, 0.01)
+from mlops_assets.training.runs import PROCESS, STAGE, Store, TableInput, read_artifact
 
 
 @pytest.fixture
@@ -57,19 +53,6 @@ def test_dagsters_own_interrupt_counts_as_killed(store: Store):
         raise DagsterExecutionInterruptedError
 
     assert status(store, run.run_id) == "KILLED"
-
-
-def test_trials_are_children_with_their_own_status(store: Store):
-    with store.open_run("search", {}) as run:
-        run.log_trial(TrialRecord(0, POINT, "finished", value=0.7, loss=-0.7, seconds=1.5), "average_precision")
-        run.log_trial(TrialRecord(1, POINT, "failed", value=None, loss=None, seconds=0.1, error="ValueError: no"), "f1")
-
-    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
-    by_status = {child.info.status: child for child in children}
-    assert set(by_status) == {"FINISHED", "FAILED"}
-    assert by_status["FINISHED"].data.metrics["validation_average_precision"] == 0.7
-    assert by_status["FINISHED"].data.params["learning_rate"] == "0.1"
-    assert by_status["FAILED"].data.tags["mlops_assets.error"] == "ValueError: no"
 
 
 def test_parallel_runs_keep_what_is_theirs(store: Store):
