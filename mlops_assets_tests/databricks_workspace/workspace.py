@@ -24,9 +24,9 @@ from mlops_assets_tests.databricks_workspace.api.clusters import ClustersApi
 from mlops_assets_tests.databricks_workspace.api.dbfs import DbfsApi
 from mlops_assets_tests.databricks_workspace.api.files import FilesApi
 from mlops_assets_tests.databricks_workspace.api.jobs import JobsApi
-from mlops_assets_tests.databricks_workspace.api.pages import Pages
 from mlops_assets_tests.databricks_workspace.api.mlflow_tracking import MlflowTrackingApi
 from mlops_assets_tests.databricks_workspace.api.model_registry import ModelRegistryApi
+from mlops_assets_tests.databricks_workspace.api.pages import Pages
 from mlops_assets_tests.databricks_workspace.api.permissions import PermissionsApi
 from mlops_assets_tests.databricks_workspace.api.secret_scopes import SecretScopesApi
 from mlops_assets_tests.databricks_workspace.api.unity_catalog import UnityCatalogApi
