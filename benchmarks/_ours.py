@@ -5,32 +5,31 @@ What belongs here: the one place where benchmarks touch the parts below `run_sea
 
 from __future__ import annotations
 
-import os
-import resource
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperopt import fmin, tpe
 
 from benchmarks._given_points import Algorithm, suggest_given
-from mlops_assets.training.objective import quantized
+from benchmarks._meters import Metered
 from mlops_assets.training.proposals import decode, to_hyperopt
 from mlops_assets.training.space import Point, SearchSpace
 from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.trial import TrialTask
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast
     from pyspark.sql import SparkSession
 
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import Objective
+
+
+_METERS = ("value", "seconds", "cpu_seconds", "worker", "peak_bytes", "base_bytes")
 
 
 @dataclass(frozen=True)
@@ -150,50 +149,3 @@ def _search(
     finally:
         broadcast.unpersist()
     return MeteredSearch(tuple(ended), time.perf_counter() - started)
-
-
-_METERS = ("value", "seconds", "cpu_seconds", "worker", "peak_bytes", "base_bytes")
-_base_bytes: dict[int, int] = {}
-
-
-@dataclass(frozen=True)
-class Metered:
-    """A task that also tells what its worker spent on it."""
-
-    task: TrialTask
-
-    def __call__(self, point: Point) -> dict[str, Any]:
-        """Run the task and add the meters to its result."""
-        worker = os.getpid()
-        base = _base_bytes.setdefault(worker, _resident_bytes())
-        before = time.process_time()
-        result = self.task(point)
-        return {
-            **result,
-            "cpu_seconds": time.process_time() - before,
-            "worker": worker,
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "base_bytes": base,
-        }
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A task that prepares a search's data as a worker does before its first trial, and tells how long that takes.
-
-    Attributes:
-        data: Training and validation rows, broadcast.
-    """
-
-    data: Broadcast[tuple[Matrix, Matrix]]
-
-    def __call__(self, _: int) -> float:
-        """Return the seconds of binning; what starting the worker and fetching the data take, the caller measures."""
-        train, validation = self.data.value
-        started = time.perf_counter()
-        quantized(validation, threads=1, ref=quantized(train, threads=1))
-        return time.perf_counter() - started

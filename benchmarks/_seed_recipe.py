@@ -131,7 +131,7 @@ def search(
     found = fmin(
         _objective(*frames, threads=threads, tree_method=tree_method),
         space(),
-        algo=tpe.suggest if points is None else suggest_given([_raw_values(point) for point in points]),
+        algo=tpe.suggest if points is None else suggest_given([raw_values(point) for point in points]),
         max_evals=trials,
         trials=stock,
         rstate=np.random.default_rng(seed),
@@ -174,7 +174,8 @@ def _objective(
     return objective
 
 
-def _raw_values(point: Point) -> dict[str, float]:
+def raw_values(point: Point) -> dict[str, float]:
+    """Return a point as hyperopt's raw values for `space`: indices where it has choices."""
     return {
         **point.as_dict(),
         "max_depth": DEPTHS.index(point.max_depth),

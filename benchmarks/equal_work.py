@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import _ours, _seed_recipe
 from benchmarks._data import (
-    OVERSAMPLED_FRAUD_RATE,
-    SEED_TEST_ROWS,
     SEED_TRAIN_ROWS,
     SEED_TRIALS,
     draw_points,
@@ -55,7 +53,6 @@ class Sizes:
 
     Attributes:
         rows: Training rows.
-        validation_rows: Rows that both judge on.
         points: Points of a search with `hist`.
         rounds: How often it is measured with `hist`; with `exact` once.
         exact_rows: Training rows of the pair with `exact`.
@@ -63,7 +60,6 @@ class Sizes:
     """
 
     rows: int = SEED_TRAIN_ROWS
-    validation_rows: int = SEED_TEST_ROWS
     points: int = 20
     rounds: int = 3
     exact_rows: int = SEED_TRAIN_ROWS // 8
@@ -76,7 +72,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     Returns:
         Ratios by label, one value a round, and the details for the report.
     """
-    data = ulb_shaped(sizes.rows, sizes.validation_rows, fraud_rate=OVERSAMPLED_FRAUD_RATE)
+    data = ulb_shaped(sizes.rows)
     points = draw_points(SearchSpace(), sizes.points, seed=1)
     ways: dict[str, Way] = {
         "recipe": partial(_recipe, data, points, "hist", 1),
@@ -85,7 +81,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     }
     hist = in_turn(sessions, ways, sizes.rounds)
     few = draw_points(SearchSpace(), sizes.exact_points, seed=2)
-    small = ulb_shaped(sizes.exact_rows, sizes.validation_rows, fraud_rate=OVERSAMPLED_FRAUD_RATE)
+    small = ulb_shaped(sizes.exact_rows)
     exact = in_turn(
         sessions, {"recipe": partial(_recipe, small, few, "exact", 1), "ours": partial(_platform, small, few)}, 1
     )
@@ -97,7 +93,6 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     details = {
         "target": TARGET,
         "rows": sizes.rows,
-        "validation_rows": sizes.validation_rows,
         "points": sizes.points,
         "seconds": hist,
         "exact_rows": sizes.exact_rows,

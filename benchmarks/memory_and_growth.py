@@ -17,16 +17,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks import _ours, _seed_recipe
 from benchmarks._data import SEED_TRAIN_ROWS, draw_points, scaled_text, ulb_shaped
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from mlops_assets.training.space import SearchSpace
-
-if TYPE_CHECKING:
-    from mlops_assets.training.matrix import Matrix
 
 # "Near linear, no worse": what the caches of a CPU lose between a small and a large matrix is inside this.
 TARGET = 1.25
@@ -65,8 +62,8 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     Returns:
         Ratios by label, one value a measurement, and the details for the report.
     """
-    by_rows = [_at_rows(sessions, sizes, factor) for factor in sizes.row_factors if _fits(sizes.rows * factor)]
     left_out = [factor for factor in sizes.row_factors if not _fits(sizes.rows * factor)]
+    by_rows = [_at_rows(sessions, sizes, factor) for factor in sizes.row_factors if factor not in left_out]
     beside = by_rows[min(1, len(by_rows) - 1)]
     recipe_bytes = _recipe_memory(sessions, sizes, beside["rows"])
     by_trials = [_at_trials(sessions, sizes, trials) for trials in sizes.trials]
@@ -95,7 +92,7 @@ def _growths(measured: list[dict[str, Any]], by: str) -> list[float]:
 
 
 def _at_rows(sessions: Sessions, sizes: Sizes, factor: int) -> dict[str, Any]:
-    train, validation = _rows(sizes.rows * factor)
+    train, validation = ulb_shaped(sizes.rows * factor)
     points = draw_points(SearchSpace(), sizes.points, seed=3)
     with sessions(LOCAL) as spark:
         found = _ours.try_points(spark, train, validation, points, parallelism=SLOTS)
@@ -111,7 +108,7 @@ def _at_rows(sessions: Sessions, sizes: Sizes, factor: int) -> dict[str, Any]:
 
 
 def _at_trials(sessions: Sessions, sizes: Sizes, trials: int) -> dict[str, Any]:
-    train, validation = _rows(sizes.trials_rows)
+    train, validation = ulb_shaped(sizes.trials_rows)
     with sessions(LOCAL) as spark:
         found = _ours.search_to_the_end(spark, train, validation, trials=trials, parallelism=SLOTS)
     in_trials = sum(trial.seconds for trial in found.trials)
@@ -125,16 +122,12 @@ def _at_trials(sessions: Sessions, sizes: Sizes, trials: int) -> dict[str, Any]:
     }
 
 
-def _rows(rows: int) -> tuple[Matrix, Matrix]:
-    return ulb_shaped(rows, max(rows // 8, 100))
-
-
 def _recipe_memory(sessions: Sessions, sizes: Sizes, rows: int) -> int:
     """Return the peak of the recipe's worker beyond its libraries, in bytes; each of its trials has a new worker."""
     points = draw_points(SearchSpace(), sizes.points, seed=3)[:1]
     peaks = []
     for measured_rows in (rows, _HARDLY_ANY_ROWS):
-        train, test = _rows(measured_rows)
+        train, test = ulb_shaped(measured_rows)
         with sessions(LOCAL) as spark:
             found = _seed_recipe.search(spark, train, test, trials=1, threads=SLOTS, points=points)
         peaks.append(found.trials[0].peak_bytes)
@@ -150,8 +143,9 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rows", type=int, default=Sizes.rows, help="training rows of x1")
+    parser.add_argument("--trials", type=int, nargs="+", default=Sizes.trials)
     given = parser.parse_args()
-    sizes = Sizes(rows=given.rows, trials_rows=given.rows // 2)
+    sizes = Sizes(rows=given.rows, trials_rows=given.rows // 2, trials=tuple(given.trials))
     print(f"x1 is {scaled_text(sizes.rows)}; many trials on {scaled_text(sizes.trials_rows)}", flush=True)
     ratios, details = measure(fresh_session, sizes)
     report("memory_and_growth", ratios=ratios, details=details)

@@ -25,7 +25,8 @@ import numpy as np
 from hyperopt import fmin, tpe
 
 from benchmarks import _ours
-from benchmarks._data import SEED_TEST_ROWS, SEED_TRAIN_ROWS, SEED_TRIALS, scaled_text, ulb_shaped
+from benchmarks._data import SEED_TRAIN_ROWS, SEED_TRIALS, scaled_text, ulb_shaped
+from benchmarks._meters import Probe
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from benchmarks._simulation import (
@@ -36,7 +37,7 @@ from benchmarks._simulation import (
     Costs,
     bend,
     chart,
-    efficiency,
+    mean_wall_seconds,
     seed_efficiency,
     stretched,
     wall_seconds,
@@ -65,7 +66,6 @@ class Sizes:
 
     Attributes:
         rows: Training rows.
-        validation_rows: Rows to judge on.
         trials: Trials of a search.
         rounds: Searches per master.
         idle_trials: Trials that do nothing, to measure the dispatch with.
@@ -73,7 +73,6 @@ class Sizes:
     """
 
     rows: int = SEED_TRAIN_ROWS
-    validation_rows: int = SEED_TEST_ROWS
     trials: int = SEED_TRIALS
     rounds: int = 2
     idle_trials: int = SEED_TRIALS
@@ -86,7 +85,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     Returns:
         Ratios by label, one value a round, the details for the report, and the chart (PNG).
     """
-    data = ulb_shaped(sizes.rows, sizes.validation_rows)
+    data = ulb_shaped(sizes.rows)
     with sessions(sizes.masters[0]) as spark:
         costs, binning_seconds = _costs(spark, data, sizes.idle_trials)
     print(f"{costs}, binning {binning_seconds:.2f} s", flush=True)
@@ -152,7 +151,7 @@ def _costs(spark: SparkSession, data: tuple[Matrix, Matrix], idle_trials: int) -
     broadcast = spark.sparkContext.broadcast(data)
     serialized = time.perf_counter() - started
     started = time.perf_counter()
-    binning = max(spark.sparkContext.parallelize(range(SLOTS), SLOTS).map(_ours.Probe(broadcast)).collect())
+    binning = max(spark.sparkContext.parallelize(range(SLOTS), SLOTS).map(Probe(broadcast)).collect())
     first = time.perf_counter() - started - binning
     broadcast.unpersist()
     _idle_search(spark, 2)  # the workers import what a trial needs
@@ -207,8 +206,8 @@ def _simulate(lengths: list[float], costs: Costs, binning_seconds: float) -> dic
 
 
 def _at(trials: list[float], workers: int, slots: int, costs: Costs) -> dict[str, float]:
-    seconds = wall_seconds(trials, slots, costs)
-    return {"seconds": seconds, "busy": efficiency(trials, slots, costs), "slots": slots, "workers": workers}
+    seconds = mean_wall_seconds(trials, slots, costs)
+    return {"seconds": seconds, "busy": sum(trials) / (slots * seconds), "slots": slots, "workers": workers}
 
 
 def _on_cores(trials: list[float], workers: int, costs: Costs) -> dict[str, float]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import _seed_recipe
-from benchmarks._data import SEED_TEST_ROWS, SEED_TRAIN_ROWS, SEED_TRIALS, scaled_text, ulb_shaped
+from benchmarks._data import SEED_TRAIN_ROWS, SEED_TRIALS, ULB_FRAUD_RATE, scaled_text, ulb_shaped
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from mlops_assets.training.plan import SearchPlan
@@ -43,14 +43,12 @@ class Sizes:
 
     Attributes:
         rows: Training rows.
-        validation_rows: Rows that both judge on.
         recipe_trials: Trials of the recipe's search.
         our_trials: Trials that the platform may take to reach the goal.
         rounds: Rounds.
     """
 
     rows: int = SEED_TRAIN_ROWS
-    validation_rows: int = SEED_TEST_ROWS
     recipe_trials: int = 30
     our_trials: int = 100
     rounds: int = 3
@@ -66,7 +64,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     rounds: list[dict[str, Any]] = []
     for number in range(sizes.rounds):
         # Other rows each round: on one set, one lucky point would decide all rounds.
-        data = ulb_shaped(sizes.rows, sizes.validation_rows, seed=7 + number)
+        data = ulb_shaped(sizes.rows, fraud_rate=ULB_FRAUD_RATE, seed=7 + number)
         ours: Course = []
         recipe: Course = []
         whole = 0.0
@@ -99,7 +97,6 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     details = {
         "target": TARGET,
         "rows": sizes.rows,
-        "validation_rows": sizes.validation_rows,
         "recipe_trials": sizes.recipe_trials,
         "our_trials_at_most": sizes.our_trials,
         "rounds": rounds,
