@@ -95,8 +95,9 @@ def finish(
     Raises:
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
     """
-    binned = quantized(train, threads=search.threads)
-    booster = fit(found.best.point, binned, seed=search.seed, threads=search.threads)
+    binned = quantized(train, threads=found.threads)
+    best = found.best  # exactly its trees: early stopping may have left the last ones out
+    booster = fit(best.point, binned, seed=search.seed, threads=found.threads, rounds=best.rounds)
     reproduction = _judge_refit(booster, validation, binned, found, search)
     scores = predict(booster, validation)
     threshold, choice = _choose_threshold(validation, scores, plan)
@@ -131,7 +132,7 @@ def _judge_refit(
     booster: xgb.Booster, validation: Matrix, binned: xgb.QuantileDMatrix, found: SearchResult, search: SearchPlan
 ) -> CheckOutcome:
     """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here."""
-    prepared = quantized(validation, threads=search.threads, ref=binned)
+    prepared = quantized(validation, threads=found.threads, ref=binned)
     value = judge(search.objective, validation.y, booster.predict(prepared))
     reached = found.best.value
     same = value == reached

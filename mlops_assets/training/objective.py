@@ -18,6 +18,7 @@ from mlops_assets.training import metrics
 if TYPE_CHECKING:
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import Objective
+    from mlops_assets.training.shared_data import Samples
     from mlops_assets.training.space import Point
 
 # Kappa and F1 are taken at their best validation threshold: at 0.5 a rare-event model that ranks well scores zero.
@@ -45,14 +46,36 @@ def booster_parameters(point: Point, *, seed: int, threads: int) -> dict[str, An
     }
 
 
-def quantized(data: Matrix, *, threads: int, ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
+def quantized(data: Matrix | Samples, *, threads: int, ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
     """Return the data binned for `hist`; validation rows take the training rows' bins through `ref`."""
     return xgb.QuantileDMatrix(data.X, label=data.y, feature_names=list(data.features), nthread=threads, ref=ref)
 
 
-def fit(point: Point, train: xgb.QuantileDMatrix, *, seed: int, threads: int) -> xgb.Booster:
-    """Train one model on the training rows."""
-    return xgb.train(booster_parameters(point, seed=seed, threads=threads), train, num_boost_round=point.n_estimators)
+def fit(
+    point: Point,
+    train: xgb.QuantileDMatrix,
+    *,
+    seed: int,
+    threads: int,
+    rounds: int | None = None,
+    callback: xgb.callback.TrainingCallback | None = None,
+) -> xgb.Booster:
+    """Train one model on the training rows.
+
+    Args:
+        point: The hyperparameters.
+        train: The training rows, binned.
+        seed: Seed of XGBoost.
+        threads: Threads of the fit.
+        rounds: Trees to fit when not all `n_estimators` are wanted; the first so many are the same ones.
+        callback: Watches the training, and may end it.
+    """
+    return xgb.train(
+        booster_parameters(point, seed=seed, threads=threads),
+        train,
+        num_boost_round=point.n_estimators if rounds is None else rounds,
+        callbacks=None if callback is None else [callback],
+    )
 
 
 def predict(model: xgb.Booster, data: Matrix) -> npt.NDArray[np.float32]:

@@ -1,34 +1,100 @@
 """What a search is asked to do, as plain values: no library of training or Spark is needed to write it down.
 
-What belongs here: options of a search and their defaults. What does not: carrying them out (`search`, `trial`).
+What belongs here: options of a search, their defaults, and the key by which two searches are the same one. What does
+not: carrying them out (`search`, `trial`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from mlops_assets.errors import SearchError
 from mlops_assets.training.space import SearchSpace
 
 Objective = Literal["average_precision", "kappa", "f1", "log_loss"]
+
+# Raised by hand whenever the code proposes other points, or gives the same point another value: an unfinished search
+# of the older code is then not taken for the same one.
+_RULES = 1
 
 
 @dataclass(frozen=True)
 class SearchPlan:
     """How to search.
 
+    With `early_stopping_rounds` 0 and `pruning` off every trial fits all its trees and is judged once, by the whole
+    model: that is the seed project's exact budget.
+
     Attributes:
         space: Bounds of the hyperparameters.
         objective: What is optimized on the validation rows.
-        trials: Number of trials.
+        trials: Trial budget; trials taken over from an earlier, unfinished search count.
         parallelism: Trials in flight; 0 takes the cluster's slots, at most a quarter of the trials.
-        threads: Threads of one fit; the CPUs of a Spark task.
+        threads: Threads of one fit; 0 takes the CPUs of a Spark task (`spark.task.cpus`).
         seed: Seed of the proposals and of XGBoost.
+        early_stopping_rounds: A trial ends when this many trees brought nothing better, and its model is the one of
+            its best checkpoint; 0 switches it off.
+        pruning: Whether a trial ends that is worse than half of the finished ones were after as many trees.
+        max_seconds: Time budget of this run of the search, seconds; 0 sets none.
+        checkpoint_rounds: Trees between two looks at the validation rows, for early stopping and pruning.
+
+    Raises:
+        SearchError: A number is out of its range.
     """
 
     space: SearchSpace = field(default_factory=SearchSpace)
     objective: Objective = "average_precision"
     trials: int = 20
     parallelism: int = 0
-    threads: int = 1
+    threads: int = 0
     seed: int = 42
+    early_stopping_rounds: int = 20
+    pruning: bool = True
+    max_seconds: float = 0
+    checkpoint_rounds: int = 5
+
+    def __post_init__(self) -> None:
+        lowest = {"trials": 1, "parallelism": 0, "threads": 0, "early_stopping_rounds": 0, "max_seconds": 0}
+        for name, low in {**lowest, "checkpoint_rounds": 1}.items():
+            given = getattr(self, name)
+            if not low <= given < math.inf:  # so is NaN refused
+                raise SearchError(f"{name} is {given}", where="search plan", mend=f"choose {low} or more")
+
+    @property
+    def watched(self) -> bool:
+        """Whether trials are judged while they grow, and not only at their end."""
+        return self.pruning or self.early_stopping_rounds > 0
+
+
+def search_key(plan: SearchPlan, data: Mapping[str, str]) -> str:
+    """Return the key of a search: equal for two searches whose trials can stand for each other's.
+
+    All that shapes proposals and values goes in: the space, the objective, the number of trials (it sets how many
+    points TPE draws at random first), seed, threads, early stopping, pruning, checkpoints and `data`. Parallelism and
+    the time budget do not: they say how fast and how far, and an unfinished search may go on with others.
+
+    Args:
+        plan: What is searched.
+        data: What it is searched on and with: location and version of each table, versions of xgboost and hyperopt.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    meaning = {
+        "rules": _RULES,
+        "space": {name: [float(low), float(high)] for name, (low, high) in plan.space.as_dict().items()},
+        "objective": plan.objective,
+        "trials": plan.trials,
+        "threads": plan.threads,
+        "seed": plan.seed,
+        "early_stopping_rounds": plan.early_stopping_rounds,
+        "pruning": plan.pruning,
+        "checkpoint_rounds": plan.checkpoint_rounds,
+        "data": dict(data),
+    }
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

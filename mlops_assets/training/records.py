@@ -22,11 +22,14 @@ class TrialRecord:
     Attributes:
         number: Its number, in the order of proposal.
         point: What was tried.
-        state: `finished` with a value that counts; `pruned` when it was given up as hopeless; `failed` with an error.
-        value: The objective on the validation rows, in its own direction; None when the trial failed.
+        state: `finished` with a value that counts; `pruned` when it was given up as hopeless, and can't be the best;
+            `failed` with an error, also when it was lost with its worker process or its executor.
+        value: The objective on the validation rows, in its own direction; of a pruned trial the best it had come to;
+            None when the trial failed.
         loss: The same as hyperopt minimizes it.
         seconds: Time in the worker.
-        rounds: Trees of the model that has this value; 0 when the trial failed.
+        rounds: Trees of the model that has this value: fitting the point with so many gives it again; 0 when the
+            trial failed.
         curve: The objective after so many trees, as (trees, value), trees ascending; empty when it was not watched.
         error: Why it failed, empty otherwise.
         resumed_from: MLflow run from which an earlier, unfinished search's result was taken; empty otherwise.
@@ -49,11 +52,14 @@ class SearchResult:
     """A search that is over.
 
     Attributes:
-        trials: All trials, in the order in which they ended.
-        best: The finished trial with the smallest loss.
+        trials: All trials: first those taken over from an earlier, unfinished search, by number, then this run's in
+            the order in which they ended.
+        best: The finished trial with the smallest loss; of equals the one proposed first.
         parallelism: Trials in flight at most.
-        seconds: Wall time.
+        seconds: Wall time of this run.
         end_reason: Why it ended, in words.
+        threads: Threads of each fit.
+        notes: What the user should know of how it was run, such as a parallelism that the cluster can't hold.
     """
 
     trials: tuple[TrialRecord, ...]
@@ -61,3 +67,5 @@ class SearchResult:
     parallelism: int
     seconds: float
     end_reason: str
+    threads: int = 1
+    notes: tuple[str, ...] = ()

@@ -77,6 +77,11 @@ class SearchSpace:
             if name in WHOLE_NUMBERS and (bounds.low % 1 or bounds.high % 1):
                 raise SearchError(f"{name} wants whole numbers", where="search space", mend="round its bounds")
 
+    @property
+    def is_one_point(self) -> bool:
+        """Whether nothing is left to search."""
+        return all(low == high for low, high in self.as_dict().values())
+
     def as_dict(self) -> dict[str, list[float]]:
         """Return the bounds as plain lists, for metadata and tags."""
         return {item.name: [getattr(self, item.name).low, getattr(self, item.name).high] for item in fields(self)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -19,7 +19,6 @@ from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.search import run_search
 from mlops_assets_tests.assets.harness import tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
@@ -36,18 +35,28 @@ HALF_USABLE = {**TUNING, "trials": 8, "space": {**SPACE, "reg_alpha": {"low": 0,
 UNUSABLE = {**TUNING, "space": {**SPACE, "reg_alpha": {"low": 1.1 * LARGEST, "high": 2 * LARGEST}}}
 
 
-@dataclass(frozen=True)
-class LethalOnce(Matrix):
-    """Rows that kill the first worker process that unpacks them."""
+class LethalOnce(str):
+    """Name of a column that kills the first worker process that unpacks it."""
 
-    flag: str = ""
+    __slots__ = ("flag",)
+    flag: str
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Unpack the rows, or die."""
-        if not Path(state["flag"]).exists():
-            Path(state["flag"]).touch()
-            os._exit(9)
-        self.__dict__.update(state)
+    def __new__(cls, name: str, flag: str) -> Self:
+        """Return the name, which remembers where to note that it has killed."""
+        made = super().__new__(cls, name)
+        made.flag = flag
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Unpack into the plain name, or die."""
+        return _survive, (str(self), self.flag)
+
+
+def _survive(name: str, flag: str) -> str:
+    if not Path(flag).exists():
+        Path(flag).touch()
+        os._exit(9)
+    return name
 
 
 @pytest.fixture
@@ -89,7 +98,8 @@ def test_all_trials_fail_with_one_error_that_names_the_first(
     outcome = tune(lakehouse, tracking, TunedModelConfig(**UNUSABLE))
 
     assert (
-        "none of 3 trials succeeded; the first one: XGBoostError: Out of range value for reg_alpha" in outcome.message
+        "none of 3 trials succeeded (all 3 trials were tried); the first one: XGBoostError: Out of range value for "
+        "reg_alpha" in outcome.message
     )
     assert "\n" not in outcome.message
     assert statuses(tracked) == [("FAILED", ["FAILED"] * 3)]
@@ -106,7 +116,8 @@ def test_a_worker_process_that_dies_costs_one_trial(
     train, validation = (
         read_matrix(lakehouse, pinned_sets(lakehouse)[name], creditcard) for name in ("train", "validation")
     )
-    lethal = LethalOnce(**vars(train), flag=str(tmp_path / "died"))
+    first, *others = train.features
+    lethal = replace(train, features=(LethalOnce(first, str(tmp_path / "died")), *others))
     plan = TunedModelConfig(**TUNING).search_plan()
 
     with tracking.connect().open_run("search", {}) as run:

@@ -41,7 +41,7 @@ def searched(train: Matrix, validation: Matrix, point: Point = POINT) -> SearchR
     binned = quantized(train, threads=1)
     model = fit(point, binned, seed=SEARCH.seed, threads=1)
     value = judge("average_precision", validation.y, model.predict(quantized(validation, threads=1, ref=binned)))
-    best = TrialRecord(0, point, "finished", value=value, loss=-value, seconds=0.1)
+    best = TrialRecord(0, point, "finished", value=value, loss=-value, seconds=0.1, rounds=point.n_estimators)
     return SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
 
 

@@ -1,0 +1,120 @@
+"""How the rows reach the processes that run trials: once, and never inside a trial's closure.
+
+What belongs here: carrying matrices from the driver to worker processes. What does not: what is done with them there
+(`trial`).
+
+On a cluster the rows are broadcast: Spark brings one copy to each executor, and each worker process unpickles it. Where
+the executors run on the driver's machine the rows are mapped files instead: all workers read the same pages, so a
+worker holds none of its own. Either way a worker lets go of the rows once it has binned them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from pyspark.sql import SparkSession
+
+    from mlops_assets.training.matrix import Matrix
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a trial needs of a matrix.
+
+    Attributes:
+        features: Names of the columns of `X`.
+        X: float32 [rows, features].
+        y: uint8 [rows], 1 = fraud.
+    """
+
+    features: tuple[str, ...]
+    X: npt.NDArray[np.float32]
+    y: npt.NDArray[np.uint8]
+
+
+class SharedData(Protocol):
+    """A reference to the rows that is small to pickle."""
+
+    def load(self) -> tuple[Samples, Samples]:
+        """Return training and validation rows, in a worker process."""
+
+    def release(self) -> None:
+        """Let go of what `load` has brought into this process; it can be loaded again."""
+
+
+@dataclass(frozen=True)
+class BroadcastData:
+    """Rows that Spark brings to each executor."""
+
+    broadcast: Broadcast[tuple[Samples, Samples]]
+
+    def load(self) -> tuple[Samples, Samples]:
+        """Return training and validation rows, unpickled from the executor's copy."""
+        return self.broadcast.value
+
+    def release(self) -> None:
+        """Drop the unpickled rows, which PySpark keeps in the process for as long as the broadcast lives."""
+        # With spark.io.encryption there is no file to read them from again, and they have to stay.
+        if "_path" in vars(self.broadcast):
+            vars(self.broadcast).pop("_value", None)
+
+
+@dataclass(frozen=True)
+class MappedData:
+    """Rows in NumPy files on a disk that the workers see, too."""
+
+    folder: str
+    features: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @classmethod
+    def write(cls, folder: Path, sets: tuple[Matrix, Matrix]) -> MappedData:
+        """Write training and validation rows into a folder."""
+        for number, matrix in enumerate(sets):
+            np.save(folder / f"X{number}.npy", matrix.X)
+            np.save(folder / f"y{number}.npy", matrix.y)
+        return cls(str(folder), (sets[0].features, sets[1].features))
+
+    def load(self) -> tuple[Samples, Samples]:
+        """Return training and validation rows, mapped and not read."""
+        return self._map(0), self._map(1)
+
+    def release(self) -> None:
+        """Do nothing: a mapping ends with its arrays."""
+
+    def _map(self, number: int) -> Samples:
+        X, y = (np.load(Path(self.folder) / f"{name}{number}.npy", mmap_mode="r") for name in ("X", "y"))
+        return Samples(self.features[number], X, y)
+
+
+@contextmanager
+def shared(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[SharedData]:
+    """Make the rows available to the session's workers for the length of a block."""
+    context = spark.sparkContext
+    if str(context.master).startswith("local"):  # local[2], local-cluster[2,1,1024], a single-node cluster
+        # Spark's scratch folder goes away with the JVM, which outlives this process if that is killed.
+        folder = Path(tempfile.mkdtemp(prefix="search-", dir=context._temp_dir))  # noqa: SLF001 - it has no other name
+        try:
+            yield MappedData.write(folder, (train, validation))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    broadcast = context.broadcast((_samples(train), _samples(validation)))
+    try:
+        yield BroadcastData(broadcast)
+    finally:
+        broadcast.destroy()
+
+
+def _samples(matrix: Matrix) -> Samples:
+    return Samples(matrix.features, matrix.X, matrix.y)

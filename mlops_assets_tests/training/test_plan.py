@@ -1,0 +1,78 @@
+"""The plan refuses what makes no sense; the key tells searches apart that can't share trials, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from mlops_assets.errors import SearchError
+from mlops_assets.training.plan import SearchPlan, search_key
+from mlops_assets.training.space import Range, SearchSpace
+
+DATA = {"train": "file:/lake/train@3", "xgboost": "3.2.0"}
+KEY = search_key(SearchPlan(), DATA)
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("trials", 0),
+        ("parallelism", -1),
+        ("threads", -1),
+        ("early_stopping_rounds", -5),
+        ("checkpoint_rounds", 0),
+        ("max_seconds", -1.0),
+        ("max_seconds", math.nan),
+        ("max_seconds", math.inf),
+    ],
+)
+def test_a_number_out_of_range_is_refused_by_name(option: str, wrong: Any):
+    with pytest.raises(SearchError, match=f"{option} is"):
+        dataclasses.replace(SearchPlan(), **{option: wrong})
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"space": SearchSpace(max_depth=Range(3, 8))},
+        {"objective": "log_loss"},
+        {"trials": 21},
+        {"threads": 2},
+        {"seed": 43},
+        {"early_stopping_rounds": 0},
+        {"pruning": False},
+        {"checkpoint_rounds": 10},
+    ],
+)
+def test_what_shapes_proposals_or_values_changes_the_key(changed: dict[str, Any]):
+    assert search_key(dataclasses.replace(SearchPlan(), **changed), DATA) != KEY
+
+
+def test_each_option_is_either_in_the_key_or_known_not_to_be():
+    """A new option has to be put into one of the two lists of this file."""
+    assert {item.name for item in dataclasses.fields(SearchPlan)} == {
+        *("space", "objective", "trials", "threads", "seed", "early_stopping_rounds", "pruning", "checkpoint_rounds"),
+        *("parallelism", "max_seconds"),
+    }
+
+
+@pytest.mark.parametrize("changed", [{"parallelism": 8}, {"max_seconds": 60.0}])
+def test_how_fast_and_how_far_does_not_change_the_key(changed: dict[str, Any]):
+    assert search_key(dataclasses.replace(SearchPlan(), **changed), DATA) == KEY
+
+
+def test_data_and_versions_change_the_key_and_their_order_does_not():
+    assert search_key(SearchPlan(), {**DATA, "train": "file:/lake/train@4"}) != KEY
+    assert search_key(SearchPlan(), {**DATA, "xgboost": "3.2.1"}) != KEY
+    assert search_key(SearchPlan(), dict(reversed(DATA.items()))) == KEY
+    assert search_key(SearchPlan(space=SearchSpace(max_depth=Range(3.0, 9.0))), DATA) == KEY
+
+
+@pytest.mark.parametrize(
+    ("early_stopping", "pruning", "watched"), [(0, False, False), (0, True, True), (20, False, True), (20, True, True)]
+)
+def test_a_plan_without_early_stopping_and_pruning_is_not_watched(early_stopping: int, pruning: bool, watched: bool):
+    assert SearchPlan(early_stopping_rounds=early_stopping, pruning=pruning).watched == watched
