@@ -73,13 +73,13 @@ check: setup ## ruff (lint and format) and mypy
 # Asked for what there is, or for what there isn't, it answers without a set-up.
 bench_name = $(call given,NAME)
 bench_names = $(filter-out _%,$(patsubst benchmarks/%.py,%,$(wildcard benchmarks/*.py)))
-bench: $(if $(filter $(bench_name),$(bench_names)),setup) ## one measurement, NAME=x for benchmarks/x.py; without NAME, list them
+bench: $(if $(filter $(bench_name),$(bench_names)),setup) ## one measurement, NAME=x for benchmarks/x.py, ARGS= for its options; without NAME, list them
 ifeq ($(bench_name),)
 	@echo "make bench NAME=x, where x is one of: $(or $(bench_names),(there is none yet))"
 else ifeq ($(filter $(bench_name),$(bench_names)),)
 	@echo "bench: there is no benchmarks/$$NAME.py; NAME is one of: $(or $(bench_names),(there is none yet))" >&2; exit 2
 else
-	@"$$VENV/bin/python" -m "benchmarks.$$NAME"
+	@"$$VENV/bin/python" -m "benchmarks.$$NAME" $(call given,ARGS)
 endif
 
 lock: setup ## requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions

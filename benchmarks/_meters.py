@@ -1,0 +1,68 @@
+"""What a worker spends on a trial, noted there; kept small because each Python worker imports it.
+
+What belongs here: tasks that wrap the platform's and meter it. What does not: anything of the driver's.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_assets.training.objective import quantized
+from mlops_assets.training.trial import TrialTask
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+
+    from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.space import Point
+
+# Resident size of this worker process before its first trial, by process id: a fork must not inherit its parent's.
+_base_bytes: dict[int, int] = {}
+
+
+@dataclass(frozen=True)
+class Metered:
+    """A task that also tells what its worker spent on it."""
+
+    task: TrialTask
+
+    def __call__(self, point: Point) -> dict[str, Any]:
+        """Run the task and add the meters to its result."""
+        worker = os.getpid()
+        base = _base_bytes.setdefault(worker, _resident_bytes())
+        before = time.process_time()
+        result = self.task(point)
+        return {
+            **result,
+            "cpu_seconds": time.process_time() - before,
+            "worker": worker,
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "base_bytes": base,
+        }
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A task that prepares a search's data as a worker does before its first trial, and tells how long that takes.
+
+    Attributes:
+        data: Training and validation rows, broadcast.
+    """
+
+    data: Broadcast[tuple[Matrix, Matrix]]
+
+    def __call__(self, _: int) -> float:
+        """Return the seconds of binning; what starting the worker and fetching the data take, the caller measures."""
+        train, validation = self.data.value
+        started = time.perf_counter()
+        quantized(validation, threads=1, ref=quantized(train, threads=1))
+        return time.perf_counter() - started

@@ -1,0 +1,162 @@
+"""What more rows and more trials cost: peak memory of a worker, and growth of the wall time.
+
+- Memory: the largest resident size of a Python worker over a search, less what it held before it touched the data
+  (interpreter and libraries), against the size of the training rows as float32. The seed recipe's worker is measured
+  beside it, on the seed's number of rows.
+- Rows: the same points on x1, x4 and x16 rows. Growth is (wall of x16 / wall of x1) / 16: 1 is linear, below 1 is what
+  fixed costs do.
+- Trials: searches of 25, 100 and 400 trials with TPE, on fewer rows so that the driver's own cost shows. Their growth,
+  the same way, mixes two things, since TPE may move to cheaper or dearer points; what is no trial, (slots x wall -
+  time in trials) / trials, is reported by itself.
+
+Rows that would need more memory than is free are left out, and said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _ours, _seed_recipe
+from benchmarks._data import SEED_TRAIN_ROWS, draw_points, scaled_text, ulb_shaped
+from benchmarks._report import report
+from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
+from mlops_assets.training.space import SearchSpace
+
+# "Near linear, no worse": what the caches of a CPU lose between a small and a large matrix is inside this.
+TARGET = 1.25
+MEMORY = "peak memory of a worker beyond its libraries / training rows as float32"
+MEMORY_WHOLE = "the same with its libraries"
+MEMORY_RECIPE = "peak memory of the seed recipe's worker beyond its libraries / ours"
+ROWS_GROWTH = "growth of wall time with rows, against linear"
+TRIALS_GROWTH = "growth of wall time with trials, against linear"
+# Generating rows takes the most: doubles of 30 columns, some copies of them, then the workers' own.
+_BYTES_PER_ROW = 30 * 8 * 5
+_HARDLY_ANY_ROWS = 1_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        rows: Training rows of x1.
+        row_factors: The factors, rising, 1 first.
+        points: Points that are tried on each.
+        trials: Numbers of trials, rising.
+        trials_rows: Training rows of the searches of many trials.
+    """
+
+    rows: int = SEED_TRAIN_ROWS // 4
+    row_factors: tuple[int, ...] = (1, 4, 16)
+    points: int = 8
+    trials: tuple[int, ...] = (25, 100, 400)
+    trials_rows: int = SEED_TRAIN_ROWS // 8
+
+
+def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Measure all.
+
+    Returns:
+        Ratios by label, one value a measurement, and the details for the report.
+    """
+    left_out = [factor for factor in sizes.row_factors if not _fits(sizes.rows * factor)]
+    by_rows = [_at_rows(sessions, sizes, factor) for factor in sizes.row_factors if factor not in left_out]
+    beside = by_rows[min(1, len(by_rows) - 1)]
+    recipe_bytes = _recipe_memory(sessions, sizes, beside["rows"])
+    by_trials = [_at_trials(sessions, sizes, trials) for trials in sizes.trials]
+    ratios = {
+        MEMORY: [found["peak_bytes"] / found["matrix_bytes"] for found in by_rows],
+        MEMORY_WHOLE: [found["peak_bytes_with_libraries"] / found["matrix_bytes"] for found in by_rows],
+        MEMORY_RECIPE: [recipe_bytes / beside["peak_bytes"]],
+        ROWS_GROWTH: _growths(by_rows, "rows"),
+        TRIALS_GROWTH: _growths(by_trials, "trials"),
+    }
+    details = {
+        "target_growth": TARGET,
+        "by_rows": by_rows,
+        "row_factors_left_out_for_memory": left_out,
+        "recipe_peak_bytes": recipe_bytes,
+        "recipe_rows": beside["rows"],
+        "by_trials": by_trials,
+    }
+    return {label: values for label, values in ratios.items() if values}, details
+
+
+def _growths(measured: list[dict[str, Any]], by: str) -> list[float]:
+    """Return growth against linear of each larger one over the smallest."""
+    least = measured[0]
+    return [(found["wall_seconds"] / least["wall_seconds"]) / (found[by] / least[by]) for found in measured[1:]]
+
+
+def _at_rows(sessions: Sessions, sizes: Sizes, factor: int) -> dict[str, Any]:
+    train, validation = ulb_shaped(sizes.rows * factor)
+    points = draw_points(SearchSpace(), sizes.points, seed=3)
+    with sessions(LOCAL) as spark:
+        found = _ours.try_points(spark, train, validation, points, parallelism=SLOTS)
+    print(f"{train.rows:,} rows: {found.seconds:.1f} s", flush=True)
+    return {
+        "rows": train.rows,
+        "wall_seconds": found.seconds,
+        "trial_cpu_seconds": sum(trial.cpu_seconds for trial in found.trials),
+        "matrix_bytes": train.X.nbytes,
+        "peak_bytes": max(trial.peak_bytes - trial.base_bytes for trial in found.trials),
+        "peak_bytes_with_libraries": max(trial.peak_bytes for trial in found.trials),
+    }
+
+
+def _at_trials(sessions: Sessions, sizes: Sizes, trials: int) -> dict[str, Any]:
+    train, validation = ulb_shaped(sizes.trials_rows)
+    with sessions(LOCAL) as spark:
+        found = _ours.search_to_the_end(spark, train, validation, trials=trials, parallelism=SLOTS)
+    in_trials = sum(trial.seconds for trial in found.trials)
+    print(f"{trials} trials: {found.seconds:.1f} s", flush=True)
+    return {
+        "trials": trials,
+        "rows": train.rows,
+        "wall_seconds": found.seconds,
+        "mean_trial_seconds": in_trials / trials,
+        "seconds_beside_trials_per_trial_and_slot": (SLOTS * found.seconds - in_trials) / trials,
+    }
+
+
+def _recipe_memory(sessions: Sessions, sizes: Sizes, rows: int) -> int:
+    """Return the peak of the recipe's worker beyond its libraries, in bytes; each of its trials has a new worker."""
+    points = draw_points(SearchSpace(), sizes.points, seed=3)[:1]
+    peaks = []
+    for measured_rows in (rows, _HARDLY_ANY_ROWS):
+        train, test = ulb_shaped(measured_rows)
+        with sessions(LOCAL) as spark:
+            found = _seed_recipe.search(spark, train, test, trials=1, threads=SLOTS, points=points)
+        peaks.append(found.trials[0].peak_bytes)
+    return peaks[0] - peaks[1]
+
+
+def _fits(rows: int) -> bool:
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
+    return rows * _BYTES_PER_ROW < int(meminfo["MemAvailable"].split()[0]) * 1024
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rows", type=int, default=Sizes.rows, help="training rows of x1")
+    parser.add_argument("--trials", type=int, nargs="+", default=Sizes.trials)
+    given = parser.parse_args()
+    sizes = Sizes(rows=given.rows, trials_rows=given.rows // 2, trials=tuple(given.trials))
+    print(f"x1 is {scaled_text(sizes.rows)}; many trials on {scaled_text(sizes.trials_rows)}", flush=True)
+    ratios, details = measure(fresh_session, sizes)
+    report("memory_and_growth", ratios=ratios, details=details)
+    if details["row_factors_left_out_for_memory"]:
+        print(f"left out for want of memory: x{details['row_factors_left_out_for_memory']}")
+    for found in details["by_trials"]:
+        beside = found["seconds_beside_trials_per_trial_and_slot"]
+        print(f"{found['trials']} trials: {beside:.3f} s per trial and slot beside the trial itself")
+    for label in (ROWS_GROWTH, TRIALS_GROWTH):
+        print(f"at most {TARGET:g} times linear: {max(ratios.get(label, [0.0])) <= TARGET}, {label}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""How much of the slots' time is training: measured on two slots here, simulated for clusters that are not here.
+
+Measured: CPU time of the trials / (slots x wall time of the search), on `local[2]` and on a `local-cluster` of two
+executors, where the data and the results cross process borders. TPE proposes, every trial runs to its end. Binning,
+once per worker, is part of its first trial; the figure without it stands beside. Start of the Python workers, imports,
+distribution of the data, proposals, dispatch and the tail of the search count against it.
+
+Simulated: the seed project's clusters, from the dispatch, distribution and trial lengths measured in this run, beside
+the figures it publishes (100 evaluations: 5133 s on 1 worker, 585 s on 14). Two questions are kept apart:
+- The seed's trials are long (51 s on a worker of 8 cores). What would its search lose if only dispatch and distribution
+  were ours? Slots are workers, as there.
+- Ours are short. How many workers does a search of such trials keep busy, and how long must trials be to fill 14?
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperopt import fmin, tpe
+
+from benchmarks import _ours
+from benchmarks._data import SEED_TRAIN_ROWS, SEED_TRIALS, scaled_text, ulb_shaped
+from benchmarks._meters import Probe
+from benchmarks._report import report
+from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
+from benchmarks._simulation import (
+    CORES,
+    SEED_SECONDS,
+    TRIALS_PER_SLOT,
+    WORKERS,
+    Costs,
+    bend,
+    chart,
+    mean_wall_seconds,
+    seed_efficiency,
+    stretched,
+    wall_seconds,
+)
+from mlops_assets.settings import Settings
+from mlops_assets.training.proposals import decode, to_hyperopt
+from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.spark_trials import EventDrivenSparkTrials
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from mlops_assets.training.matrix import Matrix
+
+TARGET = 0.90
+CLUSTER = f"local-cluster[{SLOTS},1,1024]"
+SIMULATED_AT = 14
+ON_LOCAL = f"parallel efficiency, trial CPU time / (slots x wall), {LOCAL}"
+ON_CLUSTER = f"the same on {CLUSTER}"
+SIMULATED = f"the same, simulated on {SIMULATED_AT} workers with 100 trials as long as the seed's"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        rows: Training rows.
+        trials: Trials of a search.
+        rounds: Searches per master.
+        idle_trials: Trials that do nothing, to measure the dispatch with.
+        masters: Where it is measured; the first also feeds the simulation.
+    """
+
+    rows: int = SEED_TRAIN_ROWS
+    trials: int = SEED_TRIALS
+    rounds: int = 2
+    idle_trials: int = SEED_TRIALS
+    masters: tuple[str, ...] = (LOCAL, CLUSTER)
+
+
+def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], dict[str, Any], bytes]:
+    """Measure the masters in turn, and simulate.
+
+    Returns:
+        Ratios by label, one value a round, the details for the report, and the chart (PNG).
+    """
+    data = ulb_shaped(sizes.rows)
+    with sessions(sizes.masters[0]) as spark:
+        costs, binning_seconds = _costs(spark, data, sizes.idle_trials)
+    print(f"{costs}, binning {binning_seconds:.2f} s", flush=True)
+    searches: dict[str, list[_ours.MeteredSearch]] = {master: [] for master in sizes.masters}
+    for number in range(sizes.rounds):
+        for master in sizes.masters[:: -1 if number % 2 else 1]:
+            with sessions(master) as spark:
+                found = _ours.search_to_the_end(spark, *data, trials=sizes.trials, parallelism=SLOTS)
+            searches[master].append(found)
+            print(f"round {number}: {master}: {_busy(found):.3f} of {found.seconds:.1f} s", flush=True)
+    first = searches[sizes.masters[0]]
+    lengths = _lengths(first[-1], binning_seconds)
+    simulated = _simulate(lengths, costs, binning_seconds)
+    labels = dict(zip((LOCAL, CLUSTER), (ON_LOCAL, ON_CLUSTER), strict=True))
+    ratios = {labels[master]: [_busy(found) for found in each] for master, each in searches.items()}
+    ratios[SIMULATED] = [simulated["seed_like"][SIMULATED_AT]["busy"]]
+    details = {
+        "target": TARGET,
+        "rows": sizes.rows,
+        "trials": sizes.trials,
+        "wall_seconds": {master: [found.seconds for found in each] for master, each in searches.items()},
+        "without_binning": {
+            master: [_busy(found, len({trial.worker for trial in found.trials}) * binning_seconds) for found in each]
+            for master, each in searches.items()
+        },
+        "trial_cpu_over_trial_wall": {
+            master: [_total(found) / sum(trial.seconds for trial in found.trials) for found in each]
+            for master, each in searches.items()
+        },
+        "costs": asdict(costs),
+        "binning_seconds": binning_seconds,
+        "trial_seconds": lengths,
+        "simulation_of_this_machine": {
+            "simulated_wall_seconds": wall_seconds(lengths, SLOTS, _with_binning(costs, binning_seconds)),
+            "measured_wall_seconds": first[-1].seconds,
+        },
+        "simulated": simulated,
+    }
+    return ratios, details, _picture(simulated)
+
+
+def _busy(found: _ours.MeteredSearch, left_out_seconds: float = 0.0) -> float:
+    return (_total(found) - left_out_seconds) / (SLOTS * found.seconds)
+
+
+def _total(found: _ours.MeteredSearch) -> float:
+    return sum(trial.cpu_seconds for trial in found.trials)
+
+
+def _lengths(found: _ours.MeteredSearch, binning_seconds: float) -> list[float]:
+    """Return the trials' lengths in the order of proposal, those of workers' first trials without the binning."""
+    seen: set[int] = set()
+    lengths: dict[int, float] = {}
+    for trial in found.trials:
+        lengths[trial.number] = trial.seconds - (0.0 if trial.worker in seen else binning_seconds)
+        seen.add(trial.worker)
+    return [max(lengths[number], 0.01) for number in sorted(lengths)]
+
+
+def _costs(spark: SparkSession, data: tuple[Matrix, Matrix], idle_trials: int) -> tuple[Costs, float]:
+    """Measure what a search pays beside its trials, on a session without Python workers; and the binning."""
+    started = time.perf_counter()
+    broadcast = spark.sparkContext.broadcast(data)
+    serialized = time.perf_counter() - started
+    started = time.perf_counter()
+    binning = max(spark.sparkContext.parallelize(range(SLOTS), SLOTS).map(Probe(broadcast)).collect())
+    first = time.perf_counter() - started - binning
+    broadcast.unpersist()
+    _idle_search(spark, 2)  # the workers import what a trial needs
+    wall, cpu = _idle_search(spark, idle_trials)
+    return Costs(serialized, cpu, max(0.0, wall - cpu), first), binning
+
+
+def _idle_search(spark: SparkSession, trials: int) -> tuple[float, float]:
+    """Return wall time, and the driver's CPU time, per trial of a search with one slot whose trials do nothing."""
+    space = SearchSpace()
+    wall, cpu = time.perf_counter(), time.process_time()
+    fmin(
+        _nothing,
+        to_hyperopt(space),
+        algo=partial(tpe.suggest, n_startup_jobs=max(1, min(20, trials // 4))),
+        max_evals=trials,
+        trials=EventDrivenSparkTrials(spark, 1, partial(decode, space), lambda _: None),
+        rstate=np.random.default_rng(1),
+        show_progressbar=False,
+        return_argmin=False,
+    )
+    return (time.perf_counter() - wall) / trials, (time.process_time() - cpu) / trials
+
+
+def _nothing(point: Any) -> dict[str, Any]:
+    return {"status": "ok", "loss": float(point.learning_rate), "seconds": 0.0}
+
+
+def _with_binning(costs: Costs, binning_seconds: float) -> Costs:
+    return Costs(**{**asdict(costs), "first_trial_seconds": costs.first_trial_seconds + binning_seconds})
+
+
+def _simulate(lengths: list[float], costs: Costs, binning_seconds: float) -> dict[str, Any]:
+    """Return simulated efficiencies by scenario and number of workers, and where they bend."""
+    paid = _with_binning(costs, binning_seconds)
+    free = Costs(0.0, 0.0, 0.0, 0.0)
+    seed_like = stretched(lengths, SEED_TRIALS, SEED_SECONDS[1] / SEED_TRIALS)
+    many = stretched(lengths, 10 * SEED_TRIALS, fmean(lengths))
+    return {
+        "seed_published": {workers: seed_efficiency(workers) for workers in WORKERS},
+        "seed_like": {workers: _at(seed_like, workers, workers, paid) for workers in WORKERS},
+        "seed_like_without_any_cost": {workers: _at(seed_like, workers, workers, free) for workers in WORKERS},
+        "our_trials_100": {workers: _on_cores(lengths[:SEED_TRIALS], workers, paid) for workers in WORKERS},
+        "our_trials_1000": {workers: _on_cores(many, workers, paid) for workers in WORKERS},
+        "our_mean_trial_seconds": fmean(lengths),
+        # From which mean length on trials fill 14 slots or 112: None if no length does.
+        "bend_mean_trial_seconds": {
+            f"{trials}_trials_on_{slots}_slots": _finite(bend(lengths, trials, slots, paid, TARGET))
+            for trials, slots in ((100, SIMULATED_AT), (1000, SIMULATED_AT), (1000, SIMULATED_AT * CORES))
+        },
+    }
+
+
+def _at(trials: list[float], workers: int, slots: int, costs: Costs) -> dict[str, float]:
+    seconds = mean_wall_seconds(trials, slots, costs)
+    return {"seconds": seconds, "busy": sum(trials) / (slots * seconds), "slots": slots, "workers": workers}
+
+
+def _on_cores(trials: list[float], workers: int, costs: Costs) -> dict[str, float]:
+    """Slots of one core, as many as the cluster has and the number of trials allows; idle cores count as lost."""
+    slots = min(workers * CORES, max(1, len(trials) // TRIALS_PER_SLOT))
+    found = _at(trials, workers, slots, costs)
+    return {**found, "busy": found["busy"] * slots / (workers * CORES)}
+
+
+def _finite(seconds: float) -> float | None:
+    return None if seconds == float("inf") else seconds
+
+
+def _picture(simulated: dict[str, Any]) -> bytes:
+    published = {workers: value for workers, value in simulated["seed_published"].items() if value is not None}
+    ours = {workers: found["busy"] for workers, found in simulated["seed_like"].items()}
+    short = {workers: found["busy"] for workers, found in simulated["our_trials_1000"].items()}
+    mean = simulated["our_mean_trial_seconds"]
+    return chart(
+        {"seed, published": published, "its trials, our dispatch": ours, "1,000 of our trials": short},
+        "Simulated parallel efficiency of a search",
+        f"the seed's 100 trials take 51 s on a worker each, ours {mean:.1f} s on a core",
+    )
+
+
+def _tell(simulated: dict[str, Any]) -> None:
+    print("workers  seed published   its trials, ours   no cost at all   100 of our trials   1,000 of our trials")
+    for workers in WORKERS:
+        published = simulated["seed_published"][workers]
+        cells = [simulated[name][workers]["busy"] for name in _SCENARIOS]
+        print(f"{workers:7d}  {'-' if published is None else f'{published:.2f}':>14}  " + _cells(cells))
+    bends = {
+        limits: "no length" if seconds is None else f"{seconds:.1f} s"
+        for limits, seconds in simulated["bend_mean_trial_seconds"].items()
+    }
+    print(f"mean trial length from which efficiency is {TARGET:.2f}: {bends}")
+
+
+_SCENARIOS = ("seed_like", "seed_like_without_any_cost", "our_trials_100", "our_trials_1000")
+
+
+def _cells(values: list[float]) -> str:
+    return "".join(f"{value:17.2f}" for value in values)
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rows", type=int, default=Sizes.rows)
+    parser.add_argument("--trials", type=int, default=Sizes.trials)
+    parser.add_argument("--rounds", type=int, default=Sizes.rounds)
+    sizes = Sizes(**vars(parser.parse_args()))
+    print(f"{scaled_text(sizes.rows)}; {sizes.trials} of the seed's {SEED_TRIALS} trials", flush=True)
+    ratios, details, picture = measure(fresh_session, sizes)
+    _tell(details["simulated"])
+    report("parallel_efficiency", ratios=ratios, details=details)
+    (Settings.from_environment().home / "bench" / "parallel_efficiency.png").write_bytes(picture)
+    for label, values in ratios.items():
+        print(f"at least {TARGET:.2f}: {median(values) >= TARGET}, {label}")
+
+
+if __name__ == "__main__":
+    main()

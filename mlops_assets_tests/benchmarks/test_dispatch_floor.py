@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks.dispatch_floor import PARALLELISM, SPACE, seconds_per_trial
+from mlops_assets.training.proposals import decode
+from mlops_assets.training.spark_trials import EventDrivenSparkTrials
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def test_our_side_of_it_runs(spark: SparkSession):
+    ours = EventDrivenSparkTrials(spark, PARALLELISM, partial(decode, SPACE), lambda _: None)
+
+    assert 0 < seconds_per_trial(ours) < 20
