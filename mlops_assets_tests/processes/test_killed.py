@@ -88,7 +88,7 @@ def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not
 def test_a_process_is_known_by_more_than_its_number(tracking: Tracking):
     """Numbers are used again, in containers at once; and a killed process keeps its own until its parent looks."""
     store = tracking.connect()
-    host, number, start = runs._this_process().split(":")
+    host, number, start = runs.this_process().split(":")
     zombie = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     died = f"{host}:{zombie.pid}:{runs._start_of(zombie.pid)}"
     zombie.kill()
