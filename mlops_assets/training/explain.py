@@ -195,13 +195,35 @@ def explain(
     if len(y) != len(X):
         _refuse(f"{len(y)} labels for {len(X)} rows", mend="pass one label per row")
     chosen = stratified_sample(y, rows, seed)
-    sample = np.ascontiguousarray(X[chosen], dtype=np.float32)
-    found = contributions(booster, sample, features)
-    fraud = y[chosen] == 1
+    return explain_sample(booster, X[chosen], chosen, y, features)
+
+
+def explain_sample(
+    booster: xgb.Booster,
+    X: npt.NDArray[Any],
+    positions: npt.NDArray[np.int64],
+    y: npt.NDArray[Any],
+    features: Sequence[str],
+) -> Explanation:
+    """Explain a model on a sample that was fetched from somewhere else, as from a table too large for this machine.
+
+    Args:
+        booster: A trained model of the probability of fraud.
+        X: Feature values of the sample [sample, features], NaN where missing.
+        positions: Where the sample's rows stand in `y` [sample], as `stratified_sample` draws them.
+        y: Labels of all rows [n], 1 = fraud.
+        features: Names of the columns of `X`, in the model's order.
+
+    Raises:
+        EvaluationError: As `contributions`.
+    """
+    found = contributions(booster, X, features)
+    fraud = y[positions] == 1
     weights = _class_weights(fraud, y)
     mean = np.abs(found.values.astype(np.float64)).T @ weights / weights.sum()
     ranked = sorted(zip(found.features, mean.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
-    return Explanation(chosen, sample, found, dict(ranked), len(X), int(fraud.sum()))
+    sample = np.ascontiguousarray(X, dtype=np.float32)
+    return Explanation(positions, sample, found, dict(ranked), len(y), int(fraud.sum()))
 
 
 def stratified_sample(y: npt.NDArray[Any], rows: int, seed: int) -> npt.NDArray[np.int64]:

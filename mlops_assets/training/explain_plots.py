@@ -1,6 +1,6 @@
 """Pictures of an explanation: which features drive the model, and in which direction; each the bytes of a PNG.
 
-What belongs here: drawing SHAP values. What does not: computing them (`explain`), what all pictures share (`plot_style`).
+What belongs here: drawing SHAP values. What does not: computing them (`explain`), what pictures share (`plot_style`).
 
 The rules of `plots` hold here, too: no pyplot, no mathtext, colours that stay apart for the colour-blind.
 """

@@ -13,13 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlops_assets.training import explain_plots
-from mlops_assets.training.explain import Explanation, RowReasons, explain, reasons
+from mlops_assets.training.explain import (
+    SAMPLE_ROWS,
+    Explanation,
+    RowReasons,
+    explain_sample,
+    reasons,
+    stratified_sample,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import numpy.typing as npt
     import xgboost as xgb
-
-    from mlops_assets.training.matrix import Matrix
 
 EXPLANATION_FOLDER = "explanation"
 _HIGHEST_ROWS = 100
@@ -51,23 +58,34 @@ class ExplanationReport:
         return "\n".join([*lines, "", f"{sample}, {self.explanation.frauds:,} frauds among them."]) + "\n"
 
 
-def report(booster: xgb.Booster, data: Matrix, scores: npt.NDArray[np.float32], *, seed: int) -> ExplanationReport:
+def report(
+    booster: xgb.Booster,
+    features: Sequence[str],
+    y: npt.NDArray[np.uint8],
+    scores: npt.NDArray[np.float32],
+    rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
+    *,
+    seed: int,
+) -> ExplanationReport:
     """Explain a model on rows that it has scored: in the mean over a sample, and the highest scores one by one.
 
     Args:
         booster: The model.
-        data: The rows, the test set's say.
-        scores: Its scores of these rows, float32 [rows].
+        features: Its features, in its order.
+        y: Labels of the rows, uint8 [rows].
+        scores: Its scores of the rows, float32 [rows].
+        rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
         seed: Seed of the sample.
 
     Raises:
         EvaluationError: There are no rows, or they do not fit the model.
     """
-    found = explain(booster, data.X, data.y, data.features, seed=seed)
+    sample = stratified_sample(y, SAMPLE_ROWS, seed)
+    found = explain_sample(booster, rows_at(sample), sample, y, features)
     highest = np.argsort(-scores, kind="stable")[:_HIGHEST_ROWS]
     why = tuple(
         RowReasons(int(highest[item.row]), item.score, item.margin, item.reasons)
-        for item in reasons(booster, data.X[highest], data.features)
+        for item in reasons(booster, rows_at(highest), features)
     )
     return ExplanationReport(
         explanation=found,

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training.explain import contributions, explain, reasons, stratified_sample
 from mlops_assets.training.explain_report import report
-from mlops_assets.training.matrix import Matrix
 
 NAMES = ("strong", "weak", "noise", "constant")
 RANDOM = np.random.default_rng(5)
@@ -165,9 +164,8 @@ def test_an_empty_sample_is_refused(call: Any, message: str):
 
 def test_the_report_is_json_and_pictures_and_repeats():
     scores = MODEL.predict(xgb.DMatrix(X, feature_names=list(NAMES)))
-    data = Matrix(NAMES, X, Y, np.zeros(ROWS, dtype=np.int64), None)
 
-    made = report(MODEL, data, scores, seed=7)
+    made = report(MODEL, NAMES, Y, scores, lambda at: X[at], seed=7)
 
     document = json.loads(made.files["global_importance.json"])
     assert next(iter(document["importance"])) == "strong"
@@ -176,7 +174,7 @@ def test_the_report_is_json_and_pictures_and_repeats():
     assert [item["score"] for item in highest] == [float(score) for score in np.sort(scores)[::-1][:100]]
     assert scores[highest[0]["row"]] == scores.max()
     assert "| strong |" in made.table_markdown()
-    again = report(MODEL, data, scores, seed=7)
+    again = report(MODEL, NAMES, Y, scores, lambda at: X[at], seed=7)
     assert again.files == made.files
     assert again.pictures == made.pictures
 
