@@ -27,10 +27,11 @@ Engine = Literal["memory", "distributed"]
 AskedEngine = Literal["auto", "memory", "distributed"]
 
 _BYTES_PER_VALUE = 4
-# A worker's peak while it trains, in multiples of the float32 matrix: the matrix itself, XGBoost's bins of it twice
-# (by row and by column), gradients and predictions. Measured with xgboost 3.2.0: 2.3 at 29 features; the rest is room
-# for what grows with the rows alone, and for the interpreter.
-MEMORY_FACTOR = 3.0
+# A worker's peak while it trains, in multiples of the float32 matrix (the matrix itself, XGBoost's bins of it by row and
+# by column, buffers), and what comes on top for each row (gradients, predictions, positions). Measured with xgboost
+# 3.2.0: a peak of 2.3 matrices at 29 and at 100 features and of 3.4 at 8; the rule gives 3.0, 2.7 and 4.5.
+MEMORY_FACTOR = 2.5
+_BYTES_PER_ROW = 64
 # Arrow sends the driver each value as a double.
 _BYTES_PER_COLLECTED_VALUE = 8
 _UNITS = {"": 2**20, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -77,7 +78,7 @@ def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedE
             where="choice of the engine",
             mend="load data, or name the engine by hand",
         )
-    needed = int(rows * features * _BYTES_PER_VALUE * MEMORY_FACTOR)
+    needed = int(rows * (features * _BYTES_PER_VALUE * MEMORY_FACTOR + _BYTES_PER_ROW))
     collected = rows * features * _BYTES_PER_COLLECTED_VALUE
     size = f"{rows:,} rows x {features} features need about {_gib(needed)} of a worker's {_gib(memory.worker_bytes)}"
     obstacle = ""
@@ -98,16 +99,105 @@ def cluster_memory(spark: SparkSession) -> ClusterMemory:
     """Return what this cluster's workers have room for; on a cluster, one small job asks the executors."""
     context = spark.sparkContext
     conf = context.getConf()
-    limit = _bytes(conf.get("spark.driver.maxResultSize", "1g") or "1g")
-    if context.master.startswith("local") and not context.master.startswith("local-cluster"):
-        heap = _bytes(conf.get("spark.driver.memory", "1g") or "1g")
-        workers = {"": max(1, context.defaultParallelism // _task_cpus(spark))}
-        answers = list(_tell_memory([0], tell_limit=False))
-        answers = [("", total, free) for _, total, free in answers]
+    limit = bytes_of(conf.get("spark.driver.maxResultSize") or "1g") or None
+    cpus = int(conf.get("spark.task.cpus") or 1)
+    if context.master.partition("[")[0] == "local":  # executor and driver are one JVM, on this machine
+        heap = bytes_of(conf.get("spark.driver.memory") or "1g")
+        hosts = {_host(): _Host(heaps=heap, workers=max(1, context.defaultParallelism // cpus))}
+        answers = [(_host(), _machine_bytes(), None)]
     else:
-        heap = _bytes(conf.get("spark.executor.memory", "1g") or "1g")
-        workers, heaps = _workers_by_host(spark)
-        slots = max(1, sum(workers.values()))
-        answers = context.parallelize(range(2 * slots), 2 * slots).mapPartitions(_tell_memory).collect()
-        return ClusterMemory(_share(answers, workers, {host: n * heap for host, n in heaps.items()}), limit or None)
-    return ClusterMemory(_share(answers, workers, {"": heap}), limit or None)
+        heap = bytes_of(conf.get("spark.executor.memory") or "1g")
+        hosts = _executors(spark, heap, cpus)
+        tasks = 2 * sum(host.workers for host in hosts.values())  # twice the slots: each executor is likely to answer
+        answers = context.parallelize(range(tasks), tasks).mapPartitions(_answer).collect()
+    return ClusterMemory(_worker_bytes(answers, hosts), limit)
+
+
+@dataclass(frozen=True)
+class _Host:
+    heaps: int
+    workers: int
+
+
+# Host, memory of the machine or container, what Spark lets the process grow by (None: no limit).
+_Answer = tuple[str, int, int | None]
+
+
+def _worker_bytes(answers: Iterable[_Answer], hosts: dict[str, _Host]) -> int:
+    """Return the room of the worker that has the least."""
+    rooms = []
+    # A host may be known to Spark under another name; all that are not found are taken for the fullest one.
+    fullest = max(hosts.values(), key=lambda host: host.workers)
+    for name, machine, limit in answers:
+        host = hosts.get(name, fullest)
+        # Where heaps were promised more than there is, a tenth is what one may hope for.
+        share = max(machine - host.heaps, machine // 10) // host.workers
+        rooms.append(share if limit is None else min(share, limit))
+    return min(rooms)
+
+
+def _executors(spark: SparkSession, heap: int, cpus: int) -> dict[str, _Host]:
+    context = spark.sparkContext
+    java = context._jsc.sc()  # noqa: SLF001 - PySpark has no list of executors
+    driver = context.getConf().get("spark.driver.host")
+    ports = context.getConf().get("spark.driver.port")
+    found = Counter(
+        info.host()
+        for info in java.statusTracker().getExecutorInfos()
+        if not (info.host() == driver and str(info.port()) == ports)
+    )
+    count = sum(found.values())
+    if count == 0:
+        raise SearchError("no executor is there", where="Spark cluster", mend="start the cluster's workers, or wait")
+    cores = int(context.getConf().get("spark.executor.cores") or max(1, context.defaultParallelism // count))
+    each = max(1, cores // cpus)
+    return {host: _Host(heaps=number * heap, workers=number * each) for host, number in found.items()}
+
+
+def _answer(tasks: Iterable[int]) -> Iterator[_Answer]:
+    for _ in tasks:  # to the end: a worker that leaves input unread is not used again
+        pass
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]  # spark.executor.pyspark.memory, as PySpark's worker sets it
+    room = None if limit == resource.RLIM_INFINITY else max(1, limit - _address_space())
+    yield _host(), _machine_bytes(), room
+
+
+def _host() -> str:
+    from pyspark import TaskContext
+
+    del TaskContext
+    return platform.node()
+
+
+def _machine_bytes() -> int:
+    """Return the memory of this machine, or of the container that this process is in."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(path).read_text(encoding="ascii").strip()
+        except OSError:  # the other version of control groups, or none
+            continue
+        if text.isdecimal():
+            sizes.append(int(text))
+    return min(sizes)
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def bytes_of(size: str) -> int:
+    """Return a size as Spark writes it, such as `512m` or `1.5g`-less whole numbers; without a unit it is in MiB.
+
+    Raises:
+        SearchError: It is not a size.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*([kmgt]?)i?b?\s*", size.lower())
+    if found is None:
+        raise SearchError(f"{size!r} is no size", where="Spark configuration", mend="write it like 512m or 4g")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def _gib(size: float) -> str:
+    return f"{size / _GIB:.3g} GiB"
