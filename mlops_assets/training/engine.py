@@ -10,6 +10,7 @@ So the rule takes `distributed` only when the data do not fit.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import resource
 from collections import Counter
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlops_assets.errors import SearchError
+from mlops_assets.training.slots import count_slots
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -27,9 +29,9 @@ Engine = Literal["memory", "distributed"]
 AskedEngine = Literal["auto", "memory", "distributed"]
 
 _BYTES_PER_VALUE = 4
-# A worker's peak while it trains, in multiples of the float32 matrix (the matrix itself, XGBoost's bins of it by row and
-# by column, buffers), and what comes on top for each row (gradients, predictions, positions). Measured with xgboost
-# 3.2.0: a peak of 2.3 matrices at 29 and at 100 features and of 3.4 at 8; the rule gives 3.0, 2.7 and 4.5.
+# A worker's peak while it trains, in multiples of the float32 matrix (itself, its bins by row and by column, some
+# buffers), and what comes on top for each row (gradients, predictions, positions). Measured with xgboost 3.2.0: a peak
+# of 2.3 matrices at 29 and at 100 features and of 3.4 at 8; the rule gives 3.1, 2.7 and 4.5.
 MEMORY_FACTOR = 2.5
 _BYTES_PER_ROW = 64
 # Arrow sends the driver each value as a double.
@@ -58,6 +60,16 @@ class EngineChoice:
 
     engine: Engine
     reason: str
+
+
+@dataclass(frozen=True)
+class _Host:
+    heaps: int
+    workers: int
+
+
+# Host, memory of the machine or container, what Spark lets the process grow by (None: no limit).
+_Answer = tuple[str, int, int | None]
 
 
 def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedEngine = "auto") -> EngineChoice:
@@ -99,28 +111,22 @@ def cluster_memory(spark: SparkSession) -> ClusterMemory:
     """Return what this cluster's workers have room for; on a cluster, one small job asks the executors."""
     context = spark.sparkContext
     conf = context.getConf()
-    limit = bytes_of(conf.get("spark.driver.maxResultSize") or "1g") or None
     cpus = int(conf.get("spark.task.cpus") or 1)
-    if context.master.partition("[")[0] == "local":  # executor and driver are one JVM, on this machine
+    if str(context.master).partition("[")[0] == "local":  # executor and driver are one JVM, on this machine
         heap = bytes_of(conf.get("spark.driver.memory") or "1g")
-        hosts = {_host(): _Host(heaps=heap, workers=max(1, context.defaultParallelism // cpus))}
-        answers = [(_host(), _machine_bytes(), None)]
+        hosts = {platform.node(): _Host(heaps=heap, workers=max(1, context.defaultParallelism // cpus))}
+        answers: list[_Answer] = [(platform.node(), _machine_bytes(), None)]
     else:
         heap = bytes_of(conf.get("spark.executor.memory") or "1g")
         hosts = _executors(spark, heap, cpus)
         tasks = 2 * sum(host.workers for host in hosts.values())  # twice the slots: each executor is likely to answer
         answers = context.parallelize(range(tasks), tasks).mapPartitions(_answer).collect()
-    return ClusterMemory(_worker_bytes(answers, hosts), limit)
+    return ClusterMemory(_worker_bytes(answers, hosts), result_limit(spark))
 
 
-@dataclass(frozen=True)
-class _Host:
-    heaps: int
-    workers: int
-
-
-# Host, memory of the machine or container, what Spark lets the process grow by (None: no limit).
-_Answer = tuple[str, int, int | None]
+def result_limit(spark: SparkSession) -> int | None:
+    """Return how many bytes the driver may collect at once, or None for no limit."""
+    return bytes_of(spark.sparkContext.getConf().get("spark.driver.maxResultSize") or "1g") or None
 
 
 def _worker_bytes(answers: Iterable[_Answer], hosts: dict[str, _Host]) -> int:
@@ -139,18 +145,13 @@ def _worker_bytes(answers: Iterable[_Answer], hosts: dict[str, _Host]) -> int:
 def _executors(spark: SparkSession, heap: int, cpus: int) -> dict[str, _Host]:
     context = spark.sparkContext
     java = context._jsc.sc()  # noqa: SLF001 - PySpark has no list of executors
-    driver = context.getConf().get("spark.driver.host")
-    ports = context.getConf().get("spark.driver.port")
-    found = Counter(
-        info.host()
-        for info in java.statusTracker().getExecutorInfos()
-        if not (info.host() == driver and str(info.port()) == ports)
-    )
+    driver = (context.getConf().get("spark.driver.host"), context.getConf().get("spark.driver.port"))
+    known = [(info.host(), str(info.port())) for info in java.statusTracker().getExecutorInfos()]
+    found = Counter(host for host, port in known if (host, port) != driver)
     count = sum(found.values())
     if count == 0:
         raise SearchError("no executor is there", where="Spark cluster", mend="start the cluster's workers, or wait")
-    cores = int(context.getConf().get("spark.executor.cores") or max(1, context.defaultParallelism // count))
-    each = max(1, cores // cpus)
+    each = max(1, count_slots(context, cpus) // count)
     return {host: _Host(heaps=number * heap, workers=number * each) for host, number in found.items()}
 
 
@@ -159,14 +160,7 @@ def _answer(tasks: Iterable[int]) -> Iterator[_Answer]:
         pass
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]  # spark.executor.pyspark.memory, as PySpark's worker sets it
     room = None if limit == resource.RLIM_INFINITY else max(1, limit - _address_space())
-    yield _host(), _machine_bytes(), room
-
-
-def _host() -> str:
-    from pyspark import TaskContext
-
-    del TaskContext
-    return platform.node()
+    yield platform.node(), _machine_bytes(), room
 
 
 def _machine_bytes() -> int:
@@ -188,7 +182,7 @@ def _address_space() -> int:
 
 
 def bytes_of(size: str) -> int:
-    """Return a size as Spark writes it, such as `512m` or `1.5g`-less whole numbers; without a unit it is in MiB.
+    """Return a size as Spark's settings have it, such as `512m`; without a unit it is in MiB.
 
     Raises:
         SearchError: It is not a size.

@@ -17,6 +17,7 @@ from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training import plots
 from mlops_assets.training.evaluation import Evaluation, evaluate
+from mlops_assets.training.explain_report import ExplanationReport, report
 from mlops_assets.training.objective import fit, judge, predict, quantized
 from mlops_assets.training.plots_search import search_pictures
 from mlops_assets.training.threshold import CostChoice, Threshold, by_alert_budget, by_cost
@@ -61,7 +62,8 @@ class FinalModel:
         threshold: Chosen on the validation rows.
         evaluation: The report on the test rows.
         test_scores: Probability of fraud, float32 [test rows].
-        pictures: PNG by file name.
+        explanation: What drives the model, on the test rows.
+        pictures: PNG by file name; those of the explanation are not among them.
     """
 
     booster: xgb.Booster
@@ -69,7 +71,27 @@ class FinalModel:
     threshold: Threshold
     evaluation: Evaluation
     test_scores: npt.NDArray[np.float32]
+    explanation: ExplanationReport
     pictures: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows of a set and what the model says of them, in the order of `Matrix`.
+
+    Attributes:
+        y: uint8 [rows], 1 = fraud.
+        scores: Probability of fraud, float32 [rows].
+        days: int64 [rows], day number of the event.
+        amounts: float64 [rows], money at stake, or None when the contract has no amount.
+        rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
+    """
+
+    y: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float32]
+    days: npt.NDArray[np.int64]
+    amounts: npt.NDArray[np.float64] | None
+    rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
 
 
 def finish(
@@ -99,14 +121,48 @@ def finish(
     binned = quantized(train, threads=found.threads)
     best = found.best  # exactly its trees: early stopping may have left the last ones out
     booster = fit(best.point, binned, seed=search.seed, threads=found.threads, rounds=best.rounds)
-    reproduction = _judge_refit(booster, validation, binned, found, search)
-    scores = predict(booster, validation)
-    threshold, choice = _choose_threshold(validation, scores, plan)
+    value = judge(
+        search.objective, validation.y, booster.predict(quantized(validation, threads=found.threads, ref=binned))
+    )
+    return conclude(
+        booster,
+        judge_reproduction(value, found),
+        _scored(booster, validation),
+        lambda: _scored(booster, read_test()),
+        found,
+        search,
+        plan,
+    )
+
+
+def conclude(
+    booster: xgb.Booster,
+    reproduction: CheckOutcome,
+    validation: ScoredRows,
+    read_test: Callable[[], ScoredRows],
+    found: SearchResult,
+    search: SearchPlan,
+    plan: EvaluationPlan,
+) -> FinalModel:
+    """Choose the threshold on validation rows, then evaluate and explain once on the test rows.
+
+    Args:
+        booster: The refitted model.
+        reproduction: Whether it is the one that won.
+        validation: Rows for the threshold, scored.
+        read_test: Returns the test rows, scored; called once, after every choice has been made.
+        found: The finished search.
+        search: What was searched.
+        plan: How to evaluate.
+
+    Raises:
+        EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
+    """
+    threshold, choice = _choose_threshold(validation, plan)
     test = read_test()
-    test_scores = predict(booster, test)
     evaluation = evaluate(
         y=test.y,
-        scores=test_scores,
+        scores=test.scores,
         days=test.days,
         amounts=test.amounts,
         threshold=threshold,
@@ -115,23 +171,29 @@ def finish(
         seed=plan.seed,
     )
     pictures = {
-        "precision_recall.png": plots.precision_recall(test.y, test_scores, threshold=threshold, dataset="test set"),
-        "calibration.png": plots.calibration(test.y, test_scores, dataset="test set"),
-        "score_histogram.png": plots.score_histogram(test.y, test_scores, threshold=threshold, dataset="test set"),
+        "precision_recall.png": plots.precision_recall(test.y, test.scores, threshold=threshold, dataset="test set"),
+        "calibration.png": plots.calibration(test.y, test.scores, dataset="test set"),
+        "score_histogram.png": plots.score_histogram(test.y, test.scores, threshold=threshold, dataset="test set"),
         **search_pictures(found, search),
         "feature_importance.png": plots.feature_importance(_gains(booster)),
     }
     if choice is not None:
         pictures["cost_against_threshold.png"] = plots.cost_against_threshold(choice, dataset="validation set")
-    return FinalModel(booster, reproduction, threshold, evaluation, test_scores, pictures)
+    explanation = report(booster, booster.feature_names or [], test.y, test.scores, test.rows_at, seed=plan.seed)
+    return FinalModel(booster, reproduction, threshold, evaluation, test.scores, explanation, pictures)
 
 
-def _judge_refit(
-    booster: xgb.Booster, validation: Matrix, binned: xgb.QuantileDMatrix, found: SearchResult, search: SearchPlan
-) -> CheckOutcome:
-    """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here."""
-    prepared = quantized(validation, threads=found.threads, ref=binned)
-    value = judge(search.objective, validation.y, booster.predict(prepared))
+def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
+    return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at])
+
+
+def judge_reproduction(value: float, found: SearchResult) -> CheckOutcome:
+    """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here.
+
+    Args:
+        value: The objective of the refit on the validation rows.
+        found: The finished search.
+    """
     reached = found.best.value
     same = value == reached
     text = f"refit {value!r}, best trial (number {found.best.number}) {reached!r} on the validation rows"
@@ -140,18 +202,16 @@ def _judge_refit(
     return CheckOutcome(REFIT_REPRODUCES, passed=same, description=text, details={"refit": value})
 
 
-def _choose_threshold(
-    validation: Matrix, scores: npt.NDArray[np.float32], plan: EvaluationPlan
-) -> tuple[Threshold, CostChoice | None]:
+def _choose_threshold(validation: ScoredRows, plan: EvaluationPlan) -> tuple[Threshold, CostChoice | None]:
     if plan.threshold_rule == "alert_budget":
-        return by_alert_budget(scores, validation.days, plan.alerts_per_day), None
+        return by_alert_budget(validation.scores, validation.days, plan.alerts_per_day), None
     if validation.amounts is None:
         raise EvaluationError(
             "a threshold by cost needs amounts",
             where="evaluation configuration",
             mend="name the amount column in the contract, or choose the threshold rule alert_budget",
         )
-    choice = by_cost(validation.y, scores, validation.amounts, plan.alert_cost)
+    choice = by_cost(validation.y, validation.scores, validation.amounts, plan.alert_cost)
     return choice.threshold, choice
 
 

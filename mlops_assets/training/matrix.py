@@ -71,21 +71,23 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
     table = table.take(order)
     X = np.empty((table.num_rows, len(contract.features)), dtype=np.float32)
     for number, name in enumerate(contract.features):
-        X[:, number] = _doubles(table.column(name))
+        X[:, number] = doubles(table.column(name))
     return Matrix(
         features=contract.features,
         X=X,
         y=table.column(contract.target).to_numpy().astype(np.uint8),
-        days=_day_numbers(table.column(contract.event_time)),
-        amounts=None if contract.amount is None else _doubles(table.column(contract.amount)),
+        days=day_numbers(table.column(contract.event_time)),
+        amounts=None if contract.amount is None else doubles(table.column(contract.amount)),
     )
 
 
-def _doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Return a numeric column as float64 [rows]; null is NaN."""
     return values.cast(pa.float64(), safe=False).to_numpy()  # unsafe: whole numbers beyond 2^53 are rounded
 
 
-def _day_numbers(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def day_numbers(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the day number of event times [rows], which are timestamps or seconds."""
     if pa.types.is_timestamp(times.type):
         return times.cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]").astype(np.int64)
-    return np.floor(_doubles(times) / SECONDS_PER_DAY).astype(np.int64)
+    return np.floor(doubles(times) / SECONDS_PER_DAY).astype(np.int64)

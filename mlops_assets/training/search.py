@@ -78,7 +78,7 @@ def run_search(
     reason = run.to_the_end(train, validation, started)
     return SearchResult(
         trials=tuple(run.records),
-        best=_best(run.records, reason),
+        best=best_trial(run.records, reason),
         parallelism=slots.parallelism,
         seconds=time.perf_counter() - started,
         end_reason=reason,
@@ -124,7 +124,7 @@ class _Run:
                     early_stopping_rounds=plan.early_stopping_rounds,
                 ),
                 to_hyperopt(plan.space),
-                algo=partial(tpe.suggest, n_startup_jobs=max(1, min(_LARGEST_RANDOM_START, plan.trials // 4))),
+                algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
                 max_evals=self._budget,
                 timeout=self._seconds_left(started),
                 trials=self._trials,
@@ -172,7 +172,17 @@ def _refuse_one_class(validation: Matrix) -> None:
         )
 
 
-def _best(records: Sequence[TrialRecord], reason: str) -> TrialRecord:
+def startup_trials(plan: SearchPlan) -> int:
+    """Return how many points are drawn at random before TPE has enough to learn from."""
+    return max(1, min(_LARGEST_RANDOM_START, plan.trials // 4))
+
+
+def best_trial(records: Sequence[TrialRecord], reason: str) -> TrialRecord:
+    """Return the finished trial with the smallest loss; of equals the one proposed first.
+
+    Raises:
+        SearchError: None finished; `reason` says why the search ended.
+    """
     finished = [record for record in records if record.state == "finished"]
     if finished:
         return min(finished, key=lambda record: (record.loss, record.number))
