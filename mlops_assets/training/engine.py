@@ -10,7 +10,6 @@ So the rule takes `distributed` only when the data do not fit.
 from __future__ import annotations
 
 import os
-import platform
 import re
 import resource
 from collections import Counter
@@ -23,6 +22,7 @@ from mlops_assets.errors import SearchError
 from mlops_assets.training.slots import count_slots
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 Engine = Literal["memory", "distributed"]
@@ -64,12 +64,14 @@ class EngineChoice:
 
 @dataclass(frozen=True)
 class _Host:
+    """What runs on the cluster's fullest machine: bytes of heaps, and Python workers at once."""
+
     heaps: int
     workers: int
 
 
-# Host, memory of the machine or container, what Spark lets the process grow by (None: no limit).
-_Answer = tuple[str, int, int | None]
+# Memory of a machine or container, and what Spark lets a Python process there grow by (None: no limit).
+_Answer = tuple[int, int | None]
 
 
 def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedEngine = "auto") -> EngineChoice:
@@ -111,17 +113,18 @@ def cluster_memory(spark: SparkSession) -> ClusterMemory:
     """Return what this cluster's workers have room for; on a cluster, one small job asks the executors."""
     context = spark.sparkContext
     conf = context.getConf()
-    cpus = int(conf.get("spark.task.cpus") or 1)
+    slots = count_slots(context, int(conf.get("spark.task.cpus") or 1))
     if str(context.master).partition("[")[0] == "local":  # executor and driver are one JVM, on this machine
-        heap = bytes_of(conf.get("spark.driver.memory") or "1g")
-        hosts = {platform.node(): _Host(heaps=heap, workers=max(1, context.defaultParallelism // cpus))}
-        answers: list[_Answer] = [(platform.node(), _machine_bytes(), None)]
+        host = _Host(bytes_of(conf.get("spark.driver.memory") or "1g"), slots)
+        answers: list[_Answer] = [(_machine_bytes(), None)]
     else:
+        executors = _executors_per_host(context)
+        here = max(executors.values())
         heap = bytes_of(conf.get("spark.executor.memory") or "1g")
-        hosts = _executors(spark, heap, cpus)
-        tasks = 2 * sum(host.workers for host in hosts.values())  # twice the slots: each executor is likely to answer
-        answers = context.parallelize(range(tasks), tasks).mapPartitions(_answer).collect()
-    return ClusterMemory(_worker_bytes(answers, hosts), result_limit(spark))
+        host = _Host(here * heap, max(1, here * slots // sum(executors.values())))
+        # Twice the slots, so that each executor is likely to answer.
+        answers = context.parallelize(range(2 * slots), 2 * slots).mapPartitions(_answer).collect()
+    return ClusterMemory(_worker_bytes(answers, host), result_limit(spark))
 
 
 def result_limit(spark: SparkSession) -> int | None:
@@ -129,30 +132,23 @@ def result_limit(spark: SparkSession) -> int | None:
     return bytes_of(spark.sparkContext.getConf().get("spark.driver.maxResultSize") or "1g") or None
 
 
-def _worker_bytes(answers: Iterable[_Answer], hosts: dict[str, _Host]) -> int:
+def _worker_bytes(answers: Iterable[_Answer], host: _Host) -> int:
     """Return the room of the worker that has the least."""
     rooms = []
-    # A host may be known to Spark under another name; all that are not found are taken for the fullest one.
-    fullest = max(hosts.values(), key=lambda host: host.workers)
-    for name, machine, limit in answers:
-        host = hosts.get(name, fullest)
+    for machine, limit in answers:
         # Where heaps were promised more than there is, a tenth is what one may hope for.
         share = max(machine - host.heaps, machine // 10) // host.workers
         rooms.append(share if limit is None else min(share, limit))
     return min(rooms)
 
 
-def _executors(spark: SparkSession, heap: int, cpus: int) -> dict[str, _Host]:
-    context = spark.sparkContext
+def _executors_per_host(context: SparkContext) -> Counter[str]:
     java = context._jsc.sc()  # noqa: SLF001 - PySpark has no list of executors
-    driver = (context.getConf().get("spark.driver.host"), context.getConf().get("spark.driver.port"))
-    known = [(info.host(), str(info.port())) for info in java.statusTracker().getExecutorInfos()]
-    found = Counter(host for host, port in known if (host, port) != driver)
-    count = sum(found.values())
-    if count == 0:
+    found = Counter(str(info.host()) for info in java.statusTracker().getExecutorInfos())
+    found[str(context.getConf().get("spark.driver.host"))] -= 1  # the driver is in the list
+    if found.total() < 1:
         raise SearchError("no executor is there", where="Spark cluster", mend="start the cluster's workers, or wait")
-    each = max(1, count_slots(context, cpus) // count)
-    return {host: _Host(heaps=number * heap, workers=number * each) for host, number in found.items()}
+    return found
 
 
 def _answer(tasks: Iterable[int]) -> Iterator[_Answer]:
@@ -160,7 +156,7 @@ def _answer(tasks: Iterable[int]) -> Iterator[_Answer]:
         pass
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]  # spark.executor.pyspark.memory, as PySpark's worker sets it
     room = None if limit == resource.RLIM_INFINITY else max(1, limit - _address_space())
-    yield platform.node(), _machine_bytes(), room
+    yield _machine_bytes(), room
 
 
 def _machine_bytes() -> int:

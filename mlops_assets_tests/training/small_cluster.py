@@ -1,7 +1,7 @@
 """A process of its own for `test_outgrown_memory`: a cluster of two executors that can't hold the whole matrix.
 
-`local-cluster` needs a session of its own, and so a process. Spark's own limit on Python workers makes them small: the
-address space of each (RLIMIT_AS, `spark.executor.pyspark.memory`) leaves room for half of the matrix, not for all of it.
+`local-cluster` needs a session of its own, and so a process. Spark's own limit on Python workers makes them small:
+the address space of each (RLIMIT_AS, `spark.executor.pyspark.memory`) has room for half of the matrix, not for all.
 Prints one line of JSON.
 
 Usage: python -m mlops_assets_tests.training.small_cluster HOME FOLDER
@@ -18,12 +18,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
 from mlops_assets.data.conform import ROW_NUMBER
 from mlops_assets.data.contract import Column, Contract
 from mlops_assets.data.ingest import BATCH_ID
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
+from mlops_assets.training.distributed import placed, run_distributed_search
+from mlops_assets.training.distributed_model import finish_on_cluster
+from mlops_assets.training.engine import choose_engine, cluster_memory
+from mlops_assets.training.final_model import EvaluationPlan, finish
+from mlops_assets.training.matrix import matrix_columns, to_matrix
 from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.search import run_search
 from mlops_assets.training.space import Range, SearchSpace
 
 if TYPE_CHECKING:
@@ -82,8 +90,6 @@ def session(home: Path, limit: int) -> SparkSession:
 
 
 def write_table(spark: SparkSession, folder: Path, name: str, seed: int) -> DataFrame:
-    from pyspark.sql import functions as F  # noqa: N812
-
     rows = spark.range(0, ROWS[name], 1, 2).select(
         F.col("id").alias(ROW_NUMBER),
         F.lit(name).alias(BATCH_ID),
@@ -113,13 +119,6 @@ def main() -> None:
     spark = session(home, told["limit_mib"])
     tables = {name: write_table(spark, folder, name, seed) for seed, name in enumerate(ROWS, 1)}
     lap("tables")
-
-    from mlops_assets.training.distributed import placed, run_distributed_search
-    from mlops_assets.training.distributed_model import finish_on_cluster
-    from mlops_assets.training.engine import choose_engine, cluster_memory
-    from mlops_assets.training.final_model import EvaluationPlan, finish
-    from mlops_assets.training.matrix import matrix_columns, to_matrix
-    from mlops_assets.training.search import run_search
 
     evaluation = EvaluationPlan(replicates=200, alerts_per_day=30)
     told["choice"] = asdict(choose_engine(ROWS["train"] + ROWS["validation"], len(FEATURES), cluster_memory(spark)))

@@ -73,18 +73,18 @@ def test_nothing_to_decide_on_is_refused(rows: int, features: int, worker: int):
 
 
 @pytest.mark.parametrize(
-    ("answers", "hosts", "expected"),
+    ("answers", "host", "expected"),
     [
-        ([("a", 32 * GIB, None)], {"a": _Host(8 * GIB, 4)}, 6 * GIB),
-        ([("a", 32 * GIB, None), ("b", 16 * GIB, None)], {"a": _Host(8 * GIB, 4), "b": _Host(8 * GIB, 4)}, 2 * GIB),
-        ([("a", 32 * GIB, GIB)], {"a": _Host(8 * GIB, 4)}, GIB),
-        ([("unknown", 32 * GIB, None)], {"a": _Host(8 * GIB, 4), "b": _Host(16 * GIB, 8)}, 2 * GIB),
-        ([("a", 4 * GIB, None)], {"a": _Host(8 * GIB, 4)}, 4 * GIB // 10 // 4),
+        ([(32 * GIB, None)], _Host(8 * GIB, 4), 6 * GIB),
+        ([(32 * GIB, None), (16 * GIB, None)], _Host(8 * GIB, 4), 2 * GIB),
+        ([(32 * GIB, GIB)], _Host(8 * GIB, 4), GIB),
+        ([(32 * GIB, 100 * GIB)], _Host(8 * GIB, 4), 6 * GIB),
+        ([(4 * GIB, None)], _Host(8 * GIB, 4), 4 * GIB // 10 // 4),
     ],
-    ids=["share beside the heap", "smallest machine", "Spark's limit", "unknown host", "heaps above the machine"],
+    ids=["share beside the heap", "smallest machine", "Spark's limit", "a wide limit", "heaps above the machine"],
 )
-def test_a_worker_has_its_share_of_the_machine(answers: Any, hosts: Any, expected: int):
-    assert _worker_bytes(answers, hosts) == expected
+def test_a_worker_has_its_share_of_the_machine(answers: Any, host: _Host, expected: int):
+    assert _worker_bytes(answers, host) == expected
 
 
 def test_memory_of_a_local_session(spark: SparkSession):
