@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mlops_assets.data.contract import Contract
+    from mlops_assets.training.engine import EngineChoice
+    from mlops_assets.training.engines import SplitTables, TrainingEngine
     from mlops_assets.training.final_model import EvaluationPlan, FinalModel
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.records import SearchResult, TrialRecord
@@ -71,6 +73,8 @@ def tuned_model(
     if runner := trials_cluster.pipes():
         yield from runner.run(context)
         return
+    from mlops_assets.training.engine import choose_engine, cluster_memory
+    from mlops_assets.training.engines import SplitTables, key_of
     from mlops_assets.training.resume import SEARCH_KEY, finished_trials
     from mlops_assets.training.trial_writer import TrialWriter
 
@@ -78,14 +82,20 @@ def tuned_model(
         search, evaluation = config.search_plan(), config.evaluation_plan()
         store = tracking.connect()  # before anything is paid for
         sets, rules = pinned_sets(lakehouse), contract.load()
-        key = search_key(search, _searched_data(lakehouse, rules, sets))
+        tables = SplitTables(
+            lakehouse.spark.session, lambda name: lakehouse.read(sets[name].name, sets[name].version), rules
+        )
+        memory = cluster_memory(tables.spark)
+        choice = choose_engine(tables.searched_rows(), len(rules.features), memory, config.engine.value)
+        data = {**_searched_data(lakehouse, rules, sets), **key_of(choice.engine, tables.spark)}
+        key = search_key(search, data)
         resumed = finished_trials(store, key)
         tags = {**tracking.extra_tags, **_tags(context.op_execution_context.run_id, lakehouse, tracking, sets)}
         with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", {**tags, SEARCH_KEY: key}) as run:
             context.log.info(f"MLflow run {run.run_id}")
             with TrialWriter(run, search.objective, key) as writer:
                 result, reproduced = _tune(
-                    context.log.info, run, writer, rules, lakehouse, sets, search, evaluation, resumed
+                    context.log.info, run, writer, choice, tables, lakehouse, sets, search, evaluation, resumed
                 )
         yield result
         yield reproduced
@@ -95,14 +105,15 @@ def _tune(
     say: "Callable[[str], None]",
     run: "ParentRun",
     writer: "TrialWriter",
-    contract: "Contract",
+    choice: "EngineChoice",
+    tables: "SplitTables",
     lakehouse: Lakehouse,
     sets: "Mapping[str, TableVersion]",
     search: SearchPlan,
     plan: "EvaluationPlan",
     resumed: "tuple[TrialRecord, ...]",
 ) -> tuple[dg.MaterializeResult[None], dg.AssetCheckResult]:
-    from mlops_assets.training.final_model import finish
+    from mlops_assets.training.engines import rows_in_place
     from mlops_assets.training.runs import TableInput
 
     roles = {"train": "training", "validation": "validation", "test": "test"}
@@ -112,17 +123,23 @@ def _tune(
             for name, table in sets.items()
         ]
     )
-    train, validation = (read_matrix(lakehouse, sets[name], contract) for name in ("train", "validation"))
-    say(f"searching {search.trials} points on {train.rows:,} training and {validation.rows:,} validation rows")
-    found = _search(say, writer, lakehouse, train, validation, search, resumed)
+    say(f"engine {choice.engine}: {choice.reason}")
+    with rows_in_place(choice.engine, tables) as engine:
+        rows = f"{engine.train_rows:,} training and {engine.validation_rows:,} validation rows"
+        say(f"searching {search.trials} points on {rows}")
+        found = _search(say, writer, engine, search, resumed)
+        model = engine.finish(found, search, plan)
     best = found.best
-    model = finish(train, validation, lambda: read_matrix(lakehouse, sets["test"], contract), found, search, plan)
-    uri = _record(run, model, found, validation, search, plan)
+    uri = _record(run, model, found, choice, search, plan)
     metadata: dict[str, dg.MetadataValue[Any] | str | int | float] = {
         "mlflow_run_id": run.run_id,
         "model_uri": uri,
         "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
         **{name.removesuffix(".png"): picture(png, name) for name, png in model.pictures.items()},
+        "top_features": dg.MetadataValue.md(model.explanation.table_markdown()),
+        **{name.removesuffix(".png"): picture(png, name) for name, png in model.explanation.pictures.items()},
+        "engine": choice.engine,
+        "engine_reason": choice.reason,
         "best_point": dg.MetadataValue.json(best.point.as_dict()),
         "best_trial": best.number,
         f"validation_{search.objective}": float(best.value or 0.0),
@@ -144,19 +161,14 @@ def _tune(
 def _search(
     say: "Callable[[str], None]",
     writer: "TrialWriter",
-    lakehouse: Lakehouse,
-    train: "Matrix",
-    validation: "Matrix",
+    engine: "TrainingEngine",
     search: SearchPlan,
     resumed: "tuple[TrialRecord, ...]",
 ) -> "SearchResult":
     """Search, with each trial in MLflow and in the run's log while it goes on."""
     from mlops_assets.training.progress import Progress
-    from mlops_assets.training.search import run_search
-    from mlops_assets.training.slots import choose_slots
 
-    spark = lakehouse.spark.session
-    slots = choose_slots(spark, search)
+    slots = engine.slots(search)
     for note in slots.notes:
         say(note)
     progress = Progress(search, slots.parallelism, say)
@@ -168,7 +180,7 @@ def _search(
         progress.report(trial)
         writer.write(trial)
 
-    found = run_search(spark, train, validation, search, report, resumed)
+    found = engine.search(search, report, resumed)
     progress.end()
     best = found.best
     say(
@@ -207,7 +219,7 @@ def _record(
     run: "ParentRun",
     model: "FinalModel",
     found: "SearchResult",
-    validation: "Matrix",
+    choice: "EngineChoice",
     search: SearchPlan,
     plan: "EvaluationPlan",
 ) -> str:
@@ -215,19 +227,22 @@ def _record(
     import pandas as pd
 
     from mlops_assets.registry.versions import scores_to_bytes
+    from mlops_assets.training.explain_report import EXPLANATION_FOLDER
 
     point = found.best.point.as_dict()
-    example = pd.DataFrame(validation.X[:3].astype("float64"), columns=list(validation.features))
+    example = pd.DataFrame(model.example.astype("float64"), columns=model.booster.feature_names)
     uri = run.log_model(model.booster, example, point)
     run.log_files({SCORES_FILE.split("/")[1]: scores_to_bytes(model.test_scores)}, "evaluation")
     report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
     run.log_files({EVALUATION_FILE.split("/")[1]: report}, "evaluation")
     run.log_files(model.pictures, "pictures")
+    run.log_files({**model.explanation.files, **model.explanation.pictures}, EXPLANATION_FOLDER)
     run.log(
         params={
             **point,
             "objective": search.objective,
             "trials": search.trials,
+            "engine": choice.engine,
             "parallelism": found.parallelism,
             "threads": found.threads,
             "early_stopping_rounds": search.early_stopping_rounds,

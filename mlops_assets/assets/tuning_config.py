@@ -36,6 +36,14 @@ class ThresholdRule(Enum):
     alert_budget = "alert_budget"
 
 
+class Engine(Enum):
+    """Where trials are trained."""
+
+    auto = "auto"
+    memory = "memory"
+    distributed = "distributed"
+
+
 class WholeRange(dg.Config):
     """Bounds of a whole number, both included; equal bounds fix it."""
 
@@ -91,6 +99,13 @@ class TunedModelConfig(dg.Config):
 
     space: SpaceConfig = SpaceConfig()
     objective: Objective = Field(default=Objective.average_precision, description="Optimized on validation rows.")
+    engine: Engine = Field(
+        default=Engine.auto,
+        description=(
+            "memory: trials side by side, each in a worker that holds all rows; distributed: one trial after another, "
+            "each over the whole cluster; auto: memory if the rows fit."
+        ),
+    )
     trials: int = Field(default=20, ge=1, description="Number of trials.")
     parallelism: int = Field(
         default=0, ge=0, description="Trials in flight; 0: Spark's slots, at most a quarter of the trials."

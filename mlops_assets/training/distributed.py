@@ -72,12 +72,14 @@ class PlacedRows:
         features: Names of the feature columns, in the contract's order.
         rows: Features as float (null where missing), `LABEL` and `VALIDATION`; a partition for each XGBoost worker.
         workers: Number of XGBoost workers.
+        train: Rows and frauds of the training set.
         validation: Rows and frauds of the validation set.
     """
 
     features: tuple[str, ...]
     rows: DataFrame
     workers: int
+    train: ScoredCounts
     validation: ScoredCounts
 
     @property
@@ -105,7 +107,7 @@ def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contrac
         SearchError: The validation rows are of one class, there are no training rows, or the cluster can't run the
             workers at once.
     """
-    workers = _workers(spark)
+    workers = count_workers(spark)
     both = _model_columns(train, contract, validation=False).unionByName(
         _model_columns(validation, contract, validation=True)
     )
@@ -123,7 +125,7 @@ def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contrac
             raise SearchError(
                 f"{judged.frauds} frauds in {judged.rows} rows", where="validation set", mend="load a longer period"
             )
-        yield PlacedRows(contract.features, rows, workers, judged)
+        yield PlacedRows(contract.features, rows, workers, counts[False], judged)
     finally:
         rows.unpersist()
 
@@ -162,9 +164,15 @@ def run_distributed_search(
         parallelism=1,
         seconds=time.perf_counter() - started,
         end_reason=reason,
-        threads=_task_cpus(spark),
-        notes=(f"each trial was trained by {data.workers} workers", *([_NO_PRUNING] if plan.pruning else [])),
+        threads=task_cpus(spark),
+        notes=search_notes(data, plan),
     )
+
+
+def search_notes(data: PlacedRows, plan: SearchPlan) -> tuple[str, ...]:
+    """Return what the user should know of a search over the cluster."""
+    trained = f"each trial is trained over the cluster, by {data.workers} workers"
+    return (trained, _NO_PRUNING) if plan.pruning else (trained,)
 
 
 class _Run:
@@ -319,7 +327,12 @@ def _model_columns(rows: DataFrame, contract: Contract, *, validation: bool) -> 
     )
 
 
-def _workers(spark: SparkSession) -> int:
+def count_workers(spark: SparkSession) -> int:
+    """Return how many XGBoost workers train one model: one for each task slot of the cluster.
+
+    Raises:
+        SearchError: The cluster can't promise to run them at once.
+    """
     conf = spark.sparkContext.getConf()
     if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         raise SearchError(
@@ -327,10 +340,11 @@ def _workers(spark: SparkSession) -> int:
             where="spark.dynamicAllocation.enabled",
             mend="switch it off for this cluster (a fixed number of workers), or take the engine memory",
         )
-    return count_slots(spark.sparkContext, _task_cpus(spark))
+    return count_slots(spark.sparkContext, task_cpus(spark))
 
 
-def _task_cpus(spark: SparkSession) -> int:
+def task_cpus(spark: SparkSession) -> int:
+    """Return the CPUs of a Spark task, which are the threads of an XGBoost worker."""
     return int(spark.sparkContext.getConf().get("spark.task.cpus") or 1)
 
 

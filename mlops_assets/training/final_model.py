@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
 
+_EXAMPLE_ROWS = 3
 REFIT_REPRODUCES = "refit_reproduces_best_trial"
 
 
@@ -64,6 +65,7 @@ class FinalModel:
         test_scores: Probability of fraud, float32 [test rows].
         explanation: What drives the model, on the test rows.
         pictures: PNG by file name; those of the explanation are not among them.
+        example: Feature values of the first validation rows, float32 [at most 3, features].
     """
 
     booster: xgb.Booster
@@ -73,6 +75,7 @@ class FinalModel:
     test_scores: npt.NDArray[np.float32]
     explanation: ExplanationReport
     pictures: dict[str, bytes]
+    example: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,9 @@ def conclude(
     }
     if choice is not None:
         pictures["cost_against_threshold.png"] = plots.cost_against_threshold(choice, dataset="validation set")
+    example = validation.rows_at(np.arange(min(_EXAMPLE_ROWS, len(validation.y)), dtype=np.int64))
     explanation = report(booster, booster.feature_names or [], test.y, test.scores, test.rows_at, seed=plan.seed)
-    return FinalModel(booster, reproduction, threshold, evaluation, test.scores, explanation, pictures)
+    return FinalModel(booster, reproduction, threshold, evaluation, test.scores, explanation, pictures, example)
 
 
 def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
