@@ -14,6 +14,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 from mlops_assets.assets.splits import SplitConfig, Strategy
 from mlops_assets.assets.tuned_model import EVALUATION_FILE, MODEL_URI_TAG, SCORES_FILE
 from mlops_assets.assets.tuning_config import (
+    Engine,
     Objective,
     RealRange,
     SpaceConfig,
@@ -24,6 +25,7 @@ from mlops_assets.assets.tuning_config import (
 from mlops_assets.registry.versions import scores_from_bytes
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.training.explain_report import EXPLANATION_FOLDER
 from mlops_assets.training.resume import RESUMED_FROM
 from mlops_assets.training.runs import PARENT, STAGE, Store, read_artifact
 from mlops_assets_tests.assets.harness import QUICK, load, split, tune
@@ -87,6 +89,45 @@ def test_the_run_holds_the_model_its_scores_and_the_pictures(prepared: Lakehouse
     for interval in report["metrics"].values():
         assert interval["low"] <= interval["estimate"] <= interval["high"]
     assert outcome.metadata["test_average_precision"] == report["metrics"]["average_precision"]["estimate"]
+
+
+def test_the_run_holds_why_the_model_scores_as_it_does(prepared: Lakehouse, tracking: Tracking):
+    outcome = tune(prepared, tracking)
+
+    store, run_id = tracking.connect(), outcome.metadata["mlflow_run_id"]
+    files = {Path(found.path).name for found in store.client.list_artifacts(run_id, EXPLANATION_FOLDER)}
+    assert files == {"global_importance.json", "highest_scores.json", "shap_importance.png", "shap_summary.png"}
+    scores = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
+    highest = json.loads(read_artifact(store, run_id, f"{EXPLANATION_FOLDER}/highest_scores.json"))
+    assert highest[0]["score"] == float(scores.max()) == float(scores[highest[0]["row"]])
+    document = json.loads(read_artifact(store, run_id, f"{EXPLANATION_FOLDER}/global_importance.json"))
+    assert f"| {next(iter(document['importance']))} |" in outcome.metadata["top_features"]
+    assert outcome.metadata["shap_summary"].startswith("![shap_summary.png](data:image/png;base64,")
+
+
+def test_the_engine_is_chosen_by_size_and_can_be_set_by_hand(prepared: Lakehouse, tracking: Tracking):
+    """Over the cluster the run holds the same things, and its model is the same kind of artifact."""
+    chosen = tune(prepared, tracking)
+    by_hand = tune(prepared, tracking, QUICK.model_copy(update={"engine": Engine.distributed, "trials": 2}))
+
+    assert chosen.metadata["engine"] == "memory"
+    assert "they fit" in chosen.metadata["engine_reason"]
+    assert by_hand.failure is None
+    assert by_hand.failed_checks == []
+    assert by_hand.metadata["engine"] == "distributed"
+    assert "2 workers" in by_hand.metadata["search_notes"]
+    store = tracking.connect()
+    one, two = (outcome.metadata["mlflow_run_id"] for outcome in (chosen, by_hand))
+    for folder in ("", "pictures", "evaluation", EXPLANATION_FOLDER):
+        listed = [{Path(f.path).name for f in store.client.list_artifacts(run, folder or None)} for run in (one, two)]
+        assert listed[0] == listed[1]
+    with store.selected():
+        model = mlflow.pyfunc.load_model(by_hand.metadata["model_uri"])
+        assert model.predict(model.input_example).dtype == np.float32
+    scores = [scores_from_bytes(read_artifact(store, run, SCORES_FILE)) for run in (one, two)]
+    assert len(scores[0]) == len(scores[1])
+    # The same rows in the same order: two models of the same data rank them alike.
+    assert np.corrcoef(np.log(scores[0]), np.log(scores[1]))[0, 1] > 0.5
 
 
 def test_the_signature_promises_what_is_served(prepared: Lakehouse, tracking: Tracking):
