@@ -67,6 +67,7 @@ def test_scored_rows_are_those_of_the_matrix_in_its_order(
     assert np.array_equal(found.y, matrix.y)
     assert np.array_equal(found.days, matrix.days)
     assert found.amounts is not None
+    assert matrix.amounts is not None
     assert np.array_equal(found.amounts, matrix.amounts)
     asked = np.array([3_999, 0, 17, 17, 2_500])
     assert np.array_equal(found.rows_at(asked), matrix.X[asked], equal_nan=True)
