@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyspark
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.conform import ROW_NUMBER
@@ -37,6 +39,7 @@ from mlops_assets.training.space import Range, SearchSpace
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 FEATURES = tuple(f"f{number:02d}" for number in range(60))
 ROWS = {"train": 400_000, "validation": 60_000, "test": 60_000}
 CONTRACT = Contract(
@@ -81,6 +84,8 @@ def session(home: Path, limit: int) -> SparkSession:
             "spark.executor.memory": "640m",
             "spark.executor.pyspark.memory": f"{limit}m",
             "spark.executorEnv.MALLOC_ARENA_MAX": "2",
+            # Executors run in a folder of their own, where the checkout is not found by itself.
+            "spark.executorEnv.PYTHONPATH": str(CHECKOUT),
             "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
@@ -156,8 +161,11 @@ def main() -> None:
     except SearchError as error:
         told["in memory"] = str(error)
     lap("search in memory")
-    print(json.dumps(told))  # noqa: T201 - what the test reads
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+    left_behind = Path(pyspark.__file__).parent / "work" / spark.sparkContext.applicationId
     spark.stop()
+    shutil.rmtree(left_behind, ignore_errors=True)
 
 
 if __name__ == "__main__":
