@@ -227,6 +227,6 @@ def _evaluator(task: Task) -> Callable[[Iterable[Any]], Iterable[dict[str, Any]]
         # on the only task of a stage unless told to (spark.speculation.task.duration.threshold).
         repeated = context is not None and context.attemptNumber() > 0
         for assignment in assignments:  # to the end: an input that is not read through costs the worker its reuse
-            yield failure(DIED) if repeated else task(assignment)
+            yield {"status": "fail", "error": DIED} if repeated else task(assignment)
 
     return evaluate

@@ -73,7 +73,7 @@ def meeting_every_end() -> Any:
     """Trials that finish, are pruned, fail, and kill their worker, as their point has it."""
 
     def task(point: Point) -> dict[str, Any]:
-        if point.learning_rate > 0.4:
+        if point.learning_rate > 0.433:
             os._exit(9)
         if point.max_depth == 4:
             return {"status": "fail", "error": "ValueError: too deep", "seconds": 0.0}

@@ -64,14 +64,14 @@ def test_a_search_that_was_cut_and_resumed_is_the_uninterrupted_one(
 
 
 def test_lost_trials_too_are_resumed_as_tried(spark: SparkSession):
-    whole = trials_of(spark, meeting_every_end(), evaluations=14, parallelism=1).trials
+    whole = trials_of(spark, meeting_every_end(), evaluations=12, parallelism=1).trials
     ends = [to_record(document, SPACE) for document in whole]
     assert {record.state for record in ends} == {"finished", "pruned", "failed"}
     assert any("Python worker exited" in record.error for record in ends)
 
-    for cut in range(15):
+    for cut in range(13):
         before = [to_document(record, SPACE) for record in ends[:cut]]
-        resumed = trials_of(spark, meeting_every_end(), evaluations=14, parallelism=1, before=before).trials
+        resumed = trials_of(spark, meeting_every_end(), evaluations=12, parallelism=1, before=before).trials
         assert [t["misc"]["vals"] for t in resumed] == [t["misc"]["vals"] for t in whole], cut
         assert [t["result"].get("loss") for t in resumed] == [t["result"].get("loss") for t in whole], cut
 
