@@ -16,10 +16,8 @@ from mlops_assets.training.objective import quantized
 from mlops_assets.training.trial import TrialTask
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast
-
-    from mlops_assets.training.matrix import Matrix
-    from mlops_assets.training.space import Point
+    from mlops_assets.training.shared_data import SharedData
+    from mlops_assets.training.trial import Assignment
 
 # Resident size of this worker process before its first trial, by process id: a fork must not inherit its parent's.
 _base_bytes: dict[int, int] = {}
@@ -31,12 +29,12 @@ class Metered:
 
     task: TrialTask
 
-    def __call__(self, point: Point) -> dict[str, Any]:
+    def __call__(self, assignment: Assignment) -> dict[str, Any]:
         """Run the task and add the meters to its result."""
         worker = os.getpid()
         base = _base_bytes.setdefault(worker, _resident_bytes())
         before = time.process_time()
-        result = self.task(point)
+        result = self.task(assignment)
         return {
             **result,
             "cpu_seconds": time.process_time() - before,
@@ -55,14 +53,14 @@ class Probe:
     """A task that prepares a search's data as a worker does before its first trial, and tells how long that takes.
 
     Attributes:
-        data: Training and validation rows, broadcast.
+        data: Training and validation rows.
     """
 
-    data: Broadcast[tuple[Matrix, Matrix]]
+    data: SharedData
 
     def __call__(self, _: int) -> float:
         """Return the seconds of binning; what starting the worker and fetching the data take, the caller measures."""
-        train, validation = self.data.value
+        train, validation = self.data.load()
         started = time.perf_counter()
         quantized(validation, threads=1, ref=quantized(train, threads=1))
         return time.perf_counter() - started

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hyperopt import fmin, tpe
+from hyperopt import STATUS_OK, fmin, tpe
 
 from benchmarks._given_points import Algorithm, suggest_given
 from benchmarks._meters import Metered
-from mlops_assets.training.proposals import decode, to_hyperopt
+from mlops_assets.training.proposals import decode, raw_values, to_hyperopt
+from mlops_assets.training.shared_data import BroadcastData, Samples, shared
 from mlops_assets.training.space import Point, SearchSpace
 from mlops_assets.training.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.trial import TrialTask
+from mlops_assets.training.trial import Assignment, TrialTask
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -65,6 +67,17 @@ class MeteredSearch:
     seconds: float
 
 
+@contextmanager
+def broadcast(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[BroadcastData]:
+    """Make the rows available as `shared` does on a cluster, wherever this is."""
+    training, judging = (Samples(matrix.features, matrix.X, matrix.y) for matrix in (train, validation))
+    sent = spark.sparkContext.broadcast((training, judging))
+    try:
+        yield BroadcastData(sent)
+    finally:
+        sent.destroy()
+
+
 def try_points(
     spark: SparkSession,
     train: Matrix,
@@ -72,7 +85,7 @@ def try_points(
     points: Sequence[Point],
     *,
     parallelism: int,
-    objective: Objective = "average_precision",
+    as_on_a_cluster: bool = False,
 ) -> MeteredSearch:
     """Try given points, each to the end of its rounds.
 
@@ -82,13 +95,15 @@ def try_points(
         validation: Rows to judge on.
         points: What to try.
         parallelism: Trials in flight.
-        objective: What is computed on the validation rows.
+        as_on_a_cluster: Broadcasts the rows, although a folder that the workers see would do here.
 
     Raises:
         RuntimeError: A trial failed.
     """
     proposals = suggest_given([point.as_dict() for point in points])
-    return _search(spark, train, validation, proposals, len(points), parallelism=parallelism, objective=objective)
+    return _search(
+        spark, train, validation, proposals, len(points), parallelism=parallelism, as_on_a_cluster=as_on_a_cluster
+    )
 
 
 def search_to_the_end(
@@ -120,32 +135,36 @@ def _search(
     trials: int,
     *,
     parallelism: int,
-    objective: Objective = "average_precision",
     seed: int = 42,
+    as_on_a_cluster: bool = False,
 ) -> MeteredSearch:
     space = SearchSpace()
+    objective: Objective = "average_precision"
     ended: list[MeteredTrial] = []
 
+    def assign(values: dict[str, Any]) -> Assignment:
+        return Assignment(decode(space, values))
+
     def note(document: dict[str, Any]) -> None:
-        result = document.get("result", {})
-        if result.get("status") != "ok":
-            raise RuntimeError(f"trial {document['tid']}: {result.get('error') or document['misc'].get('error')}")
-        point = decode(space, {label: found[0] for label, found in document["misc"]["vals"].items()})
+        result = document["result"]
+        if result["status"] != STATUS_OK:
+            raise RuntimeError(f"trial {document['tid']}: {result['error']}")
+        point = decode(space, raw_values(document))
         ended.append(MeteredTrial(document["tid"], point, **{name: result[name] for name in _METERS}))
 
     started = time.perf_counter()
-    broadcast = spark.sparkContext.broadcast((train, validation))
-    try:
+    with (broadcast if as_on_a_cluster else shared)(spark, train, validation) as data:
+        task = TrialTask(
+            uuid.uuid4().hex, data, objective, seed, threads=1, checkpoint_rounds=0, early_stopping_rounds=0
+        )
         fmin(
-            Metered(TrialTask(uuid.uuid4().hex, broadcast, objective, seed, threads=1)),
+            Metered(task),
             to_hyperopt(space),
             algo=algo,
             max_evals=trials,
-            trials=EventDrivenSparkTrials(spark, parallelism, partial(decode, space), note),
+            trials=EventDrivenSparkTrials(spark, parallelism, assign, note),
             rstate=np.random.default_rng(seed),
             show_progressbar=False,
             return_argmin=False,
         )
-    finally:
-        broadcast.unpersist()
     return MeteredSearch(tuple(ended), time.perf_counter() - started)

@@ -60,7 +60,7 @@ class Sizes:
     """
 
     rows: int = SEED_TRAIN_ROWS
-    points: int = 20
+    points: int = 16
     rounds: int = 3
     exact_rows: int = SEED_TRAIN_ROWS // 8
     exact_points: int = 3

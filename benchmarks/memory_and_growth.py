@@ -1,8 +1,9 @@
 """What more rows and more trials cost: peak memory of a worker, and growth of the wall time.
 
 - Memory: the largest resident size of a Python worker over a search, less what it held before it touched the data
-  (interpreter and libraries), against the size of the training rows as float32. The seed recipe's worker is measured
-  beside it, on the seed's number of rows.
+  (interpreter and libraries), against the size of the training rows as float32. The rows are mapped files on one
+  machine, whose pages count here for each worker although all share them; broadcasting them, as on a cluster, is
+  measured once beside it, and so is the seed recipe's worker.
 - Rows: the same points on x1, x4 and x16 rows. Growth is (wall of x16 / wall of x1) / 16: 1 is linear, below 1 is what
   fixed costs do.
 - Trials: searches of 25, 100 and 400 trials with TPE, on fewer rows so that the driver's own cost shows. Their growth,
@@ -28,8 +29,9 @@ from mlops_assets.training.space import SearchSpace
 # "Near linear, no worse": what the caches of a CPU lose between a small and a large matrix is inside this.
 TARGET = 1.25
 MEMORY = "peak memory of a worker beyond its libraries / training rows as float32"
+MEMORY_BROADCAST = "the same with the rows broadcast, as on a cluster"
 MEMORY_WHOLE = "the same with its libraries"
-MEMORY_RECIPE = "peak memory of the seed recipe's worker beyond its libraries / ours"
+MEMORY_RECIPE = "peak memory of the seed recipe's worker beyond its libraries / ours with the rows broadcast"
 ROWS_GROWTH = "growth of wall time with rows, against linear"
 TRIALS_GROWTH = "growth of wall time with trials, against linear"
 # Generating rows takes the most: doubles of 30 columns, some copies of them, then the workers' own.
@@ -49,7 +51,7 @@ class Sizes:
         trials_rows: Training rows of the searches of many trials.
     """
 
-    rows: int = SEED_TRAIN_ROWS // 4
+    rows: int = SEED_TRAIN_ROWS
     row_factors: tuple[int, ...] = (1, 4, 16)
     points: int = 8
     trials: tuple[int, ...] = (25, 100, 400)
@@ -63,14 +65,15 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         Ratios by label, one value a measurement, and the details for the report.
     """
     left_out = [factor for factor in sizes.row_factors if not _fits(sizes.rows * factor)]
-    by_rows = [_at_rows(sessions, sizes, factor) for factor in sizes.row_factors if factor not in left_out]
-    beside = by_rows[min(1, len(by_rows) - 1)]
-    recipe_bytes = _recipe_memory(sessions, sizes, beside["rows"])
+    by_rows = [_at_rows(sessions, sizes, sizes.rows * factor) for factor in sizes.row_factors if factor not in left_out]
+    recipe_bytes = _recipe_memory(sessions, sizes)
+    as_on_a_cluster = _at_rows(sessions, sizes, sizes.rows, as_on_a_cluster=True)
     by_trials = [_at_trials(sessions, sizes, trials) for trials in sizes.trials]
     ratios = {
         MEMORY: [found["peak_bytes"] / found["matrix_bytes"] for found in by_rows],
+        MEMORY_BROADCAST: [as_on_a_cluster["peak_bytes"] / as_on_a_cluster["matrix_bytes"]],
         MEMORY_WHOLE: [found["peak_bytes_with_libraries"] / found["matrix_bytes"] for found in by_rows],
-        MEMORY_RECIPE: [recipe_bytes / beside["peak_bytes"]],
+        MEMORY_RECIPE: [recipe_bytes / as_on_a_cluster["peak_bytes"]],
         ROWS_GROWTH: _growths(by_rows, "rows"),
         TRIALS_GROWTH: _growths(by_trials, "trials"),
     }
@@ -78,8 +81,8 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         "target_growth": TARGET,
         "by_rows": by_rows,
         "row_factors_left_out_for_memory": left_out,
+        "broadcast": as_on_a_cluster,
         "recipe_peak_bytes": recipe_bytes,
-        "recipe_rows": beside["rows"],
         "by_trials": by_trials,
     }
     return {label: values for label, values in ratios.items() if values}, details
@@ -91,11 +94,11 @@ def _growths(measured: list[dict[str, Any]], by: str) -> list[float]:
     return [(found["wall_seconds"] / least["wall_seconds"]) / (found[by] / least[by]) for found in measured[1:]]
 
 
-def _at_rows(sessions: Sessions, sizes: Sizes, factor: int) -> dict[str, Any]:
-    train, validation = ulb_shaped(sizes.rows * factor)
+def _at_rows(sessions: Sessions, sizes: Sizes, rows: int, *, as_on_a_cluster: bool = False) -> dict[str, Any]:
+    train, validation = ulb_shaped(rows)
     points = draw_points(SearchSpace(), sizes.points, seed=3)
     with sessions(LOCAL) as spark:
-        found = _ours.try_points(spark, train, validation, points, parallelism=SLOTS)
+        found = _ours.try_points(spark, train, validation, points, parallelism=SLOTS, as_on_a_cluster=as_on_a_cluster)
     print(f"{train.rows:,} rows: {found.seconds:.1f} s", flush=True)
     return {
         "rows": train.rows,
@@ -122,12 +125,12 @@ def _at_trials(sessions: Sessions, sizes: Sizes, trials: int) -> dict[str, Any]:
     }
 
 
-def _recipe_memory(sessions: Sessions, sizes: Sizes, rows: int) -> int:
+def _recipe_memory(sessions: Sessions, sizes: Sizes) -> int:
     """Return the peak of the recipe's worker beyond its libraries, in bytes; each of its trials has a new worker."""
     points = draw_points(SearchSpace(), sizes.points, seed=3)[:1]
     peaks = []
-    for measured_rows in (rows, _HARDLY_ANY_ROWS):
-        train, test = ulb_shaped(measured_rows)
+    for rows in (sizes.rows, _HARDLY_ANY_ROWS):
+        train, test = ulb_shaped(rows)
         with sessions(LOCAL) as spark:
             found = _seed_recipe.search(spark, train, test, trials=1, threads=SLOTS, points=points)
         peaks.append(found.trials[0].peak_bytes)
@@ -145,7 +148,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=Sizes.rows, help="training rows of x1")
     parser.add_argument("--trials", type=int, nargs="+", default=Sizes.trials)
     given = parser.parse_args()
-    sizes = Sizes(rows=given.rows, trials_rows=given.rows // 2, trials=tuple(given.trials))
+    sizes = Sizes(rows=given.rows, trials_rows=given.rows // 8, trials=tuple(given.trials))
     print(f"x1 is {scaled_text(sizes.rows)}; many trials on {scaled_text(sizes.trials_rows)}", flush=True)
     ratios, details = measure(fresh_session, sizes)
     report("memory_and_growth", ratios=ratios, details=details)

@@ -3,7 +3,8 @@
 Measured: CPU time of the trials / (slots x wall time of the search), on `local[2]` and on a `local-cluster` of two
 executors, where the data and the results cross process borders. TPE proposes, every trial runs to its end. Binning,
 once per worker, is part of its first trial; the figure without it stands beside. Start of the Python workers, imports,
-distribution of the data, proposals, dispatch and the tail of the search count against it.
+distribution of the data, proposals, dispatch and the tail of the search count against it. A search with the platform's
+defaults, whose trials are pruned and stopped early, and so are shorter, is measured once as well.
 
 Simulated: the seed project's clusters, from the dispatch, distribution and trial lengths measured in this run, beside
 the figures it publishes (100 evaluations: 5133 s on 1 worker, 585 s on 14). Two questions are kept apart:
@@ -43,7 +44,9 @@ from benchmarks._simulation import (
     wall_seconds,
 )
 from mlops_assets.settings import Settings
+from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.proposals import decode, to_hyperopt
+from mlops_assets.training.search import run_search
 from mlops_assets.training.space import SearchSpace
 from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 
@@ -57,6 +60,7 @@ CLUSTER = f"local-cluster[{SLOTS},1,1024]"
 SIMULATED_AT = 14
 ON_LOCAL = f"parallel efficiency, trial CPU time / (slots x wall), {LOCAL}"
 ON_CLUSTER = f"the same on {CLUSTER}"
+WITH_DEFAULTS = f"the same with early stopping and pruning, {LOCAL}, time in trials instead of CPU time"
 SIMULATED = f"the same, simulated on {SIMULATED_AT} workers with 100 trials as long as the seed's"
 
 
@@ -96,11 +100,16 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
                 found = _ours.search_to_the_end(spark, *data, trials=sizes.trials, parallelism=SLOTS)
             searches[master].append(found)
             print(f"round {number}: {master}: {_busy(found):.3f} of {found.seconds:.1f} s", flush=True)
+    with sessions(sizes.masters[0]) as spark:
+        plan = SearchPlan(trials=sizes.trials, parallelism=SLOTS)
+        usual = run_search(spark, *data, plan, lambda _: None)
+    usual_trials = sum(trial.seconds for trial in usual.trials)
     first = searches[sizes.masters[0]]
     lengths = _lengths(first[-1], binning_seconds)
     simulated = _simulate(lengths, costs, binning_seconds)
     labels = dict(zip((LOCAL, CLUSTER), (ON_LOCAL, ON_CLUSTER), strict=True))
     ratios = {labels[master]: [_busy(found) for found in each] for master, each in searches.items()}
+    ratios[WITH_DEFAULTS] = [usual_trials / (SLOTS * usual.seconds)]
     ratios[SIMULATED] = [simulated["seed_like"][SIMULATED_AT]["busy"]]
     details = {
         "target": TARGET,
@@ -114,6 +123,11 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         "trial_cpu_over_trial_wall": {
             master: [_total(found) / sum(trial.seconds for trial in found.trials) for found in each]
             for master, each in searches.items()
+        },
+        "with_defaults": {
+            "wall_seconds": usual.seconds,
+            "mean_trial_seconds": usual_trials / len(usual.trials),
+            "pruned": sum(trial.state == "pruned" for trial in usual.trials),
         },
         "costs": asdict(costs),
         "binning_seconds": binning_seconds,
@@ -148,12 +162,11 @@ def _lengths(found: _ours.MeteredSearch, binning_seconds: float) -> list[float]:
 def _costs(spark: SparkSession, data: tuple[Matrix, Matrix], idle_trials: int) -> tuple[Costs, float]:
     """Measure what a search pays beside its trials, on a session without Python workers; and the binning."""
     started = time.perf_counter()
-    broadcast = spark.sparkContext.broadcast(data)
-    serialized = time.perf_counter() - started
-    started = time.perf_counter()
-    binning = max(spark.sparkContext.parallelize(range(SLOTS), SLOTS).map(Probe(broadcast)).collect())
-    first = time.perf_counter() - started - binning
-    broadcast.unpersist()
+    with _ours.broadcast(spark, *data) as sent:
+        serialized = time.perf_counter() - started
+        started = time.perf_counter()
+        binning = max(spark.sparkContext.parallelize(range(SLOTS), SLOTS).map(Probe(sent)).collect())
+        first = time.perf_counter() - started - binning
     _idle_search(spark, 2)  # the workers import what a trial needs
     wall, cpu = _idle_search(spark, idle_trials)
     return Costs(serialized, cpu, max(0.0, wall - cpu), first), binning
