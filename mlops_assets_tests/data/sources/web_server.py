@@ -106,19 +106,7 @@ class WebServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self._send(reply)
-
-            def _send(self, reply: Reply) -> None:
-                try:
-                    if not reply.drip:
-                        self.wfile.write(reply.body[: reply.cut])
-                        return
-                    for position in range(len(reply.body)):
-                        self.wfile.write(reply.body[position : position + 1])
-                        if server._stopped.wait(reply.drip):
-                            return
-                except OSError:
-                    return  # the client had enough
+                _write(self, reply, server._stopped)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
@@ -129,3 +117,16 @@ class WebServer:
 def _seen(request: BaseHTTPRequestHandler) -> SeenRequest:
     sent = request.rfile.read(int(request.headers.get("Content-Length", 0)))
     return SeenRequest(request.path, {name.lower(): value for name, value in request.headers.items()}, sent)
+
+
+def _write(request: BaseHTTPRequestHandler, reply: Reply, stopped: threading.Event) -> None:
+    try:
+        if not reply.drip:
+            request.wfile.write(reply.body[: reply.cut])
+            return
+        for position in range(len(reply.body)):
+            request.wfile.write(reply.body[position : position + 1])
+            if stopped.wait(reply.drip):
+                return
+    except OSError:
+        return  # the client had enough
