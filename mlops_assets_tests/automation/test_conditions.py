@@ -33,7 +33,7 @@ class World:
     rows: int = 300
     raw_is_good: bool = True
     broken: set[str] = field(default_factory=set)
-    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=0, microsecond=0))
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=30, microsecond=0))
     _cursor: Any = None
     _made: dict[str, int] = field(default_factory=dict)
 
