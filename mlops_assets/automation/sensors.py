@@ -16,11 +16,14 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
+from mlops_assets.automation.watched_table import WatchState, follow
 
 if TYPE_CHECKING:
     from mlops_assets.automation.landing import Decision
 
 NEW_FILES = "new_files"
+NEW_VERSIONS = "new_versions"
+VERSIONS_TAG = "mlops_assets/versions"
 FILES_TAG = "mlops_assets/files"
 ORDER_TAG = "mlops_assets/order"
 _INTERVAL_S = 30
@@ -103,6 +106,54 @@ def _why_not(decision: Decision, listed: int) -> str:
 
 def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")  # noqa: PLR2004 - a few examples
+
+
+def watched_table_sensor(
+    location: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus, pace: Pace | None = None
+) -> dg.SensorDefinition:
+    """Return a sensor that loads what someone else adds to a Delta table.
+
+    Args:
+        location: Folder or URL of the table.
+        job: Name of the job that loads.
+        has_key: Whether the contract has a key.
+        status: Whether it is on when nobody has switched it.
+        pace: How long the pauses before a repetition are.
+    """
+    chosen = pace or Pace()
+
+    @dg.sensor(
+        name=NEW_VERSIONS,
+        job_name=job,
+        minimum_interval_seconds=_INTERVAL_S,
+        default_status=status,
+        description="Loads what each new version of the watched Delta table adds; looking reads its log and no row.",
+    )
+    def new_versions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from mlops_assets.data.sources.delta import newest_version
+
+        table, newest = newest_version(location)
+        state, start = follow(
+            WatchState.from_cursor(context.cursor),
+            table,
+            newest,
+            lambda key: outcome_of(context.instance, key),
+            time.time(),
+            chosen,
+        )
+        if not start:
+            doing = "nothing new" if state.wanted is None else f"version {state.wanted} is in a run, or waits for one"
+            text = f"newest version {newest}, loaded up to {state.loaded}: {doing}"
+            return dg.SensorResult(skip_reason=text, cursor=state.to_cursor())
+        wanted = {"after_version": state.loaded, "up_to_version": state.wanted}
+        request = dg.RunRequest(
+            run_key=state.key,
+            run_config={"resources": {"source": {"config": {"location": location, "has_key": has_key, **wanted}}}},
+            tags={ORDER_TAG: state.key, VERSIONS_TAG: f"{state.loaded + 1} to {state.wanted}"},
+        )
+        return dg.SensorResult(run_requests=[request], cursor=state.to_cursor())
+
+    return new_versions
 
 
 def outcome_of(instance: dg.DagsterInstance, key: str) -> Outcome | None:
