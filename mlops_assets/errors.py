@@ -35,6 +35,10 @@ class SourceError(PlatformError):
     """Input that can't be fetched or read as a table: missing, empty, unreachable or garbled."""
 
 
+class UnreachableError(SourceError):
+    """Input that can't be reached now, or not with these rights; the input itself may be good."""
+
+
 class SchemaMismatchError(PlatformError):
     """Columns of the input that are not those of the contract."""
 
@@ -65,3 +69,7 @@ class SettingsError(PlatformError):
 
 class LaunchError(PlatformError):
     """A step that can't be launched on Databricks, or whose launch broke off."""
+
+
+class AutomationError(PlatformError):
+    """A sensor or a condition that can't go on: a cursor that can't be read, a table it can't look at."""

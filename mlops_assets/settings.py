@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlops_assets.errors import SettingsError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Dagster's pool of the assets that may be launched; an instance limits it (`instance`, `DatabricksProfile`).
 LAUNCH_POOL = "databricks_launches"
-SourceKind = Literal["synthetic", "openml", "files"]
+SourceKind = Literal["synthetic", "openml", "files", "delta"]
 _PREFIX = "MLOPS_"
 _PROFILE_PREFIX = "MLOPS_DATABRICKS_"  # overrides of a profile's fields; the profile checks their names
 _MASTER = r"local(\[(\*|[1-9]\d*)(,\s*\d+)?\]|-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\])?"
@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     Attributes:
         target: `local` (embedded Spark, Delta and MLflow) or `databricks`.
         home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
-        source: `synthetic`, `openml`, `openml:<name or id>`, or a file, folder, glob or fsspec URL.
+        source: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`, or a file, folder, glob or fsspec
+            URL.
         contract: Name of a shipped contract, or path of a YAML file.
         database: Name of the lakehouse database; by default one per contract and kind of source, so that a
             synthetic table never mixes with a real one.
@@ -63,6 +64,11 @@ class Settings(BaseSettings):
         dagster_url: Address of the Dagster UI, for links from MLflow runs.
         java_home: JAVA_HOME as the process has it, unless MLOPS_JAVA_HOME names another.
         databricks_profile: With target `databricks`: `dev`, `staging`, `prod`, or the path of a YAML file.
+        automation: `on` starts sensors, conditions and schedules with the daemon; `off` leaves them to be switched on
+            in the UI.
+        alert_webhook: Where a message for each failed run is posted; the log when not set.
+        retrain_rows: So many new rows with known labels make training due.
+        retrain_days: So many days make it due, when there is any new row.
         runtime_version: The Databricks Runtime that this process runs on; None anywhere else.
     """
 
@@ -81,6 +87,10 @@ class Settings(BaseSettings):
     dagster_url: str = "http://127.0.0.1:3000"
     java_home: str | None = Field(default=None, validation_alias=AliasChoices("MLOPS_JAVA_HOME", "JAVA_HOME"))
     databricks_profile: str = Field(default="dev", min_length=1)
+    automation: Literal["on", "off"] = "off"
+    alert_webhook: SecretStr | None = None
+    retrain_rows: int = Field(default=10_000, ge=1)
+    retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     runtime_version: str | None = Field(default=None, validation_alias="DATABRICKS_RUNTIME_VERSION")
 
     @field_validator("home")
@@ -198,7 +208,9 @@ class Settings(BaseSettings):
         """Which kind of source `source` names."""
         if self.source == "synthetic":
             return "synthetic"
-        return "openml" if self.source == "openml" or self.source.startswith("openml:") else "files"
+        if self.source == "openml" or self.source.startswith("openml:"):
+            return "openml"
+        return "delta" if self.source.startswith("delta:") else "files"
 
     @property
     def contract_name(self) -> str:

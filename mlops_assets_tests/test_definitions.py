@@ -32,7 +32,7 @@ LAYERS: dict[str, set[str]] = {
     "databricks": set(),
     "resources": {"data", "training", "registry", "databricks"},
     "assets": {"data", "training", "registry", "resources"},
-    "automation": {"assets"},
+    "automation": {"assets", "data"},
 }
 
 

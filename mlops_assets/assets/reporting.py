@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mlops_assets.errors import PlatformError
+from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract import Contract
 
 OWNERS = ["team:fraud-platform"]
+# In the metadata of a failure: the input is to blame, and the same input will be refused again.
+REFUSED_INPUT = "refused_input"
 _TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
+_INPUT_ERRORS = (SchemaMismatchError, SourceError)
 _PREVIEW_ROWS = 5
 # As wide as the value column of an asset's page; what is left out stands in the column schema.
 _PREVIEW_COLUMNS = 6
@@ -54,7 +57,7 @@ def refusal(outcomes: Iterable[CheckOutcome], *, what: str) -> dg.Failure | None
     if not failed:
         return None
     reasons = "; ".join(f"{outcome.name}: {outcome.description}" for outcome in failed)
-    return dg.Failure(f"{what}: {reasons}", allow_retries=False)
+    return dg.Failure(f"{what}: {reasons}", metadata={REFUSED_INPUT: True}, allow_retries=False)
 
 
 @contextmanager
@@ -63,7 +66,9 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except PlatformError as error:
-        metadata = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        metadata: dict[str, str | bool] = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        if isinstance(error, _INPUT_ERRORS) and not isinstance(error, UnreachableError):
+            metadata[REFUSED_INPUT] = True
         raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
 

@@ -66,3 +66,20 @@ class OpenMLTransactions(TransactionSourceResource):
         from mlops_assets.data.sources.openml import OpenMLSource
 
         return OpenMLSource(self.dataset, version=self.version, base_url=self.base_url, cache_dir=Path(self.cache_dir))
+
+
+class DeltaTransactions(TransactionSourceResource):
+    """A Delta table that someone else writes."""
+
+    location: str = Field(description="Folder or URL of the table.")
+    after_version: int = Field(default=-1, ge=-1, description="Last version that is not wanted; -1: from the first.")
+    up_to_version: int | None = Field(default=None, description="Last version that is wanted; the newest by default.")
+    has_key: bool = Field(default=False, description="Whether the contract has a key, so that rows may come again.")
+
+    def open(self) -> TransactionSource:
+        """Return the reader."""
+        from mlops_assets.data.sources.delta import DeltaSource
+
+        return DeltaSource(
+            self.location, after_version=self.after_version, up_to_version=self.up_to_version, has_key=self.has_key
+        )

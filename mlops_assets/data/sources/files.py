@@ -12,11 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import fsspec
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
@@ -25,7 +23,6 @@ from mlops_assets.data.sources.locations import (
     READABLE,
     FileKind,
     has_wildcard,
-    holds_secret,
     is_hidden,
     is_web,
     kind_of,
@@ -33,9 +30,9 @@ from mlops_assets.data.sources.locations import (
     split_list,
     web_path,
 )
+from mlops_assets.data.sources.storage import ask, file_system, info_of, name_of, origin_of
 from mlops_assets.errors import SettingsError, SourceError
 
-Answered = TypeVar("Answered")
 _MEND_SUFFIX = f"name files that end like one of {READABLE}"
 
 
@@ -124,42 +121,23 @@ def _read_web(url: str, policy: HttpPolicy) -> bytes:
 
 
 def _stored_files(item: str) -> list[_InputFile]:
-    fs, path = _file_system(item)
-    entry = _ask(item, lambda: _info(fs, path))
+    fs, path = file_system(item)
+    entry = ask(item, lambda: info_of(fs, path))
     if entry is None and has_wildcard(path):
         return _globbed(fs, path, item)
     if entry is None:
         raise SourceError(
             "no such file or folder",
-            where=_origin(fs, path, item),
+            where=origin_of(fs, path, item),
             mend="compare the path, or the folder it is relative to",
         )
     if entry["type"] == "directory":
         return _listed(fs, path, item)
-    return [_stored_file(fs, path, _origin(fs, path, item), item, entry["type"])]
-
-
-def _file_system(item: str) -> tuple[Any, str]:
-    scheme = item.partition("://")[0]
-    try:
-        fs, path = fsspec.core.url_to_fs(item)
-    except ImportError as error:
-        # fsspec keeps one sentence per driver that says which package it is in.
-        what, mend = f"the driver for {scheme}:// is missing", str(error).split("\n", maxsplit=1)[0]
-    except ValueError:
-        what, mend = (
-            f"no driver knows {scheme}://",
-            "install the package with its driver (abfss: adlfs), or compare the scheme",
-        )
-    except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
-        what, mend = _foreign(error, item), "compare the URL and the access rights that its driver needs"
-    else:
-        return fs, path
-    raise SourceError(what, where=shown(item), mend=mend)
+    return [_stored_file(fs, path, origin_of(fs, path, item), item, entry["type"])]
 
 
 def _globbed(fs: Any, pattern: str, item: str) -> list[_InputFile]:
-    matched = _ask(item, lambda: fs.glob(pattern, detail=True)) or {}
+    matched = ask(item, lambda: fs.glob(pattern, detail=True)) or {}
     # Origins follow what the user wrote: the driver's own paths may lack the host.
     literal, written = _before_wildcard(pattern), _before_wildcard(item)
     found = [
@@ -171,8 +149,10 @@ def _globbed(fs: Any, pattern: str, item: str) -> list[_InputFile]:
     wanted = [(path, below, kind) for path, below, kind in found if not any(map(is_hidden, below.split("/")))]
     if not wanted:
         mend = "compare the pattern with the folder, which must be readable"
-        raise SourceError("no file matches", where=_origin(fs, pattern, item), mend=mend)
-    return [_stored_file(fs, path, _origin(fs, path, f"{written}/{below}"), item, kind) for path, below, kind in wanted]
+        raise SourceError("no file matches", where=origin_of(fs, pattern, item), mend=mend)
+    return [
+        _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, kind) for path, below, kind in wanted
+    ]
 
 
 def _before_wildcard(pattern: str) -> str:
@@ -181,20 +161,20 @@ def _before_wildcard(pattern: str) -> str:
 
 
 def _listed(fs: Any, folder: str, item: str) -> list[_InputFile]:
-    entries = _ask(item, lambda: fs.ls(folder, detail=True)) or []
+    entries = ask(item, lambda: fs.ls(folder, detail=True)) or []
     wanted = sorted(
-        (_name(entry["name"]), entry["name"], entry["type"])
+        (name_of(entry["name"]), entry["name"], entry["type"])
         for entry in entries
-        if entry["type"] != "directory" and not is_hidden(_name(entry["name"])) and kind_of(_name(entry["name"]))
+        if entry["type"] != "directory" and not is_hidden(name_of(entry["name"])) and kind_of(name_of(entry["name"]))
     )
     if not wanted:
         raise SourceError(
             f"the folder holds no file like {READABLE}",
-            where=_origin(fs, folder, item),
+            where=origin_of(fs, folder, item),
             mend="put files there, or name another folder; sub-folders are reached with a glob",
         )
     return [
-        _stored_file(fs, path, _origin(fs, path, f"{item.rstrip('/')}/{name}"), item, kind)
+        _stored_file(fs, path, origin_of(fs, path, f"{item.rstrip('/')}/{name}"), item, kind)
         for name, path, kind in wanted
     ]
 
@@ -202,55 +182,18 @@ def _listed(fs: Any, folder: str, item: str) -> list[_InputFile]:
 def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _InputFile:
     if kind != "file":
         # A link is followed; what it leads to is only known now.
-        entry = _ask(item, lambda: _info(fs, path))
+        entry = ask(item, lambda: info_of(fs, path))
         if entry is None or entry["type"] != "file":
             what = "a link to nothing" if entry is None else "neither a file nor a folder"
             raise SourceError(what, where=origin, mend="remove it, or put a file in its place")
-    return _InputFile(origin, _known_kind(_name(path), where=origin), lambda: _contents(fs, path, origin, item))
+    return _InputFile(origin, _known_kind(name_of(path), where=origin), lambda: _contents(fs, path, origin, item))
 
 
 def _contents(fs: Any, path: str, origin: str, item: str) -> bytes:
-    content: bytes | None = _ask(item, lambda: fs.cat_file(path), where=origin)
+    content: bytes | None = ask(item, lambda: fs.cat_file(path), where=origin)
     if content is None:
         raise SourceError("the file vanished before it was read", where=origin, mend="load again")
     return content
-
-
-def _info(fs: Any, path: str) -> dict[str, Any]:
-    # A long-lived process must see files that came after its first look.
-    fs.invalidate_cache()
-    entry: dict[str, Any] = fs.info(path)
-    return entry
-
-
-def _ask(item: str, action: Callable[[], Answered], where: str | None = None) -> Answered | None:
-    """Ask a file system; None if there is no such thing.
-
-    The error is raised outside of the handler, so that no foreign text, which may repeat a secret, hangs on to it.
-    """
-    try:
-        return action()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except PermissionError:
-        what, mend = "permission denied", "give the user of this process the right to read it"
-    except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
-        what, mend = _foreign(error, item), "see whether the storage is reachable from here, with these access rights"
-    raise SourceError(what, where=where or shown(item), mend=mend)
-
-
-def _foreign(error: Exception, item: str) -> str:
-    text = "" if holds_secret(item) else f": {' '.join(str(error).split())[:200]}"
-    return f"the storage can't be read ({type(error).__name__}{text})"
-
-
-def _origin(fs: Any, path: str, written: str) -> str:
-    """Return what to call a file: its full path on this machine, else the URL as it was written, without secrets."""
-    return path if isinstance(fs, LocalFileSystem) else shown(written)
-
-
-def _name(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
 
 
 def _known_kind(name: str, *, where: str) -> FileKind:

@@ -35,10 +35,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class SeenRequest:
-    """What a client asked for: the path with its query, and the headers, lower-cased names."""
+    """What a client asked for: the path with its query, the headers (lower-cased names), and what it sent."""
 
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 class WebServer:
@@ -92,8 +93,11 @@ class WebServer:
         server = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.do_GET()
+
             def do_GET(self) -> None:
-                server.seen.append(SeenRequest(self.path, {k.lower(): v for k, v in self.headers.items()}))
+                server.seen.append(_seen(self))
                 reply = server.reply_to(self.path.partition("?")[0])
                 if server._stopped.wait(reply.delay) or reply.hang_up:
                     return
@@ -102,21 +106,27 @@ class WebServer:
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self._send(reply)
-
-            def _send(self, reply: Reply) -> None:
-                try:
-                    if not reply.drip:
-                        self.wfile.write(reply.body[: reply.cut])
-                        return
-                    for position in range(len(reply.body)):
-                        self.wfile.write(reply.body[position : position + 1])
-                        if server._stopped.wait(reply.drip):
-                            return
-                except OSError:
-                    return  # the client had enough
+                _write(self, reply, server._stopped)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 pass
 
         return Handler
+
+
+def _seen(request: BaseHTTPRequestHandler) -> SeenRequest:
+    sent = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+    return SeenRequest(request.path, {name.lower(): value for name, value in request.headers.items()}, sent)
+
+
+def _write(request: BaseHTTPRequestHandler, reply: Reply, stopped: threading.Event) -> None:
+    try:
+        if not reply.drip:
+            request.wfile.write(reply.body[: reply.cut])
+            return
+        for position in range(len(reply.body)):
+            request.wfile.write(reply.body[position : position + 1])
+            if stopped.wait(reply.drip):
+                return
+    except OSError:
+        return  # the client had enough

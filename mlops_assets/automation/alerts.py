@@ -1,0 +1,149 @@
+"""One message for each run that failed: to a webhook, or to the log where there is none.
+
+What belongs here: what a message says, and sending it. What does not: deciding whether to run again (Dagster's retries,
+`landing`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import dagster as dg
+
+from mlops_assets.errors import AutomationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydantic import SecretStr
+
+RUN_FAILED = "run_failed"
+_TIMEOUT_S = 10.0
+_TOO_MANY_REQUESTS, _SERVER_ERROR, _CLIENT_ERROR = 429, 500, 400
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """What somebody who is woken up wants to know.
+
+    Attributes:
+        job: Job, or `assets` for a run that was started by clicking.
+        run_id: The run.
+        assets: What failed, or was to be made.
+        owners: Whose it is.
+        reason: First line of why.
+        link: The run in the UI.
+    """
+
+    job: str
+    run_id: str
+    assets: tuple[str, ...]
+    owners: tuple[str, ...]
+    reason: str
+    link: str
+
+    @property
+    def text(self) -> str:
+        """The message in one line, as chat programs show it (`text` is what Slack and its kin read)."""
+        what = ", ".join(self.assets) or self.job
+        owners = f" (owner: {', '.join(self.owners)})" if self.owners else ""
+        return f"{what} failed{owners}: {self.reason} {self.link}"
+
+
+def failure_reason(event: dg.DagsterEvent) -> str:
+    """Return why a step failed, in the words of who raised it."""
+    failure = event.step_failure_data
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no reason was given"
+
+
+def describe(context: dg.RunFailureSensorContext, dagster_url: str) -> FailedRun:
+    """Return what is to be said of a failed run."""
+    run, failures = context.dagster_run, list(context.get_step_failure_events())
+    keys = {key for event in failures for key in _keys_of(context, event.step_key)} or set(run.asset_selection or ())
+    graph = context.repository_def.asset_graph if context.repository_def is not None else None
+    owners = {owner for key in keys if graph is not None and graph.has(key) for owner in graph.get(key).owners}
+    reasons = [failure_reason(event) for event in failures] or [context.failure_event.message or "the run did not end"]
+    return FailedRun(
+        job="assets" if run.job_name.startswith("__") else run.job_name,
+        run_id=run.run_id,
+        assets=tuple(sorted(key.to_user_string() for key in keys)),
+        owners=tuple(sorted(owners)),
+        reason=reasons[0].strip().partition("\n")[0],
+        link=f"{dagster_url.rstrip('/')}/runs/{run.run_id}",
+    )
+
+
+def _keys_of(context: dg.RunFailureSensorContext, step_key: str | None) -> set[dg.AssetKey]:
+    """Return the assets that a step was to materialize, from the plan that the run has logged."""
+    planned = context.instance.all_logs(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    )
+    events = [entry.get_dagster_event() for entry in planned]
+    return {event.asset_key for event in events if event.step_key == step_key and event.asset_key is not None}
+
+
+def send(message: FailedRun, webhook: str, *, pauses: Sequence[float] = (1.0, 4.0, 10.0)) -> None:
+    """Post a message as JSON: the fields of `FailedRun`, and `text`.
+
+    Args:
+        message: What to say.
+        webhook: Address; it is a secret, and no error repeats more of it than its host.
+        pauses: Seconds before each further try, when the receiver is busy or away.
+
+    Raises:
+        AutomationError: It was not taken.
+    """
+    import requests
+
+    problem = "no try"
+    for pause in (0.0, *pauses):
+        time.sleep(pause)
+        try:
+            answer = requests.post(webhook, json={"text": message.text, **asdict(message)}, timeout=_TIMEOUT_S)
+        except requests.RequestException as error:
+            problem = type(error).__name__
+            continue
+        if answer.status_code < _CLIENT_ERROR:
+            return
+        problem = f"HTTP {answer.status_code}"
+        if answer.status_code != _TOO_MANY_REQUESTS and answer.status_code < _SERVER_ERROR:
+            break
+    raise AutomationError(
+        f"the webhook did not take a message ({problem}); it was: {message.text}",
+        where=urlsplit(webhook).hostname or "webhook",
+        mend="compare MLOPS_ALERT_WEBHOOK with the receiver's address",
+    ) from None
+
+
+def failure_sensor(
+    webhook: SecretStr | None, dagster_url: str, *, status: dg.DefaultSensorStatus
+) -> dg.SensorDefinition:
+    """Return a sensor that tells of each failed run of this code location, whoever started it.
+
+    Args:
+        webhook: Where to; None writes to the sensor's log.
+        dagster_url: Address of the UI.
+        status: Whether it is on when nobody has switched it.
+    """
+
+    @dg.run_failure_sensor(
+        name=RUN_FAILED,
+        default_status=status,
+        description="One message for each failed run: asset, owner, reason, link. "
+        + ("Sent to the webhook." if webhook else "Written to the log; set MLOPS_ALERT_WEBHOOK to have it sent."),
+    )
+    def run_failed(context: dg.RunFailureSensorContext) -> None:
+        message = describe(context, dagster_url)
+        context.log.error(message.text)
+        if webhook is not None:
+            send(message, webhook.get_secret_value())
+
+    return run_failed

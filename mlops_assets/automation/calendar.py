@@ -1,0 +1,52 @@
+"""What time alone brings: loads from sources that nobody can watch, and how old each asset may become.
+
+What belongs here: schedules and freshness policies. What does not: what follows a load (`conditions`).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import dagster as dg
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.registered_model import REGISTERED_MODEL
+from mlops_assets.assets.splits import TABLES
+from mlops_assets.assets.tuned_model import TUNED_MODEL
+from mlops_assets.automation.triggers import TrainingPace
+
+DAILY_LOAD = "daily_load"
+_DAILY = "0 5 * * *"
+_LOAD_WARNS, _LOAD_FAILS = timedelta(days=1.5), timedelta(days=3)
+
+
+def daily_load(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
+    """Return a schedule for sources that tell nobody when they change, such as OpenML.
+
+    What the table holds already is recognised by its content, so a load of nothing new adds nothing.
+
+    Args:
+        job: Name of the job that loads.
+        status: Whether it is on when nobody has switched it.
+    """
+    return dg.ScheduleDefinition(
+        name=DAILY_LOAD,
+        job_name=job,
+        cron_schedule=_DAILY,
+        default_status=status,
+        description="Loads each day what a source that can't be watched has to offer.",
+    )
+
+
+def freshness(pace: TrainingPace) -> dict[str, dg.FreshnessPolicy]:
+    """Return how old each asset may become: tables follow the loads, models the pace of training.
+
+    Args:
+        pace: How much must have changed before a model is trained anew.
+    """
+    tables = dg.FreshnessPolicy.time_window(fail_window=_LOAD_FAILS, warn_window=_LOAD_WARNS)
+    # A model is due at the latest after `days`; a search that failed has as long again to be noticed.
+    models = dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(days=2 * pace.days), warn_window=timedelta(days=1.2 * pace.days)
+    )
+    return {**dict.fromkeys((RAW, *TABLES.values()), tables), **dict.fromkeys((TUNED_MODEL, REGISTERED_MODEL), models)}

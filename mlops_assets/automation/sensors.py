@@ -1,0 +1,182 @@
+"""Sensors: what starts a run when something happens outside.
+
+What belongs here: thin shells - look, decide by a pure function, ask for a run. What does not: the deciding
+(`landing`, `watched_table`), what follows a load (`conditions`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.reporting import REFUSED_INPUT
+from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
+from mlops_assets.automation.watched_table import WatchState, follow
+
+if TYPE_CHECKING:
+    from mlops_assets.automation.landing import Decision
+
+NEW_FILES = "new_files"
+NEW_VERSIONS = "new_versions"
+VERSIONS_TAG = "mlops_assets/versions"
+FILES_TAG = "mlops_assets/files"
+ORDER_TAG = "mlops_assets/order"
+_INTERVAL_S = 30
+_GOING = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+def new_files_sensor(
+    location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
+) -> dg.SensorDefinition:
+    """Return a sensor that loads what arrives in a landing place.
+
+    Args:
+        location: Folders or globs, as in `MLOPS_SOURCE`.
+        job: Name of the job that loads.
+        status: Whether it is on when nobody has switched it.
+        pace: How eagerly files are taken.
+    """
+    chosen = pace or Pace()
+
+    @dg.sensor(
+        name=NEW_FILES,
+        job_name=job,
+        minimum_interval_seconds=_INTERVAL_S,
+        default_status=status,
+        description=f"Loads files that arrive in {location}. A file is taken when it has stopped to change.",
+    )
+    def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        from mlops_assets.data.sources.listing import landed_files
+
+        listed = landed_files(location)
+        decision = decide(
+            LandingState.from_cursor(context.cursor),
+            listed,
+            lambda key: outcome_of(context.instance, key),
+            time.time(),
+            chosen,
+        )
+        for file in decision.refused_now:
+            context.log.error(
+                f"{file.location} was refused and is set aside; see its run for the reason. It is tried again when it "
+                "changes."
+            )
+        cursor = decision.state.to_cursor()
+        if decision.start is None:
+            return dg.SensorResult(skip_reason=_why_not(decision, len(listed)), cursor=cursor)
+        return dg.SensorResult(run_requests=[_request(decision.start)], cursor=cursor)
+
+    return new_files
+
+
+def _request(order: Order) -> dg.RunRequest:
+    names = [file.location for file in order.files]
+    return dg.RunRequest(
+        run_key=order.key,
+        run_config={"resources": {"source": {"config": {"location": order.location}}}},
+        tags={
+            ORDER_TAG: order.key,
+            FILES_TAG: f"{len(names)}: {_shortened(names)}",
+        },
+    )
+
+
+def _why_not(decision: Decision, listed: int) -> str:
+    state = decision.state
+    parts = [f"{listed} files there, {len(state.taken)} taken"]
+    if decision.waiting:
+        parts.append(f"{decision.waiting} still being written")
+    if state.orders:
+        parts.append(f"{sum(len(order.files) for order in state.orders)} in a run, or waiting for one")
+    if state.refused:
+        parts.append(f"{len(state.refused)} refused and set aside: {_shortened(sorted(state.refused))}")
+    return "; ".join(parts)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")  # noqa: PLR2004 - a few examples
+
+
+def watched_table_sensor(
+    location: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus, pace: Pace | None = None
+) -> dg.SensorDefinition:
+    """Return a sensor that loads what someone else adds to a Delta table.
+
+    Args:
+        location: Folder or URL of the table.
+        job: Name of the job that loads.
+        has_key: Whether the contract has a key.
+        status: Whether it is on when nobody has switched it.
+        pace: How long the pauses before a repetition are.
+    """
+    chosen = pace or Pace()
+
+    @dg.sensor(
+        name=NEW_VERSIONS,
+        job_name=job,
+        minimum_interval_seconds=_INTERVAL_S,
+        default_status=status,
+        description="Loads what each new version of the watched Delta table adds; looking reads its log and no row.",
+    )
+    def new_versions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from mlops_assets.data.sources.delta import newest_version
+
+        table, newest = newest_version(location)
+        state, start = follow(
+            WatchState.from_cursor(context.cursor),
+            table,
+            newest,
+            lambda key: outcome_of(context.instance, key),
+            time.time(),
+            chosen,
+        )
+        if not start:
+            doing = "nothing new" if state.wanted is None else f"version {state.wanted} is in a run, or waits for one"
+            text = f"newest version {newest}, loaded up to {state.loaded}: {doing}"
+            return dg.SensorResult(skip_reason=text, cursor=state.to_cursor())
+        wanted = {"after_version": state.loaded, "up_to_version": state.wanted}
+        request = dg.RunRequest(
+            run_key=state.key,
+            run_config={"resources": {"source": {"config": {"location": location, "has_key": has_key, **wanted}}}},
+            tags={ORDER_TAG: state.key, VERSIONS_TAG: f"{state.loaded + 1} to {state.wanted}"},
+        )
+        return dg.SensorResult(run_requests=[request], cursor=state.to_cursor())
+
+    return new_versions
+
+
+def outcome_of(instance: dg.DagsterInstance, key: str) -> Outcome | None:
+    """Return what has become of the run with a run key; None if there is none.
+
+    A run is refused, and not just failed, when the step that loads said that its input is to blame.
+    """
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
+    if not runs:
+        return None
+    run = runs[0]
+    if run.status is dg.DagsterRunStatus.SUCCESS:
+        return "done"
+    if run.status in _GOING:
+        return "going"
+    return "refused" if _blames_input(instance, run.run_id) else "failed"
+
+
+def _blames_input(instance: dg.DagsterInstance, run_id: str) -> bool:
+    failures = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    for entry in failures:
+        event = entry.get_dagster_event()
+        told = event.step_failure_data.user_failure_data
+        if event.step_key == RAW and told is not None and REFUSED_INPUT in told.metadata:
+            return True
+    return False

@@ -1,0 +1,88 @@
+"""When something is due: facts in, decision and reason out.
+
+What belongs here: pure functions over facts. What does not: gathering the facts and acting on them (`conditions`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SECONDS_PER_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class TrainingPace:
+    """How much must have changed before a model is trained anew; a search is what a cluster is paid for.
+
+    Attributes:
+        new_rows: So many more rows with known labels than the last model was made of.
+        days: So much time since it was made, when there is any new row at all.
+    """
+
+    new_rows: int = 10_000
+    days: float = 7.0
+
+
+@dataclass(frozen=True)
+class SetsFact:
+    """The three sets as they were materialized.
+
+    Attributes:
+        raw_version: Version of the raw table that they were cut from.
+        rows: Rows in them together: events whose labels are known, as far as the contract's label delay says.
+    """
+
+    raw_version: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class TrainedFact:
+    """The last model.
+
+    Attributes:
+        sets: What it was made of; None when that is not recorded (any more).
+        at: When, in seconds since 1970.
+    """
+
+    sets: SetsFact | None
+    at: float
+
+
+@dataclass(frozen=True)
+class Due:
+    """A decision, and why."""
+
+    is_due: bool
+    reason: str
+
+
+def training_due(sets: SetsFact | None, trained: TrainedFact | None, now: float, pace: TrainingPace) -> Due:
+    """Decide whether to train.
+
+    The facts are compared as they are now, not as events that pass by: a signal that comes while a run is going, or
+    before a run that fails, is still there afterwards; and one version is never trained on twice.
+
+    Args:
+        sets: The sets as they are; None when there are none.
+        trained: The last model; None when there is none.
+        now: Seconds since 1970.
+        pace: How much must have changed.
+    """
+    if sets is None:
+        return Due(is_due=False, reason="there are no sets yet")
+    if trained is None or trained.sets is None:
+        return Due(
+            is_due=True, reason="no model was made yet" if trained is None else "the last model's sets are unknown"
+        )
+    if sets.raw_version == trained.sets.raw_version:
+        return Due(is_due=False, reason=f"the last model was made of version {sets.raw_version} as well")
+    new = sets.rows - trained.sets.rows
+    days = (now - trained.at) / _SECONDS_PER_DAY
+    if new >= pace.new_rows:
+        return Due(is_due=True, reason=f"{new:,} new rows, at least {pace.new_rows:,} wanted")
+    if new != 0 and days >= pace.days:
+        return Due(is_due=True, reason=f"{days:.1f} days since the last model, and {new:,} new rows")
+    return Due(
+        is_due=False, reason=f"{new:,} of {pace.new_rows:,} new rows, and {days:.1f} of {pace.days:g} days have passed"
+    )

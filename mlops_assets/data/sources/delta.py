@@ -1,0 +1,140 @@
+"""Transactions from a Delta table that someone else writes, commit by commit, without a JVM.
+
+What belongs here: which rows a commit added, read through the `deltalake` package. What does not: when to look
+(`automation/watched_table`), which commits were loaded before (the raw table knows).
+
+A commit is a batch. It never changes once it is written, so table id and version are its identity. Commits that only
+rearrange rows (OPTIMIZE) add nothing. Commits that rewrite or delete rows can't be followed without a key: the whole
+file that holds a changed row comes again, and nothing says which of its rows were there before; with a key the rows
+are merged, and deleted ones stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from mlops_assets.data.sources.base import SourceBatch, lower_case_columns
+from mlops_assets.data.sources.locations import holds_secret, shown
+from mlops_assets.errors import SourceError, UnreachableError
+
+Answered = TypeVar("Answered")
+_REARRANGES = frozenset({"OPTIMIZE", "REORG", "CLUSTER BY"})
+
+
+class DeltaSource:
+    """Yields one batch per commit that added rows.
+
+    Args:
+        location: Folder or URL of the table.
+        after_version: The last version that is not wanted; -1 begins with the first.
+        up_to_version: The last version that is wanted; the newest when None.
+        has_key: Whether rows are merged by a key, so that rewritten ones may come again.
+    """
+
+    def __init__(
+        self, location: str, *, after_version: int = -1, up_to_version: int | None = None, has_key: bool = False
+    ) -> None:
+        self._location, self._after, self._up_to, self._has_key = location, after_version, up_to_version, has_key
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Yield the rows that each commit added, oldest first.
+
+        Raises:
+            SourceError: There is no such table, a commit is no longer readable, or rewrote rows that have no key.
+            UnreachableError: The storage does not answer.
+        """
+        newest = _opened(self._location)
+        last = newest.version() if self._up_to is None else self._up_to
+        if last > newest.version():
+            raise SourceError(
+                f"version {last} is wanted, and the newest is {newest.version()}: the table was made anew",
+                where=shown(self._location),
+                mend="reset the cursor of the sensor of the watched table",
+            )
+        operations = {int(commit["version"]): str(commit.get("operation")) for commit in newest.history()}
+        identity = str(newest.metadata().id)
+        before = _files(_opened(self._location, self._after)) if self._after >= 0 else frozenset()
+        for version in range(self._after + 1, last + 1):
+            table = _opened(self._location, version)
+            files = _files(table)
+            added, removed = files - before, before - files
+            before = files
+            if not added or operations.get(version) in _REARRANGES:
+                continue
+            if removed and not self._has_key:
+                raise SourceError(
+                    f"version {version} ({operations.get(version, 'unknown operation')}) rewrote rows, and without a "
+                    "key nobody can tell which",
+                    where=shown(self._location),
+                    mend="name the key column in the contract, or have the table written by appending only",
+                )
+            yield self._batch(table, added, identity, version)
+
+    def _batch(self, table: DeltaTable, files: frozenset[str], identity: str, version: int) -> SourceBatch:
+        origin = f"{shown(self._location)}@v{version}"
+        rows = _ask(self._location, lambda: _rows(table, files))
+        digest = hashlib.sha256(f"delta:{identity}:{version}".encode()).hexdigest()
+        return SourceBatch(origin, digest, lower_case_columns(rows, where=origin))
+
+
+def newest_version(location: str) -> tuple[str, int]:
+    """Return id and newest version of a Delta table; it reads the table's log and starts no JVM (milliseconds).
+
+    Raises:
+        SourceError: There is no such table.
+        UnreachableError: The storage does not answer.
+    """
+    table = _opened(location)
+    return str(table.metadata().id), int(table.version())
+
+
+def _opened(location: str, version: int | None = None) -> DeltaTable:
+    return _ask(location, lambda: DeltaTable(location, version=version))
+
+
+def _ask(location: str, action: Callable[[], Answered]) -> Answered:
+    where, mend = shown(location), "compare the location, and the right to read it"
+    try:
+        return action()
+    except TableNotFoundError:
+        problem: SourceError = SourceError("no Delta table there", where=where, mend=mend)
+    except DeltaError as error:
+        mend = "load the newest rows by hand, then reset the cursor; keep the table's log and files for longer"
+        problem = SourceError(f"a version is no longer readable{_said(error, location)}", where=where, mend=mend)
+    except (OSError, pa.ArrowException) as error:
+        problem = UnreachableError(f"the table can't be read{_said(error, location)}", where=where, mend=mend)
+    raise problem  # outside of the handlers: no foreign text, which may repeat a secret, hangs on to it
+
+
+def _said(error: Exception, location: str) -> str:
+    return "" if holds_secret(location) else f": {' '.join(str(error).split())[:200]}"
+
+
+def _files(table: DeltaTable) -> frozenset[str]:
+    actions: Any = table.get_add_actions(flatten=True)
+    return frozenset(map(_plain, pa.table(actions).column("path").to_pylist()))
+
+
+def _rows(table: DeltaTable, files: frozenset[str]) -> pa.Table:
+    dataset = table.to_pyarrow_dataset()
+    found = sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path))  # the same rows in the same order
+    wanted = [fragment for fragment in found if _plain(fragment.path) in files]
+    if len(wanted) != len(files):
+        raise FileNotFoundError(f"{len(files) - len(wanted)} of {len(files)} files")
+    chosen = ds.FileSystemDataset(wanted, dataset.schema, wanted[0].format, wanted[0].filesystem)
+    return chosen.to_table()
+
+
+def _plain(path: str) -> str:
+    """Return a path without percent-encoding: partition values are encoded in folder names, and those in the log."""
+    while (plain := unquote(path)) != path:
+        path = plain
+    return path

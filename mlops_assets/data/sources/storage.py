@@ -1,0 +1,89 @@
+"""Asking a file system: opening it by URL, and its answers and refusals in one form.
+
+What belongs here: what listing and reading have in common (fsspec, its drivers' errors, names that are safe to show).
+What does not: what is listed (`listing`) or read (`files`), HTTP (`download`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from mlops_assets.data.sources.locations import holds_secret, shown
+from mlops_assets.errors import SourceError, UnreachableError
+
+Answered = TypeVar("Answered")
+
+
+def file_system(item: str) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it.
+
+    Raises:
+        SourceError: No driver knows it.
+        UnreachableError: The driver refuses.
+    """
+    scheme = item.partition("://")[0]
+    what = problem = ""
+    try:
+        fs, path = fsspec.core.url_to_fs(item)
+    except ImportError as error:
+        # fsspec keeps one sentence per driver that says which package it is in.
+        what, mend = f"the driver for {scheme}:// is missing", str(error).split("\n", maxsplit=1)[0]
+    except ValueError:
+        what, mend = (
+            f"no driver knows {scheme}://",
+            "install the package with its driver (abfss: adlfs), or compare the scheme",
+        )
+    except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
+        problem = _foreign(error, item)
+        mend = "compare the URL and the access rights that its driver needs"
+    else:
+        return fs, path
+    if problem:
+        raise UnreachableError(problem, where=shown(item), mend=mend)
+    raise SourceError(what, where=shown(item), mend=mend)
+
+
+def info_of(fs: Any, path: str) -> dict[str, Any]:
+    """Return what the file system knows of a path, looked up anew."""
+    # A long-lived process must see files that came after its first look.
+    fs.invalidate_cache()
+    entry: dict[str, Any] = fs.info(path)
+    return entry
+
+
+def ask(item: str, action: Callable[[], Answered], where: str | None = None) -> Answered | None:
+    """Ask a file system; None if there is no such thing.
+
+    Raises:
+        UnreachableError: It does not answer, or denies access.
+
+    The error is raised outside of the handler, so that no foreign text, which may repeat a secret, hangs on to it.
+    """
+    try:
+        return action()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except PermissionError:
+        what, mend = "permission denied", "give the user of this process the right to read it"
+    except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
+        what, mend = _foreign(error, item), "see whether the storage is reachable from here, with these access rights"
+    raise UnreachableError(what, where=where or shown(item), mend=mend)
+
+
+def _foreign(error: Exception, item: str) -> str:
+    text = "" if holds_secret(item) else f": {' '.join(str(error).split())[:200]}"
+    return f"the storage can't be read ({type(error).__name__}{text})"
+
+
+def origin_of(fs: Any, path: str, written: str) -> str:
+    """Return what to call a file: its full path on this machine, else the URL as it was written, without secrets."""
+    return path if isinstance(fs, LocalFileSystem) else shown(written)
+
+
+def name_of(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]

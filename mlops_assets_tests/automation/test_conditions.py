@@ -1,0 +1,209 @@
+"""The conditions, evaluated by Dagster over real runs on an instance of their own.
+
+The assets here have the platform's names, dependencies, checks and metadata and no content: what they would make is
+set by the test. Whether a condition is *written* as wanted says nothing; what is asked for after which history does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.registered_model import REGISTERED_MODEL
+from mlops_assets.assets.splits import TABLES
+from mlops_assets.assets.tuned_model import TUNED_MODEL
+from mlops_assets.automation.conditions import conditions, current_sets, follow_sensors, last_training
+from mlops_assets.automation.triggers import SetsFact, TrainingPace
+
+SETS = tuple(TABLES.values())
+
+
+@dataclass
+class World:
+    """A code location whose tables grow as a test says, and the daemon's look at it."""
+
+    instance: dg.DagsterInstance
+    raw_version: int = 0
+    rows: int = 300
+    raw_is_good: bool = True
+    broken: set[str] = field(default_factory=set)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=30, microsecond=0))
+    _cursor: Any = None
+    _made: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.defs = dg.Definitions(assets=self._assets())
+
+    def _assets(self) -> list[dg.AssetsDefinition]:
+        pace = conditions(TrainingPace(new_rows=100, days=7))
+
+        @dg.asset(name=RAW, check_specs=[dg.AssetCheckSpec("good", asset=RAW, blocking=True)])
+        def raw() -> Iterator[Any]:
+            if self.raw_is_good:
+                yield dg.MaterializeResult(asset_key=RAW, metadata={"delta_version": self.raw_version})
+            yield dg.AssetCheckResult(passed=self.raw_is_good, asset_key=RAW, check_name="good")
+
+        @dg.multi_asset(
+            name="splits",
+            specs=[dg.AssetSpec(name, deps=[RAW], automation_condition=pace[name]) for name in SETS],
+        )
+        def splits() -> Iterator[Any]:
+            self._fail_if_broken("splits")
+            for name in SETS:
+                self._made[name] = self._made.get(name, -1) + 1
+                yield dg.MaterializeResult(
+                    asset_key=name,
+                    metadata={
+                        "raw_version": self.raw_version,
+                        "delta_version": self._made[name],
+                        "dagster/row_count": self.rows // 3,
+                    },
+                )
+
+        @dg.asset(name=TUNED_MODEL, deps=list(SETS), automation_condition=pace[TUNED_MODEL])
+        def tuned() -> Any:
+            self._fail_if_broken(TUNED_MODEL)
+            self._made[TUNED_MODEL] = self._made.get(TUNED_MODEL, -1) + 1
+            test = self._made[TABLES["test"]]
+            return dg.MaterializeResult(
+                metadata={"test_version": test, "mlflow_run_id": f"run{self._made[TUNED_MODEL]}"}
+            )
+
+        @dg.asset(name=REGISTERED_MODEL, deps=[TUNED_MODEL], automation_condition=pace[REGISTERED_MODEL])
+        def registered() -> Any:
+            return dg.MaterializeResult(metadata={"mlflow_run_id": f"run{self._made[TUNED_MODEL]}"})
+
+        return [raw, splits, tuned, registered]
+
+    def _fail_if_broken(self, what: str) -> None:
+        if what in self.broken:
+            raise dg.Failure(f"{what} is broken")
+
+    def load(self, rows: int, *, good: bool = True) -> None:
+        """Bring new rows, or input that a blocking check refuses."""
+        self.raw_is_good = good
+        if good:
+            self.raw_version, self.rows = self.raw_version + 1, self.rows + rows
+        self.execute({RAW})
+
+    def look(self, minutes: int = 1) -> set[str]:
+        """Evaluate all conditions once, some minutes later; return the names of what is asked for."""
+        self.now += timedelta(minutes=minutes)
+        result = dg.evaluate_automation_conditions(
+            defs=self.defs, instance=self.instance, cursor=self._cursor, evaluation_time=self.now
+        )
+        self._cursor = result.cursor
+        keys = {dg.AssetKey(name) for name in (*SETS, TUNED_MODEL, REGISTERED_MODEL)}
+        return {key.to_user_string() for key in keys if result.get_num_requested(key)}
+
+    def execute(self, names: set[str]) -> bool:
+        job = self.defs.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(name) for name in names],
+            raise_on_error=False,
+        ).success
+
+    def settle(self) -> list[set[str]]:
+        """Look and run what is asked for until nothing is; return what was run, in order."""
+        ran: list[set[str]] = []
+        for _ in range(10):
+            if not (asked := self.look()):
+                return ran
+            ran.append(asked)
+            self.execute(asked)
+        raise AssertionError(f"it does not come to rest: {ran}")
+
+
+@pytest.fixture
+def world(instance: dg.DagsterInstance) -> World:
+    return World(instance)
+
+
+def test_a_first_load_leads_to_a_registered_model_and_then_to_rest(world: World):
+    assert world.settle() == [], "an empty place is left alone"
+    world.load(0)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+    assert world.settle() == []
+
+
+def test_few_new_rows_are_cut_and_not_trained_on_until_they_are_enough(world: World):
+    world.load(0)
+    world.settle()
+    world.load(60)
+    assert world.settle() == [set(SETS)]
+    world.load(60)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "120 rows since the last model"
+    assert current_sets(world.instance) == SetsFact(3, 420)
+    trained = last_training(world.instance)
+    assert trained is not None
+    assert trained.sets == SetsFact(3, 420)
+
+
+def test_a_load_that_adds_nothing_starts_nothing(world: World):
+    world.load(0)
+    world.settle()
+    world.execute({RAW})
+    assert world.settle() == []
+
+
+def test_nothing_follows_a_failed_blocking_check_until_it_passes(world: World):
+    world.load(0)
+    world.settle()
+    world.raw_version, world.rows = 1 + world.raw_version, world.rows + 200
+    world.execute({RAW})
+    world.load(0, good=False)
+    assert world.settle() == [], "there is a new version, and the newest load was refused"
+    world.load(0)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+
+
+def test_a_signal_during_a_run_is_not_lost(world: World):
+    world.load(0)
+    assert world.look() == set(SETS)
+    world.execute(set(SETS))
+    world.load(498)  # before anybody has looked again
+    ran = world.settle()
+    assert ran[0] == {*SETS}, "cut anew, although the last cut is younger than the last look"
+    assert current_sets(world.instance) == SetsFact(2, 798)
+
+
+def test_a_run_that_fails_is_repeated_each_quarter_of_an_hour_and_not_at_each_look(world: World):
+    world.load(0)
+    world.broken.add(TUNED_MODEL)
+    asked = []
+    for _ in range(45):
+        wanted = world.look()
+        asked.append(TUNED_MODEL in wanted)
+        if wanted:
+            world.execute(wanted)
+    assert 3 <= sum(asked) <= 4, "at first, and in each of three quarters of an hour"
+    world.broken.clear()
+    assert world.look(15) == {TUNED_MODEL}
+    world.execute({TUNED_MODEL})
+    assert world.settle() == [{REGISTERED_MODEL}]
+
+
+def test_enough_time_is_as_good_as_enough_rows(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.load(0)
+    world.settle()
+    world.load(3)
+    assert world.settle() == [set(SETS)]
+    trained = last_training(world.instance)
+    assert trained is not None
+    monkeypatch.setattr("mlops_assets.automation.conditions.time.time", lambda: trained.at + 8 * 86_400)
+    assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]
+
+
+def test_each_cost_class_has_a_sensor_and_both_follow_the_switch():
+    sensors = follow_sensors(dg.DefaultSensorStatus.RUNNING)
+    assert [sensor.name for sensor in sensors] == ["tables_follow", "training_follows"]
+    assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
+    off = follow_sensors(dg.DefaultSensorStatus.STOPPED)
+    assert {sensor.default_status for sensor in off} == {dg.DefaultSensorStatus.STOPPED}

@@ -1,0 +1,211 @@
+"""What a look at the landing place leads to: nothing is lost, nothing is loaded while it is being written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_assets.automation.landing import Decision, LandingState, Order, Outcome, Pace, decide
+from mlops_assets.data.sources.listing import LandedFile
+from mlops_assets.errors import AutomationError
+
+PACE = Pace(settle_seconds=20, files_per_run=4, pause_seconds=60, longest_pause_seconds=600)
+
+
+def files(*names: str, mark: str = "1") -> list[LandedFile]:
+    return [LandedFile(f"/landing/{name}", f"{name}{mark}") for name in names]
+
+
+def look(state: LandingState, listed: list[LandedFile], now: float, runs: dict[str, Outcome] | None = None) -> Decision:
+    """Look once, the state going through its cursor as it does between two ticks."""
+    return decide(LandingState.from_cursor(state.to_cursor()), listed, (runs or {}).get, now, PACE)
+
+
+def settled(listed: list[LandedFile]) -> Decision:
+    """Look twice, the files not changing in between."""
+    return look(look(LandingState(), listed, now=0).state, listed, now=20)
+
+
+def test_a_file_is_taken_when_it_has_stopped_to_change():
+    first = look(LandingState(), files("a"), now=0)
+    assert (first.start, first.waiting) == (None, 1)
+    early = look(first.state, files("a"), now=19)
+    assert (early.start, early.waiting) == (None, 1)
+    grown = look(early.state, files("a", mark="2"), now=25)
+    assert (grown.start, grown.waiting) == (None, 1), "it was written to: the clock starts again"
+    assert look(grown.state, files("a", mark="2"), now=44).start is None
+    taken = look(grown.state, files("a", mark="2"), now=45)
+    assert taken.start is not None
+    assert taken.start.files == tuple(files("a", mark="2"))
+
+
+def test_an_order_is_asked_for_until_there_is_a_run_and_then_waited_for():
+    listed = files("a")
+    asked = settled(listed)
+    assert asked.start is not None
+    key = asked.start.key
+    again = look(asked.state, listed, now=50)
+    assert again.start is not None
+    assert again.start.key == key, "no run is known: the same order, which Dagster starts once"
+    going = look(again.state, listed, now=80, runs={key: "going"})
+    assert going.start is None
+    assert going.state.orders
+    done = look(going.state, listed, now=110, runs={key: "done"})
+    assert done.start is None
+    assert not done.state.orders
+    assert look(done.state, listed, now=140).start is None, "it stays taken"
+
+
+def test_what_comes_while_a_run_goes_is_loaded_together_by_the_next():
+    asked = settled(files("a"))
+    assert asked.start is not None
+    runs: dict[str, Outcome] = {asked.start.key: "going"}
+    more = files("a", "b", "c")
+    state = look(look(asked.state, more, 30, runs).state, more, 60, runs).state
+    runs[asked.start.key] = "done"
+    following = look(state, more, 90, runs).start
+    assert following is not None
+    assert following.files == tuple(files("b", "c"))
+
+
+def test_many_files_are_several_orders():
+    decision = settled(files(*"abcdefghij"))
+    assert [len(order.files) for order in decision.state.orders] == [4, 4, 2]
+
+
+def test_a_failed_run_is_repeated_after_pauses_that_grow():
+    listed = files("a")
+    state, now = settled(listed).state, 20.0
+    pauses: list[float] = []
+    for _ in range(6):
+        (order,) = state.orders
+        state = look(state, listed, now, {order.key: "failed"}).state
+        failed_at = now
+        while (started := look(state, listed, now).start) is None:
+            now += 10
+        pauses.append(now - failed_at)
+        assert started.files == tuple(listed)
+    assert pauses == [60, 120, 240, 480, 600, 600], "and it is never given up"
+
+
+def test_a_bad_file_is_found_and_set_aside_and_the_good_ones_are_loaded():
+    listed = files(*"abcd")
+    bad = listed[2]
+    decision, now = settled(listed), 20.0
+    runs: dict[str, Outcome] = {}
+    loaded: set[LandedFile] = set()
+    refused: list[LandedFile] = []
+    while decision.start is not None:
+        order = decision.start
+        runs[order.key] = "refused" if bad in order.files else "done"
+        loaded |= set(order.files) if runs[order.key] == "done" else set()
+        now += 30
+        decision = look(decision.state, listed, now, runs)
+        refused += decision.refused_now
+    assert loaded == set(listed) - {bad}
+    assert refused == [bad]
+    assert decision.state.refused == {bad.location: bad.mark}
+    assert len(runs) == 5, "four, two and two of them, one and one"
+
+    mended = [*listed[:2], replace(bad, mark="mended"), listed[3]]
+    state = look(decision.state, mended, now + 30, runs).state
+    again = look(state, mended, now + 60, runs)
+    assert again.start is not None
+    assert again.start.files == (mended[2],), "a file that was mended is a new one"
+    assert not again.state.refused
+
+
+def test_files_that_are_gone_are_forgotten():
+    listed = files("a", "b")
+    asked = settled(listed)
+    assert asked.start is not None
+    after = look(asked.state, files("b"), now=50, runs={asked.start.key: "done"}).state
+    assert after.taken == {"b1"}
+
+
+def test_a_comma_in_a_name_does_not_end_it():
+    assert Order(tuple(files("a,1.csv", "b.csv"))).location == "/landing/a?1.csv,/landing/b.csv"
+
+
+@pytest.mark.parametrize(
+    "cursor", ["{", "[]", "7", '{"taken": []}', '{"taken": 1, "seen": {}, "orders": [], "refused": {}}']
+)
+def test_a_cursor_that_was_not_written_here_is_refused(cursor: str):
+    with pytest.raises(AutomationError, match="reset the cursor"):
+        LandingState.from_cursor(cursor)
+
+
+class Simulated:
+    """A landing place, a daemon that may die at each tick, and runs with a random fate."""
+
+    def __init__(self, bad: set[int], fates: Random) -> None:
+        self.there: dict[int, int] = {}
+        self.state = LandingState()
+        self.loaded: set[str] = set()
+        self._bad, self._fates, self._now = bad, fates, 0.0
+        self._runs: dict[str, Outcome] = {}
+        self._orders: dict[str, Order] = {}
+
+    def listed(self, *, bad: bool | None = None) -> list[LandedFile]:
+        return [
+            LandedFile(f"/landing/{number}", f"{number}v{version}")
+            for number, version in sorted(self.there.items())
+            if bad is None or (number in self._bad) == bad
+        ]
+
+    def happen(self, what: str, number: int) -> None:
+        if what == "arrive":
+            self.there.setdefault(number, 0)
+        elif what == "grow" and number in self.there:
+            self.there[number] += 1
+        elif what == "vanish":
+            self.there.pop(number, None)
+        elif what == "look":
+            self.tick(calm=False)
+
+    def tick(self, *, calm: bool) -> None:
+        self._now += 30
+        for key in [key for key, outcome in self._runs.items() if outcome == "going"]:
+            self._finish(key, calm=calm)
+        decision = decide(
+            LandingState.from_cursor(self.state.to_cursor()), self.listed(), self._runs.get, self._now, PACE
+        )
+        if decision.start is not None and (calm or self._fates.random() < 0.8):
+            self._orders[decision.start.key] = decision.start
+            self._runs.setdefault(decision.start.key, "going")
+        if calm or self._fates.random() < 0.7:  # else the daemon dies after starting the run, before keeping the cursor
+            self.state = decision.state
+
+    def _finish(self, key: str, *, calm: bool) -> None:
+        files = self._orders[key].files
+        if any(int(file.location.rpartition("/")[2]) in self._bad for file in files):
+            self._runs[key] = "refused"
+        elif calm or self._fates.random() < 0.4:
+            self._runs[key] = "done"
+            self.loaded.update(file.mark for file in files)
+        elif self._fates.random() < 0.5:
+            self._runs[key] = "failed"
+
+
+EVENTS = st.lists(st.tuples(st.sampled_from(["arrive", "grow", "vanish", "look"]), st.integers(0, 9)), max_size=40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(events=EVENTS, bad=st.sets(st.integers(0, 9), max_size=3), fates=st.randoms(use_true_random=False))
+def test_every_file_that_stays_is_loaded_or_refused_whatever_happens(
+    events: list[tuple[str, int]], bad: set[int], fates: Random
+):
+    """Random arrivals, changes, deaths and fates of runs; in the end what lies there is loaded, or bad and named."""
+    simulated = Simulated(bad, fates)
+    for what, number in events:
+        simulated.happen(what, number)
+    for _ in range(400):
+        simulated.tick(calm=True)
+    assert {file.mark for file in simulated.listed(bad=False)} <= simulated.loaded
+    assert set(simulated.state.refused) == {file.location for file in simulated.listed(bad=True)}
+    assert not simulated.state.orders
+    assert not simulated.state.seen

@@ -1,0 +1,117 @@
+"""The sensors as Dagster ticks them: cursor, run key, tags, and what became of the runs they asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.reporting import readable_errors, refusal
+from mlops_assets.automation.landing import LandingState, Pace
+from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, outcome_of
+from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.errors import SourceError, UnreachableError
+from mlops_assets.resources.sources import FileTransactions
+
+AT_ONCE = Pace(settle_seconds=0)
+
+
+@dg.asset(name=RAW)
+def loaded(source: FileTransactions) -> None:
+    """Stand in for the load: what a file is called says what becomes of it."""
+    with readable_errors():
+        if "bad" in source.location:
+            refused = refusal([CheckOutcome("types", passed=False, description="no number")], what="refused")
+            assert refused is not None
+            raise refused
+        if "garbled" in source.location:
+            raise SourceError("not a CSV", where=source.location, mend="export it anew")
+        if "away" in source.location:
+            raise UnreachableError("no answer", where=source.location, mend="wait")
+
+
+JOB = dg.define_asset_job("load_data", selection=[loaded])
+DEFS = dg.Definitions(assets=[loaded], jobs=[JOB], resources={"source": FileTransactions(location="none")})
+
+
+def sensor(folder: Path) -> dg.SensorDefinition:
+    return new_files_sensor(str(folder), "load_data", status=dg.DefaultSensorStatus.STOPPED, pace=AT_ONCE)
+
+
+def tick(folder: Path, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
+    with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+        result = sensor(folder)(context)
+    assert isinstance(result, dg.SensorResult)
+    return result
+
+
+def launch(request: dg.RunRequest, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    """Do what the daemon does with a request."""
+    return DEFS.resolve_job_def("load_data").execute_in_process(
+        run_config=request.run_config,
+        tags={**request.tags, "dagster/run_key": str(request.run_key)},
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def asked(result: dg.SensorResult) -> list[dg.RunRequest]:
+    return list(result.run_requests or [])
+
+
+def test_a_new_file_is_loaded_once_and_the_tags_say_what_was_consumed(tmp_path: Path, instance: dg.DagsterInstance):
+    (tmp_path / "a.csv").write_text("x")
+    first = tick(tmp_path, instance, None)
+    assert not asked(first)
+    assert "1 still being written" in str(first.skip_reason)
+
+    second = tick(tmp_path, instance, first.cursor)
+    (request,) = asked(second)
+    assert request.tags[FILES_TAG] == f"1: {tmp_path}/a.csv"
+    resources: dict[str, Any] = request.run_config["resources"]
+    assert resources["source"]["config"] == {"location": f"{tmp_path}/a.csv"}
+    assert launch(request, instance).success
+
+    third = tick(tmp_path, instance, second.cursor)
+    assert not asked(third)
+    assert "1 taken" in str(third.skip_reason)
+    assert not LandingState.from_cursor(third.cursor).orders
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"), [("bad.csv", "refused"), ("garbled.csv", "refused"), ("away.csv", "failed")]
+)
+def test_input_that_is_to_blame_is_set_aside_and_a_place_that_is_away_is_asked_again(
+    tmp_path: Path, instance: dg.DagsterInstance, name: str, outcome: str
+):
+    (tmp_path / name).write_text("x")
+    second = tick(tmp_path, instance, tick(tmp_path, instance, None).cursor)
+    (request,) = asked(second)
+    assert not launch(request, instance).success
+    assert outcome_of(instance, str(request.run_key)) == outcome
+
+    state = LandingState.from_cursor(tick(tmp_path, instance, second.cursor).cursor)
+    assert bool(state.refused) == (outcome == "refused")
+    assert bool(state.orders) == (outcome == "failed")
+
+
+def test_a_run_that_was_cancelled_is_asked_for_again(tmp_path: Path, instance: dg.DagsterInstance):
+    (tmp_path / "a.csv").write_text("x")
+    second = tick(tmp_path, instance, tick(tmp_path, instance, None).cursor)
+    (request,) = asked(second)
+    tags = {"dagster/run_key": str(request.run_key)}
+    run = instance.create_run_for_job(DEFS.resolve_job_def("load_data"), tags=tags)
+    assert outcome_of(instance, str(request.run_key)) == "going"
+    instance.report_run_canceling(run)
+    instance.report_run_canceled(instance.get_run_by_id(run.run_id) or run)
+    assert outcome_of(instance, str(request.run_key)) == "failed"
+    (order,) = LandingState.from_cursor(tick(tmp_path, instance, second.cursor).cursor).orders
+    assert order.attempt == 1
+
+
+def test_a_landing_place_that_is_gone_fails_the_tick_in_words(tmp_path: Path, instance: dg.DagsterInstance):
+    with pytest.raises(SourceError, match="no such folder"):
+        tick(tmp_path / "none", instance, None)
