@@ -17,16 +17,23 @@ from mlops_assets.assets.registered_model import registered_model
 from mlops_assets.assets.reporting import column_schema
 from mlops_assets.assets.splits import TABLES, splits
 from mlops_assets.assets.tuned_model import tuned_model
+from mlops_assets.automation.alerts import failure_sensor
+from mlops_assets.automation.calendar import daily_load, freshness
+from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.doctor import doctor_job
-from mlops_assets.automation.jobs import JOBS
+from mlops_assets.automation.jobs import JOBS, LOAD_DATA
+from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
+from mlops_assets.automation.triggers import TrainingPace
 from mlops_assets.data.contract import load_contract
 from mlops_assets.data.ingest import TECHNICAL_COLUMNS
+from mlops_assets.data.sources.locations import is_web, split_list
 from mlops_assets.databricks.launch.reaper import reaper_sensor
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.placement import check_placement
 from mlops_assets.resources.sources import (
+    DeltaTransactions,
     FileTransactions,
     OpenMLTransactions,
     SyntheticTransactions,
@@ -140,8 +147,36 @@ def _launcher(
 
 
 def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    if settings.target != "databricks" or settings.on_cluster:
+    if settings.on_cluster:
         return []
+    status = dg.DefaultSensorStatus.RUNNING if settings.automation == "on" else dg.DefaultSensorStatus.STOPPED
+    sensors: list[dg.SensorDefinition] = [
+        *follow_sensors(status),
+        failure_sensor(settings.alert_webhook, settings.dagster_url, status=status),
+    ]
+    if settings.source_kind == "delta":
+        has_key = load_contract(settings.contract).key is not None
+        sensors.append(watched_table_sensor(settings.source_place, LOAD_DATA, has_key=has_key, status=status))
+    elif settings.source_kind == "files" and not _only_the_web(settings):
+        sensors.append(new_files_sensor(settings.source_place, LOAD_DATA, status=status))
+    if settings.target == "databricks":
+        sensors.append(_reaper(settings))
+    return sensors
+
+
+def _schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    status = dg.DefaultScheduleStatus.RUNNING if settings.automation == "on" else dg.DefaultScheduleStatus.STOPPED
+    watched = settings.source_kind == "delta" or (settings.source_kind == "files" and not _only_the_web(settings))
+    if settings.on_cluster or watched or settings.source_kind == "synthetic":
+        return []
+    return [daily_load(LOAD_DATA, status)]
+
+
+def _only_the_web(settings: Settings) -> bool:
+    return all(map(is_web, split_list(settings.source_place)))
+
+
+def _reaper(settings: Settings) -> dg.SensorDefinition:
     profile = settings.profile()
 
     def connect() -> tuple[Api, Staging]:
@@ -150,17 +185,21 @@ def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
         document = profile.model_dump(mode="json", by_alias=True)
         return StepLauncherResource(cost_class="loader", profile=document, **login).connect()
 
-    return [reaper_sensor(connect, keep_staging_on_failure=profile.keep_staging_on_failure)]
+    return reaper_sensor(connect, keep_staging_on_failure=profile.keep_staging_on_failure)
 
 
 def _source(settings: Settings) -> TransactionSourceResource:
     if settings.source_kind == "synthetic":
         return SyntheticTransactions()
     if settings.source_kind == "openml":
-        named = settings.source.removeprefix("openml").removeprefix(":")
+        named = settings.source_place
         cache = str(settings.home / "openml")
         return OpenMLTransactions(dataset=named, cache_dir=cache) if named else OpenMLTransactions(cache_dir=cache)
-    return FileTransactions(location=settings.source)
+    if settings.source_kind == "delta":
+        return DeltaTransactions(
+            location=settings.source_place, has_key=load_contract(settings.contract).key is not None
+        )
+    return FileTransactions(location=settings.source_place)
 
 
 def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
@@ -173,10 +212,15 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     schema = column_schema(load_contract(settings.contract), TECHNICAL_COLUMNS)
     tables = {dg.AssetKey(name) for name in (RAW, *TABLES.values())}
 
-    def with_columns(spec: dg.AssetSpec) -> dg.AssetSpec:
-        return spec.merge_attributes(metadata={"dagster/column_schema": schema}) if spec.key in tables else spec
+    pace = TrainingPace(new_rows=settings.retrain_rows, days=settings.retrain_days)
+    follows, ages = conditions(pace), freshness(pace)
 
-    assets = dg.map_asset_specs(with_columns, ASSETS)
+    def bound(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.to_user_string()
+        described = spec.merge_attributes(metadata={"dagster/column_schema": schema}) if spec.key in tables else spec
+        return described.replace_attributes(automation_condition=follows.get(name), freshness_policy=ages.get(name))
+
+    assets = dg.map_asset_specs(bound, ASSETS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
         referenced = dg.with_source_code_references(assets)
@@ -184,6 +228,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         assets=referenced,
         jobs=[*JOBS, doctor_job(settings)],
         sensors=_sensors(settings),
+        schedules=_schedules(settings),
         resources={**build_resources(settings), **overrides},
         # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.
         executor=dg.in_process_executor,

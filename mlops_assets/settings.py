@@ -213,6 +213,12 @@ class Settings(BaseSettings):
         return "delta" if self.source.startswith("delta:") else "files"
 
     @property
+    def source_place(self) -> str:
+        """What `source` names within its kind: a location, or a name or id on OpenML (empty: the default)."""
+        prefix = {"openml": "openml", "delta": "delta"}.get(self.source_kind, "")
+        return self.source.removeprefix(prefix).removeprefix(":") if prefix else self.source
+
+    @property
     def contract_name(self) -> str:
         """The contract's name, or its file's, made fit for a table path."""
         return re.sub(r"[^a-z0-9_]+", "_", Path(self.contract).stem.lower()).strip("_") or "contract"

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pytest
@@ -281,3 +281,36 @@ def test_the_settings_choose_the_source(tmp_path: Path, source: str, kind: str):
     definitions = build_defs(Settings(home=tmp_path, source=source))
 
     assert type((definitions.resources or {})["source"]).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("source", "sensors", "schedules"),
+    [
+        ("synthetic", [], []),
+        ("openml", [], ["daily_load"]),
+        ("https://127.0.0.1/a.csv", [], ["daily_load"]),
+        ("/landing", ["new_files"], []),
+        ("delta:/tables/payments", ["new_versions"], []),
+    ],
+)
+@pytest.mark.parametrize("automation", ["on", "off"])
+def test_what_starts_by_itself_follows_source_and_switch(
+    tmp_path: Path, source: str, sensors: list[str], schedules: list[str], automation: Literal["on", "off"]
+):
+    found = build_defs(Settings(home=tmp_path, source=source, automation=automation)).get_repository_def()
+
+    assert {sensor.name for sensor in found.sensor_defs} == {
+        "tables_follow",
+        "training_follows",
+        "run_failed",
+        *sensors,
+    }
+    assert [schedule.name for schedule in found.schedule_defs] == schedules
+    running = {sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in found.sensor_defs}
+    running |= {schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in found.schedule_defs}
+    assert running == {automation == "on"}
+
+
+def test_every_asset_may_become_only_so_old(tmp_path: Path):
+    specs = build_defs(Settings(home=tmp_path)).resolve_all_asset_specs()
+    assert [spec.key.to_user_string() for spec in specs if spec.freshness_policy is None] == []

@@ -17,6 +17,7 @@ be lost; a state is still there at the next look. Three things are added to each
 from __future__ import annotations
 
 import time
+import warnings
 from typing import Any
 
 import dagster as dg
@@ -114,21 +115,23 @@ def follow_sensors(status: dg.DefaultSensorStatus) -> list[dg.AutomationConditio
         status: Whether they are on when nobody has switched them.
     """
     cheap = dg.AssetSelection.assets(*TABLES.values(), REGISTERED_MODEL)
-    return [
-        dg.AutomationConditionSensorDefinition(
-            name,
-            target=target,
-            default_status=status,
-            minimum_interval_seconds=_INTERVAL_S,
-            use_user_code_server=True,  # the conditions are this package's, which the daemon does not import
-            run_tags={"mlops_assets/started_by": name},
-            description=text,
-        )
-        for name, target, text in (
-            (TABLES_SENSOR, cheap, "Cuts the sets anew when the raw table has grown, and registers what was tuned."),
-            (TRAINING_SENSOR, dg.AssetSelection.assets(TUNED_MODEL), "Tunes a model when enough has changed."),
-        )
-    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # two at each load, and nothing a user could mend
+        return [
+            dg.AutomationConditionSensorDefinition(
+                name,
+                target=target,
+                default_status=status,
+                minimum_interval_seconds=_INTERVAL_S,
+                use_user_code_server=True,  # the conditions are this package's, which the daemon does not import
+                run_tags={"mlops_assets/started_by": name},
+                description=text,
+            )
+            for name, target, text in (
+                (TABLES_SENSOR, cheap, "Cuts the sets anew when the raw table has grown, registers what was tuned."),
+                (TRAINING_SENSOR, dg.AssetSelection.assets(TUNED_MODEL), "Tunes a model when enough has changed."),
+            )
+        ]
 
 
 def _carefully(wanted: dg.AutomationCondition[dg.AssetKey]) -> dg.AutomationCondition[dg.AssetKey]:

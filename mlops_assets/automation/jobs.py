@@ -13,12 +13,13 @@ from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 
 MAIN = "main"
+LOAD_DATA = "load_data"
 
 main = dg.define_asset_job(
     MAIN, selection=dg.AssetSelection.all(), description="Load, split, tune, evaluate, register: everything."
 )
 load_data = dg.define_asset_job(
-    "load_data", selection=dg.AssetSelection.assets(RAW), description="Load new transactions."
+    LOAD_DATA, selection=dg.AssetSelection.assets(RAW), description="Load new transactions."
 )
 build_model = dg.define_asset_job(
     "build_model",
