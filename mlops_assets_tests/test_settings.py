@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 import mlops_assets.settings
 from mlops_assets.errors import SettingsError
@@ -62,6 +62,10 @@ def test_each_variable_sets_its_field(read: Read):
         MLOPS_DRIVER_MEMORY="512m",
         MLOPS_DAGSTER_URL="https://dagster.example.org/ui",
         MLOPS_DATABRICKS_PROFILE="prod",
+        MLOPS_AUTOMATION="on",
+        MLOPS_ALERT_WEBHOOK="https://127.0.0.1/hook",
+        MLOPS_RETRAIN_ROWS="500",
+        MLOPS_RETRAIN_DAYS="1.5",
         JAVA_HOME="/opt/java",
     )
 
@@ -80,6 +84,10 @@ def test_each_variable_sets_its_field(read: Read):
         "driver_memory": "512m",
         "dagster_url": "https://dagster.example.org/ui",
         "java_home": "/opt/java",
+        "automation": "on",
+        "alert_webhook": SecretStr("https://127.0.0.1/hook"),
+        "retrain_rows": 500,
+        "retrain_days": 1.5,
     }
     assert settings.database_name == "cards_2018"
     assert settings.registered_model_name == "cards"
