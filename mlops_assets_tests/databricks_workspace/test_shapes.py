@@ -158,7 +158,7 @@ CASES = [
     Case("DELETE /api/2.1/unity-catalog/volumes/shapes.s.gone", None),
 ]
 # Answered with headers or bytes instead of JSON (`test_files`), or by the OAuth server (`test_server`).
-WITHOUT_JSON = {"/api/2.0/fs/files{path}", "/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"}
+WITHOUT_JSON = {"/", "/api/2.0/fs/files{path}", "/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"}
 
 
 @pytest.fixture(scope="module")
