@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tables import CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
+    from pyspark.errors import PySparkException
     from pyspark.sql import DataFrame, SparkSession
 
 # One Delta application id for every writer of a table: two writers that both build on version N collide on N + 1
@@ -38,11 +39,20 @@ class TableVersion:
         name: Name in the database.
         version: Delta version.
         metadata: What the commit's writer noted (`userMetadata`), empty if it noted nothing.
+        metrics: What Delta counted in the commit (`operationMetrics`).
     """
 
     name: str
     version: int
     metadata: Mapping[str, Any]
+    metrics: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows_written(self) -> int:
+        """Rows that an append wrote, or that a merge inserted or updated, by Delta's own count."""
+        if "numTargetRowsInserted" in self.metrics:
+            return self.metrics["numTargetRowsInserted"] + self.metrics["numTargetRowsUpdated"]
+        return self.metrics.get("numOutputRows", 0)
 
 
 class Lakehouse(dg.ConfigurableResource[Any]):
@@ -69,7 +79,14 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
         last = self._tables.newest(name)
-        return None if last is None else TableVersion(name, last.version, last.note)
+        return None if last is None else TableVersion(name, last.version, last.note, last.metrics)
+
+    def notes_since(self, name: str, version: int) -> list[Mapping[str, Any]]:
+        """Return what the writers of the commits after a version noted, oldest first.
+
+        The log keeps it for 30 days (`delta.logRetentionDuration`).
+        """
+        return [commit.note for commit in self._tables.since(name, version)]
 
     def require(self, name: str, *, made_by: str) -> TableVersion:
         """Return the newest version of a table that must be there.
@@ -152,14 +169,74 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             lock.release()
 
     def append(
-        self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        base: TableVersion | None,
+        note: Mapping[str, Any],
+        new_columns: bool = False,
     ) -> TableVersion:
         """Append rows that were chosen by looking at `base`; nothing is written if the table has moved on since.
+
+        Args:
+            name: The table.
+            rows: What to append.
+            base: The version that was looked at, None for no table.
+            note: What the commit was made from.
+            new_columns: Whether the table takes columns that it does not have; without it they are an error.
 
         Raises:
             StaleBaseError: Someone else has committed since `base`; look again and repeat.
         """
-        return self._commit(name, rows, mode="append", base=base, note=note)
+        more = {"mergeSchema": "true"} if new_columns else {}
+        return self._commit(name, rows, mode="append", base=base, note=note, options=more)
+
+    def merge(
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        key: str,
+        base: TableVersion,
+        note: Mapping[str, Any],
+        new_columns: bool = False,
+    ) -> TableVersion:
+        """Replace the rows with the same key and append the others, in one commit; see `append`.
+
+        Delta takes transaction number and note of a MERGE from the session, not from the statement; the session is
+        given back as it was.
+
+        Raises:
+            StaleBaseError: Someone else has committed since `base`.
+        """
+        from pyspark.errors import PySparkException
+
+        wanted, noted = self._transaction(base, note)
+        session = rows.sparkSession
+        view = f"_merge_into_{name}"
+        rows.createOrReplaceTempView(view)
+        confs = {
+            "spark.databricks.delta.write.txnAppId": _WRITER,
+            "spark.databricks.delta.write.txnVersion": str(wanted),
+            "spark.databricks.delta.commitInfo.userMetadata": noted,
+        }
+        evolving = "WITH SCHEMA EVOLUTION " if new_columns else ""
+        try:
+            for conf, value in confs.items():
+                session.conf.set(conf, value)
+            session.sql(
+                f"MERGE {evolving}INTO {self._tables.sql_name(name)} AS old USING {view} AS new "
+                f"ON old.`{key}` = new.`{key}` WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+            )
+        except PySparkException as error:
+            _raise_if_stale(error, name)
+            raise
+        finally:
+            for conf in confs:
+                session.conf.unset(conf)
+            session.catalog.dropTempView(view)
+        return self._committed(name, noted)
 
     def replace(
         self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
@@ -169,25 +246,37 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         Raises:
             StaleBaseError: Someone else has committed since `base`.
         """
-        return self._commit(name, rows, mode="overwrite", base=base, note=note)
+        return self._commit(name, rows, mode="overwrite", base=base, note=note, options={"overwriteSchema": "true"})
 
     def _commit(
-        self, name: str, rows: "DataFrame", *, mode: str, base: TableVersion | None, note: Mapping[str, Any]
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        mode: str,
+        base: TableVersion | None,
+        note: Mapping[str, Any],
+        options: Mapping[str, str],
     ) -> TableVersion:
         from pyspark.errors import PySparkException
 
-        wanted = 0 if base is None else base.version + 1
-        noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
-        writer = rows.write.format("delta").mode(mode).option("userMetadata", noted)
+        wanted, noted = self._transaction(base, note)
+        writer = rows.write.format("delta").mode(mode).option("userMetadata", noted).options(**options)
         writer = writer.option("txnAppId", _WRITER).option("txnVersion", wanted)
-        if mode == "overwrite":
-            writer = writer.option("overwriteSchema", "true")
         try:
             self._tables.save(writer, name)
         except PySparkException as error:
-            if "DELTA_CONCURRENT" in str(error.getCondition() or error):
-                raise StaleBaseError(name) from None
+            _raise_if_stale(error, name)
             raise
+        return self._committed(name, noted)
+
+    @staticmethod
+    def _transaction(base: TableVersion | None, note: Mapping[str, Any]) -> tuple[int, str]:
+        """Return transaction number and note of the commit that follows `base`."""
+        wanted = 0 if base is None else base.version + 1
+        return wanted, json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
+
+    def _committed(self, name: str, noted: str) -> TableVersion:
         committed = self.require(name, made_by=name)
         if committed.metadata != json.loads(noted):  # Delta skips a transaction number that is taken, silently
             raise StaleBaseError(name)
@@ -208,6 +297,11 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         return StorageError(
             f"folder can't be written: {error.strerror}", where=str(folder), mend="set MLOPS_HOME to a writable folder"
         )
+
+
+def _raise_if_stale(error: "PySparkException", name: str) -> None:
+    if "DELTA_CONCURRENT" in str(error.getCondition() or error):
+        raise StaleBaseError(name) from None
 
 
 class StaleBaseError(Exception):

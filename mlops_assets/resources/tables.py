@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,10 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LastCommit:
-    """The newest version of a table and what its writer noted."""
+    """The newest version of a table, what its writer noted, and what Delta counted."""
 
     version: int
     note: Mapping[str, Any]
+    metrics: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> LastCommit:
+        """Read an entry of a table's history."""
+        counted = {
+            name: int(value) for name, value in (entry.get("operationMetrics") or {}).items() if _is_count(value)
+        }
+        return cls(int(entry["version"]), json.loads(entry.get("userMetadata") or "{}"), counted)
 
 
 class Tables(Protocol):
@@ -35,6 +44,14 @@ class Tables(Protocol):
         """Return the newest commit, or None when the table was never written."""
         ...
 
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Return the commits after a version, oldest first."""
+        ...
+
+    def sql_name(self, name: str) -> str:
+        """Return what SQL calls the table, quoted."""
+        ...
+
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table with a configured reader."""
         ...
@@ -42,6 +59,10 @@ class Tables(Protocol):
     def save(self, writer: DataFrameWriter, name: str) -> None:
         """Write the table with a configured writer."""
         ...
+
+
+def _is_count(value: object) -> bool:
+    return str(value).isdigit()
 
 
 def spark_path(path: str | Path) -> str:
@@ -71,8 +92,19 @@ class PathTables:
 
         if not DeltaTable.is_deltatable(self.address(name)):
             return None
-        last = DeltaTable(self.address(name)).history(1)[0]
-        return LastCommit(int(last["version"]), json.loads(last.get("userMetadata") or "{}"))
+        return LastCommit.of(DeltaTable(self.address(name)).history(1)[0])
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Read the log by delta-rs."""
+        from deltalake import DeltaTable
+
+        table = DeltaTable(self.address(name))
+        found = [LastCommit.of(entry) for entry in table.history(max(1, table.version() - version))]
+        return sorted((commit for commit in found if commit.version > version), key=lambda commit: commit.version)
+
+    def sql_name(self, name: str) -> str:
+        """Return the folder as a Delta table."""
+        return f"delta.`{spark_path(self.address(name))}`"
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table's folder."""
@@ -99,17 +131,24 @@ class CatalogTables:
         """Ask the catalog, then the table's history."""
         if not self.session().catalog.tableExists(self.address(name)):
             return None
-        last = self.session().sql(f"DESCRIBE HISTORY {self._quoted(name)} LIMIT 1").collect()[0]
-        return LastCommit(int(last["version"]), json.loads(last["userMetadata"] or "{}"))
+        last = self.session().sql(f"DESCRIBE HISTORY {self.sql_name(name)} LIMIT 1").collect()[0]
+        return LastCommit.of(last.asDict())
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Ask the table's history."""
+        history = self.session().sql(f"DESCRIBE HISTORY {self.sql_name(name)}").where(f"version > {version}")
+        found = [LastCommit.of(entry.asDict()) for entry in history.collect()]
+        return sorted(found, key=lambda commit: commit.version)
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table by name."""
-        return reader.table(self._quoted(name))
+        return reader.table(self.sql_name(name))
 
     def save(self, writer: DataFrameWriter, name: str) -> None:
         """Write the table by name."""
         self.session().sql(f"CREATE SCHEMA IF NOT EXISTS `{self.catalog}`.`{self.schema}`")
-        writer.saveAsTable(self._quoted(name))
+        writer.saveAsTable(self.sql_name(name))
 
-    def _quoted(self, name: str) -> str:
+    def sql_name(self, name: str) -> str:
+        """Return the three-level name, quoted."""
         return f"`{self.catalog}`.`{self.schema}`.`{name}`"
