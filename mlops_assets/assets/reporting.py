@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -63,7 +63,9 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except PlatformError as error:
-        metadata = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        metadata: dict[str, Any] = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        if error.diff:
+            metadata["differences"] = dg.MetadataValue.md(error.diff)
         raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
 

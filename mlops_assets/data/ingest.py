@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.conform import ROW_NUMBER, conform
 from mlops_assets.data.contract_diff import require_schema
+from mlops_assets.data.manifest import BatchRecord
 from mlops_assets.data.merging import last_writes
 from mlops_assets.data.quarantine import ORIGINAL, REASONS, bad_rows, count_reasons, good_rows
 from mlops_assets.data.validation import InputFindings, LoadFindings
@@ -51,33 +52,19 @@ QUARANTINE_COLUMNS: dict[str, str] = {
 GOOD, BAD = "good", "bad"
 
 
-@dataclass(frozen=True)
-class BatchRecord:
-    """What became of the rows of one input, or of one replay; a row of the batch manifest.
-
-    Attributes:
-        batch_id: The input's identity; the replay's id.
-        kind: `load`, `replay`, or `contract` for the rules that rows are under from here on.
-        source: The input as it was named when it came in.
-        rows: Rows that came in.
-        accepted: Rows that went into the raw table.
-        quarantined: Rows that were set aside, or still are after a replay.
-        already_known: Rows whose key is known by the same or a later write.
-        contract: Name and version of the contract.
-        recorded_at: When it came in (UTC, ISO 8601).
-        rules: Of a `contract`, its rules (`contract_diff.table_rules`).
-    """
-
-    batch_id: str
-    kind: str
-    source: str
-    rows: int
-    accepted: int
-    quarantined: int
-    already_known: int
-    contract: str
-    recorded_at: str
-    rules: str = ""
+# Every row that is set aside, in Arrow's terms.
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        (ROW_NUMBER, pa.int64()),
+        (REASONS, pa.list_(pa.string())),
+        (ORIGINAL, pa.map_(pa.string(), pa.large_string())),
+        (BATCH_ID, pa.string()),
+        (SOURCE, pa.string()),
+        (INGESTED_AT, pa.timestamp("us", tz="UTC")),
+        (CONTRACT, pa.string()),
+        (REPLAY, pa.string()),
+    ]
+)
 
 
 @dataclass

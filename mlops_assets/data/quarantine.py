@@ -156,11 +156,18 @@ def _maps(texts: dict[str, pa.Array], rows: int) -> pa.MapArray:
 
 
 def first_originals(quarantined: pa.Table, rows: int) -> Sequence[dict[str, str]]:
-    """Return the first rows for a preview: position, reasons, and the values that the reasons are about."""
+    """Return the first rows for a preview: input, position, reasons, and the values that the reasons are about."""
     shown = []
     for row in quarantined.slice(0, rows).to_pylist():
         original = dict(row[ORIGINAL])
         named = dict.fromkeys(code.partition(":")[2] for code in row[REASONS])
         values = ", ".join(f"{name} = {original.get(name)!r}"[:80] for name in named)
-        shown.append({"row": str(row[ROW_NUMBER]), "reasons": ", ".join(row[REASONS]), "values": values})
+        shown.append(
+            {
+                "source": str(row.get("_source")),
+                "row": str(row[ROW_NUMBER]),
+                "reasons": ", ".join(row[REASONS]),
+                "values": values,
+            }
+        )
     return shown

@@ -200,7 +200,6 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         key: str,
         base: TableVersion,
         note: Mapping[str, Any],
-        new_columns: bool = False,
     ) -> TableVersion:
         """Replace the rows with the same key and append the others, in one commit; see `append`.
 
@@ -221,12 +220,11 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             "spark.databricks.delta.write.txnVersion": str(wanted),
             "spark.databricks.delta.commitInfo.userMetadata": noted,
         }
-        evolving = "WITH SCHEMA EVOLUTION " if new_columns else ""
         try:
             for conf, value in confs.items():
                 session.conf.set(conf, value)
             session.sql(
-                f"MERGE {evolving}INTO {self._tables.sql_name(name)} AS old USING {view} AS new "
+                f"MERGE INTO {self._tables.sql_name(name)} AS old USING {view} AS new "
                 f"ON old.`{key}` = new.`{key}` WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
             )
         except PySparkException as error:

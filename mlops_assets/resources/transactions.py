@@ -1,0 +1,492 @@
+"""The three tables that transactions go into, as one: each row in one place, whatever is killed between two commits.
+
+What belongs here: in which order the tables are committed, what a commit notes so that the next process can finish it,
+and what a reader may see. What does not: which rows are good or win (`data/`), Delta itself (`lakehouse`), Dagster.
+
+Delta has no transaction over several tables. So one commit decides, the one of `raw_transactions`:
+
+1. `quarantined_transactions` gets the bad rows of the load. Nobody counts them yet: their batch is not on record.
+2. `raw_transactions` gets the good rows, and the commit's note gets a record of each batch. From here on the load is in.
+3. `ingested_batches`, the manifest, gets the same records, because a note is kept for 30 days only.
+
+A process that is killed after 1 has done nothing: the batch comes again, and its rows replace the orphans in
+quarantine. One that is killed after 2 has done everything but 3, which the next writer makes up for before anything
+else (`settle`). A load that brings no row to the raw table is decided by 3.
+
+A replay takes rows out of quarantine the same way: they are marked with the replay's id, then merged into the raw
+table with a record of that id, then recorded in the manifest, then deleted. A row whose mark is on record is in the raw
+table and is not shown in quarantine; one whose mark is not on record is in quarantine and nowhere else.
+
+Each commit carries the transaction number that follows the version its writer looked at, so that of two writers one has
+to look again (`StaleBaseError`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlops_assets.data.casting import ARROW_TYPES
+from mlops_assets.data.contract_diff import new_columns, table_rules
+from mlops_assets.data.ingest import (
+    BAD,
+    BATCH_ID,
+    CONTRACT,
+    GOOD,
+    QUARANTINE_COLUMNS,
+    QUARANTINE_SCHEMA,
+    REPLAY,
+    SOURCE,
+    TECHNICAL_COLUMNS,
+    StagedLoad,
+)
+from mlops_assets.data.manifest import BatchRecord, as_table
+from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.resources.tables import spark_path
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from mlops_assets.data.contract import Contract
+
+RAW = "raw_transactions"
+QUARANTINED = "quarantined_transactions"
+MANIFEST = "ingested_batches"
+_RECORDS, _UNSETTLED, _REPLAYS = "records", "unsettled", "replays"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The tables as they are at one moment.
+
+    Attributes:
+        raw: Raw table, None before the first load.
+        quarantined: Quarantine.
+        manifest: Manifest.
+        recorded: Ids of all batches and replays that are in, in the manifest or not.
+        pending: Records that the raw table's notes hold and the manifest does not.
+        rules: What the contract said about rows when the last one went in; None before the first.
+    """
+
+    raw: TableVersion | None
+    quarantined: TableVersion | None
+    manifest: TableVersion | None
+    recorded: frozenset[str]
+    pending: tuple[BatchRecord, ...] = ()
+    rules: str | None = None
+
+    @property
+    def orphans(self) -> list[str]:
+        """Batches that have rows in quarantine and are not in: of a killed load, or of one that is going on."""
+        return [batch for batch in self._noted(_UNSETTLED) if batch not in self.recorded]
+
+    @property
+    def replayed(self) -> list[str]:
+        """Replays that are in and whose rows still lie in quarantine."""
+        return [replay for replay in self._noted(_REPLAYS) if replay in self.recorded]
+
+    @property
+    def open_replays(self) -> list[str]:
+        """Replays that have marked rows and are not in."""
+        return [replay for replay in self._noted(_REPLAYS) if replay not in self.recorded]
+
+    def _noted(self, name: str) -> list[str]:
+        return [] if self.quarantined is None else list(self.quarantined.metadata.get(name, []))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a load or a replay did.
+
+    Attributes:
+        look: The tables afterwards.
+        records: What became of each batch.
+        accepted: Rows that the raw table's log counts as written.
+        quarantined: Rows that the quarantine's log counts as written; after a replay, those that stay.
+        known: Rows whose key is known by the same or a later write.
+    """
+
+    look: Look
+    records: Sequence[BatchRecord] = ()
+    accepted: int = 0
+    quarantined: int = 0
+    known: int = 0
+
+
+@dataclass
+class _Fates:
+    """Rows on their way into the raw table, and how many of each batch are not."""
+
+    rows: DataFrame
+    known: dict[str, int] = field(default_factory=dict)
+    replaces: bool = False
+
+
+@dataclass(frozen=True)
+class TransactionStore:
+    """The tables of one database under one contract.
+
+    Hold `lakehouse.exclusive(RAW)` around everything that writes.
+
+    Attributes:
+        lakehouse: Where they are.
+        contract: What rows must look like today.
+        dagster_run: Run id, for the notes.
+    """
+
+    lakehouse: Lakehouse
+    contract: Contract
+    dagster_run: str = ""
+
+    def look(self) -> Look:
+        """Return the tables as they are.
+
+        Raises:
+            ContractError: The tables were written under a contract that today's can't follow.
+        """
+        raw, quarantined, manifest = (self.lakehouse.current(name) for name in (RAW, QUARANTINED, MANIFEST))
+        known: list[str] = []
+        pending = self._pending(raw, manifest)
+        rules = None
+        if manifest is not None:
+            rows = self.lakehouse.read(MANIFEST, manifest.version)
+            table = rows.select("batch_id", "kind", "recorded_at", "rules").toArrow()
+            known = table.column("batch_id").to_pylist()
+            of_contract = table.filter(pc.equal(table.column("kind"), "contract")).sort_by("recorded_at")
+            rules = of_contract.column("rules").to_pylist()[-1] if of_contract.num_rows else None
+        for record in pending:
+            rules = record.rules or rules
+        if rules is not None:
+            new_columns(self.contract, rules, where=self.lakehouse.location(RAW))
+        recorded = frozenset([*known, *(record.batch_id for record in pending)])
+        return Look(raw, quarantined, manifest, recorded, pending, rules)
+
+    def settle(self, folder: Path) -> Look:
+        """Finish what a killed process has left, and return the tables as they are then.
+
+        Args:
+            folder: Where to stage rows.
+
+        Raises:
+            ContractError: See `look`.
+            StaleBaseError: Someone else is writing.
+        """
+        look = self.look()
+        if look.pending:
+            look = self._record(look, look.pending, folder / "pending.parquet")
+        if look.replayed:
+            look = self._forget_replayed(look)
+        return self._widen(look, folder)
+
+    def commit(self, look: Look, load: StagedLoad, folder: Path) -> Outcome:
+        """Bring a staged load in.
+
+        Args:
+            look: The tables as they were when the load was staged.
+            load: What was staged.
+            folder: Where.
+
+        Raises:
+            StaleBaseError: Someone else has written since; nothing of the load is in, look again.
+        """
+        if load.bad_rows or look.quarantined is None or look.orphans:
+            look = self._quarantine(look, load, folder / BAD)
+        quarantined = look.quarantined.rows_written if load.bad_rows and look.quarantined is not None else 0
+        staged = self._staged(folder / GOOD) if load.staged_rows else None
+        files = sum(record.accepted > 0 for record in load.records)
+        fates = None if staged is None else self._fates(look, staged, files=files, key_range=load.key_range)
+        records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
+        known = sum(record.already_known for record in records)
+        look, accepted = self._accept(look, records, fates, folder)
+        return Outcome(look, records, accepted, quarantined, known)
+
+    def replay(self, look: Look, folder: Path) -> Outcome:
+        """Try the rows in quarantine again, under today's contract.
+
+        Args:
+            look: The settled tables.
+            folder: Where to stage rows.
+
+        Raises:
+            StaleBaseError: Someone else has written since.
+        """
+        from mlops_assets.data.quarantine import try_again
+
+        waiting = self.quarantined_rows(look)
+        if not waiting.num_rows:
+            return Outcome(look)
+        batch, judged = try_again(waiting, self.contract)
+        every = pa.array([True] * waiting.num_rows)
+        good = every if batch.bad is None else pc.invert(batch.bad.combine_chunks())
+        rows = batch.table.select(list(self.contract.column_names)).filter(good)
+        if not rows.num_rows:
+            return Outcome(look, quarantined=waiting.num_rows)
+        carried = waiting.filter(good)
+        for name in TECHNICAL_COLUMNS:
+            rows = rows.append_column(name, carried.column(name))
+        (folder / GOOD).mkdir()
+        pq.write_table(rows, folder / GOOD / "00000.parquet", compression="lz4")
+        replay = f"replay-{uuid.uuid4().hex}"
+        look = self._mark(look, waiting, judged, good, replay, folder)
+        fates = self._fates(look, self._staged(folder / GOOD), files=2, key_range=self._key_range(rows), again=True)
+        known = sum(fates.known.values())
+        record = BatchRecord(
+            batch_id=replay,
+            kind="replay",
+            source=QUARANTINED,
+            rows=waiting.num_rows,
+            accepted=rows.num_rows - known,
+            quarantined=waiting.num_rows - rows.num_rows,
+            already_known=known,
+            contract=self._contract_name,
+            recorded_at=datetime.now(UTC).isoformat(),
+        )
+        look, accepted = self._accept(look, [record], fates, folder)
+        look = self._forget_replayed(look)
+        return Outcome(look, [record], accepted, self.quarantined_rows(look).num_rows, known)
+
+    def quarantined_rows(self, look: Look, limit: int | None = None) -> pa.Table:
+        """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those that are not in or not there any more."""
+        rows = self.visible_quarantine(look)
+        if rows is None:
+            return QUARANTINE_SCHEMA.empty_table()
+        return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
+
+    def visible_quarantine(self, look: Look) -> DataFrame | None:
+        """Return the same as a frame, None before the first load."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        if look.quarantined is None:
+            return None
+        rows = self.lakehouse.read(QUARANTINED, look.quarantined.version)
+        if look.orphans:
+            rows = rows.where(~F.col(BATCH_ID).isin(look.orphans))
+        if look.replayed:
+            rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
+        return rows
+
+    def classes(self, look: Look) -> dict[int, int]:
+        """Return the raw table's rows per target value."""
+        if look.raw is None:
+            return {}
+        counted = self.lakehouse.read(RAW, look.raw.version).groupBy(self.contract.target).count().collect()
+        return {int(row[self.contract.target]): int(row["count"]) for row in counted}
+
+    @property
+    def _contract_name(self) -> str:
+        return f"{self.contract.name} v{self.contract.version}"
+
+    def _pending(self, raw: TableVersion | None, manifest: TableVersion | None) -> tuple[BatchRecord, ...]:
+        accounted = -1 if manifest is None else int(manifest.metadata["raw_version"])
+        if raw is None or raw.version <= accounted:
+            return ()
+        notes = self.lakehouse.notes_since(RAW, accounted)
+        pending = [BatchRecord(**record) for note in notes for record in note.get(_RECORDS, [])]
+        if manifest is None:
+            pending = [*self._without_record(raw, {record.batch_id for record in pending}), *pending]
+        return tuple(pending)
+
+    def _without_record(self, raw: TableVersion, noted: set[str]) -> list[BatchRecord]:
+        """Make records for the batches of a table that was written before there was a manifest."""
+        rows = self.lakehouse.read(RAW, raw.version).groupBy(BATCH_ID, SOURCE).count().collect()
+        now = datetime.now(UTC).isoformat()
+        return [
+            BatchRecord(row[BATCH_ID], "load", row[SOURCE], row["count"], row["count"], 0, 0, "", now)
+            for row in rows
+            if row[BATCH_ID] not in noted
+        ]
+
+    def _widen(self, look: Look, folder: Path) -> Look:
+        """Add the columns that a raised version of the contract brings, in a commit without rows."""
+        if look.raw is None:
+            return look
+        there = self.lakehouse.read(RAW, look.raw.version).columns
+        if set(self.contract.column_names) <= set(there):
+            return look
+        (folder / "widen").mkdir()
+        pq.write_table(_no_rows(self.contract), folder / "widen" / "none.parquet")
+        records = self._new_rules(look)
+        rows = self._staged(folder / "widen")
+        note = self._note(records)
+        written = self.lakehouse.append(RAW, rows, base=look.raw, note=note, new_columns=True)
+        return self._record(replace(look, raw=written), records, folder / "widen.parquet")
+
+    def _note(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
+        return {
+            "batches": len([record for record in records if record.kind == "load"]),
+            "contract": self.contract.fingerprint,
+            "contract_version": self.contract.version,
+            "dagster_run": self.dagster_run,
+            _RECORDS: [asdict(record) for record in records],
+        }
+
+    def _staged(self, folder: Path, columns: Mapping[str, str] | None = None) -> DataFrame:
+        """Return staged rows as the table's columns, each with its description as the column's comment."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        described = {column.name: column.description for column in self.contract.columns} | TECHNICAL_COLUMNS
+        comments = columns or described
+        staged = self.lakehouse.spark.session.read.parquet(spark_path(folder))
+        return staged.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in comments.items()])
+
+    def _quarantine(self, look: Look, load: StagedLoad, folder: Path) -> Look:
+        """Add the bad rows, in the place of what a killed load of the same batches has left."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        coming = [record.batch_id for record in load.records]
+        orphans = [batch for batch in look.orphans if batch not in coming]
+        again = len(orphans) < len(look.orphans)
+        if look.quarantined is not None and not (load.bad_rows or again):
+            return look
+        if not load.bad_rows:
+            pq.write_table(QUARANTINE_SCHEMA.empty_table(), folder / "none.parquet")
+        rows = self._staged(folder, QUARANTINE_COLUMNS)
+        brought = [record.batch_id for record in load.records if record.quarantined]
+        note = {
+            _UNSETTLED: [*orphans, *brought],
+            _REPLAYS: [*look.replayed, *look.open_replays],
+            "dagster_run": self.dagster_run,
+        }
+        base = look.quarantined
+        if again and base is not None:
+            others = self.lakehouse.read(QUARANTINED, base.version).where(~F.col(BATCH_ID).isin(coming))
+            self.lakehouse.replace(QUARANTINED, others, base=base, note={**note, _UNSETTLED: orphans})
+            base = self.lakehouse.require(QUARANTINED, made_by=RAW)
+            if not load.bad_rows:
+                return replace(look, quarantined=base)
+        return replace(look, quarantined=self.lakehouse.append(QUARANTINED, rows, base=base, note=note))
+
+    def _fates(
+        self, look: Look, rows: DataFrame, *, files: int, key_range: tuple[Any, Any] | None, again: bool = False
+    ) -> _Fates:
+        """Take the rows out that are known by their key, or, of a replay without a key, by their place."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        from mlops_assets.data.conform import ROW_NUMBER
+        from mlops_assets.data.merge_frames import FATE, KNOWN, REPLACES, last_of_each_key, meet
+
+        key, fates = self.contract.key, _Fates(rows)
+        table = None if look.raw is None else self.lakehouse.read(RAW, look.raw.version)
+        if key is None:
+            if again and table is not None:  # no lock kept another replay from taking the same rows
+                place = [BATCH_ID, ROW_NUMBER]
+                fates.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
+                fates.known = _lost(rows, fates.rows)
+            return fates
+        if files > 1:
+            fates.rows = last_of_each_key(rows, key, self.contract)
+            fates.known = _lost(rows, fates.rows)
+        if table is None:
+            return fates
+        met = meet(fates.rows, table, key, self.contract, key_range)
+        for row in met.groupBy(BATCH_ID, FATE).count().collect():
+            if row[FATE] == KNOWN:
+                fates.known[row[BATCH_ID]] = fates.known.get(row[BATCH_ID], 0) + int(row["count"])
+            fates.replaces = fates.replaces or row[FATE] == REPLACES
+        if fates.known:
+            known = met.where(F.col(FATE) == KNOWN).select(key)
+            fates.rows = fates.rows.join(known, key, "left_anti").select(*rows.columns)
+        return fates
+
+    def _accept(
+        self, look: Look, records: Sequence[BatchRecord], fates: _Fates | None, folder: Path
+    ) -> tuple[Look, int]:
+        """Commit the rows that are left, with the records; return the rows that Delta says it wrote."""
+        records = [*self._new_rules(look), *records]
+        if fates is None or not sum(record.accepted for record in records):
+            return (self._record(look, records, folder / "records.parquet") if records else look), 0
+        note = self._note(records)
+        if fates.replaces and look.raw is not None and self.contract.key is not None:
+            written = self.lakehouse.merge(RAW, fates.rows, key=self.contract.key, base=look.raw, note=note)
+        else:
+            written = self.lakehouse.append(RAW, fates.rows, base=look.raw, note=note)
+        recorded = look.recorded | {record.batch_id for record in records}
+        look = replace(look, raw=written, recorded=recorded)
+        return self._record(look, records, folder / "records.parquet"), written.rows_written
+
+    def _new_rules(self, look: Look) -> list[BatchRecord]:
+        rules = table_rules(self.contract)
+        if rules == look.rules:
+            return []
+        name = f"{self._contract_name} ({self.contract.fingerprint})"
+        now = datetime.now(UTC).isoformat()
+        return [BatchRecord(name, "contract", self.contract.name, 0, 0, 0, 0, self._contract_name, now, rules)]
+
+    def _record(self, look: Look, records: Sequence[BatchRecord], staged: Path) -> Look:
+        """Append records to the manifest, which then accounts for the raw table as it is."""
+        pq.write_table(as_table(records), staged)
+        rows = self.lakehouse.spark.session.read.parquet(spark_path(staged))
+        note = {"raw_version": -1 if look.raw is None else look.raw.version}
+        manifest = self.lakehouse.append(MANIFEST, rows, base=look.manifest, note=note)
+        recorded = look.recorded | {record.batch_id for record in records}
+        rules = next((record.rules for record in reversed(records) if record.rules), look.rules)
+        return replace(look, manifest=manifest, recorded=recorded, pending=(), rules=rules)
+
+    def _mark(self, look: Look, waiting: pa.Table, judged: pa.Table, good: pa.Array, replay: str, folder: Path) -> Look:
+        """Write the quarantine anew: rows to be replayed with their mark, the others with today's reasons."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        marks = pc.if_else(good, pa.scalar(replay), pa.scalar(None, pa.string()))
+        # A marked row keeps its reasons: if the replay is killed, it is still in quarantine, and for these.
+        marked = _with(waiting.filter(good), REPLAY, marks.filter(good))
+        stays = _with(judged.filter(pc.invert(good)), REPLAY, marks.filter(pc.invert(good)))
+        stays = _with(stays, CONTRACT, pa.repeat(pa.scalar(self._contract_name), stays.num_rows))
+        (folder / BAD).mkdir()
+        pq.write_table(
+            pa.concat_tables([part.cast(QUARANTINE_SCHEMA) for part in (marked, stays)]), folder / BAD / "00000.parquet"
+        )
+        rows = self._staged(folder / BAD, QUARANTINE_COLUMNS)
+        if look.orphans and look.quarantined is not None:
+            everything = self.lakehouse.read(QUARANTINED, look.quarantined.version)
+            rows = rows.unionByName(everything.where(F.col(BATCH_ID).isin(look.orphans)))
+        note = {_UNSETTLED: look.orphans, _REPLAYS: [replay], "dagster_run": self.dagster_run}
+        return replace(look, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=look.quarantined, note=note))
+
+    def _forget_replayed(self, look: Look) -> Look:
+        """Delete the rows of replays that are in."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        if look.quarantined is None:
+            return look
+        rows = self.lakehouse.read(QUARANTINED, look.quarantined.version)
+        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
+        note = {_UNSETTLED: look.orphans, _REPLAYS: look.open_replays, "dagster_run": self.dagster_run}
+        return replace(look, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=look.quarantined, note=note))
+
+    def _key_range(self, rows: pa.Table) -> tuple[Any, Any] | None:
+        if self.contract.key is None:
+            return None
+        found = pc.min_max(rows.column(self.contract.key)).as_py()
+        return found["min"], found["max"]
+
+
+def _without(record: BatchRecord, known: Mapping[str, int]) -> BatchRecord:
+    """Return the record once it is known how many of its rows the table knows by their key."""
+    less = known.get(record.batch_id, 0)
+    return replace(record, accepted=record.accepted - less, already_known=record.already_known + less)
+
+
+def _lost(before: DataFrame, after: DataFrame) -> dict[str, int]:
+    """Return per batch how many rows are there before and not after."""
+    left = {row[BATCH_ID]: int(row["count"]) for row in after.groupBy(BATCH_ID).count().collect()}
+    rows = {row[BATCH_ID]: int(row["count"]) for row in before.groupBy(BATCH_ID).count().collect()}
+    return {batch: count - left.get(batch, 0) for batch, count in rows.items() if count > left.get(batch, 0)}
+
+
+def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def _no_rows(contract: Contract) -> pa.Table:
+    """Return the raw table's columns without a row."""
+    technical = {name: QUARANTINE_SCHEMA.field(name).type for name in TECHNICAL_COLUMNS}
+    kinds = {column.name: ARROW_TYPES[column.type] for column in contract.columns} | technical
+    return pa.schema(list(kinds.items())).empty_table()
