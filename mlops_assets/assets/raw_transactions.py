@@ -116,12 +116,13 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
         classes = {} if brought[0] and brought[1] else store.classes(look)
         outcomes = judge_load(load.findings, contract, classes, errors=load.errors, known_rows=load.known_rows)
         refused = _refused(load, store)
-        if refuses_load(outcomes) or (refused and not (load.records or load.known)):
-            everything = [record.source for record in load.records] + refused + load.known
+        whole = refuses_load(outcomes)
+        if whole or (refused and not load.records):
+            named = [*(record.source for record in load.records), *load.known, *refused] if whole else refused
             nothing = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
             yield from check_results([nothing, *outcomes], RAW)
-            failure = refusal(outcomes, what=f"refused {', '.join(everything)}; nothing was written")
-            raise failure or dg.Failure("refused")
+            what = f"refused {', '.join(named)}; nothing was written"
+            raise refusal(outcomes, what=what) or dg.Failure(what, allow_retries=False)
         done = store.commit(look, load, folder) if load.records else _nothing_new(store, look)
         context.log.info(_told(done, load))
         accounted = rows_accounted(
@@ -131,7 +132,7 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
             known=load.known_rows + done.known,
         )
         yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, load, accounted))
-        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, load.reasons))
+        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, load))
         yield from check_results([accounted, *outcomes], RAW)
     loaded = f"; loaded: {', '.join(record.source for record in load.records)}" if load.records else ""
     what = f"refused {', '.join(refused)}; nothing of it was written{loaded}" if refused else f"{RAW} is not whole"
@@ -153,7 +154,7 @@ def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Re
         untouched = "a replay reads no input; its rows were held against today's contract one by one"
         rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
         yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, None, accounted))
-        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, {}))
+        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, None))
         yield from check_results([accounted, *rest], RAW)
     if failure := refusal([accounted], what=f"{RAW} is not whole"):
         raise failure
@@ -219,7 +220,7 @@ def _raw_metadata(
     }
 
 
-def _quarantine_metadata(store: "TransactionStore", done: "Outcome", reasons: dict[str, int]) -> dict[str, Any]:
+def _quarantine_metadata(store: "TransactionStore", done: "Outcome", load: "StagedLoad | None") -> dict[str, Any]:
     from mlops_assets.data.quarantine import first_originals
 
     table = done.look.quarantined
@@ -227,11 +228,16 @@ def _quarantine_metadata(store: "TransactionStore", done: "Outcome", reasons: di
     shown = first_originals(store.quarantined_rows(done.look, _PREVIEW_ROWS), _PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
     lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]
+    reasons = load.reasons if load else {}
     found = ["| reason | rows |", "|---|---|", *(f"| {code} | {count:,} |" for code, count in reasons.items())]
+    inputs = [found for found in load.findings.inputs if not found.refused(store.contract)] if load else []
     return {
         "table": store.lakehouse.location(QUARANTINED),
         "delta_version": -1 if table is None else table.version,
         "dagster/row_count": 0 if rows is None else rows.count(),
+        "rows_added": done.quarantined if load else 0,
+        # Frauds are so few that a fault that hits them alone stays below any share of rows.
+        "frauds_added": sum(found.bad_frauds for found in inputs),
         "reasons_of_this_load": dg.MetadataValue.md("\n".join(found)) if reasons else "none",
         "preview": dg.MetadataValue.md("\n".join(lines)) if shown else "no row is set aside",
     }

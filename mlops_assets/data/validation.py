@@ -82,7 +82,7 @@ class InputFindings:
             return found
         found.bad = int(pc.sum(bad).as_py())
         found.classes = _counts(targets.filter(pc.invert(bad)))
-        found.bad_frauds = counted.get(1, 0) - found.classes.get(1, 0)
+        found.bad_frauds = int(pc.sum(pc.equal(targets.filter(bad), 1)).as_py() or 0)
         return found
 
     def too_bad(self, contract: Contract) -> bool:

@@ -6,7 +6,8 @@ and what a reader may see. What does not: which rows are good or win (`data/`), 
 Delta has no transaction over several tables. So one commit decides, the one of `raw_transactions`:
 
 1. `quarantined_transactions` gets the bad rows of the load. Nobody counts them yet: their batch is not on record.
-2. `raw_transactions` gets the good rows, and the commit's note gets a record of each batch. From here on the load is in.
+2. `raw_transactions` gets the good rows, and the commit's note gets a record of each batch. From here on the load is
+   in.
 3. `ingested_batches`, the manifest, gets the same records, because a note is kept for 30 days only.
 
 A process that is killed after 1 has done nothing: the batch comes again, and its rows replace the orphans in

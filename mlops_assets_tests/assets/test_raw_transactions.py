@@ -1,8 +1,10 @@
-"""raw_transactions: what gets in, what is refused, and that nothing gets in twice."""
+"""raw_transactions and its quarantine: what gets in, what is set aside or refused, and that nothing gets in twice."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -10,11 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets.assets.raw_transactions import raw_transactions
-from mlops_assets.data.contract import Contract
+from mlops_assets.data.contract import Contract, load_contract
 from mlops_assets.data.validation import RAW_CHECKS
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.sources import FileTransactions, OpenMLTransactions, SyntheticTransactions
+from mlops_assets.resources.transactions import TransactionStore
 from mlops_assets_tests.assets.harness import load, replaced, transactions, write_csv
+
+
+def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
+    """Return what a reader sees of the quarantine."""
+    store = TransactionStore(lakehouse, load_contract("creditcard"))
+    return store.quarantined_rows(store.look()).sort_by("_row_number").to_pylist()
 
 
 def rows_of(lakehouse: Lakehouse) -> int:
@@ -82,34 +91,95 @@ def test_parquet_and_csv_give_the_same_rows(lakehouse: Lakehouse, tmp_path: Path
 
 
 BAD_VALUES = {
-    "contract_types": ("v3", ["oops", "1,5"], "v3 (2 rows), such as 'oops'"),
-    "no_nulls": ("amount", ["", "nan", "nan"], "amount (3 rows)"),
-    "no_infinities": ("v28", ["inf"], "v28 (1 rows)"),
-    "ranges": ("amount", ["-1.00"], "amount (1 rows)"),
-    "binary_target": ("class", ["2", "3"], "class holds 2 (1 rows), 3 (1 rows)"),
-    "time_ordered": ("time", ["999999"], "time goes back in"),
+    "contract_types": ("v3", ["oops", "1,5"], "v3 (2 rows), such as 'oops'", ["unreadable:v3", "unreadable:v3"]),
+    "no_nulls": ("amount", ["", "nan", "nan"], "amount (3 rows)", ["null:amount"] * 3),
+    "no_infinities": ("v28", ["inf"], "v28 (1 rows)", ["infinite:v28"]),
+    "ranges": ("amount", ["-1.00"], "amount (1 rows)", ["out_of_range:amount"]),
+    "binary_target": ("class", ["2", "3"], "class holds 2 (1 rows), 3 (1 rows)", ["not_binary:class"] * 2),
 }
 
 
 @pytest.mark.parametrize("check", BAD_VALUES)
-def test_a_bad_value_refuses_the_load_and_names_column_and_rows(lakehouse: Lakehouse, tmp_path: Path, check: str):
-    column, values, said = BAD_VALUES[check]
-    source = write_csv(replaced(transactions(), column, values), tmp_path / "bad.csv")
+def test_rows_with_a_bad_value_are_set_aside(lakehouse: Lakehouse, tmp_path: Path, check: str):
+    column, values, said, reasons = BAD_VALUES[check]
+    source = write_csv(replaced(transactions(), column, values), tmp_path / "few.csv")
+
+    outcome = load(lakehouse, source)
+
+    assert outcome.failure is None
+    assert outcome.failed_checks == []
+    assert said in str(outcome.checks[check].description)
+    assert outcome.metadata["rows_in"] == 600
+    assert outcome.metadata["rows_added"] == rows_of(lakehouse) == 600 - len(values)
+    assert outcome.metadata["rows_quarantined"] == len(values)
+    rows = quarantined(lakehouse)
+    assert [row["_row_number"] for row in rows] == list(range(len(values)))
+    assert [row["reasons"] for row in rows] == [[reason] for reason in reasons]
+    assert [dict(row["original"])[column] for row in rows] == [value or None for value in values]
+    assert {row["_source"] for row in rows} == {str(tmp_path / "few.csv")}
+    assert reasons[0] in outcome.quarantine["preview"]
+    assert outcome.quarantine["dagster/row_count"] == len(values)
+
+
+@pytest.mark.parametrize("check", BAD_VALUES)
+def test_more_bad_rows_than_the_contract_allows_refuse_the_input(lakehouse: Lakehouse, tmp_path: Path, check: str):
+    """600 rows, of which one in a hundred may be bad."""
+    column, values, _, _ = BAD_VALUES[check]
+    source = write_csv(replaced(transactions(), column, [values[0]] * 7), tmp_path / "bad.csv")
 
     outcome = load(lakehouse, source)
 
     assert outcome.failed_checks == [check]
-    assert said in str(outcome.checks[check].description)
-    assert said in outcome.message
+    assert "7 of 600 rows are bad); at most 1.00% may be set aside" in str(outcome.checks[check].description)
     assert "bad.csv" in outcome.message
     assert outcome.results == []
     assert lakehouse.current("raw_transactions") is None
+    assert lakehouse.current("quarantined_transactions") is None
+
+
+def test_time_that_goes_back_refuses_the_input(lakehouse: Lakehouse, tmp_path: Path):
+    outcome = load(lakehouse, write_csv(replaced(transactions(), "time", ["999999"]), tmp_path / "bad.csv"))
+
+    assert outcome.failed_checks == ["time_ordered"]
+    assert "time goes back in" in outcome.message
+    assert lakehouse.current("raw_transactions") is None
+
+
+def test_a_bad_input_is_named_and_does_not_keep_the_others_out(lakehouse: Lakehouse, tmp_path: Path):
+    """A file that someone has to look at must not stop the landing place for all."""
+    landing = tmp_path / "landing"
+    write_csv(transactions(seed=1), landing / "1.csv")
+    write_csv(replaced(transactions(seed=2), "v1", ["x"] * 50), landing / "2.csv")
+    packed = gzip.compress((landing / "1.csv").read_bytes())
+    (landing / "3.csv.gz").write_bytes(packed[: len(packed) // 2])
+    (landing / "4.csv").write_bytes("time,v1\n1,\xe4\n".encode("latin-1"))
+    write_csv(transactions(seed=5).drop_columns(["v7"]), landing / "5.csv")
+    write_csv(transactions(seed=6), landing / "6.csv")
+
+    outcome = load(lakehouse, FileTransactions(location=str(landing)))
+
+    assert outcome.failed_checks == ["inputs_readable", "contract_types"]
+    assert outcome.metadata["inputs_added"] == [str(landing / "1.csv"), str(landing / "6.csv")]
+    assert outcome.metadata["inputs_refused"] == [
+        str(landing / name) for name in ("2.csv", "3.csv.gz", "4.csv", "5.csv")
+    ]
+    refused, _, loaded = outcome.message.partition("; nothing of it was written; loaded: ")
+    assert [f"{number}.csv" in refused for number in range(1, 7)] == [False, True, True, True, True, False]
+    assert loaded.startswith(f"{landing / '1.csv'}, {landing / '6.csv'}: inputs_readable: ")
+    assert "3.csv.gz: not a whole gzip file" in loaded
+    assert "4.csv: not UTF-8 text: line 2 holds the byte 0xe4" in loaded
+    assert "5.csv: missing columns: v7" in loaded
+    assert rows_of(lakehouse) == 1_200
+    for name in ("2.csv", "3.csv.gz", "4.csv", "5.csv"):
+        (landing / name).unlink()
+    assert load(lakehouse, FileTransactions(location=str(landing))).failure is None
+    assert rows_of(lakehouse) == 1_200
 
 
 def test_a_bad_load_leaves_an_existing_table_as_it_was(lakehouse: Lakehouse, tmp_path: Path):
     load(lakehouse, write_csv(transactions(), tmp_path / "good.csv"))
 
-    outcome = load(lakehouse, write_csv(replaced(transactions(seed=9), "v1", ["x"]), tmp_path / "bad.csv"))
+    outcome = load(lakehouse, write_csv(replaced(transactions(seed=9), "v1", ["x"] * 9), tmp_path / "bad.csv"))
 
     assert outcome.failure is not None
     assert lakehouse.current("raw_transactions").version == 0  # type: ignore[union-attr]
@@ -145,6 +215,11 @@ def test_wrong_columns_are_refused_by_name(lakehouse: Lakehouse, tmp_path: Path)
 
     assert "missing columns: v7; unknown columns: colour" in outcome.message
     assert "wrong.csv" in outcome.message
+    assert outcome.failure is not None
+    assert outcome.failure.metadata["differences"].value == (
+        "| column | problem | creditcard v1 | input |\n|---|---|---|---|\n"
+        "| v7 | missing | double |  |\n| colour | unknown |  | string |"
+    )
     assert lakehouse.current("raw_transactions") is None
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.data.contract import load_contract
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 from mlops_assets.resources.contract import ContractResource
@@ -80,8 +81,9 @@ def load(
 
 def told(result: dg.ExecuteInProcessResult) -> tuple[dict[str, Any], dict[str, Any]]:
     assert result.success
-    (event,) = result.get_asset_materialization_events()
-    metadata = dict(event.materialization.metadata)
+    events = {str(event.asset_key): event for event in result.get_asset_materialization_events()}
+    assert set(events) == {str(dg.AssetKey(RAW)), str(dg.AssetKey(QUARANTINED))}
+    metadata = dict(events[str(dg.AssetKey(RAW))].materialization.metadata)
     checks = {
         found.check_name: (found.passed, found.description, found.metadata)
         for found in result.get_asset_check_evaluations()

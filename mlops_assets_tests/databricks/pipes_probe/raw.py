@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from mlops_assets.assets.raw_transactions import RAW, raw_transactions
+from mlops_assets.assets.raw_transactions import RAW, IngestConfig, raw_transactions
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.sources import TransactionSourceResource
@@ -13,9 +13,10 @@ from mlops_assets.resources.sources import TransactionSourceResource
 _load = cast("Any", raw_transactions.op.compute_fn).decorated_fn
 
 
-@dg.asset(name=RAW, check_specs=list(raw_transactions.check_specs))
+@dg.multi_asset(name=RAW, specs=list(raw_transactions.specs), check_specs=list(raw_transactions.check_specs))
 def piped_transactions(
     context: dg.AssetExecutionContext,
+    config: IngestConfig,
     source: TransactionSourceResource,
     contract: ContractResource,
     lakehouse: Lakehouse,
@@ -27,4 +28,4 @@ def piped_transactions(
     if runner is not None:
         yield from runner.run(context)
         return
-    yield from _load(context, source=source, contract=contract, lakehouse=lakehouse, loader_cluster=None)
+    yield from _load(context, config=config, source=source, contract=contract, lakehouse=lakehouse, loader_cluster=None)
