@@ -125,6 +125,8 @@ def _as_text(column: pa.ChunkedArray, wanted: ColumnType) -> tuple[pa.Array, pa.
     elif pa.types.is_floating(plain.type):  # in double, as it is read: 0.1 in float32 is not 0.1
         bits = EXACT_BITS[plain.type.bit_width]
         plain = plain.cast(pa.float64())
+        if wanted == "string":  # where NaN is a missing value, and the text of it would not be
+            plain = pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
         inexact = pc.fill_null(pc.greater_equal(pc.abs(plain), float(2**bits)), False)
         if wanted == "long" and pc.any(inexact).as_py():  # digits are lost already, and the text would not show it
             return plain.cast(pa.large_string()).combine_chunks(), inexact.combine_chunks()

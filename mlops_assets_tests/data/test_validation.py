@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.checks import CheckOutcome
@@ -288,6 +288,7 @@ def as_batch(rows: list[tuple[float | None, ...]]) -> dict[str, list[Any]]:
     return {name: pa.array([row[i] for row in rows], pa.float64()) for i, name in enumerate(GOOD)}
 
 
+@settings(deadline=None)  # the first call loads Arrow's kernels
 @given(ROWS)
 def test_a_load_passes_exactly_when_a_slow_reference_finds_nothing(rows: list[tuple[float | None, ...]]):
     outcomes = judged(as_batch(rows))
