@@ -222,10 +222,11 @@ def _raw_metadata(
 
 def _quarantine_metadata(store: "TransactionStore", done: "Outcome", load: "StagedLoad | None") -> dict[str, Any]:
     from mlops_assets.data.quarantine import first_originals
+    from mlops_assets.resources.transaction_tables import quarantined_rows, visible_quarantine
 
     table = done.look.quarantined
-    rows = store.visible_quarantine(done.look)
-    shown = first_originals(store.quarantined_rows(done.look, _PREVIEW_ROWS), _PREVIEW_ROWS)
+    rows = visible_quarantine(store.lakehouse, done.look)
+    shown = first_originals(quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS), _PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
     lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]
     reasons = load.reasons if load else {}

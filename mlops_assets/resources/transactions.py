@@ -36,7 +36,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops_assets.data.casting import ARROW_TYPES
-from mlops_assets.data.contract_diff import new_columns, table_rules
+from mlops_assets.data.contract_diff import table_rules
 from mlops_assets.data.ingest import (
     BAD,
     BATCH_ID,
@@ -45,62 +45,28 @@ from mlops_assets.data.ingest import (
     QUARANTINE_COLUMNS,
     QUARANTINE_SCHEMA,
     REPLAY,
-    SOURCE,
     TECHNICAL_COLUMNS,
     StagedLoad,
 )
 from mlops_assets.data.manifest import BatchRecord, as_table
-from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tables import spark_path
+from mlops_assets.resources.transaction_tables import (
+    MANIFEST,
+    QUARANTINED,
+    RAW,
+    RECORDS,
+    REPLAYS,
+    UNSETTLED,
+    Look,
+    look_at,
+    quarantined_rows,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from mlops_assets.data.contract import Contract
-
-RAW = "raw_transactions"
-QUARANTINED = "quarantined_transactions"
-MANIFEST = "ingested_batches"
-_RECORDS, _UNSETTLED, _REPLAYS = "records", "unsettled", "replays"
-
-
-@dataclass(frozen=True)
-class Look:
-    """The tables as they are at one moment.
-
-    Attributes:
-        raw: Raw table, None before the first load.
-        quarantined: Quarantine.
-        manifest: Manifest.
-        recorded: Ids of all batches and replays that are in, in the manifest or not.
-        pending: Records that the raw table's notes hold and the manifest does not.
-        rules: What the contract said about rows when the last one went in; None before the first.
-    """
-
-    raw: TableVersion | None
-    quarantined: TableVersion | None
-    manifest: TableVersion | None
-    recorded: frozenset[str]
-    pending: tuple[BatchRecord, ...] = ()
-    rules: str | None = None
-
-    @property
-    def orphans(self) -> list[str]:
-        """Batches that have rows in quarantine and are not in: of a killed load, or of one that is going on."""
-        return [batch for batch in self._noted(_UNSETTLED) if batch not in self.recorded]
-
-    @property
-    def replayed(self) -> list[str]:
-        """Replays that are in and whose rows still lie in quarantine."""
-        return [replay for replay in self._noted(_REPLAYS) if replay in self.recorded]
-
-    @property
-    def open_replays(self) -> list[str]:
-        """Replays that have marked rows and are not in."""
-        return [replay for replay in self._noted(_REPLAYS) if replay not in self.recorded]
-
-    def _noted(self, name: str) -> list[str]:
-        return [] if self.quarantined is None else list(self.quarantined.metadata.get(name, []))
 
 
 @dataclass(frozen=True)
@@ -148,27 +114,8 @@ class TransactionStore:
     dagster_run: str = ""
 
     def look(self) -> Look:
-        """Return the tables as they are.
-
-        Raises:
-            ContractError: The tables were written under a contract that today's can't follow.
-        """
-        raw, quarantined, manifest = (self.lakehouse.current(name) for name in (RAW, QUARANTINED, MANIFEST))
-        known: list[str] = []
-        pending = self._pending(raw, manifest)
-        rules = None
-        if manifest is not None:
-            rows = self.lakehouse.read(MANIFEST, manifest.version)
-            table = rows.select("batch_id", "kind", "recorded_at", "rules").toArrow()
-            known = table.column("batch_id").to_pylist()
-            of_contract = table.filter(pc.equal(table.column("kind"), "contract")).sort_by("recorded_at")
-            rules = of_contract.column("rules").to_pylist()[-1] if of_contract.num_rows else None
-        for record in pending:
-            rules = record.rules or rules
-        if rules is not None:
-            new_columns(self.contract, rules, where=self.lakehouse.location(RAW))
-        recorded = frozenset([*known, *(record.batch_id for record in pending)])
-        return Look(raw, quarantined, manifest, recorded, pending, rules)
+        """Return the tables as they are; see `transaction_tables.look_at`."""
+        return look_at(self.lakehouse, self.contract)
 
     def settle(self, folder: Path) -> Look:
         """Finish what a killed process has left, and return the tables as they are then.
@@ -221,7 +168,7 @@ class TransactionStore:
         """
         from mlops_assets.data.quarantine import try_again
 
-        waiting = self.quarantined_rows(look)
+        waiting = quarantined_rows(self.lakehouse, look)
         if not waiting.num_rows:
             return Outcome(look)
         batch, judged = try_again(waiting, self.contract)
@@ -252,27 +199,7 @@ class TransactionStore:
         )
         look, accepted = self._accept(look, [record], fates, folder)
         look = self._forget_replayed(look)
-        return Outcome(look, [record], accepted, self.quarantined_rows(look).num_rows, known)
-
-    def quarantined_rows(self, look: Look, limit: int | None = None) -> pa.Table:
-        """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those that are not in or not there any more."""
-        rows = self.visible_quarantine(look)
-        if rows is None:
-            return QUARANTINE_SCHEMA.empty_table()
-        return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
-
-    def visible_quarantine(self, look: Look) -> DataFrame | None:
-        """Return the same as a frame, None before the first load."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        if look.quarantined is None:
-            return None
-        rows = self.lakehouse.read(QUARANTINED, look.quarantined.version)
-        if look.orphans:
-            rows = rows.where(~F.col(BATCH_ID).isin(look.orphans))
-        if look.replayed:
-            rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
-        return rows
+        return Outcome(look, [record], accepted, quarantined_rows(self.lakehouse, look).num_rows, known)
 
     def classes(self, look: Look) -> dict[int, int]:
         """Return the raw table's rows per target value."""
@@ -284,26 +211,6 @@ class TransactionStore:
     @property
     def _contract_name(self) -> str:
         return f"{self.contract.name} v{self.contract.version}"
-
-    def _pending(self, raw: TableVersion | None, manifest: TableVersion | None) -> tuple[BatchRecord, ...]:
-        accounted = -1 if manifest is None else int(manifest.metadata["raw_version"])
-        if raw is None or raw.version <= accounted:
-            return ()
-        notes = self.lakehouse.notes_since(RAW, accounted)
-        pending = [BatchRecord(**record) for note in notes for record in note.get(_RECORDS, [])]
-        if manifest is None:
-            pending = [*self._without_record(raw, {record.batch_id for record in pending}), *pending]
-        return tuple(pending)
-
-    def _without_record(self, raw: TableVersion, noted: set[str]) -> list[BatchRecord]:
-        """Make records for the batches of a table that was written before there was a manifest."""
-        rows = self.lakehouse.read(RAW, raw.version).groupBy(BATCH_ID, SOURCE).count().collect()
-        now = datetime.now(UTC).isoformat()
-        return [
-            BatchRecord(row[BATCH_ID], "load", row[SOURCE], row["count"], row["count"], 0, 0, "", now)
-            for row in rows
-            if row[BATCH_ID] not in noted
-        ]
 
     def _widen(self, look: Look, folder: Path) -> Look:
         """Add the columns that a raised version of the contract brings, in a commit without rows."""
@@ -326,7 +233,7 @@ class TransactionStore:
             "contract": self.contract.fingerprint,
             "contract_version": self.contract.version,
             "dagster_run": self.dagster_run,
-            _RECORDS: [asdict(record) for record in records],
+            RECORDS: [asdict(record) for record in records],
         }
 
     def _staged(self, folder: Path, columns: Mapping[str, str] | None = None) -> DataFrame:
@@ -352,14 +259,14 @@ class TransactionStore:
         rows = self._staged(folder, QUARANTINE_COLUMNS)
         brought = [record.batch_id for record in load.records if record.quarantined]
         note = {
-            _UNSETTLED: [*orphans, *brought],
-            _REPLAYS: [*look.replayed, *look.open_replays],
+            UNSETTLED: [*orphans, *brought],
+            REPLAYS: [*look.replayed, *look.open_replays],
             "dagster_run": self.dagster_run,
         }
         base = look.quarantined
         if again and base is not None:
             others = self.lakehouse.read(QUARANTINED, base.version).where(~F.col(BATCH_ID).isin(coming))
-            self.lakehouse.replace(QUARANTINED, others, base=base, note={**note, _UNSETTLED: orphans})
+            self.lakehouse.replace(QUARANTINED, others, base=base, note={**note, UNSETTLED: orphans})
             base = self.lakehouse.require(QUARANTINED, made_by=RAW)
             if not load.bad_rows:
                 return replace(look, quarantined=base)
@@ -448,7 +355,7 @@ class TransactionStore:
         if look.orphans and look.quarantined is not None:
             everything = self.lakehouse.read(QUARANTINED, look.quarantined.version)
             rows = rows.unionByName(everything.where(F.col(BATCH_ID).isin(look.orphans)))
-        note = {_UNSETTLED: look.orphans, _REPLAYS: [replay], "dagster_run": self.dagster_run}
+        note = {UNSETTLED: look.orphans, REPLAYS: [replay], "dagster_run": self.dagster_run}
         return replace(look, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=look.quarantined, note=note))
 
     def _forget_replayed(self, look: Look) -> Look:
@@ -459,7 +366,7 @@ class TransactionStore:
             return look
         rows = self.lakehouse.read(QUARANTINED, look.quarantined.version)
         rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
-        note = {_UNSETTLED: look.orphans, _REPLAYS: look.open_replays, "dagster_run": self.dagster_run}
+        note = {UNSETTLED: look.orphans, REPLAYS: look.open_replays, "dagster_run": self.dagster_run}
         return replace(look, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=look.quarantined, note=note))
 
     def _key_range(self, rows: pa.Table) -> tuple[Any, Any] | None:

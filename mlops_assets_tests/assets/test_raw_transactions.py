@@ -16,6 +16,7 @@ from mlops_assets.data.contract import Contract, load_contract
 from mlops_assets.data.validation import RAW_CHECKS
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.sources import FileTransactions, OpenMLTransactions, SyntheticTransactions
+from mlops_assets.resources.transaction_tables import quarantined_rows
 from mlops_assets.resources.transactions import TransactionStore
 from mlops_assets_tests.assets.harness import load, replaced, transactions, write_csv
 
@@ -23,7 +24,7 @@ from mlops_assets_tests.assets.harness import load, replaced, transactions, writ
 def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
     """Return what a reader sees of the quarantine."""
     store = TransactionStore(lakehouse, load_contract("creditcard"))
-    return store.quarantined_rows(store.look()).sort_by("_row_number").to_pylist()
+    return quarantined_rows(lakehouse, store.look()).sort_by("_row_number").to_pylist()
 
 
 def rows_of(lakehouse: Lakehouse) -> int:

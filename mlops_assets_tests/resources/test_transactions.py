@@ -15,7 +15,8 @@ from mlops_assets.data.ingest import stage_load
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.errors import ContractError
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
-from mlops_assets.resources.transactions import MANIFEST, QUARANTINED, RAW, Outcome, TransactionStore
+from mlops_assets.resources.transaction_tables import MANIFEST, QUARANTINED, RAW, quarantined_rows
+from mlops_assets.resources.transactions import Outcome, TransactionStore
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -93,7 +94,7 @@ class Database:
 
     def aside(self) -> list[tuple[int, list[str]]]:
         store = self.store()
-        rows = store.quarantined_rows(store.look()).to_pylist()
+        rows = quarantined_rows(self.lakehouse, store.look()).to_pylist()
         return sorted((int(dict(row["original"])["id"]), row["reasons"]) for row in rows)
 
     def version(self, name: str) -> int:
