@@ -21,6 +21,7 @@ from mlops_assets.assets.reporting import (
     rounded,
 )
 from mlops_assets.data.validation import RAW_CHECKS, ROWS_ACCOUNTED
+from mlops_assets.resources import transaction_tables
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError
 from mlops_assets.resources.launcher import StepLauncherResource
@@ -32,8 +33,7 @@ if TYPE_CHECKING:
     from mlops_assets.errors import PlatformError
     from mlops_assets.resources.transactions import Outcome, TransactionStore
 
-RAW = "raw_transactions"
-QUARANTINED = "quarantined_transactions"
+RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
 _ATTEMPTS = 5
 _PREVIEW_ROWS = 5
 
@@ -160,7 +160,7 @@ def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Re
         raise failure
 
 
-def _nothing_new(store: "TransactionStore", look: Any) -> "Outcome":
+def _nothing_new(store: "TransactionStore", look: transaction_tables.Look) -> "Outcome":
     from mlops_assets.resources.transactions import Outcome
 
     store.lakehouse.require(RAW, made_by=RAW)
@@ -222,11 +222,11 @@ def _raw_metadata(
 
 def _quarantine_metadata(store: "TransactionStore", done: "Outcome", load: "StagedLoad | None") -> dict[str, Any]:
     from mlops_assets.data.quarantine import first_originals
-    from mlops_assets.resources.transaction_tables import quarantined_rows, visible_quarantine
 
     table = done.look.quarantined
-    rows = visible_quarantine(store.lakehouse, done.look)
-    shown = first_originals(quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS), _PREVIEW_ROWS)
+    rows = transaction_tables.visible_quarantine(store.lakehouse, done.look)
+    first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS)
+    shown = first_originals(first, _PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
     lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]
     reasons = load.reasons if load else {}

@@ -8,17 +8,20 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets.assets.raw_transactions import raw_transactions
 from mlops_assets.data.contract import Contract, load_contract
 from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.definitions import build_defs
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.sources import FileTransactions, OpenMLTransactions, SyntheticTransactions
 from mlops_assets.resources.transaction_tables import quarantined_rows
 from mlops_assets.resources.transactions import TransactionStore
-from mlops_assets_tests.assets.harness import load, replaced, transactions, write_csv
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 
 
 def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
@@ -258,3 +261,73 @@ def test_nothing_is_left_in_staging(lakehouse: Lakehouse, tmp_path: Path):
 def test_checks_are_blocking():
     assert {spec.name for spec in raw_transactions.check_specs if spec.blocking} == set(RAW_CHECKS)
     assert isinstance(raw_transactions, dg.AssetsDefinition)
+
+
+def mended(contract: Contract, version: int = 2) -> Contract:
+    """Return the contract with amounts below zero allowed."""
+    columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
+    return contract.model_copy(update={"version": version, "columns": columns})
+
+
+def test_a_replay_brings_in_what_the_mended_contract_accepts(
+    lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract
+):
+    table = replaced(replaced(transactions(), "amount", ["-1.00"] * 3), "v3", ["oops"])
+    load(lakehouse, write_csv(table, tmp_path / "a.csv"))
+
+    outcome = replay(lakehouse, mended(creditcard))
+
+    assert outcome.failure is None
+    assert list(outcome.checks) == list(RAW_CHECKS)
+    assert outcome.checks["rows_accounted"].description == "3 rows in = 2 accepted + 1 quarantined + 0 already known"
+    assert (outcome.metadata["rows_added"], outcome.quarantine["dagster/row_count"]) == (2, 1)
+    assert rows_of(lakehouse) == 599
+    assert "unreadable:v3" in outcome.quarantine["preview"]
+
+
+def test_the_job_replays_with_the_contract_of_the_settings(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
+    source = write_csv(replaced(transactions(), "amount", ["-1.00"] * 3), tmp_path / "a.csv")
+    load(lakehouse, source)
+    (tmp_path / "mended.yaml").write_text(mended(creditcard).to_yaml())
+    settings = Settings(home=tmp_path, contract=str(tmp_path / "mended.yaml"))
+
+    result = build_defs(settings, lakehouse=lakehouse).resolve_job_def("replay_quarantine").execute_in_process()
+
+    assert result.success
+    assert {event.step_key for event in result.get_asset_materialization_events()} == {"raw_transactions"}
+    assert rows_of(lakehouse) == 600
+
+
+def test_a_changed_contract_under_the_same_version_is_refused_with_a_table_of_the_changes(
+    lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract
+):
+    load(lakehouse, write_csv(transactions(), tmp_path / "a.csv"))
+
+    outcome = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "b.csv"), mended(creditcard, version=1))
+
+    assert "its version is still 1: amount: changed min (0.0 -> -5.0)" in outcome.message
+    assert outcome.failure is not None
+    assert "| amount | changed min | 0.0 | -5.0 |" in str(outcome.failure.metadata["differences"].value)
+    assert rows_of(lakehouse) == 600
+
+
+def test_a_table_with_a_key_takes_corrections_and_overlaps(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
+    keyed = creditcard.model_copy(update={"key": "v1", "min_rows": 1})
+    table = transactions()
+    distinct = pc.count_distinct(table.column("v1")).as_py()
+    load(lakehouse, write_csv(table, tmp_path / "a.csv"), keyed)
+    corrected = table.slice(100, 50).set_column(
+        table.column_names.index("class"), "class", pc.subtract(1, table.slice(100, 50).column("class"))
+    )
+
+    outcome = load(lakehouse, write_csv(pa.concat_tables([table.slice(50, 50), corrected]), tmp_path / "b.csv"), keyed)
+
+    assert outcome.failed_checks == []
+    assert outcome.metadata["rows_in"] == 100
+    assert outcome.metadata["rows_added"] == pc.count_distinct(corrected.column("v1")).as_py()
+    assert rows_of(lakehouse) == distinct
+
+
+def test_both_assets_come_from_one_step():
+    assert raw_transactions.keys == {dg.AssetKey("raw_transactions"), dg.AssetKey("quarantined_transactions")}
+    assert raw_transactions.can_subset is False
