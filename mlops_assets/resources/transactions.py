@@ -49,6 +49,7 @@ from mlops_assets.data.ingest import (
     StagedLoad,
 )
 from mlops_assets.data.manifest import BatchRecord, as_table
+from mlops_assets.errors import ContractError
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tables import spark_path
 from mlops_assets.resources.transaction_tables import (
@@ -143,14 +144,14 @@ class TransactionStore:
             folder: Where.
 
         Raises:
-            StaleBaseError: Someone else has written since; nothing of the load is in, look again.
+            StaleBaseError: Someone else has written since; look again, and what is not in by then has to come again.
         """
         if load.bad_rows or look.quarantined is None or look.orphans:
             look = self._quarantine(look, load, folder / BAD)
         quarantined = look.quarantined.rows_written if load.bad_rows and look.quarantined is not None else 0
         staged = self._staged(folder / GOOD) if load.staged_rows else None
-        files = sum(record.accepted > 0 for record in load.records)
-        fates = None if staged is None else self._fates(look, staged, files=files, key_range=load.key_range)
+        counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
+        fates = None if staged is None else self._fates(look, staged, counts, key_range=load.key_range)
         records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
         known = sum(record.already_known for record in records)
         look, accepted = self._accept(look, records, fates, folder)
@@ -184,7 +185,10 @@ class TransactionStore:
         pq.write_table(rows, folder / GOOD / "00000.parquet", compression="lz4")
         replay = f"replay-{uuid.uuid4().hex}"
         look = self._mark(look, waiting, judged, good, replay, folder)
-        fates = self._fates(look, self._staged(folder / GOOD), files=2, key_range=self._key_range(rows), again=True)
+        counted = pc.value_counts(carried.column(BATCH_ID)).to_pylist()
+        counts = {pair["values"]: int(pair["counts"]) for pair in counted}
+        staged = self._staged(folder / GOOD)
+        fates = self._fates(look, staged, counts, key_range=self._key_range(rows), again=True)
         known = sum(fates.known.values())
         record = BatchRecord(
             batch_id=replay,
@@ -217,8 +221,15 @@ class TransactionStore:
         if look.raw is None:
             return look
         there = self.lakehouse.read(RAW, look.raw.version).columns
-        if set(self.contract.column_names) <= set(there):
+        missing = [name for name in self.contract.column_names if name not in there]
+        if not missing:
             return look
+        if look.rules is None:
+            raise ContractError(
+                f"the table has no columns {', '.join(missing)}, and nothing says under which contract it was written",
+                where=self.lakehouse.location(RAW),
+                mend="set MLOPS_DATABASE to a new database and load again",
+            )
         (folder / "widen").mkdir()
         pq.write_table(_no_rows(self.contract), folder / "widen" / "none.parquet")
         records = self._new_rules(look)
@@ -273,9 +284,23 @@ class TransactionStore:
         return replace(look, quarantined=self.lakehouse.append(QUARANTINED, rows, base=base, note=note))
 
     def _fates(
-        self, look: Look, rows: DataFrame, *, files: int, key_range: tuple[Any, Any] | None, again: bool = False
+        self,
+        look: Look,
+        rows: DataFrame,
+        counts: Mapping[str, int],
+        *,
+        key_range: tuple[Any, Any] | None,
+        again: bool = False,
     ) -> _Fates:
-        """Take the rows out that are known by their key, or, of a replay without a key, by their place."""
+        """Take the rows out that are known by their key, or, of a replay without a key, by their place.
+
+        Args:
+            look: The tables.
+            rows: Staged rows, of each batch those that no other row of the batch replaces; of a replay any.
+            counts: How many there are of each batch.
+            key_range: Smallest and largest key of them.
+            again: Whether it is a replay.
+        """
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         from mlops_assets.data.conform import ROW_NUMBER
@@ -287,11 +312,11 @@ class TransactionStore:
             if again and table is not None:  # no lock kept another replay from taking the same rows
                 place = [BATCH_ID, ROW_NUMBER]
                 fates.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
-                fates.known = _lost(rows, fates.rows)
+                fates.known = _lost(counts, fates.rows)
             return fates
-        if files > 1:
+        if len(counts) > 1 or again:
             fates.rows = last_of_each_key(rows, key, self.contract)
-            fates.known = _lost(rows, fates.rows)
+            fates.known = _lost(counts, fates.rows)
         if table is None:
             return fates
         met = meet(fates.rows, table, key, self.contract, key_range)
@@ -382,11 +407,10 @@ def _without(record: BatchRecord, known: Mapping[str, int]) -> BatchRecord:
     return replace(record, accepted=record.accepted - less, already_known=record.already_known + less)
 
 
-def _lost(before: DataFrame, after: DataFrame) -> dict[str, int]:
-    """Return per batch how many rows are there before and not after."""
+def _lost(counts: Mapping[str, int], after: DataFrame) -> dict[str, int]:
+    """Return per batch how many of its rows are not there any more."""
     left = {row[BATCH_ID]: int(row["count"]) for row in after.groupBy(BATCH_ID).count().collect()}
-    rows = {row[BATCH_ID]: int(row["count"]) for row in before.groupBy(BATCH_ID).count().collect()}
-    return {batch: count - left.get(batch, 0) for batch, count in rows.items() if count > left.get(batch, 0)}
+    return {batch: count - left.get(batch, 0) for batch, count in counts.items() if count > left.get(batch, 0)}
 
 
 def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -19,7 +19,7 @@ from mlops_assets.resources.transaction_tables import MANIFEST, QUARANTINED, RAW
 from mlops_assets.resources.transactions import Outcome, TransactionStore
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 PLAIN = Contract(
     name="cards",
@@ -357,3 +357,13 @@ def test_a_table_from_before_the_manifest_is_taken_over(plain: Database):
     plain.load(a=FIRST[:1], b=SECOND)
 
     assert plain.raw() == [(1, 1.0, "1.0", 0), (1, 1.0, "3.0", 0), (4, 4.0, "4.0", 0)]
+
+
+def test_a_table_of_an_unknown_contract_gets_no_columns_by_accident(plain: Database, spark: SparkSession):
+    rows = spark.createDataFrame(
+        [(1, 1.0, 0, "hash", "a")], "id long, at double, fraud long, _batch_id string, _source string"
+    )
+    plain.lakehouse.append(RAW, rows, base=None, note={})
+
+    with pytest.raises(ContractError, match="the table has no columns amount, and nothing says under which contract"):
+        plain.load(a=FIRST)
