@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from mlops_assets.assets.raw_transactions import RAW, raw_transactions
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, raw_transactions
 from mlops_assets.assets.registered_model import registered_model
-from mlops_assets.assets.reporting import column_schema
+from mlops_assets.assets.reporting import column_schema, technical_schema
 from mlops_assets.assets.splits import TABLES, splits
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.automation.alerts import failure_sensor
@@ -25,7 +25,7 @@ from mlops_assets.automation.jobs import JOBS, LOAD_DATA
 from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
 from mlops_assets.automation.triggers import TrainingPace
 from mlops_assets.data.contract import load_contract
-from mlops_assets.data.ingest import TECHNICAL_COLUMNS
+from mlops_assets.data.ingest import QUARANTINE_COLUMNS, TECHNICAL_COLUMNS
 from mlops_assets.data.sources.locations import is_web, split_list
 from mlops_assets.databricks.launch.reaper import reaper_sensor
 from mlops_assets.resources.contract import ContractResource
@@ -210,14 +210,15 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         overrides: Resources by name that replace the ones made from the settings (tests hand in their own).
     """
     schema = column_schema(load_contract(settings.contract), TECHNICAL_COLUMNS)
-    tables = {dg.AssetKey(name) for name in (RAW, *TABLES.values())}
+    schemas = {**dict.fromkeys((RAW, *TABLES.values()), schema), QUARANTINED: technical_schema(QUARANTINE_COLUMNS)}
 
     pace = TrainingPace(new_rows=settings.retrain_rows, days=settings.retrain_days)
     follows, ages = conditions(pace), freshness(pace)
 
     def bound(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
-        described = spec.merge_attributes(metadata={"dagster/column_schema": schema}) if spec.key in tables else spec
+        metadata = {"dagster/column_schema": schemas[name]} if name in schemas else {}
+        described = spec.merge_attributes(metadata=metadata)
         return described.replace_attributes(automation_condition=follows.get(name), freshness_policy=ages.get(name))
 
     assets = dg.map_asset_specs(bound, ASSETS)

@@ -12,19 +12,20 @@ class PlatformError(Exception):
         what: What is wrong, with the offending names and counts.
         where: The file, table, column, URL or setting it was found in.
         mend: What to do about it.
+        diff: A Markdown table of what was wanted and what was found, where there is one; shown beside the text.
     """
 
-    def __init__(self, what: str, *, where: str, mend: str) -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str, mend: str, diff: str = "") -> None:
+        self.what, self.where, self.mend, self.diff = what, where, mend, diff
         super().__init__(f"{what} [{where}] To mend it: {mend}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process (multiprocess executor, step launcher)."""
-        return (_rebuild, (type(self), self.what, self.where, self.mend))
+        return (_rebuild, (type(self), self.what, self.where, self.mend, self.diff))
 
 
-def _rebuild(cls: type[PlatformError], what: str, where: str, mend: str) -> PlatformError:
-    return cls(what, where=where, mend=mend)
+def _rebuild(cls: type[PlatformError], what: str, where: str, mend: str, diff: str) -> PlatformError:
+    return cls(what, where=where, mend=mend, diff=diff)
 
 
 class ContractError(PlatformError):

@@ -209,7 +209,7 @@ def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monk
 
     assert described(databricks) == described(local)
     jobs = [sorted(job.name for job in found.jobs or []) for found in (local, databricks)]
-    assert jobs == [["build_model", "doctor", "load_data", "main"]] * 2
+    assert jobs == [["build_model", "doctor", "load_data", "main", "replay_quarantine"]] * 2
     assert set(databricks.resources or {}) == set(local.resources or {})
     assert (databricks.resources or {})["loader_cluster"].active is True
     assert (local.resources or {})["loader_cluster"].active is False
@@ -224,7 +224,7 @@ def test_each_asset_names_its_cost_class_and_the_sets_share_one_launch():
     }
 
     assert classes == {
-        ("raw_transactions",): ["loader_cluster"],
+        ("quarantined_transactions", "raw_transactions"): ["loader_cluster"],
         ("test_set", "train_set", "validation_set"): ["loader_cluster"],
         ("tuned_model",): ["trials_cluster"],
         ("registered_model",): ["loader_cluster"],

@@ -1,13 +1,14 @@
-"""The raw Delta table: every accepted row, once.
+"""The raw Delta table and its quarantine: every row that comes in, once, in one of the two.
 
-What belongs here: the asset's shell - source in, checks, one commit, metadata. What does not: reading and judging rows
-(`data/`), committing (`resources/lakehouse`).
+What belongs here: the assets' shell - source in, checks, metadata. What does not: reading and judging rows (`data/`),
+the order of commits (`resources/transactions`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from mlops_assets.assets.reporting import (
     OWNERS,
@@ -19,136 +20,242 @@ from mlops_assets.assets.reporting import (
     refusal,
     rounded,
 )
-from mlops_assets.data.validation import RAW_CHECKS, judge_load
+from mlops_assets.data.validation import RAW_CHECKS, ROWS_ACCOUNTED
+from mlops_assets.errors import UnreachableError
+from mlops_assets.resources import transaction_tables
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
+from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pyspark.sql import DataFrame
-
-    from mlops_assets.data.contract import Contract
+    from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.ingest import StagedLoad
+    from mlops_assets.errors import PlatformError
+    from mlops_assets.resources.transactions import Outcome, TransactionStore
 
-RAW = "raw_transactions"
+RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
 _ATTEMPTS = 5
+_PREVIEW_ROWS = 5
+
+_Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 
 
-@dg.asset(
+class IngestConfig(dg.Config):
+    """What to bring in."""
+
+    replay: bool = Field(
+        default=False,
+        description="Try the rows in quarantine again, under today's contract, instead of looking at the source.",
+    )
+
+
+@dg.multi_asset(
     name=RAW,
     group_name="ingest",
-    kinds={"deltalake", "spark"},
-    owners=OWNERS,
-    description=(
-        "Append-only Delta table of all accepted transactions. Each input is identified by its content: loading it "
-        "again adds nothing. A load that breaks the data contract is refused whole."
-    ),
+    specs=[
+        dg.AssetSpec(
+            RAW,
+            kinds={"deltalake", "spark"},
+            owners=OWNERS,
+            description=(
+                "Delta table of all accepted transactions. Each input is identified by its content: loading it again "
+                "adds nothing. Where the contract names a key, the last write of a key stands in the table; without "
+                "one the table is append-only. An input with too many bad rows is refused whole."
+            ),
+        ),
+        dg.AssetSpec(
+            QUARANTINED,
+            kinds={"deltalake", "spark"},
+            owners=OWNERS,
+            description=(
+                "Delta table of the rows that break the data contract: where they came from, what is wrong, and their "
+                "values as text. `replay_quarantine` tries them again."
+            ),
+        ),
+    ],
     check_specs=check_specs(RAW_CHECKS, RAW),
     pool=LAUNCH_POOL,
 )
 def raw_transactions(
     context: dg.AssetExecutionContext,
+    config: IngestConfig,
     source: TransactionSourceResource,
     contract: ContractResource,
     lakehouse: Lakehouse,
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Load what the source holds and the table does not."""
+    """Load what the source holds and the tables do not, or try again what is in quarantine."""
     if runner := loader_cluster.pipes(context):
         yield from runner.run(context)
         return
     with readable_errors():
+        from mlops_assets.resources.transactions import TransactionStore
+
+        store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with lakehouse.exclusive(RAW):
-                    yield from _load(context, source, contract.load(), lakehouse)
+                    yield from _replay(context, store) if config.replay else _load(context, source, store)
             except StaleBaseError:
                 context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
             else:
                 return
-    raise dg.Failure(f"{RAW} changed under {_ATTEMPTS} attempts to append: fewer writers, then run again")
+    raise dg.Failure(f"{RAW} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again")
 
 
-def _load(
-    context: dg.AssetExecutionContext, source: TransactionSourceResource, contract: "Contract", lakehouse: Lakehouse
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore") -> _Results:
     from mlops_assets.data.ingest import stage_load
+    from mlops_assets.data.validation import judge_load, refuses_load, rows_accounted
 
-    base = lakehouse.current(RAW)
-    known, classes = _known(lakehouse, base, contract)
-    with lakehouse.staging(RAW) as folder:
-        load = stage_load(source.open(), contract, folder, known)
-        outcomes = judge_load(load.findings, contract, classes)
-        origins = [*load.new.values(), *load.known]
-        if refused := refusal(outcomes, what=f"refused {', '.join(origins)}; nothing was written"):
-            yield from check_results(outcomes, RAW)
-            raise refused
-        if load.new:
-            note = {
-                "batches": len(load.new),
-                "contract": contract.fingerprint,
-                "dagster_run": context.op_execution_context.run_id,
-            }
-            written = lakehouse.append(RAW, _rows(lakehouse, folder, contract), base=base, note=note)
-            context.log.info(f"{load.new_rows:,} rows from {len(load.new)} inputs: version {written.version}")
-        else:
-            written = lakehouse.require(RAW, made_by=RAW)
-            context.log.info(f"nothing new: the table holds {', '.join(load.known)} already")
-        yield dg.MaterializeResult(asset_key=RAW, metadata=_metadata(lakehouse, written, contract, load))
-        yield from check_results(outcomes, RAW)
-
-
-def _known(
-    lakehouse: Lakehouse, base: TableVersion | None, contract: "Contract"
-) -> tuple[frozenset[str], dict[int, int]]:
-    """Return the batch ids that the table holds, and its rows per class."""
-    from mlops_assets.data.ingest import BATCH_ID
-
-    if base is None:
-        return frozenset(), {}
-    lakehouse.require_columns(base, [BATCH_ID, contract.target])
-    counted = lakehouse.read(RAW, base.version).groupBy(BATCH_ID, contract.target).count().collect()
-    classes: dict[int, int] = {}
-    for row in counted:
-        classes[row[contract.target]] = classes.get(row[contract.target], 0) + int(row["count"])
-    return frozenset(row[BATCH_ID] for row in counted), classes
+    contract = store.contract
+    with store.lakehouse.staging(RAW) as folder:
+        look = store.settle(folder)
+        load = stage_load(source.open(), contract, folder, look.recorded)
+        if load.errors and not (load.records or load.known or load.findings.inputs):
+            raise _one_of(load.errors)
+        brought = load.findings.classes(contract)
+        classes = {} if brought[0] and brought[1] else store.classes(look)
+        outcomes = judge_load(load.findings, contract, classes, errors=load.errors, known_rows=load.known_rows)
+        refused = _refused(load, store)
+        whole = refuses_load(outcomes)
+        if whole or (refused and not load.records):
+            named = [*(record.source for record in load.records), *load.known, *refused] if whole else refused
+            nothing = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
+            yield from check_results([nothing, *outcomes], RAW)
+            what = f"refused {', '.join(named)}; nothing was written"
+            blames_input = _blames_input(load, store, outcomes)
+            raise refusal(outcomes, what=what, blames_input=blames_input) or dg.Failure(what, allow_retries=False)
+        done = store.commit(look, load, folder) if load.records else _nothing_new(store, look)
+        context.log.info(_told(done, load))
+        accounted = rows_accounted(
+            rows=load.known_rows + sum(record.rows for record in load.records),
+            accepted=done.accepted,
+            quarantined=done.quarantined,
+            known=load.known_rows + done.known,
+        )
+        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, load, accounted))
+        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, load))
+        yield from check_results([accounted, *outcomes], RAW)
+    loaded = f"; loaded: {', '.join(record.source for record in load.records)}" if load.records else ""
+    what = f"refused {', '.join(refused)}; nothing of it was written{loaded}" if refused else f"{RAW} is not whole"
+    blames_input = _blames_input(load, store, outcomes)
+    if failure := refusal([accounted, *outcomes], what=what, blames_input=blames_input):
+        raise failure
 
 
-def _rows(lakehouse: Lakehouse, folder: "Path", contract: "Contract") -> "DataFrame":
-    """Return the staged rows as the table's columns, each with its description as the column's comment."""
-    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Results:
+    from mlops_assets.data.checks import CheckOutcome
+    from mlops_assets.data.validation import rows_accounted
 
-    from mlops_assets.data.ingest import INGESTED_AT, TECHNICAL_COLUMNS
-    from mlops_assets.resources.tables import spark_path
+    with store.lakehouse.staging(RAW) as folder:
+        look = store.settle(folder)
+        store.lakehouse.require(RAW, made_by=RAW)
+        done = store.replay(look, folder)
+        tried = sum(record.rows for record in done.records) or done.quarantined
+        accounted = rows_accounted(rows=tried, accepted=done.accepted, quarantined=done.quarantined, known=done.known)
+        context.log.info(f"replay: {accounted.description}")
+        untouched = "a replay reads no input; its rows were held against today's contract one by one"
+        rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
+        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, None, accounted))
+        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, None))
+        yield from check_results([accounted, *rest], RAW)
+    if failure := refusal([accounted], what=f"{RAW} is not whole", blames_input=False):
+        raise failure
 
-    comments = {column.name: column.description for column in contract.columns} | TECHNICAL_COLUMNS
-    staged = lakehouse.spark.session.read.parquet(spark_path(folder)).withColumn(INGESTED_AT, F.current_timestamp())
-    return staged.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in comments.items()])
+
+def _nothing_new(store: "TransactionStore", look: transaction_tables.Look) -> "Outcome":
+    from mlops_assets.resources.transactions import Outcome
+
+    store.lakehouse.require(RAW, made_by=RAW)
+    return Outcome(look)
 
 
-def _metadata(
-    lakehouse: Lakehouse, table: TableVersion, contract: "Contract", load: "StagedLoad"
-) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
+def _refused(load: "StagedLoad", store: "TransactionStore") -> list[str]:
+    """Return the inputs of which nothing may go in."""
+    judged = [found.origin for found in load.findings.inputs if found.refused(store.contract)]
+    return [*judged, *(error.where for error in load.errors)]
+
+
+def _blames_input(load: "StagedLoad", store: "TransactionStore", outcomes: "Sequence[CheckOutcome]") -> bool:
+    """Return whether the same inputs would be refused again, for whatever a load is refused."""
+    from mlops_assets.data.validation import refuses_load
+
+    if any(found.refused(store.contract) for found in load.findings.inputs):
+        return True
+    if any(not isinstance(error, UnreachableError) for error in load.errors):
+        return True
+    # What can't be reached today may be what the others lack: rows, or the other class.
+    return not load.errors and refuses_load(outcomes)
+
+
+def _one_of(errors: "Sequence[PlatformError]") -> "PlatformError":
+    """Return the error to show when there is nothing but errors: the first that is the input's own, with the others."""
+    first, *rest = sorted(errors, key=lambda error: isinstance(error, UnreachableError))
+    if not rest:
+        return first
+    others = "; ".join(f"{error.where}: {error.what}" for error in rest)
+    return type(first)(f"{first.what}; also {others}", where=first.where, mend=first.mend, diff=first.diff)
+
+
+def _told(done: "Outcome", load: "StagedLoad") -> str:
+    if not done.records:
+        return f"nothing new: {', '.join(load.known)} came in before"
+    set_aside = f", {done.quarantined:,} set aside" if done.quarantined else ""
+    version = "none" if done.look.raw is None else done.look.raw.version
+    return f"{done.accepted:,} rows from {len(done.records)} inputs{set_aside}: version {version}"
+
+
+def _raw_metadata(
+    store: "TransactionStore", done: "Outcome", load: "StagedLoad | None", accounted: "CheckOutcome"
+) -> dict[str, Any]:
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     from mlops_assets.data.ingest import TECHNICAL_COLUMNS
 
-    rows = lakehouse.read(RAW, table.version)
+    contract, table = store.contract, store.lakehouse.require(RAW, made_by=RAW)
+    rows = store.lakehouse.read(RAW, table.version)
     total, frauds = rows.agg(F.count(F.lit(1)), F.sum(contract.target)).collect()[0]
+    loaded = [record.source for record in done.records if record.kind == "load"]
     return {
-        "table": lakehouse.location(RAW),
+        "table": store.lakehouse.location(RAW),
         "delta_version": table.version,
-        "rows_added": load.new_rows,
+        "rows_in": accounted.details["rows_in"],
+        "rows_added": done.accepted,
+        "rows_quarantined": done.quarantined,
+        "rows_already_known": accounted.details["already_known"],
         "dagster/row_count": int(total),
         "frauds": int(frauds),
         "fraud_rate": rounded(frauds / total),
         "contract": f"{contract.name} v{contract.version} ({contract.fingerprint})",
-        "inputs_added": dg.MetadataValue.json(sorted(load.new.values())),
-        "inputs_already_known": dg.MetadataValue.json(sorted(load.known)),
+        "inputs_added": dg.MetadataValue.json(sorted(loaded)),
+        "inputs_already_known": dg.MetadataValue.json(sorted(load.known if load else [])),
+        "inputs_refused": dg.MetadataValue.json(sorted(_refused(load, store) if load else [])),
         "preview": preview(rows.select(*contract.column_names).limit(5).toArrow()),
         "dagster/column_schema": column_schema(contract, TECHNICAL_COLUMNS),
+    }
+
+
+def _quarantine_metadata(store: "TransactionStore", done: "Outcome", load: "StagedLoad | None") -> dict[str, Any]:
+    from mlops_assets.data.quarantine import first_originals
+
+    table = done.look.quarantined
+    rows = transaction_tables.visible_quarantine(store.lakehouse, done.look)
+    first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS)
+    shown = first_originals(first, _PREVIEW_ROWS)
+    lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
+    lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]
+    reasons = load.reasons if load else {}
+    found = ["| reason | rows |", "|---|---|", *(f"| {code} | {count:,} |" for code, count in reasons.items())]
+    inputs = [found for found in load.findings.inputs if not found.refused(store.contract)] if load else []
+    return {
+        "table": store.lakehouse.location(QUARANTINED),
+        "delta_version": -1 if table is None else table.version,
+        "dagster/row_count": 0 if rows is None else rows.count(),
+        "rows_added": done.quarantined if load else 0,
+        # Frauds are so few that a fault that hits them alone stays below any share of rows.
+        "frauds_added": sum(found.bad_frauds for found in inputs),
+        "reasons_of_this_load": dg.MetadataValue.md("\n".join(found)) if reasons else "none",
+        "preview": dg.MetadataValue.md("\n".join(lines)) if shown else "no row is set aside",
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -25,6 +25,12 @@ OWNERS = ["team:fraud-platform"]
 # In the metadata of a failure: the input is to blame, and the same input will be refused again.
 REFUSED_INPUT = "refused_input"
 _TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
+_TECHNICAL_TYPES = {
+    "_row_number": "bigint",
+    "_ingested_at": "timestamp",
+    "reasons": "array<string>",
+    "original": "map<string,string>",
+}
 _INPUT_ERRORS = (SchemaMismatchError, SourceError)
 _PREVIEW_ROWS = 5
 # As wide as the value column of an asset's page; what is left out stands in the column schema.
@@ -51,13 +57,20 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.Asset
     ]
 
 
-def refusal(outcomes: Iterable[CheckOutcome], *, what: str) -> dg.Failure | None:
-    """Return the failure of an asset that refuses to go on, or None when every check has passed."""
+def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool = True) -> dg.Failure | None:
+    """Return the failure of an asset that refuses to go on, or None when every check has passed.
+
+    Args:
+        outcomes: The verdicts.
+        what: What is refused.
+        blames_input: Whether the same input would be refused again.
+    """
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if not failed:
         return None
     reasons = "; ".join(f"{outcome.name}: {outcome.description}" for outcome in failed)
-    return dg.Failure(f"{what}: {reasons}", metadata={REFUSED_INPUT: True}, allow_retries=False)
+    metadata = {REFUSED_INPUT: True} if blames_input else {}
+    return dg.Failure(f"{what}: {reasons}", metadata=metadata, allow_retries=False)
 
 
 @contextmanager
@@ -66,7 +79,9 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except PlatformError as error:
-        metadata: dict[str, str | bool] = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        metadata: dict[str, Any] = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        if error.diff:
+            metadata["differences"] = dg.MetadataValue.md(error.diff)
         if isinstance(error, _INPUT_ERRORS) and not isinstance(error, UnreachableError):
             metadata[REFUSED_INPUT] = True
         raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
@@ -89,12 +104,23 @@ def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableS
         )
         for column in contract.columns
     ]
-    types = {"_row_number": "bigint", "_ingested_at": "timestamp"}
-    columns.extend(
-        dg.TableColumn(name, types.get(name, "string"), description=text, tags={"role": "technical"})
-        for name, text in technical.items()
-    )
-    return dg.TableSchema(columns)
+    return dg.TableSchema([*columns, *_technical_columns(technical)])
+
+
+def technical_schema(described: Mapping[str, str]) -> dg.TableSchema:
+    """Return the columns of a table that is the platform's own, for the catalogue.
+
+    Args:
+        described: Description of each column.
+    """
+    return dg.TableSchema(_technical_columns(described))
+
+
+def _technical_columns(described: Mapping[str, str]) -> list[dg.TableColumn]:
+    return [
+        dg.TableColumn(name, _TECHNICAL_TYPES.get(name, "string"), description=text, tags={"role": "technical"})
+        for name, text in described.items()
+    ]
 
 
 def _role(contract: Contract, name: str) -> str:

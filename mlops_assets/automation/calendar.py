@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
@@ -49,4 +49,6 @@ def freshness(pace: TrainingPace) -> dict[str, dg.FreshnessPolicy]:
     models = dg.FreshnessPolicy.time_window(
         fail_window=timedelta(days=2 * pace.days), warn_window=timedelta(days=1.2 * pace.days)
     )
-    return {**dict.fromkeys((RAW, *TABLES.values()), tables), **dict.fromkeys((TUNED_MODEL, REGISTERED_MODEL), models)}
+    # Each load says of the quarantine what it has set aside, if only nothing.
+    loaded = (RAW, QUARANTINED, *TABLES.values())
+    return {**dict.fromkeys(loaded, tables), **dict.fromkeys((TUNED_MODEL, REGISTERED_MODEL), models)}

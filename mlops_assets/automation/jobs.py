@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
@@ -19,7 +19,13 @@ main = dg.define_asset_job(
     MAIN, selection=dg.AssetSelection.all(), description="Load, split, tune, evaluate, register: everything."
 )
 load_data = dg.define_asset_job(
-    LOAD_DATA, selection=dg.AssetSelection.assets(RAW), description="Load new transactions."
+    LOAD_DATA, selection=dg.AssetSelection.assets(RAW, QUARANTINED), description="Load new transactions."
+)
+replay_quarantine = dg.define_asset_job(
+    "replay_quarantine",
+    selection=dg.AssetSelection.assets(RAW, QUARANTINED),
+    config={"ops": {RAW: {"config": {"replay": True}}}},
+    description="Try the rows in quarantine again, once the contract is mended.",
 )
 build_model = dg.define_asset_job(
     "build_model",
@@ -27,4 +33,4 @@ build_model = dg.define_asset_job(
     description="Split what is loaded, tune, evaluate, register.",
 )
 
-JOBS = [main, load_data, build_model]
+JOBS = [main, load_data, replay_quarantine, build_model]

@@ -33,7 +33,7 @@ _WHOLE_PARTS = r"^\+?(-?)0*(\d+?)(?:\.0*)?$"
 _LONG_DIGITS = 19
 _LARGEST_LONG, _SMALLEST_LONG = str(2**63 - 1), str(2**63)
 # Below 2 to this power a float of so many bits holds every whole number; beyond, digits of an id may be lost already.
-_EXACT_BITS = {16: 11, 32: 24, 64: 53}
+EXACT_BITS = {16: 11, 32: 24, 64: 53}
 
 _LEAP_YEAR = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)"
 _DATE = (
@@ -58,12 +58,13 @@ class Reading:
     Attributes:
         values: In the wanted type (see `ARROW_TYPES`); null where there was no value or none that can be held.
         unreadable: Which rows hold something that is no value of the type, or None when there are none.
-        infinite: Rows with an infinite number that the type can't hold (`long` only; a `double` keeps it).
+        infinite: Which rows hold an infinite number that the type can't hold (`long` only; a `double` keeps it), or
+            None when there are none.
     """
 
     values: pa.ChunkedArray
     unreadable: pa.ChunkedArray | None = None
-    infinite: int = 0
+    infinite: pa.ChunkedArray | None = None
 
 
 def read_column(raw: pa.ChunkedArray, wanted: ColumnType) -> Reading:
@@ -82,12 +83,12 @@ def read_column(raw: pa.ChunkedArray, wanted: ColumnType) -> Reading:
         raw: Any Arrow type; dictionaries, views and large types are read as what they hold.
         wanted: The contract's type.
     """
-    plain = _plain(raw)
+    plain = plain_type(raw)
     if pa.types.is_null(plain.type):
         return Reading(pa.chunked_array([pa.nulls(len(raw), ARROW_TYPES[wanted])]))
-    if not _is_text(plain.type):
+    if not is_text(plain.type):
         return _READ_TYPED[wanted](plain)
-    damaged = _undecodable(plain)
+    damaged = undecodable(plain)
     if damaged is None:
         return _READ_TEXT[wanted](plain)
     reading = _READ_TEXT[wanted](_blank(plain, damaged))
@@ -97,8 +98,8 @@ def read_column(raw: pa.ChunkedArray, wanted: ColumnType) -> Reading:
 
 def example(raw: pa.ChunkedArray, chosen: pa.ChunkedArray) -> str:
     """Return the first of the chosen values as short text for a message."""
-    value = _plain(raw).filter(chosen)[0]
-    if _is_text(value.type):
+    value = plain_type(raw).filter(chosen)[0]
+    if is_text(value.type):
         return bytes(value.as_buffer()).decode(errors="backslashreplace")[:_EXAMPLE_LENGTH]
     try:
         return str(value.as_py())[:_EXAMPLE_LENGTH]
@@ -106,11 +107,12 @@ def example(raw: pa.ChunkedArray, chosen: pa.ChunkedArray) -> str:
         return str(value.cast(pa.string()))[:_EXAMPLE_LENGTH]
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a plain type (see `plain_type`) is text."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _plain(raw: pa.ChunkedArray) -> pa.ChunkedArray:
+def plain_type(raw: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the same values as one of the types that Arrow's kernels know; text may be undecodable."""
     if isinstance(raw.type, pa.BaseExtensionType):
         raw = raw.cast(raw.type.storage_type)
@@ -128,7 +130,7 @@ def _plain(raw: pa.ChunkedArray) -> pa.ChunkedArray:
     return raw
 
 
-def _undecodable(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def undecodable(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
     """Return which rows are not UTF-8, or None when all are; Parquet readers take text on trust."""
     try:
         text.validate(full=True)
@@ -153,7 +155,9 @@ def _count(mask: pa.ChunkedArray) -> int:
     return int(pc.sum(mask).as_py() or 0)
 
 
-def _reading(values: pa.ChunkedArray, unreadable: pa.ChunkedArray, infinite: int = 0) -> Reading:
+def _reading(values: pa.ChunkedArray, unreadable: pa.ChunkedArray, infinite: pa.ChunkedArray | None = None) -> Reading:
+    if infinite is not None and not _count(infinite):
+        infinite = None
     return Reading(values, unreadable if _count(unreadable) else None, infinite)
 
 
@@ -264,10 +268,10 @@ def _float_as_long(raw: pa.ChunkedArray) -> Reading:
     numbers = raw.cast(pa.float64())
     infinite = pc.fill_null(pc.is_inf(numbers), False)
     numbers = _blank(numbers, pc.fill_null(pc.or_(infinite, pc.is_nan(numbers)), False))
-    exact_below = float(2 ** _EXACT_BITS[raw.type.bit_width])
+    exact_below = float(2 ** EXACT_BITS[raw.type.bit_width])
     whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), exact_below))
     wrong = pc.fill_null(pc.invert(whole), False)
-    return _reading(_blank(numbers, wrong).cast(pa.int64()), wrong, _count(infinite))
+    return _reading(_blank(numbers, wrong).cast(pa.int64()), wrong, infinite)
 
 
 def _typed_as_timestamp(raw: pa.ChunkedArray) -> Reading:

@@ -74,13 +74,17 @@ class Contract(BaseModel):
         features: Names of the columns that a model may see, in the order of the feature matrix.
         target: The label, 1 = fraud, 0 = genuine; must be of type long.
         event_time: When the transaction happened: `timestamp`, or a number of seconds since any fixed origin.
-        key: Column that identifies a row, if there is one.
+        key: Column that identifies a row, if there is one: rows with one key are one row, and its last write wins (see
+            `data/merging`).
         entity: Column that identifies the customer or card, if there is one.
         amount: Column with the money at stake, if there is one; used for costs, allowed as a feature.
         ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
         ordered: Whether rows arrive in event-time order inside one file.
         label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits.
         min_rows: Fewest rows that one load may bring.
+        max_bad_share: Largest share of rows of one input that may be set aside; an input with more is refused whole.
+            One in a hundred: more is no accident of single rows but a changed export, a wrong file or a wrong
+            contract, and frauds are rare enough to vanish in it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -99,6 +103,7 @@ class Contract(BaseModel):
     ordered: bool = True
     label_delay_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     min_rows: int = Field(default=1, ge=1)
+    max_bad_share: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
 
     @field_validator("ignored")
     @classmethod

@@ -1,35 +1,70 @@
-"""From a source to Parquet files that Spark can append: one pass over the input, one file in memory at a time.
+"""From a source to Parquet files that Spark can commit: one pass over the input, one file in memory at a time.
 
-What belongs here: reading batches, conforming them, leaving out what is known, collecting findings. What does not:
-the verdict on the findings (`validation`), the table (resources), Dagster.
+What belongs here: reading batches, telling known, refused, good and bad ones apart, and the record of what became of
+each. What does not: the verdict on the findings (`validation`), the tables (resources), Dagster.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops_assets.data.conform import ROW_NUMBER, conform
-from mlops_assets.data.validation import LoadFindings
+from mlops_assets.data.contract_diff import require_schema
+from mlops_assets.data.manifest import BatchRecord
+from mlops_assets.data.merging import last_writes
+from mlops_assets.data.quarantine import ORIGINAL, REASONS, bad_rows, count_reasons, good_rows
+from mlops_assets.data.validation import InputFindings, LoadFindings
+from mlops_assets.errors import SchemaMismatchError, SourceError
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract import Contract
-    from mlops_assets.data.sources.base import TransactionSource
+    from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 
 BATCH_ID = "_batch_id"
 SOURCE = "_source"
 INGESTED_AT = "_ingested_at"
+CONTRACT = "_contract"
+REPLAY = "_replay"
 TECHNICAL_COLUMNS: dict[str, str] = {
     ROW_NUMBER: "Position of the row in its input, from 0.",
     BATCH_ID: "SHA-256 of the input's content: the same content is loaded once, whatever its name.",
     SOURCE: "The input as it was named when it came in.",
-    INGESTED_AT: "When the row was loaded (UTC).",
+    INGESTED_AT: "When the input came in (UTC).",
 }
+QUARANTINE_COLUMNS: dict[str, str] = {
+    ROW_NUMBER: TECHNICAL_COLUMNS[ROW_NUMBER],
+    REASONS: "What is wrong, as <reason>:<column>.",
+    ORIGINAL: "The values of the row as text, by column.",
+    BATCH_ID: TECHNICAL_COLUMNS[BATCH_ID],
+    SOURCE: TECHNICAL_COLUMNS[SOURCE],
+    INGESTED_AT: TECHNICAL_COLUMNS[INGESTED_AT],
+    CONTRACT: "Name and version of the contract that the reasons are about.",
+    REPLAY: "The replay that is taking the row to the raw table; null for a row that stays.",
+}
+GOOD, BAD = "good", "bad"
+
+
+# Every row that is set aside, in Arrow's terms.
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        (ROW_NUMBER, pa.int64()),
+        (REASONS, pa.list_(pa.string())),
+        (ORIGINAL, pa.map_(pa.string(), pa.large_string())),
+        (BATCH_ID, pa.string()),
+        (SOURCE, pa.string()),
+        (INGESTED_AT, pa.timestamp("us", tz="UTC")),
+        (CONTRACT, pa.string()),
+        (REPLAY, pa.string()),
+    ]
+)
 
 
 @dataclass
@@ -37,47 +72,141 @@ class StagedLoad:
     """What one look at the source brought.
 
     Attributes:
-        findings: Counts over all that was read, known or new: they describe the source, not the table.
-        new: Origin of each new batch, by batch id.
-        known: Origins whose content the table has already.
-        new_rows: Rows of the new batches.
+        findings: What was found in the inputs that are new.
+        records: New inputs that may go in; rows that another row of the same input replaces count as already known.
+        known: Origins whose content was loaded before.
+        known_rows: Their rows.
+        errors: Inputs that can't be read, or have other columns than the contract: one error each.
+        reasons: Rows set aside per reason code, of the inputs that may go in.
+        key_range: Smallest and largest key of the staged rows, if the contract has a key.
     """
 
     findings: LoadFindings = field(default_factory=LoadFindings)
-    new: dict[str, str] = field(default_factory=dict)
+    records: list[BatchRecord] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
-    new_rows: int = 0
+    known_rows: int = 0
+    errors: list[SourceError | SchemaMismatchError] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+    key_range: tuple[Any, Any] | None = None
+
+    @property
+    def staged_rows(self) -> int:
+        """Rows that wait to go into the raw table."""
+        return sum(record.accepted for record in self.records)
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows that wait to go into quarantine."""
+        return sum(record.quarantined for record in self.records)
 
 
-def stage_load(source: TransactionSource, contract: Contract, folder: Path, known: Collection[str]) -> StagedLoad:
+def stage_load(
+    source: TransactionSource,
+    contract: Contract,
+    folder: Path,
+    known: Collection[str],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> StagedLoad:
     """Write the source's new batches as Parquet files into `folder`.
+
+    An input that can't be read or is refused (see `InputFindings.refused`) leaves no file, and does not keep the others
+    from being staged.
 
     Args:
         source: Where the rows come from.
         contract: What they must look like.
-        folder: Empty folder for one Parquet file a batch: the contract's columns, then `_row_number`, `_batch_id`
-            and `_source`.
-        known: Batch ids that the table holds.
+        folder: Empty folder. Good rows go to `good/*.parquet` (the contract's columns, then `TECHNICAL_COLUMNS`), bad
+            ones to `bad/*.parquet` (`QUARANTINE_COLUMNS`); each batch is one file, if it has such rows.
+        known: Batch ids that were loaded before.
+        now: The clock; each batch gets an instant of its own.
 
     Raises:
-        SourceError: The input can't be read.
-        SchemaMismatchError: A batch has other columns than the contract.
+        SourceError: The source as a whole can't be read.
     """
-    load = StagedLoad()
-    for batch in source.batches():
-        conformed = conform(batch.table, contract, where=batch.origin)
-        load.findings.add(conformed, contract, origin=batch.origin)
-        if batch.content_hash in known or batch.content_hash in load.new:
+    for kind in (GOOD, BAD):
+        (folder / kind).mkdir()
+    load, arrived = StagedLoad(), datetime.min.replace(tzinfo=UTC)
+    for batch in _readable(source, load):
+        if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in load.records):
             load.known.append(batch.origin)
+            load.known_rows += batch.table.num_rows
             continue
-        rows = conformed.table.num_rows
-        table = conformed.table.append_column(BATCH_ID, _constant(batch.content_hash, rows))
-        table = table.append_column(SOURCE, _constant(batch.origin, rows))
-        pq.write_table(table, folder / f"{len(load.new):05d}.parquet", compression="lz4")
-        load.new[batch.content_hash] = batch.origin
-        load.new_rows += rows
+        arrived = max(now(), arrived + timedelta(microseconds=1))
+        try:
+            _stage(batch, contract, folder, load, arrived)
+        except SchemaMismatchError as error:
+            load.errors.append(error)
     return load
 
 
-def _constant(value: str, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), rows)
+def _readable(source: TransactionSource, load: StagedLoad) -> Iterator[SourceBatch]:
+    """Yield the batches that can be read; an iterator may go on after one that can't."""
+    batches = iter(source.batches())
+    while True:
+        try:
+            yield next(batches)
+        except StopIteration:
+            return
+        except (SourceError, SchemaMismatchError) as error:
+            load.errors.append(error)
+
+
+def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
+    require_schema(batch.table.schema, contract, where=batch.origin)
+    conformed = conform(batch.table, contract, where=batch.origin)
+    found = InputFindings.of(conformed, contract, origin=batch.origin)
+    load.findings.inputs.append(found)
+    if found.refused(contract):
+        return
+    good = last_writes(good_rows(conformed), contract)
+    technical = {BATCH_ID: batch.content_hash, SOURCE: batch.origin}
+    if good.num_rows:
+        _widen(load, good, contract)
+        _write(good, technical, arrived, folder / GOOD / f"{len(load.records):05d}.parquet")
+    if found.bad:
+        bad = bad_rows(batch.table, conformed, contract)
+        for code, rows in count_reasons(bad).items():
+            load.reasons[code] = load.reasons.get(code, 0) + rows
+        told = f"{contract.name} v{contract.version}"
+        target = folder / BAD / f"{len(load.records):05d}.parquet"
+        _write(bad, technical, arrived, target, {CONTRACT: told, REPLAY: None})
+    load.records.append(
+        BatchRecord(
+            batch_id=batch.content_hash,
+            kind="load",
+            source=batch.origin,
+            rows=found.rows,
+            accepted=good.num_rows,
+            quarantined=found.bad,
+            already_known=found.rows - found.bad - good.num_rows,
+            contract=f"{contract.name} v{contract.version}",
+            recorded_at=arrived.isoformat(),
+        )
+    )
+
+
+def _widen(load: StagedLoad, rows: pa.Table, contract: Contract) -> None:
+    if contract.key is None:
+        return
+    found = pc.min_max(rows.column(contract.key)).as_py()
+    low, high = load.key_range or (found["min"], found["max"])
+    load.key_range = (min(low, found["min"]), max(high, found["max"]))
+
+
+def _write(
+    rows: pa.Table,
+    named: dict[str, str],
+    arrived: datetime,
+    path: Path,
+    more: dict[str, str | None] | None = None,
+) -> None:
+    for name, value in named.items():
+        rows = rows.append_column(name, _constant(value, pa.string(), rows.num_rows))
+    rows = rows.append_column(INGESTED_AT, _constant(arrived, pa.timestamp("us", tz="UTC"), rows.num_rows))
+    for name, text in (more or {}).items():
+        rows = rows.append_column(name, _constant(text, pa.string(), rows.num_rows))
+    pq.write_table(rows, path, compression="lz4")
+
+
+def _constant(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, kind), rows)

@@ -1,161 +1,267 @@
-"""Decide whether a load may enter the raw table: the blocking checks of `raw_transactions`.
+"""Decide which inputs of a load may enter the raw table: the blocking checks of `raw_transactions`.
 
-What belongs here: counts in, verdicts out; each verdict names the columns and the rows. What does not: computing the
-counts (`conform`), writing, Dagster.
+What belongs here: counts in, verdicts out; each verdict names the inputs, columns and rows. What does not: computing
+the counts (`conform`), writing, Dagster.
+
+Rows that break the contract are set aside (`quarantine`). An input with more of them than the contract allows is
+refused whole, and so is one whose rows go back in time; a load without both classes or with too few rows is refused as
+a load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.conform import ColumnFaults, ConformedBatch
+from mlops_assets.data.conform import (
+    INFINITE,
+    NOT_BINARY,
+    NULL,
+    OUT_OF_RANGE,
+    UNREADABLE,
+    ColumnFaults,
+    ConformedBatch,
+)
 from mlops_assets.data.contract import Contract
+from mlops_assets.errors import PlatformError
 
+ROWS_ACCOUNTED = "rows_accounted"
 RAW_CHECKS: dict[str, str] = {
-    "contract_types": "Every value can be read as its column's type.",
-    "no_nulls": "No null or NaN where the contract wants a value.",
-    "no_infinities": "No infinite value, and no feature too large for float32, in which models compute.",
-    "ranges": "Numbers are within the contract's ranges.",
-    "binary_target": "The target is 0 or 1.",
+    ROWS_ACCOUNTED: "Rows in = accepted + quarantined + already known.",
+    "inputs_readable": "Every input can be read and has the contract's columns.",
+    "contract_types": "Every value can be read as its column's type, but for rows that were set aside.",
+    "no_nulls": "No null or NaN where the contract wants a value, but for rows that were set aside.",
+    "no_infinities": "No infinite value, and no feature too large for float32, but for rows that were set aside.",
+    "ranges": "Numbers are within the contract's ranges, but for rows that were set aside.",
+    "binary_target": "The target is 0 or 1, but for rows that were set aside.",
     "both_classes": "The table holds frauds and genuine transactions.",
     "time_ordered": "Inside a file, event time never goes back.",
     "volume": "The load brings as many rows as the contract wants.",
 }
+_REASON_OF = {"contract_types": UNREADABLE, "no_nulls": NULL, "no_infinities": INFINITE, "ranges": OUT_OF_RANGE}
 _EXAMPLES = 5
 
 
 @dataclass
-class LoadFindings:
-    """What was found in all batches of one load.
+class InputFindings:
+    """What was found in one input.
 
     Attributes:
-        rows: Rows of the load.
-        classes: Rows per target value, 0 and 1.
+        origin: The input.
+        rows: Its rows.
+        bad: Rows that break the contract, for whatever reason.
+        classes: Good rows per target value, 0 and 1.
+        bad_frauds: Rows among the bad ones that are labelled as frauds.
         strange_targets: Rows per other target value, of the first few such values.
-        strange_rows: Rows with any other target value.
-        faults: Column faults, added up.
-        disorder: Rows that go back in time, per origin.
+        faults: Per column, what does not fit.
+        disorder: Rows that go back in time.
     """
 
+    origin: str
     rows: int = 0
+    bad: int = 0
     classes: dict[int, int] = field(default_factory=dict)
+    bad_frauds: int = 0
     strange_targets: dict[int, int] = field(default_factory=dict)
-    strange_rows: int = 0
     faults: dict[str, ColumnFaults] = field(default_factory=dict)
-    disorder: dict[str, int] = field(default_factory=dict)
+    disorder: int = 0
 
-    def add(self, batch: ConformedBatch, contract: Contract, *, origin: str) -> None:
-        """Add the findings of one batch."""
-        self.rows += batch.table.num_rows
-        self._count_targets(batch.table.column(contract.target))
-        for name, found in batch.faults.items():
-            self.faults.setdefault(name, ColumnFaults()).add(found)
-        if batch.disorder:
-            self.disorder[origin] = self.disorder.get(origin, 0) + batch.disorder
+    @classmethod
+    def of(cls, batch: ConformedBatch, contract: Contract, *, origin: str) -> InputFindings:
+        """Collect the findings of a batch."""
+        found = cls(origin, batch.table.num_rows, faults=batch.faults, disorder=batch.disorder)
+        targets, bad = batch.table.column(contract.target), batch.bad
+        counted = _counts(targets)
+        found.strange_targets = dict([(v, n) for v, n in counted.items() if v not in (0, 1)][:_EXAMPLES])
+        if bad is None:
+            found.classes = {value: rows for value, rows in counted.items() if value in (0, 1)}
+            return found
+        found.bad = int(pc.sum(bad).as_py())
+        found.classes = _counts(targets.filter(pc.invert(bad)))
+        found.bad_frauds = int(pc.sum(pc.equal(targets.filter(bad), 1)).as_py() or 0)
+        return found
 
-    def _count_targets(self, targets: pa.ChunkedArray) -> None:
-        counted = pc.value_counts(targets.drop_null())
-        known = pc.is_in(counted.field("values"), pa.array([0, 1]))
-        for pair in counted.filter(known).to_pylist():
-            self.classes[pair["values"]] = self.classes.get(pair["values"], 0) + pair["counts"]
-        strange = counted.filter(pc.invert(known))
-        self.strange_rows += pc.sum(strange.field("counts")).as_py() or 0
-        new = pc.is_in(strange.field("values"), pa.array(list(self.strange_targets), pa.int64()))
-        first = strange.filter(pc.invert(new)).field("values")[: _EXAMPLES - len(self.strange_targets)].to_pylist()
-        shown = pa.array([*self.strange_targets, *first], pa.int64())
-        for pair in strange.filter(pc.is_in(strange.field("values"), shown)).to_pylist():
-            self.strange_targets[pair["values"]] = self.strange_targets.get(pair["values"], 0) + pair["counts"]
+    def too_bad(self, contract: Contract) -> bool:
+        """Return whether more rows are bad than may be set aside."""
+        return self.bad > contract.max_bad_share * self.rows
+
+    def refused(self, contract: Contract) -> bool:
+        """Return whether nothing of the input may go in."""
+        return self.too_bad(contract) or (contract.ordered and self.disorder > 0)
 
 
-def judge_load(findings: LoadFindings, contract: Contract, known_classes: Mapping[int, int]) -> list[CheckOutcome]:
-    """Return one verdict per check of `RAW_CHECKS`, in that order.
+@dataclass
+class LoadFindings:
+    """What was found in the new inputs of one load."""
+
+    inputs: list[InputFindings] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all of them."""
+        return sum(found.rows for found in self.inputs)
+
+    def classes(self, contract: Contract) -> dict[int, int]:
+        """Return the good rows per target value; of refused inputs only where there are no others."""
+        accepted = [found for found in self.inputs if not found.refused(contract)]
+        total = {0: 0, 1: 0}
+        for found in accepted or self.inputs:
+            for value, rows in found.classes.items():
+                total[value] += rows
+        return total
+
+
+def _counts(targets: pa.ChunkedArray) -> dict[int, int]:
+    counted = pc.value_counts(targets.drop_null())
+    order = pc.sort_indices(counted.field("counts"), sort_keys=[("", "descending")])
+    # Of labels that are ids by mistake, all may differ: the most frequent ones are enough.
+    few = counted.take(order[: _EXAMPLES + 2]).to_pylist()
+    return {int(pair["values"]): int(pair["counts"]) for pair in few}
+
+
+def judge_load(
+    findings: LoadFindings,
+    contract: Contract,
+    known_classes: Mapping[int, int],
+    *,
+    errors: Sequence[PlatformError] = (),
+    known_rows: int = 0,
+) -> list[CheckOutcome]:
+    """Return one verdict per check of `RAW_CHECKS` but the first, in that order.
 
     Args:
-        findings: What the load brings.
-        contract: What it should bring.
+        findings: What the new inputs bring.
+        contract: What they should bring.
         known_classes: Rows per target value that the table holds already; a day without a fraud is fine once the
             table knows frauds.
+        errors: What was wrong with inputs that can't be read at all.
+        known_rows: Rows of inputs that were loaded before; they count for the volume alone.
     """
-    per_reason = {
-        "contract_types": {name: found.unreadable for name, found in findings.faults.items()},
-        "no_nulls": {name: found.null for name, found in findings.faults.items()},
-        "no_infinities": {name: found.infinite for name, found in findings.faults.items()},
-        "ranges": {name: found.out_of_range for name, found in findings.faults.items() if name != contract.target},
-    }
-    outcomes = [_per_column(name, counts, findings) for name, counts in per_reason.items()]
+    outcomes = [_inputs_readable(errors)]
+    outcomes += [_per_column(name, findings, contract) for name in _REASON_OF]
     outcomes.append(_binary_target(findings, contract))
     outcomes.append(_both_classes(findings, contract, known_classes))
     outcomes.append(_time_ordered(findings, contract))
-    outcomes.append(_volume(findings, contract))
+    outcomes.append(_volume(findings.rows + known_rows, contract))
     return outcomes
 
 
-def _per_column(name: str, counts: Mapping[str, int], findings: LoadFindings) -> CheckOutcome:
-    bad = {column: rows for column, rows in counts.items() if rows}
-    if not bad:
-        return CheckOutcome(name, passed=True, description=f"{findings.rows:,} rows, no finding")
-    listed = ", ".join(f"{column} ({rows:,} rows)" for column, rows in bad.items())
-    if name == "contract_types":
-        examples = {column: findings.faults[column].example for column in bad}
-        listed = "; ".join(f"{column} ({rows:,} rows), such as {examples[column]!r}" for column, rows in bad.items())
-    return CheckOutcome(
-        name,
-        passed=False,
-        description=f"{listed}: mend these values at the source, or the contract if they are right",
-        details={f"rows.{column}": rows for column, rows in bad.items()},
-    )
+def refuses_load(outcomes: Iterable[CheckOutcome]) -> bool:
+    """Return whether the load is refused as a whole, not only some of its inputs."""
+    return any(not outcome.passed for outcome in outcomes if outcome.name in ("both_classes", "volume"))
+
+
+def rows_accounted(*, rows: int, accepted: int, quarantined: int, known: int) -> CheckOutcome:
+    """Return the verdict on the first check: is each row that came in in one place?
+
+    Args:
+        rows: Rows that were read, of inputs that were not refused.
+        accepted: Rows that the raw table's own log says were written.
+        quarantined: Rows that the quarantine's log says were written.
+        known: Rows that were found to be known, by their input or by their key.
+    """
+    missing = rows - accepted - quarantined - known
+    text = f"{rows:,} rows in = {accepted:,} accepted + {quarantined:,} quarantined + {known:,} already known"
+    if missing:
+        text += f": {abs(missing):,} rows are {'lost' if missing > 0 else 'doubled'}; report it with the run's log"
+    counts: dict[str, str | int | float] = {
+        "rows_in": rows,
+        "accepted": accepted,
+        "quarantined": quarantined,
+        "already_known": known,
+    }
+    return CheckOutcome(ROWS_ACCOUNTED, passed=not missing, description=text, details=counts)
+
+
+def _inputs_readable(errors: Sequence[PlatformError]) -> CheckOutcome:
+    if errors:
+        text = "; ".join(f"{error.where}: {error.what}" for error in errors)
+        return CheckOutcome("inputs_readable", passed=False, description=text, details={"inputs": len(errors)})
+    return CheckOutcome("inputs_readable", passed=True, description="every input was read")
+
+
+def _per_column(name: str, findings: LoadFindings, contract: Contract) -> CheckOutcome:
+    reason = _REASON_OF[name]
+    told = {found.origin: _columns(found, reason, contract) for found in findings.inputs}
+    return _judged_by_share(name, {origin: text for origin, text in told.items() if text}, findings, contract)
+
+
+def _columns(found: InputFindings, reason: str, contract: Contract) -> str:
+    listed = []
+    for column, faults in found.faults.items():
+        rows = getattr(faults, reason)
+        if rows and not (reason == OUT_OF_RANGE and column == contract.target):
+            example = f", such as {faults.example!r}" if reason == UNREADABLE else ""
+            listed.append(f"{column} ({rows:,} rows){example}")
+    return "; ".join(listed)
 
 
 def _binary_target(findings: LoadFindings, contract: Contract) -> CheckOutcome:
-    found = [f"{value} ({rows:,} rows)" for value, rows in sorted(findings.strange_targets.items())]
-    unseen = findings.strange_rows - sum(findings.strange_targets.values())
-    if unseen:
-        found.append(f"other values ({unseen:,} rows)")
-    faults = findings.faults.get(contract.target, ColumnFaults())
-    unusable = faults.unreadable + faults.null + faults.infinite
-    if unusable:
-        found.append(f"no whole number ({unusable:,} rows)")
-    if found:
-        text = f"{contract.target} holds {', '.join(found)}: only 0 (genuine) and 1 (fraud) have a meaning"
-        rows = findings.strange_rows + unusable
-        return CheckOutcome("binary_target", passed=False, description=text, details={"rows": rows})
-    return CheckOutcome("binary_target", passed=True, description=f"{contract.target} is 0 or 1")
+    told = {}
+    for found in findings.inputs:
+        faults = found.faults.get(contract.target, ColumnFaults())
+        listed = [f"{value} ({rows:,} rows)" for value, rows in sorted(found.strange_targets.items())]
+        unseen = getattr(faults, NOT_BINARY) - sum(found.strange_targets.values())
+        if unseen:
+            listed.append(f"other values ({unseen:,} rows)")
+        unusable = faults.unreadable + faults.null + faults.infinite
+        if unusable:
+            listed.append(f"no whole number ({unusable:,} rows)")
+        if listed:
+            told[found.origin] = f"{contract.target} holds {', '.join(listed)}"
+    return _judged_by_share("binary_target", told, findings, contract)
+
+
+def _judged_by_share(name: str, told: Mapping[str, str], findings: LoadFindings, contract: Contract) -> CheckOutcome:
+    """Fail for what is wrong in inputs that are too bad; otherwise say what was set aside."""
+    refused = [found for found in findings.inputs if found.too_bad(contract) and found.origin in told]
+    if refused:
+        listed = "; ".join(
+            f"{found.origin}: {told[found.origin]} ({found.bad:,} of {found.rows:,} rows are bad)" for found in refused
+        )
+        text = (
+            f"{listed}; at most {contract.max_bad_share:.2%} may be set aside: "
+            "mend these values at the source, or the contract if they are right"
+        )
+        return CheckOutcome(name, passed=False, description=text, details={"inputs": len(refused)})
+    if told:
+        text = "set aside: " + "; ".join(f"{origin}: {text}" for origin, text in told.items())
+        return CheckOutcome(name, passed=True, description=text)
+    return CheckOutcome(name, passed=True, description=f"{findings.rows:,} rows, no finding")
 
 
 def _both_classes(findings: LoadFindings, contract: Contract, known: Mapping[int, int]) -> CheckOutcome:
-    frauds, genuine = findings.classes.get(1, 0), findings.classes.get(0, 0)
+    brought = findings.classes(contract)
     # Not added up: what the load brings may be in the table already.
-    text = f"{contract.target}: {frauds:,} frauds and {genuine:,} genuine rows in the load"
+    text = f"{contract.target}: {brought[1]:,} frauds and {brought[0]:,} genuine rows in the load"
     if known:
         text += f", {known.get(1, 0):,} and {known.get(0, 0):,} in the table"
-    both = bool((frauds or known.get(1)) and (genuine or known.get(0)))
+    both = bool((brought[1] or known.get(1)) and (brought[0] or known.get(0)))
     if not both:
         text += "; a model needs both: load a file that holds the other class too"
     return CheckOutcome(
-        "both_classes", passed=both, description=text, details={"load.frauds": frauds, "load.genuine": genuine}
+        "both_classes", passed=both, description=text, details={"load.frauds": brought[1], "load.genuine": brought[0]}
     )
 
 
 def _time_ordered(findings: LoadFindings, contract: Contract) -> CheckOutcome:
     if not contract.ordered:
         return CheckOutcome("time_ordered", passed=True, description="the contract says that files are not ordered")
-    if findings.disorder:
-        listed = ", ".join(f"{origin} ({rows:,} rows)" for origin, rows in list(findings.disorder.items())[:5])
+    disorder = {found.origin: found.disorder for found in findings.inputs if found.disorder}
+    if disorder:
+        listed = ", ".join(f"{origin} ({rows:,} rows)" for origin, rows in list(disorder.items())[:_EXAMPLES])
         text = f"{contract.event_time} goes back in {listed}: sort the file, or set `ordered: false` in the contract"
-        return CheckOutcome(
-            "time_ordered", passed=False, description=text, details={"rows": sum(findings.disorder.values())}
-        )
+        return CheckOutcome("time_ordered", passed=False, description=text, details={"rows": sum(disorder.values())})
     return CheckOutcome("time_ordered", passed=True, description=f"{contract.event_time} never goes back")
 
 
-def _volume(findings: LoadFindings, contract: Contract) -> CheckOutcome:
-    enough = findings.rows >= contract.min_rows
-    text = f"{findings.rows:,} rows, at least {contract.min_rows:,} wanted"
+def _volume(rows: int, contract: Contract) -> CheckOutcome:
+    enough = rows >= contract.min_rows
+    text = f"{rows:,} rows, at least {contract.min_rows:,} wanted"
     if not enough:
         text += ": the export may be cut short; lower `min_rows` in the contract if it is whole"
-    return CheckOutcome("volume", passed=enough, description=text, details={"rows": findings.rows})
+    return CheckOutcome("volume", passed=enough, description=text, details={"rows": rows})

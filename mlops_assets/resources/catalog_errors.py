@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from mlops_assets.errors import StorageError
+from mlops_assets.resources.spark import error_condition
 
 # The last two are what Spark without Unity Catalog says, which takes the unknown first level for a schema.
 _NO_CATALOG: Final = re.compile(
@@ -74,8 +75,10 @@ def readable(address: str, catalog: str, schema: str) -> Iterator[None]:
 
 
 def _refusal(error: Exception, address: str, catalog: str, schema: str) -> StorageError | None:
+    from pyspark.errors import PySparkException
+
     text = str(error)
-    found: str = getattr(error, "getCondition", lambda: None)() or ""
+    found = error_condition(error) if isinstance(error, PySparkException) else ""
     said = f"{found} {text.partition(_STACK)[0]}"
     if _NO_CATALOG.search(said):
         return StorageError(

@@ -11,9 +11,9 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ import dagster as dg
 
 from mlops_assets.errors import StorageError
 from mlops_assets.resources.spark import SparkResource, error_condition
-from mlops_assets.resources.tables import CatalogTables, PathTables, Tables
+from mlops_assets.resources.tables import NOTE, CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -40,12 +40,21 @@ class TableVersion:
     Attributes:
         name: Name in the database.
         version: Delta version.
-        metadata: What the commit's writer noted (`userMetadata`), empty if it noted nothing.
+        metadata: What the writer of its rows noted (`userMetadata`), empty if it noted nothing.
+        metrics: What Delta counted in that writer's commit (`operationMetrics`).
     """
 
     name: str
     version: int
     metadata: Mapping[str, Any]
+    metrics: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rows_written(self) -> int:
+        """Rows that an append wrote, or that a merge inserted or updated, by Delta's own count."""
+        if "numTargetRowsInserted" in self.metrics:
+            return self.metrics["numTargetRowsInserted"] + self.metrics["numTargetRowsUpdated"]
+        return self.metrics.get("numOutputRows", 0)
 
 
 class Lakehouse(dg.ConfigurableResource[Any]):
@@ -72,7 +81,14 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
         last = self._tables.newest(name)
-        return None if last is None else TableVersion(name, last.version, last.note)
+        return None if last is None else TableVersion(name, last.version, last.note, last.metrics)
+
+    def notes_since(self, name: str, version: int) -> list[Mapping[str, Any]]:
+        """Return what the writers of rows after a version noted, oldest first.
+
+        A table in a folder keeps it for 30 days, Delta's default (`delta.logRetentionDuration`).
+        """
+        return [commit.note for commit in self._tables.since(name, version)]
 
     def require(self, name: str, *, made_by: str) -> TableVersion:
         """Return the newest version of a table that must be there.
@@ -175,15 +191,68 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             lock.release()
 
     def append(
-        self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        base: TableVersion | None,
+        note: Mapping[str, Any],
+        new_columns: bool = False,
     ) -> TableVersion:
         """Append rows that were chosen by looking at `base`; nothing is written if the table has moved on since.
+
+        Args:
+            name: The table.
+            rows: What to append.
+            base: The version that was looked at, None for no table.
+            note: What the commit was made from.
+            new_columns: Whether the table takes columns that it does not have; without it they are an error.
 
         Raises:
             StaleBaseError: Someone else has committed since `base`; look again and repeat.
             StorageError: The table is not the platform's, or the catalog refuses.
         """
-        return self._commit(name, rows, mode="append", base=base, note=note)
+        more = {"mergeSchema": "true"} if new_columns else {}
+        return self._write(name, rows, mode="append", base=base, note=note, options=more)
+
+    def merge(
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        key: str,
+        base: TableVersion,
+        note: Mapping[str, Any],
+    ) -> TableVersion:
+        """Replace the rows with the same key and append the others, in one commit; see `append`.
+
+        Delta takes transaction number and note of a MERGE from the session, not from the statement; the session is
+        given back as it was.
+
+        Raises:
+            StaleBaseError: Someone else has committed since `base`.
+            StorageError: The table is not the platform's, or the catalog refuses.
+        """
+        session = rows.sparkSession
+        view = f"_merge_into_{name}"
+
+        def statement(number: int, noted: str) -> None:
+            conf = {
+                "spark.databricks.delta.write.txnAppId": _WRITER,
+                "spark.databricks.delta.write.txnVersion": str(number),
+                NOTE: noted,
+            }
+            rows.createOrReplaceTempView(view)
+            try:
+                for setting, value in conf.items():
+                    session.conf.set(setting, value)
+                self._tables.merge(session, name, view, key)
+            finally:
+                for setting in conf:
+                    session.conf.unset(setting)
+                session.catalog.dropTempView(view)
+
+        return self._commit(name, rows, statement, base=base, note=note)
 
     def replace(
         self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
@@ -194,11 +263,43 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             StaleBaseError: Someone else has committed since `base`.
             StorageError: The table is not the platform's, or the catalog refuses.
         """
-        return self._commit(name, rows, mode="overwrite", base=base, note=note)
+        return self._write(name, rows, mode="overwrite", base=base, note=note, options={"overwriteSchema": "true"})
+
+    def _write(
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        mode: str,
+        base: TableVersion | None,
+        note: Mapping[str, Any],
+        options: Mapping[str, str],
+    ) -> TableVersion:
+        def save(number: int, noted: str) -> None:
+            writer = rows.write.format("delta").mode(mode).options(**options)
+            writer = writer.option("txnAppId", _WRITER).option("txnVersion", number)
+            self._tables.save(writer, name, noted, defines=base is None or mode == "overwrite")
+
+        return self._commit(name, rows, save, base=base, note=note)
 
     def _commit(
-        self, name: str, rows: "DataFrame", *, mode: str, base: TableVersion | None, note: Mapping[str, Any]
+        self,
+        name: str,
+        rows: "DataFrame",
+        write: Callable[[int, str], None],
+        *,
+        base: TableVersion | None,
+        note: Mapping[str, Any],
     ) -> TableVersion:
+        """Write under the transaction number that follows `base`, and check that it was written.
+
+        Args:
+            name: The table.
+            rows: What is written.
+            write: Writes with that number and that note.
+            base: The version that was looked at.
+            note: What the commit was made from.
+        """
         from mlops_assets.resources.catalog_errors import is_conflict, spark_errors
 
         if base is not None:
@@ -206,11 +307,8 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             self.require_columns(base, [column for column in rows.columns if column.startswith("_")])
         wanted = 0 if base is None else base.version + 1
         noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
-        writer = rows.write.format("delta").mode(mode).option("txnAppId", _WRITER).option("txnVersion", wanted)
-        if mode == "overwrite":
-            writer = writer.option("overwriteSchema", "true")
         try:
-            self._tables.save(writer, name, noted, defines=base is None or mode == "overwrite")
+            write(wanted, noted)
         except spark_errors() as error:
             if is_conflict(error):
                 raise StaleBaseError(name) from None

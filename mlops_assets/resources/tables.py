@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -38,7 +38,8 @@ _UPKEEP: Final = frozenset(
     }
 )
 _LOOK_BACK: Final = 100
-_NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
+_HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
+NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. A folder is vacuumed by nobody but its owner; a managed table by the catalog, which
 # keeps removed files a week and the log a month unless it is told otherwise.
 _KEPT: Final = "interval 3650 days"
@@ -50,10 +51,17 @@ _RETENTION: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class LastCommit:
-    """The newest version of a table, and what the writer of its rows noted."""
+    """A version of a table.
+
+    Attributes:
+        version: Its number.
+        note: What the writer of its rows noted (`userMetadata`).
+        metrics: What Delta counted in that writer's commit (`operationMetrics`), as far as these are counts.
+    """
 
     version: int
     note: Mapping[str, Any]
+    metrics: Mapping[str, int] = field(default_factory=dict)
 
 
 class Tables(Protocol):
@@ -65,6 +73,14 @@ class Tables(Protocol):
 
     def newest(self, name: str) -> LastCommit | None:
         """Return the newest commit, or None when the table was never written."""
+        ...
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Return the commits of rows after a version, oldest first."""
+        ...
+
+    def sql_name(self, name: str) -> str:
+        """Return what SQL calls the table, quoted."""
         ...
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
@@ -82,17 +98,42 @@ class Tables(Protocol):
         """
         ...
 
+    def merge(self, session: SparkSession, name: str, rows: str, key: str) -> None:
+        """Replace the rows with the same key and append the others, as the session's settings say.
+
+        Args:
+            session: The session, with note and transaction number among its settings.
+            name: The table.
+            rows: Temporary view of the rows that come in.
+            key: Column that is unique in both.
+        """
+        ...
+
 
 def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
-    """Return the newest version with the note of the newest commit that changed rows.
+    """Return the newest version with note and counts of the newest commit that changed rows.
 
     Args:
-        history: Entries of the table's history, newest first, with `version`, `operation` and `userMetadata`.
+        history: Entries of the table's history, newest first, with `_HISTORY`'s columns.
     """
     entries = list(history)
-    writers = (entry for entry in entries if str(entry["operation"]).upper() not in _UPKEEP)
-    wrote = next(writers, {})
-    return LastCommit(int(entries[0]["version"]), _note(wrote.get("userMetadata")))
+    wrote = next((entry for entry in entries if _wrote_rows(entry)), {})
+    return _commit_of({**wrote, "version": entries[0]["version"]})
+
+
+def _commits_after(history: Iterable[Mapping[str, Any]], version: int) -> list[LastCommit]:
+    found = [_commit_of(entry) for entry in history if int(entry["version"]) > version and _wrote_rows(entry)]
+    return sorted(found, key=lambda commit: commit.version)
+
+
+def _wrote_rows(entry: Mapping[str, Any]) -> bool:
+    return str(entry["operation"]).upper() not in _UPKEEP
+
+
+def _commit_of(entry: Mapping[str, Any]) -> LastCommit:
+    counted = entry.get("operationMetrics") or {}
+    counts = {name: int(value) for name, value in counted.items() if str(value).isdigit()}
+    return LastCommit(int(entry["version"]), _note(entry.get("userMetadata")), counts)
 
 
 def _note(text: str | None) -> dict[str, Any]:
@@ -133,6 +174,17 @@ class PathTables:
             return None
         return last_commit(DeltaTable(self.address(name)).history(_LOOK_BACK))
 
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Read the log by delta-rs."""
+        from deltalake import DeltaTable
+
+        table = DeltaTable(self.address(name))
+        return _commits_after(table.history(max(1, table.version() - version)), version)
+
+    def sql_name(self, name: str) -> str:
+        """Return the folder as a Delta table."""
+        return f"delta.`{spark_path(self.address(name))}`"
+
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table's folder."""
         return reader.load(spark_path(self.address(name)))
@@ -141,6 +193,17 @@ class PathTables:
         """Write into the table's folder."""
         del defines
         writer.option("userMetadata", note).save(spark_path(self.address(name)))
+
+    def merge(self, session: SparkSession, name: str, rows: str, key: str) -> None:
+        """Merge into the table's folder."""
+        session.sql(_merge(self.sql_name(name), rows, key))
+
+
+def _merge(table: str, rows: str, key: str) -> str:
+    return (
+        f"MERGE INTO {table} AS old USING {rows} AS new ON old.`{key}` = new.`{key}` "
+        "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+    )
 
 
 @dataclass(frozen=True)
@@ -169,17 +232,32 @@ class CatalogTables:
 
         session = self.session()
         with readable(self.address(name), self.catalog, self.schema):
-            if not session.catalog.tableExists(self._quoted(name)):
+            if not session.catalog.tableExists(self.sql_name(name)):
                 self._require_schema()
                 return None
-            history = session.sql(f"DESCRIBE HISTORY {self._quoted(name)} LIMIT {_LOOK_BACK}")
-            return last_commit(
-                entry.asDict() for entry in history.select("version", "operation", "userMetadata").collect()
-            )
+            history = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)} LIMIT {_LOOK_BACK}").select(*_HISTORY)
+            return last_commit(entry.asDict() for entry in history.collect())
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Ask the table's history.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.resources.catalog_errors import readable
+
+        with readable(self.address(name), self.catalog, self.schema):
+            history = self.session().sql(f"DESCRIBE HISTORY {self.sql_name(name)}").select(*_HISTORY)
+            entries = history.where(f"version > {version}").collect()
+        return _commits_after([entry.asDict() for entry in entries], version)
+
+    def sql_name(self, name: str) -> str:
+        """Return the three-level name, quoted."""
+        return f"`{self.catalog}`.`{self.schema}`.`{name}`"
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table by name."""
-        return reader.table(self._quoted(name))
+        return reader.table(self.sql_name(name))
 
     def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write the table by name.
@@ -192,15 +270,26 @@ class CatalogTables:
         writer = writer.option("userMetadata", note)
         with readable(self.address(name), self.catalog, self.schema):
             if not defines:
-                writer.saveAsTable(self._quoted(name))
+                writer.saveAsTable(self.sql_name(name))
                 return
             # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
             conf = self.session().conf
-            conf.set(_NOTE, note)
+            conf.set(NOTE, note)
             try:
-                writer.options(**_RETENTION).saveAsTable(self._quoted(name))
+                writer.options(**_RETENTION).saveAsTable(self.sql_name(name))
             finally:
-                conf.unset(_NOTE)
+                conf.unset(NOTE)
+
+    def merge(self, session: SparkSession, name: str, rows: str, key: str) -> None:
+        """Merge into the table by name.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.resources.catalog_errors import readable
+
+        with readable(self.address(name), self.catalog, self.schema):
+            session.sql(_merge(self.sql_name(name), rows, key))
 
     def _require_schema(self) -> None:
         if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):
@@ -209,6 +298,3 @@ class CatalogTables:
                 where=f"{self.catalog}.{self.schema}",
                 mend=f"correct MLOPS_DATABRICKS_SCHEMA, or have it made: CREATE SCHEMA {self.catalog}.{self.schema}",
             )
-
-    def _quoted(self, name: str) -> str:
-        return f"`{self.catalog}`.`{self.schema}`.`{name}`"

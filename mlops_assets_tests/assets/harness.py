@@ -14,7 +14,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, IngestConfig, raw_transactions
 from mlops_assets.assets.registered_model import GateConfig, registered_model
 from mlops_assets.assets.splits import SplitConfig, splits
 from mlops_assets.assets.tuned_model import tuned_model
@@ -47,9 +47,19 @@ class Outcome:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Metadata of the only result."""
-        (result,) = self.results
+        """Metadata of the only result, or of the raw table's where there is one."""
+        (result,) = self.of(RAW) or self.results
         return plain(result)
+
+    @property
+    def quarantine(self) -> dict[str, Any]:
+        """Metadata of the quarantine."""
+        (result,) = self.of(QUARANTINED)
+        return plain(result)
+
+    def of(self, name: str) -> list[dg.MaterializeResult[None]]:
+        """Return the results of one asset."""
+        return [found for found in self.results if found.asset_key == dg.AssetKey(name)]
 
     @property
     def failed_checks(self) -> list[str]:
@@ -89,14 +99,28 @@ def contract_resource(contract: Contract | str = "creditcard") -> ContractResour
 
 
 def load(
-    lakehouse: Lakehouse, source: TransactionSourceResource = SMALL, contract: Contract | str = "creditcard"
+    lakehouse: Lakehouse,
+    source: TransactionSourceResource = SMALL,
+    contract: Contract | str = "creditcard",
+    *,
+    replay: bool = False,
 ) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
             raw_transactions(
-                context, source=source, contract=contract_resource(contract), lakehouse=lakehouse, loader_cluster=HERE
+                context,
+                config=IngestConfig(replay=replay),
+                source=source,
+                contract=contract_resource(contract),
+                lakehouse=lakehouse,
+                loader_cluster=HERE,
             )
         )
+
+
+def replay(lakehouse: Lakehouse, contract: Contract | str = "creditcard") -> Outcome:
+    """Try what is in quarantine again."""
+    return load(lakehouse, contract=contract, replay=True)
 
 
 def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Contract | str = "creditcard") -> Outcome:

@@ -1,20 +1,33 @@
-"""raw_transactions: what gets in, what is refused, and that nothing gets in twice."""
+"""raw_transactions and its quarantine: what gets in, what is set aside or refused, and that nothing gets in twice."""
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets.assets.raw_transactions import raw_transactions
-from mlops_assets.data.contract import Contract
+from mlops_assets.data.contract import Contract, load_contract
 from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.definitions import build_defs
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.sources import FileTransactions, OpenMLTransactions, SyntheticTransactions
-from mlops_assets_tests.assets.harness import load, replaced, transactions, write_csv
+from mlops_assets.resources.transaction_tables import quarantined_rows
+from mlops_assets.resources.transactions import TransactionStore
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
+
+
+def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
+    """Return what a reader sees of the quarantine."""
+    store = TransactionStore(lakehouse, load_contract("creditcard"))
+    return quarantined_rows(lakehouse, store.look()).sort_by("_row_number").to_pylist()
 
 
 def rows_of(lakehouse: Lakehouse) -> int:
@@ -82,34 +95,95 @@ def test_parquet_and_csv_give_the_same_rows(lakehouse: Lakehouse, tmp_path: Path
 
 
 BAD_VALUES = {
-    "contract_types": ("v3", ["oops", "1,5"], "v3 (2 rows), such as 'oops'"),
-    "no_nulls": ("amount", ["", "nan", "nan"], "amount (3 rows)"),
-    "no_infinities": ("v28", ["inf"], "v28 (1 rows)"),
-    "ranges": ("amount", ["-1.00"], "amount (1 rows)"),
-    "binary_target": ("class", ["2", "3"], "class holds 2 (1 rows), 3 (1 rows)"),
-    "time_ordered": ("time", ["999999"], "time goes back in"),
+    "contract_types": ("v3", ["oops", "1,5"], "v3 (2 rows), such as 'oops'", ["unreadable:v3", "unreadable:v3"]),
+    "no_nulls": ("amount", ["", "nan", "nan"], "amount (3 rows)", ["null:amount"] * 3),
+    "no_infinities": ("v28", ["inf"], "v28 (1 rows)", ["infinite:v28"]),
+    "ranges": ("amount", ["-1.00"], "amount (1 rows)", ["out_of_range:amount"]),
+    "binary_target": ("class", ["2", "3"], "class holds 2 (1 rows), 3 (1 rows)", ["not_binary:class"] * 2),
 }
 
 
 @pytest.mark.parametrize("check", BAD_VALUES)
-def test_a_bad_value_refuses_the_load_and_names_column_and_rows(lakehouse: Lakehouse, tmp_path: Path, check: str):
-    column, values, said = BAD_VALUES[check]
-    source = write_csv(replaced(transactions(), column, values), tmp_path / "bad.csv")
+def test_rows_with_a_bad_value_are_set_aside(lakehouse: Lakehouse, tmp_path: Path, check: str):
+    column, values, said, reasons = BAD_VALUES[check]
+    source = write_csv(replaced(transactions(), column, values), tmp_path / "few.csv")
+
+    outcome = load(lakehouse, source)
+
+    assert outcome.failure is None
+    assert outcome.failed_checks == []
+    assert said in str(outcome.checks[check].description)
+    assert outcome.metadata["rows_in"] == 600
+    assert outcome.metadata["rows_added"] == rows_of(lakehouse) == 600 - len(values)
+    assert outcome.metadata["rows_quarantined"] == len(values)
+    rows = quarantined(lakehouse)
+    assert [row["_row_number"] for row in rows] == list(range(len(values)))
+    assert [row["reasons"] for row in rows] == [[reason] for reason in reasons]
+    assert [dict(row["original"])[column] for row in rows] == [value or None for value in values]
+    assert {row["_source"] for row in rows} == {str(tmp_path / "few.csv")}
+    assert reasons[0] in outcome.quarantine["preview"]
+    assert outcome.quarantine["dagster/row_count"] == len(values)
+
+
+@pytest.mark.parametrize("check", BAD_VALUES)
+def test_more_bad_rows_than_the_contract_allows_refuse_the_input(lakehouse: Lakehouse, tmp_path: Path, check: str):
+    """600 rows, of which one in a hundred may be bad."""
+    column, values, _, _ = BAD_VALUES[check]
+    source = write_csv(replaced(transactions(), column, [values[0]] * 7), tmp_path / "bad.csv")
 
     outcome = load(lakehouse, source)
 
     assert outcome.failed_checks == [check]
-    assert said in str(outcome.checks[check].description)
-    assert said in outcome.message
+    assert "7 of 600 rows are bad); at most 1.00% may be set aside" in str(outcome.checks[check].description)
     assert "bad.csv" in outcome.message
     assert outcome.results == []
     assert lakehouse.current("raw_transactions") is None
+    assert lakehouse.current("quarantined_transactions") is None
+
+
+def test_time_that_goes_back_refuses_the_input(lakehouse: Lakehouse, tmp_path: Path):
+    outcome = load(lakehouse, write_csv(replaced(transactions(), "time", ["999999"]), tmp_path / "bad.csv"))
+
+    assert outcome.failed_checks == ["time_ordered"]
+    assert "time goes back in" in outcome.message
+    assert lakehouse.current("raw_transactions") is None
+
+
+def test_a_bad_input_is_named_and_does_not_keep_the_others_out(lakehouse: Lakehouse, tmp_path: Path):
+    """A file that someone has to look at must not stop the landing place for all."""
+    landing = tmp_path / "landing"
+    write_csv(transactions(seed=1), landing / "1.csv")
+    write_csv(replaced(transactions(seed=2), "v1", ["x"] * 50), landing / "2.csv")
+    packed = gzip.compress((landing / "1.csv").read_bytes())
+    (landing / "3.csv.gz").write_bytes(packed[: len(packed) // 2])
+    (landing / "4.csv").write_bytes("time,v1\n1,\xe4\n".encode("latin-1"))
+    write_csv(transactions(seed=5).drop_columns(["v7"]), landing / "5.csv")
+    write_csv(transactions(seed=6), landing / "6.csv")
+
+    outcome = load(lakehouse, FileTransactions(location=str(landing)))
+
+    assert outcome.failed_checks == ["inputs_readable", "contract_types"]
+    assert outcome.metadata["inputs_added"] == [str(landing / "1.csv"), str(landing / "6.csv")]
+    assert outcome.metadata["inputs_refused"] == [
+        str(landing / name) for name in ("2.csv", "3.csv.gz", "4.csv", "5.csv")
+    ]
+    refused, _, loaded = outcome.message.partition("; nothing of it was written; loaded: ")
+    assert [f"{number}.csv" in refused for number in range(1, 7)] == [False, True, True, True, True, False]
+    assert loaded.startswith(f"{landing / '1.csv'}, {landing / '6.csv'}: inputs_readable: ")
+    assert "3.csv.gz: not a whole gzip file" in loaded
+    assert "4.csv: not UTF-8 text: line 2 holds the byte 0xe4" in loaded
+    assert "5.csv: missing columns: v7" in loaded
+    assert rows_of(lakehouse) == 1_200
+    for name in ("2.csv", "3.csv.gz", "4.csv", "5.csv"):
+        (landing / name).unlink()
+    assert load(lakehouse, FileTransactions(location=str(landing))).failure is None
+    assert rows_of(lakehouse) == 1_200
 
 
 def test_a_bad_load_leaves_an_existing_table_as_it_was(lakehouse: Lakehouse, tmp_path: Path):
     load(lakehouse, write_csv(transactions(), tmp_path / "good.csv"))
 
-    outcome = load(lakehouse, write_csv(replaced(transactions(seed=9), "v1", ["x"]), tmp_path / "bad.csv"))
+    outcome = load(lakehouse, write_csv(replaced(transactions(seed=9), "v1", ["x"] * 9), tmp_path / "bad.csv"))
 
     assert outcome.failure is not None
     assert lakehouse.current("raw_transactions").version == 0  # type: ignore[union-attr]
@@ -145,6 +219,11 @@ def test_wrong_columns_are_refused_by_name(lakehouse: Lakehouse, tmp_path: Path)
 
     assert "missing columns: v7; unknown columns: colour" in outcome.message
     assert "wrong.csv" in outcome.message
+    assert outcome.failure is not None
+    assert outcome.failure.metadata["differences"].value == (
+        "| column | problem | creditcard v1 | input |\n|---|---|---|---|\n"
+        "| v7 | missing | double |  |\n| colour | unknown |  | string |"
+    )
     assert lakehouse.current("raw_transactions") is None
 
 
@@ -182,3 +261,74 @@ def test_nothing_is_left_in_staging(lakehouse: Lakehouse, tmp_path: Path):
 def test_checks_are_blocking():
     assert {spec.name for spec in raw_transactions.check_specs if spec.blocking} == set(RAW_CHECKS)
     assert isinstance(raw_transactions, dg.AssetsDefinition)
+
+
+def mended(contract: Contract, version: int = 2) -> Contract:
+    """Return the contract with amounts below zero allowed."""
+    columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
+    return contract.model_copy(update={"version": version, "columns": columns})
+
+
+def test_a_replay_brings_in_what_the_mended_contract_accepts(
+    lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract
+):
+    table = replaced(replaced(transactions(), "amount", ["-1.00"] * 3), "v3", ["oops"])
+    load(lakehouse, write_csv(table, tmp_path / "a.csv"))
+
+    outcome = replay(lakehouse, mended(creditcard))
+
+    assert outcome.failure is None
+    assert list(outcome.checks) == list(RAW_CHECKS)
+    assert outcome.checks["rows_accounted"].description == "3 rows in = 2 accepted + 1 quarantined + 0 already known"
+    assert (outcome.metadata["rows_added"], outcome.quarantine["dagster/row_count"]) == (2, 1)
+    assert rows_of(lakehouse) == 599
+    assert "unreadable:v3" in outcome.quarantine["preview"]
+
+
+def test_the_job_replays_with_the_contract_of_the_settings(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
+    source = write_csv(replaced(transactions(), "amount", ["-1.00"] * 3), tmp_path / "a.csv")
+    load(lakehouse, source)
+    (tmp_path / "mended.yaml").write_text(mended(creditcard).to_yaml())
+    settings = Settings(home=tmp_path, contract=str(tmp_path / "mended.yaml"))
+
+    result = build_defs(settings, lakehouse=lakehouse).resolve_job_def("replay_quarantine").execute_in_process()
+
+    assert result.success
+    assert {event.step_key for event in result.get_asset_materialization_events()} == {"raw_transactions"}
+    assert rows_of(lakehouse) == 600
+
+
+def test_a_changed_contract_under_the_same_version_is_refused_with_a_table_of_the_changes(
+    lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract
+):
+    load(lakehouse, write_csv(transactions(), tmp_path / "a.csv"))
+
+    outcome = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "b.csv"), mended(creditcard, version=1))
+
+    assert "its version is still 1: amount: changed min (0.0 -> -5.0)" in outcome.message
+    assert outcome.failure is not None
+    assert "| amount | changed min | 0.0 | -5.0 |" in str(outcome.failure.metadata["differences"].value)
+    assert rows_of(lakehouse) == 600
+
+
+def test_a_table_with_a_key_takes_corrections_and_overlaps(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
+    features = tuple(name for name in creditcard.features if name != "v1")
+    keyed = creditcard.model_copy(update={"key": "v1", "features": features})
+    table = transactions()
+    distinct = pc.count_distinct(table.column("v1")).as_py()
+    load(lakehouse, write_csv(table, tmp_path / "a.csv"), keyed)
+    corrected = table.slice(100, 50).set_column(
+        table.column_names.index("class"), "class", pc.subtract(1, table.slice(100, 50).column("class"))
+    )
+
+    outcome = load(lakehouse, write_csv(pa.concat_tables([table.slice(50, 50), corrected]), tmp_path / "b.csv"), keyed)
+
+    assert outcome.failed_checks == []
+    assert outcome.metadata["rows_in"] == 100
+    assert outcome.metadata["rows_added"] == pc.count_distinct(corrected.column("v1")).as_py()
+    assert rows_of(lakehouse) == distinct
+
+
+def test_both_assets_come_from_one_step():
+    assert raw_transactions.keys == {dg.AssetKey("raw_transactions"), dg.AssetKey("quarantined_transactions")}
+    assert raw_transactions.can_subset is False

@@ -127,7 +127,7 @@ def test_good_rows_have_no_faults():
         ("count", ["99999999999999999999", "6"], ColumnFaults(unreadable=1, out_of_range=1, example="9" * 20)),
         ("label", ["0", "0.0", "1.", "1e0", "+1", " 1"], ColumnFaults()),
         ("label", [True, False], ColumnFaults()),
-        ("label", [0.0, 1.0, 2.0, -1.0], ColumnFaults(out_of_range=2)),
+        ("label", [0.0, 1.0, 2.0, -1.0], ColumnFaults(not_binary=2)),
         ("label", ["True", "fraud", "0.5", None], ColumnFaults(unreadable=3, null=1, example="True")),
     ],
 )
@@ -186,7 +186,7 @@ def reason(value: float | None, column: Column, exact_below: float) -> str:
         return "unreadable"
     low = -math.inf if column.min is None else column.min
     high = math.inf if column.max is None else column.max
-    return "" if low <= value <= high else "out_of_range"
+    return "" if low <= value <= high else "not_binary" if column.name == "label" else "out_of_range"
 
 
 @settings(max_examples=200, deadline=None)
@@ -201,16 +201,19 @@ def test_counts_are_those_of_a_slow_reference(rows: list[tuple[float | None, ...
             else pa.array(cells, pa.float64())
         )
 
-    found = faults(pa.table(columns))
+    batch = conform(pa.table(columns), SMALL, where="x.csv")
+    found = batch.faults
 
     for position, column in enumerate(SMALL.columns):
         # As text, whole numbers are written in full up to 1e16 and read digit by digit.
         reasons = [reason(row[position], column, 1e16 if as_text else 2**53) for row in rows]
         counted = found.get(column.name, ColumnFaults())
-        assert astuple(counted)[:4] == tuple(
-            reasons.count(name) for name in ("unreadable", "null", "infinite", "out_of_range")
-        )
+        names = ("unreadable", "null", "infinite", "out_of_range", "not_binary")
+        assert astuple(counted)[:5] == tuple(reasons.count(name) for name in names)
         assert bool(counted.example) == bool(counted.unreadable)
+        for name in names:
+            told = batch.reasons.get(f"{name}:{column.name}")
+            assert [found == name for found in reasons] == (told.to_pylist() if told else [False] * len(rows))
 
 
 @settings(max_examples=50, deadline=None)
@@ -233,7 +236,10 @@ def test_rows_that_go_back_in_time_are_counted():
     assert conform(small(time=[0.0, -0.0, 0.0]), SMALL, where="x").disorder == 0
 
 
-@given(st.lists(st.floats(allow_nan=False) | st.sampled_from([1.0, 2.0]), max_size=10), st.integers(0, 10))
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([1.0, 2.0]), max_size=10),
+    st.integers(0, 10),
+)
 def test_disorder_does_not_depend_on_chunks(times: list[float], cut: int):
     column = pa.chunked_array([times[:cut], times[cut:]], pa.float64())
     rows = len(times)
@@ -242,6 +248,12 @@ def test_disorder_does_not_depend_on_chunks(times: list[float], cut: int):
     slow = sum(later < earlier for earlier, later in pairwise(times))
 
     assert conform(table, SMALL, where="x").disorder == slow
+
+
+def test_rows_that_do_not_fit_have_no_say_about_the_order():
+    table = small(time=[1.0, 99.0, 2.0, math.inf, 3.0], score=[0.0, 11.0, 0.0, 0.0, 0.0])
+
+    assert conform(table, SMALL, where="x").disorder == 0
 
 
 def test_disorder_of_timestamps(handbook: Contract):

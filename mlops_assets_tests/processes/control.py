@@ -24,6 +24,8 @@ from mlops_assets_tests.processes.points import Point, Then
 CHECKOUT = Path(__file__).resolve().parents[2]
 ASSETS = ("raw_transactions", "train_set", "validation_set", "test_set", "tuned_model", "registered_model")
 SETS = ASSETS[1:4]
+# Assets of one step; they are made together or not at all.
+ALONGSIDE = {"raw_transactions": "quarantined_transactions"}
 # An answer takes seconds; the limit is for a machine that is busy with something else.
 ANSWER_SECONDS = 150.0
 
@@ -66,18 +68,24 @@ class Worker:
         then: Then = Then.WAIT,
         locks: Path | None = None,
         config: Mapping[str, Any] = CONFIG,
+        contract: Path | None = None,
+        replay: bool = False,
     ) -> None:
         """Send a command."""
+        given = {name: wanted for name, wanted in config.items() if name in assets}
+        if replay:
+            given["raw_transactions"] = {"config": {"replay": True}}
         self._write(
             json.dumps(
                 {
                     "home": str(home),
                     "source": str(source),
-                    "assets": assets,
-                    "config": {name: given for name, given in config.items() if name in assets},
+                    "assets": [*assets, *(ALONGSIDE[name] for name in assets if name in ALONGSIDE)],
+                    "config": given,
                     "stop_at": stop_at,
                     "then": then,
                     "locks": str(locks) if locks else "",
+                    "contract": str(contract) if contract else "creditcard",
                 }
             )
         )

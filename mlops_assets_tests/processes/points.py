@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow import MlflowClient
 
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.tracking import Tracking
@@ -33,6 +34,10 @@ class Point(StrEnum):
     NOWHERE = ""
     RAW_STAGED = "raw rows are staged, Spark has not begun"
     RAW_HALF_WRITTEN = "the raw table's first data file is there, its commit is not"
+    QUARANTINE_COMMITTED = "the bad rows are committed, the good ones are not"
+    RAW_COMMITTED = "the good rows are committed, the manifest is not"
+    REPLAY_MARKED = "the rows to be replayed are marked, the raw table does not have them"
+    REPLAY_RECORDED = "the replayed rows are in the raw table and on record, and still in quarantine"
     ONE_SET_COMMITTED = "the training set is committed, the others are not"
     TRIAL_HALF_RECORDED = "the second child run is open and empty"
     SIXTH_TRIAL_HALF_RECORDED = "the sixth child run is open and empty"
@@ -77,35 +82,64 @@ def stopping(resources: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
     """Return the resources that can stop, made from those of the settings."""
     lakehouse, tracking = resources["lakehouse"], resources["tracking"]
 
-    # Classes made here, not instances with a field: Dagster copies a resource by its configuration.
+    return {
+        "lakehouse": _stopping_lakehouse(stop)(
+            spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
+        ),
+        "tracking": _stopping_tracking(stop)(**{name: getattr(tracking, name) for name in Tracking.model_fields}),
+    }
+
+
+# Classes made here, not instances with a field: Dagster copies a resource by its configuration.
+def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
     class StoppingLakehouse(Lakehouse):
         def append(
-            self, name: str, rows: DataFrame, *, base: TableVersion | None, note: Mapping[str, Any]
+            self,
+            name: str,
+            rows: DataFrame,
+            *,
+            base: TableVersion | None,
+            note: Mapping[str, Any],
+            new_columns: bool = False,
         ) -> TableVersion:
-            stop.reached(Point.RAW_STAGED)
-            if stop.at == Point.RAW_HALF_WRITTEN:
-                threading.Thread(target=_watch, args=(Path(self.location(name)), stop), daemon=True).start()
-            return super().append(name, rows, base=base, note=note)
+            if name == RAW:
+                stop.reached(Point.RAW_STAGED)
+                if stop.at == Point.RAW_HALF_WRITTEN:
+                    threading.Thread(target=_watch, args=(Path(self.location(name)), stop), daemon=True).start()
+            written = super().append(name, rows, base=base, note=note, new_columns=new_columns)
+            if name in (QUARANTINED, RAW):
+                stop.reached(Point.QUARANTINE_COMMITTED if name == QUARANTINED else Point.RAW_COMMITTED)
+            return written
+
+        def merge(
+            self, name: str, rows: DataFrame, *, key: str, base: TableVersion, note: Mapping[str, Any]
+        ) -> TableVersion:
+            written = super().merge(name, rows, key=key, base=base, note=note)
+            stop.reached(Point.RAW_COMMITTED)
+            return written
 
         def replace(
             self, name: str, rows: DataFrame, *, base: TableVersion | None, note: Mapping[str, Any]
         ) -> TableVersion:
+            if name == QUARANTINED and not note["replays"]:
+                stop.reached(Point.REPLAY_RECORDED)
             written = super().replace(name, rows, base=base, note=note)
             if name == TABLES["train"]:
                 stop.reached(Point.ONE_SET_COMMITTED)
+            if name == QUARANTINED and note["replays"]:
+                stop.reached(Point.REPLAY_MARKED)
             return written
 
+    return StoppingLakehouse
+
+
+def _stopping_tracking(stop: Stop) -> type[Tracking]:
     class StoppingTracking(Tracking):
         def _connect(self) -> Store:
             store = super()._connect()
             return replace(store, client=_StoppingClient(store.uri, stop))
 
-    return {
-        "lakehouse": StoppingLakehouse(
-            spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
-        ),
-        "tracking": StoppingTracking(**{name: getattr(tracking, name) for name in Tracking.model_fields}),
-    }
+    return StoppingTracking
 
 
 def _watch(folder: Path, stop: Stop) -> None:

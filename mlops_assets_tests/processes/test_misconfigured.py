@@ -41,14 +41,14 @@ NO_SERVER = ("MLOPS_TRACKING_URI", "http://127.0.0.1:{port}", "the MLflow server
 CASES = {
     "demo, home below a file": Case(DEMO, *BELOW_A_FILE),
     "instance, home below a file": Case(INSTANCE, *BELOW_A_FILE),
-    "asset, home below a file": Case(asset("raw_transactions"), *BELOW_A_FILE),
+    "asset, home below a file": Case(asset("group:ingest"), *BELOW_A_FILE),
     "model, home below a file": Case(asset("tuned_model"), *BELOW_A_FILE),
     "demo, bad value": Case(DEMO, *BAD_VALUE),
     "instance, bad value": Case(INSTANCE, *BAD_VALUE),
-    "asset, bad value": Case(asset("raw_transactions"), *BAD_VALUE),
+    "asset, bad value": Case(asset("group:ingest"), *BAD_VALUE),
     "demo, misspelt name": Case(DEMO, *MISSPELT),
     "demo, no such contract": Case(DEMO, *NO_CONTRACT),
-    "asset, no such contract": Case(asset("raw_transactions"), *NO_CONTRACT),
+    "asset, no such contract": Case(asset("group:ingest"), *NO_CONTRACT),
     "model, no server": Case(asset("tuned_model"), *NO_SERVER),
 }
 

@@ -43,7 +43,9 @@ def serve(commands: IO[str], answers: IO[str]) -> None:
 
 def run(command: dict[str, Any], stop: Stop) -> dict[str, Any]:
     """Materialize the assets that a command names, in one Dagster run."""
-    settings = Settings(home=Path(command["home"]), source=command["source"], spark_master="local[2]")
+    settings = Settings(
+        home=Path(command["home"]), source=command["source"], contract=command["contract"], spark_master="local[2]"
+    )
     resources = build_resources(settings)
     if command["locks"]:
         made: Lakehouse = resources["lakehouse"]

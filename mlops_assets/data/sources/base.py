@@ -40,10 +40,11 @@ class TransactionSource(Protocol):
     def batches(self) -> Iterator[SourceBatch]:
         """Yield one batch per file (a generated or downloaded set counts as one file).
 
-        Batches are read one at a time, when they are asked for; nothing is kept of the batch before.
+        Batches are read one at a time, when they are asked for; nothing is kept of the batch before. After an error
+        about one batch the iterator may be asked for the next: it goes on where it can, and ends where it can't.
 
         Raises:
-            SourceError: The input can't be fetched, or can't be read as a table.
+            SourceError: The input can't be fetched, or can't be read as a table; its `where` names the file.
             SchemaMismatchError: Two columns differ only by case.
         """
         ...

@@ -64,7 +64,7 @@ class FilesSource:
             raise SettingsError("no location is given", where="files source", mend="name a file, a folder or a glob")
 
     def batches(self) -> Iterator[SourceBatch]:
-        """Find all files, then yield one batch per file.
+        """Find all files and return an iterator of one batch per file, which can go on after a file it can't read.
 
         The hash of a batch is over the file's bytes, of a CSV.gz over the decompressed ones.
 
@@ -74,8 +74,7 @@ class FilesSource:
             SourceError: A location leads to no file, or a file can't be read as a table.
             SchemaMismatchError: Columns of a file differ only by case.
         """
-        for file in [file for item in self._items for file in self._files_of(item)]:
-            yield _read(file)
+        return map(_read, [file for item in self._items for file in self._files_of(item)])
 
     def _files_of(self, item: str) -> list[_InputFile]:
         return [self._web_file(item)] if is_web(item) else _stored_files(item)
