@@ -201,7 +201,7 @@ def _one_of(errors: "Sequence[PlatformError]") -> "PlatformError":
 
 def _told(done: "Outcome", load: "StagedLoad") -> str:
     if not done.records:
-        return f"nothing new: {', '.join(load.known)} came in before"
+        return f"nothing new: {', '.join(load.known)} came in before" if load.known else "nothing came in"
     set_aside = f", {done.quarantined:,} set aside" if done.quarantined else ""
     version = "none" if done.look.raw is None else done.look.raw.version
     return f"{done.accepted:,} rows from {len(done.records)} inputs{set_aside}: version {version}"

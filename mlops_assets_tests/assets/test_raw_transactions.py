@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable, write_deltalake
 
 from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.data.sources.base import SourceBatch, TransactionSource
+from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.validation import RAW_CHECKS
 from mlops_assets.definitions import build_defs
+from mlops_assets.errors import UnreachableError
 from mlops_assets.resources.lakehouse import Lakehouse
-from mlops_assets.resources.sources import FileTransactions, OpenMLTransactions, SyntheticTransactions
+from mlops_assets.resources.sources import (
+    DeltaTransactions,
+    FileTransactions,
+    OpenMLTransactions,
+    SyntheticTransactions,
+    TransactionSourceResource,
+)
 from mlops_assets.resources.transaction_tables import quarantined_rows
 from mlops_assets.resources.transactions import TransactionStore
 from mlops_assets.settings import Settings
@@ -332,3 +345,112 @@ def test_a_table_with_a_key_takes_corrections_and_overlaps(lakehouse: Lakehouse,
 def test_both_assets_come_from_one_step():
     assert raw_transactions.keys == {dg.AssetKey("raw_transactions"), dg.AssetKey("quarantined_transactions")}
     assert raw_transactions.can_subset is False
+
+
+# What the sensor of new files reads of a failure: whether the input is to blame.
+
+
+class WithOneAway(TransactionSourceResource):
+    """Files of a place, after one that can't be reached now."""
+
+    location: str = ""
+
+    def open(self) -> TransactionSource:
+        return AwayFirst(self.location)
+
+
+@dataclass
+class AwayFirst:
+    location: str
+
+    def batches(self) -> Iterator[SourceBatch]:
+        return map(_only_batch, ["", *filter(None, [self.location])])
+
+
+def _only_batch(location: str) -> SourceBatch:
+    if not location:
+        raise UnreachableError("no answer", where="away.csv", mend="wait")
+    (batch,) = FilesSource(location).batches()
+    return batch
+
+
+def _garbled(path: Path) -> str:
+    path.write_bytes("time,v1\n1,\xe4\n".encode("latin-1"))
+    return str(path)
+
+
+def _refused_inputs(folder: Path) -> dict[str, str]:
+    """Return an input for each way of refusing one."""
+    table = transactions(seed=2)
+    return {
+        "wrong schema": write_csv(table.drop_columns(["v7"]), folder / "schema.csv").location,
+        "too many bad rows": write_csv(replaced(table, "v1", ["x"] * 50), folder / "bad.csv").location,
+        "unreadable": _garbled(folder / "garbled.csv"),
+        "time goes back": write_csv(replaced(table, "time", ["999999"]), folder / "time.csv").location,
+    }
+
+
+REFUSED = ("wrong schema", "too many bad rows", "unreadable", "time goes back")
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("beside", ["alone", "beside a good file", "beside one that is away"])
+def test_a_refused_input_is_blamed_however_it_is_refused(lakehouse: Lakehouse, tmp_path: Path, kind: str, beside: str):
+    bad = _refused_inputs(tmp_path)[kind]
+    good = write_csv(transactions(), tmp_path / "good.csv").location
+    sources: dict[str, TransactionSourceResource] = {
+        "alone": FileTransactions(location=bad),
+        "beside a good file": FileTransactions(location=f"{good},{bad}"),
+        "beside one that is away": WithOneAway(location=bad),
+    }
+
+    outcome = load(lakehouse, sources[beside])
+
+    assert outcome.failure is not None
+    assert REFUSED_INPUT in outcome.failure.metadata
+    assert rows_of(lakehouse) == (600 if beside == "beside a good file" else 0)
+
+
+def test_a_load_that_is_refused_as_a_whole_blames_its_input(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
+    strict = creditcard.model_copy(update={"min_rows": 601})
+    source = write_csv(transactions(), tmp_path / "short.csv")
+
+    whole, partly = load(lakehouse, source, strict), load(lakehouse, WithOneAway(location=source.location), strict)
+
+    assert whole.failure is not None
+    assert partly.failure is not None
+    assert REFUSED_INPUT in whole.failure.metadata
+    # The rows that are missing may be those that can't be reached.
+    assert REFUSED_INPUT not in partly.failure.metadata
+
+
+@pytest.mark.parametrize("beside", ["alone", "beside a good file", "beside a known file"])
+def test_an_input_that_is_away_is_not_blamed(lakehouse: Lakehouse, tmp_path: Path, beside: str):
+    good = write_csv(transactions(), tmp_path / "good.csv")
+    if beside == "beside a known file":
+        load(lakehouse, good)
+
+    outcome = load(lakehouse, WithOneAway(location="" if beside == "alone" else good.location))
+
+    assert "no answer" in outcome.message
+    assert outcome.failure is not None
+    assert REFUSED_INPUT not in outcome.failure.metadata
+    assert rows_of(lakehouse) == (0 if beside == "alone" else 600)
+
+
+def test_a_version_of_a_watched_table_that_adds_nothing_is_a_load_of_nothing_new(lakehouse: Lakehouse, tmp_path: Path):
+    """OPTIMIZE writes a version without a new row; refused, it would keep the sensor from what comes after it."""
+    watched = str(tmp_path / "watched")
+    for seed in (1, 2):
+        write_deltalake(watched, transactions(seed=seed), mode="append")
+    first = load(lakehouse, DeltaTransactions(location=watched))
+    DeltaTable(watched).optimize.compact()
+
+    again = load(lakehouse, DeltaTransactions(location=watched, after_version=1))
+
+    assert first.failure is None
+    assert again.failure is None
+    assert again.failed_checks == []
+    assert again.metadata["rows_in"] == 0
+    assert again.metadata["delta_version"] == first.metadata["delta_version"]
+    assert again.metadata["dagster/row_count"] == 1_200

@@ -220,7 +220,11 @@ def test_a_load_without_rows_fails_volume_and_classes_only():
     empty: dict[str, list[Any]] = {name: [] for name in GOOD}
 
     assert set(failed(judged(empty))) == {"both_classes", "volume"}
-    assert set(failed(judged())) == {"both_classes", "volume"}
+
+
+def test_a_load_without_an_input_fails_only_where_the_table_lacks_a_class():
+    assert set(failed(judged())) == {"both_classes"}
+    assert failed(judged(known={0: 3, 1: 1})) == {}
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,35 @@ def test_replacing_keeps_the_past_readable(lakehouse: Lakehouse, spark: SparkSes
     assert lakehouse.read("t", 0).count() == 3
 
 
+def test_a_merge_replaces_and_appends_in_one_commit_that_counts_and_notes(lakehouse: Lakehouse, spark: SparkSession):
+    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "0 AS by"), base=None, note={"what": "start"})
+    settings = {row["key"]: row["value"] for row in spark.sql("SET").collect()}
+
+    coming = numbers(spark, 2, 6).selectExpr("id", "1 AS by")
+    merged = lakehouse.merge("t", coming, key="id", base=start, note={"what": "merge"})
+
+    assert (start.rows_written, merged.version, merged.rows_written) == (3, 1, 4)
+    assert merged.metadata["what"] == "merge"
+    assert [note["what"] for note in lakehouse.notes_since("t", -1)] == ["start", "merge"]
+    assert [note["what"] for note in lakehouse.notes_since("t", 0)] == ["merge"]
+    found = lakehouse.read("t", 1).collect()
+    assert sorted((row["id"], row["by"]) for row in found) == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1)]
+    assert {row["key"]: row["value"] for row in spark.sql("SET").collect()} == settings
+    with pytest.raises(StaleBaseError):
+        lakehouse.merge("t", coming, key="id", base=start, note={"what": "late"})
+    assert lakehouse.current("t") == merged
+
+
+def test_a_merge_into_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
+    theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, note={})
+    ours = numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id")
+
+    with pytest.raises(StorageError, match="not the platform's: it lacks _batch_id"):
+        lakehouse.merge("t", ours, key="id", base=theirs, note={})
+
+    assert lakehouse.current("t") == theirs
+
+
 @pytest.mark.parametrize("base", [None, 0], ids=["both create", "both append"])
 def test_a_writer_that_looked_too_early_writes_nothing(lakehouse: Lakehouse, spark: SparkSession, base: int | None):
     """Two writers look at the same version; without a lock between them only one of them may commit."""

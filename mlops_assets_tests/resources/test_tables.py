@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from deltalake import DeltaTable
 
 from mlops_assets.assets.splits import pinned_sets
+from mlops_assets.data.contract import load_contract
 from mlops_assets.errors import StorageError
 from mlops_assets.resources.catalog_errors import readable
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tables import last_commit
-from mlops_assets_tests.assets.harness import load
+from mlops_assets.resources.transaction_tables import look_at
+from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -141,6 +144,8 @@ def test_upkeep_does_not_hide_who_wrote_the_rows(request: pytest.FixtureRequest,
 
     assert found.version == 3
     assert found.metadata["split_id"] == "two"
+    assert found.rows_written == 2
+    assert [note["split_id"] for note in tables.notes_since("t", 0)] == ["two"]
     assert tables.append("t", spark.range(4, 5), base=found, note={"split_id": "three"}).version == 4
 
 
@@ -152,3 +157,49 @@ def test_a_commit_of_someone_else_has_no_note_of_ours(text: str | None):
     found = last_commit([theirs, ours])
 
     assert (found.version, found.note) == (2, {})
+
+
+@pytest.mark.parametrize("kind", ["catalog", "lakehouse"])
+def test_loads_and_replays_account_for_rows_whatever_upkeep_comes_between(
+    request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path, kind: str
+):
+    tables: Lakehouse = request.getfixturevalue(kind)
+    raw, set_aside, manifest = "raw_transactions", "quarantined_transactions", "ingested_batches"
+    for seed in (1, 2):
+        rows = replaced(transactions(seed=seed), "amount", ["-1.00"] * seed)
+        outcome = load(tables, write_csv(rows, tmp_path / f"{seed}.csv"))
+        assert outcome.failure is None
+        assert outcome.checks["rows_accounted"].passed
+        for name in (raw, set_aside, manifest):
+            place = tables.location(name) if tables.catalog else f"delta.`{tables.location(name)}`"
+            spark.sql(f"ALTER TABLE {place} SET TBLPROPERTIES ('owner.note' = '{seed}')")
+
+    contract = load_contract("creditcard")
+    columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
+    again = replay(tables, contract.model_copy(update={"version": 2, "columns": columns}))
+
+    assert again.failure is None
+    assert again.checks["rows_accounted"].description == "3 rows in = 3 accepted + 0 quarantined + 0 already known"
+    assert again.metadata["dagster/row_count"] == 1_200
+    records = tables.read(manifest, tables.require(manifest, made_by=raw).version).collect()
+    assert sorted((row["kind"], row["accepted"]) for row in records if row["kind"] != "contract") == [
+        ("load", 598),
+        ("load", 599),
+        ("replay", 3),
+    ]
+
+
+def test_a_manifest_whose_note_upkeep_has_buried_still_accounts(lakehouse: Lakehouse, tmp_path: Path):
+    """A hundred commits back is as far as a note is looked for."""
+    load(lakehouse, write_csv(transactions(), tmp_path / "1.csv"))
+    before = look_at(lakehouse, load_contract("creditcard"))
+    for number in range(101):
+        DeltaTable(lakehouse.location("ingested_batches")).alter.set_table_properties(
+            {"owner.note": str(number)}, raise_if_not_exists=False
+        )
+
+    after = look_at(lakehouse, load_contract("creditcard"))
+
+    assert after.manifest is not None
+    assert dict(after.manifest.metadata) == {}
+    assert (after.recorded, after.pending, after.rules) == (before.recorded, (), before.rules)
