@@ -21,7 +21,7 @@ from mlops_assets_tests.databricks.main_job import OWN, SMALL, Finished, mlflow_
 from mlops_assets_tests.databricks_workspace import Workspace
 
 pytestmark = pytest.mark.timeout(900)
-TABLES = ("raw_transactions", "train_set", "validation_set", "test_set")
+TABLES = ("raw_transactions", "quarantined_transactions", "train_set", "validation_set", "test_set")
 MODEL = "fraud_creditcard_synthetic"
 
 
@@ -166,7 +166,7 @@ def test_a_blocking_check_stops_what_follows(tmp_path: Path, shared_home: Path, 
 
     assert not there.succeeded
     assert not here.succeeded
-    assert set(there.materialized) == {"raw_transactions"}
+    assert set(there.materialized) == {"raw_transactions", "quarantined_transactions"}
     assert there.checks == here.checks
     assert [name for (_, name), told in there.checks.items() if not told[0]] != []
     assert list(there.failures) == ["splits"]
