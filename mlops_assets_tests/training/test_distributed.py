@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -241,10 +242,16 @@ def test_early_stopping_keeps_fewer_trees_and_judges_those(spark: SparkSession, 
 
 
 def test_a_time_budget_ends_the_search_between_trials(spark: SparkSession, data: PlacedRows):
-    found, reported = searched(spark, data, dataclasses.replace(PLAN, trials=50, max_seconds=0.01))
+    reported: list[TrialRecord] = []
+
+    def slow(record: TrialRecord) -> None:
+        reported.append(record)
+        time.sleep(0.5)
+
+    found = run_distributed_search(spark, data, dataclasses.replace(PLAN, trials=50, max_seconds=0.5), slow)
 
     assert len(reported) == len(found.trials) == 1
-    assert "time budget of 0.01 s was used up after 1 of 50 trials" in found.end_reason
+    assert "time budget of 0.5 s was used up after 1 of 50 trials" in found.end_reason
 
 
 def test_a_failed_trial_is_recorded_and_when_all_fail_there_is_one_clear_error(
