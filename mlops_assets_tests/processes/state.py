@@ -101,7 +101,7 @@ class Tracked:
         return Counter(run.info.status for run in self.runs())
 
     def told(self, parent: Run) -> dict[str, Any]:
-        """Return what a search found, without what depends on the clock or on searches that were broken off before it."""
+        """Return what a search found, without what depends on the clock or on a search before it."""
         return {
             "params": parent.data.params,
             "metrics": _without_clocks(parent.data.metrics),
