@@ -26,13 +26,14 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin, tpe
+from hyperopt.exceptions import AllTrialsFailed
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 from xgboost.spark import SparkXGBClassifier
@@ -195,17 +196,18 @@ class _Run:
         """Try what is left to try, and return why the search ended."""
         plan, trials = self._plan, Trials()
         seconds = max(_LEAST_SECONDS, plan.max_seconds - (time.perf_counter() - started)) if plan.max_seconds else None
-        fmin(
-            self._evaluate,
-            to_hyperopt(plan.space),
-            algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
-            max_evals=self._budget,
-            timeout=seconds,
-            trials=trials,
-            rstate=np.random.default_rng(plan.seed),
-            show_progressbar=False,
-            return_argmin=False,
-        )
+        with suppress(AllTrialsFailed):  # said in our own words by who picks the best of the records
+            fmin(
+                self._evaluate,
+                to_hyperopt(plan.space),
+                algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
+                max_evals=self._budget,
+                timeout=seconds,
+                trials=trials,
+                rstate=np.random.default_rng(plan.seed),
+                show_progressbar=False,
+                return_argmin=False,
+            )
         tried, before = len(self.records), sum(record.number in self._known for record in self.records)
         if tried < self._budget:
             return f"the time budget of {plan.max_seconds:g} s was used up after {tried} of {self._budget} trials"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 # Label, score, event time, amount and place.
 _BYTES_PER_ROW = 1 + 4 + 8 + 8 + 8
+_LABEL, _TIME, _AMOUNT = "_y", "_time", "_amount"  # features may be called like the plain words
 _PLACE = "_place"
 _SCORE = "_score"
 
@@ -122,13 +123,13 @@ def score_in_order(
     features = list(contract.features)
     ordered = rows.orderBy(contract.event_time, BATCH_ID, ROW_NUMBER).select(
         *(as_feature(name) for name in features),
-        F.col(contract.target).cast("byte").alias("y"),
-        F.col(contract.event_time).alias("time"),
-        (F.lit(None) if contract.amount is None else F.col(contract.amount)).cast("double").alias("amount"),
+        F.col(contract.target).cast("byte").alias(_LABEL),
+        F.col(contract.event_time).alias(_TIME),
+        (F.lit(None) if contract.amount is None else F.col(contract.amount)).cast("double").alias(_AMOUNT),
     )
     ordered = ordered.withColumn(_PLACE, F.monotonically_increasing_id()).persist(StorageLevel.DISK_ONLY)
     held.callback(ordered.unpersist)
-    kept = ["y", "time", "amount", _PLACE]
+    kept = [_LABEL, _TIME, _AMOUNT, _PLACE]
     schema = ordered.select(*kept).withColumn(_SCORE, F.lit(0.0).cast("float")).schema
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -147,9 +148,9 @@ def score_in_order(
         return np.column_stack([found.column(name).to_numpy()[at] for name in features]).astype(np.float32)
 
     return ScoredRows(
-        y=table.column("y").to_numpy().astype(np.uint8),
+        y=table.column(_LABEL).to_numpy().astype(np.uint8),
         scores=table.column(_SCORE).to_numpy(),
-        days=day_numbers(table.column("time")),
-        amounts=None if contract.amount is None else doubles(table.column("amount")),
+        days=day_numbers(table.column(_TIME)),
+        amounts=None if contract.amount is None else doubles(table.column(_AMOUNT)),
         rows_at=rows_at,
     )

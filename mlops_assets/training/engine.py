@@ -183,7 +183,7 @@ def bytes_of(size: str) -> int:
     Raises:
         SearchError: It is not a size.
     """
-    found = re.fullmatch(r"\s*(\d+)\s*([kmgt]?)i?b?\s*", size.lower())
+    found = re.fullmatch(r"\s*(\d+)\s*(b|[kmgt]?)(?:ib|b)?\s*", size.lower())
     if found is None:
         raise SearchError(f"{size!r} is no size", where="Spark configuration", mend="write it like 512m or 4g")
     return int(found[1]) * _UNITS[found[2]]

@@ -50,6 +50,8 @@ TRIAL = "trial"
 PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
 _MAX_TAG = 4_000
+# SQLAlchemy's name for it, and PostgreSQL's.
+_INSERTED_TWICE = ("IntegrityError", "UniqueViolation")
 _MAX_MESSAGE = 500
 _global_uri = threading.Lock()
 
@@ -201,7 +203,14 @@ class ParentRun:
             dataset = MetaDataset(source=source, name=table.name, digest=f"v{table.version}")
             entity = dataset._to_mlflow_entity()  # noqa: SLF001 - what `mlflow.log_input` calls, without its active run
             inputs.append(DatasetInput(entity, tags=[InputTag("mlflow.data.context", table.role)]))
-        patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
+        try:
+            patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
+        except MlflowException as error:
+            # Two runs that are the first to name a data set both insert it, and MLflow's store fails for the second,
+            # which finds it when it looks again. The request changes nothing when it is repeated.
+            if not any(name in str(error) for name in _INSERTED_TWICE):
+                raise
+            patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
 
     def log_files(self, files: Mapping[str, bytes], folder: str) -> None:
         """Write artifacts from memory: file name to content."""

@@ -45,10 +45,11 @@ def tick(settings: Settings, instance: dg.DagsterInstance) -> str:
 def test_the_sensor_is_there_for_databricks_alone(
     on_databricks: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (sensor,) = build_defs(on_databricks).sensors or []
-    assert isinstance(sensor, dg.SensorDefinition)
-    assert (sensor.name, sensor.default_status) == (reaper.REAPER, dg.DefaultSensorStatus.RUNNING)
-    assert list(build_defs(Settings(home=tmp_path)).sensors or []) == []
+    sensor = build_defs(on_databricks).resolve_sensor_def(reaper.REAPER)
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING, "whatever the switch of the automation says"
+    here = [found.name for found in build_defs(Settings(home=tmp_path)).get_repository_def().sensor_defs]
+    assert here
+    assert reaper.REAPER not in here
     monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "18.2")
     assert list(build_defs(Settings(target="databricks", home=tmp_path)).sensors or []) == []
 

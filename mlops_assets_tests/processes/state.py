@@ -22,6 +22,7 @@ DATABASE = "creditcard_files"
 MODEL = f"fraud_{DATABASE}"
 # Of two searches that are the same otherwise.
 _CLOCKS = ("search_seconds", "trial_seconds")
+_PAST = ("trials_resumed",)
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Tracked:
         return Counter(run.info.status for run in self.runs())
 
     def told(self, parent: Run) -> dict[str, Any]:
-        """Return what a search found, without what depends on the clock."""
+        """Return what a search found, without what depends on the clock or on a search before it."""
         return {
             "params": parent.data.params,
             "metrics": _without_clocks(parent.data.metrics),
@@ -121,4 +122,4 @@ class Tracked:
 
 
 def _without_clocks(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name not in _CLOCKS}
+    return {name: value for name, value in metrics.items() if name not in (*_CLOCKS, *_PAST)}

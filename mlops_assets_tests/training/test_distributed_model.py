@@ -23,6 +23,7 @@ from mlops_assets_tests.training.test_distributed import CONTRACT, FEATURES, PLA
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.proof
 EVALUATION = EvaluationPlan(replicates=50, alerts_per_day=20)
 
 

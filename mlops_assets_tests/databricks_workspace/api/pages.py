@@ -45,7 +45,8 @@ class Pages:
 
 def _row(run: Run) -> str:
     seconds = ((run.ended_at or now_ms()) - run.started_at) / 1000
-    state = f"{run.life_cycle} {run.end.result if run.end else ''}".strip()
+    end = run.end  # once: a run may end between two looks
+    state = f"{run.life_cycle(end)} {end.result if end else ''}".strip()
     cells = [str(run.id), run.name, state, ", ".join(task.cluster.id for task in run.tasks if task.cluster)]
     shown = "".join(f"<td>{escape(cell)}" for cell in [*cells, f"{seconds:.1f}"])
     return f'<tr id="job/{run.job_id}/run/{run.id}">{shown}</tr>\n'
