@@ -137,8 +137,8 @@ def test_a_step_that_fails_beside_one_that_goes_well(
     """Two searches at once in one process; one can't choose its threshold, for its contract names no amount."""
     blind = creditcard.model_copy(update={"amount": None})
     config = TunedModelConfig(**TUNING)
-    # Each direct invocation makes a Dagster instance, whose tables alembic makes, as it does MLflow's; and alembic keeps
-    # what it is doing in globals. Where an instance is there already nothing of the kind happens.
+    # A direct invocation makes a Dagster instance, whose tables alembic makes, as it does MLflow's, and alembic keeps
+    # what it is doing in globals.
     tracking.connect()
     with ThreadPoolExecutor() as pool:
         good, bad = pool.map(lambda contract: tune(lakehouse, tracking, config, contract), (creditcard, blind))
