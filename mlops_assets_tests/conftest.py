@@ -6,6 +6,7 @@ What belongs here: what is costly to start or needed in more than one room. What
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,9 +57,23 @@ def lakehouse(settings: Settings, spark_resource: SparkResource) -> Lakehouse:
     return Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
 
 
+@pytest.fixture(scope="session")
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow store in which nothing is; its fifty migrations cost seconds, a copy nothing."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - costs seconds, which tests without it should not pay
+
+    store = tmp_path_factory.mktemp("empty_mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{store}").search_experiments()
+    return store
+
+
 @pytest.fixture
-def tracking(settings: Settings) -> Tracking:
+def tracking(settings: Settings, empty_mlflow: Path) -> Tracking:
     made: Tracking = build_resources(settings)["tracking"]
+    if settings.uses_embedded_mlflow:
+        target = settings.home / "mlflow" / "mlflow.db"
+        target.parent.mkdir(parents=True)
+        shutil.copy(empty_mlflow, target)
     return made
 
 

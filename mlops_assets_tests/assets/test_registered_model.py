@@ -12,7 +12,7 @@ from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, WholeRange
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests.assets.harness import QUICK, load, register, split, tune
+from mlops_assets_tests.assets.harness import QUICK, register, tune
 
 MODEL = "fraud_creditcard_synthetic"
 WEAK = QUICK.model_copy(
@@ -28,11 +28,9 @@ WEAK = QUICK.model_copy(
 
 
 @pytest.fixture
-def tuned(lakehouse: Lakehouse, tracking: Tracking) -> Lakehouse:
-    load(lakehouse)
-    split(lakehouse)
-    tune(lakehouse, tracking)
-    return lakehouse
+def tuned(prepared: Lakehouse, tracking: Tracking) -> Lakehouse:
+    tune(prepared, tracking)
+    return prepared
 
 
 def aliases(tracking: Tracking) -> dict[str, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -9,8 +10,11 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.assets.splits import SplitConfig, Strategy, pinned_sets
+from mlops_assets.definitions import build_resources
 from mlops_assets.errors import StorageError
 from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import Outcome, load, plain, split, transactions, write_csv
 
 
@@ -20,11 +24,21 @@ def by_table(outcome: Outcome) -> dict[str, dict[str, object]]:
     }
 
 
-@pytest.fixture
-def loaded(lakehouse: Lakehouse, tmp_path: Path) -> Lakehouse:
+@pytest.fixture(scope="module")
+def loaded_once(tmp_path_factory: pytest.TempPathFactory, spark_resource: SparkResource) -> Lakehouse:
+    folder = tmp_path_factory.mktemp("loaded_once")
+    made: Lakehouse = build_resources(Settings(home=folder))["lakehouse"]
+    lakehouse = Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
     table = transactions(rows=2_000, days=6)
     twins = pa.concat_tables([table.slice(0, 100), table.slice(0, 100)]).sort_by("time")  # exact duplicates
-    load(lakehouse, write_csv(pa.concat_tables([twins, table.slice(100)]), tmp_path / "t.csv"))
+    load(lakehouse, write_csv(pa.concat_tables([twins, table.slice(100)]), folder / "t.csv"))
+    return lakehouse
+
+
+@pytest.fixture
+def loaded(loaded_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
+    """The loaded tables, the test's own: copied, because a load takes seconds."""
+    shutil.copytree(loaded_once.root, lakehouse.root, dirs_exist_ok=True)
     return lakehouse
 
 

@@ -31,13 +31,6 @@ from mlops_assets.training.runs import PARENT, STAGE, Store, read_artifact
 from mlops_assets_tests.assets.harness import QUICK, load, split, tune
 
 
-@pytest.fixture
-def prepared(lakehouse: Lakehouse) -> Lakehouse:
-    load(lakehouse)
-    split(lakehouse)
-    return lakehouse
-
-
 def runs_of(store: Store, stage: str) -> list[object]:
     return list(store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = '{stage}'"))
 

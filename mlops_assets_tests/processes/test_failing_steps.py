@@ -153,7 +153,7 @@ def test_a_step_that_fails_beside_one_that_goes_well(
 def test_artifacts_that_cannot_be_written_are_refused_before_the_search(
     lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked, settings: Settings
 ):
-    (settings.home / "mlflow").mkdir(parents=True)
+    (settings.home / "mlflow").mkdir(parents=True, exist_ok=True)
     (settings.home / "mlflow" / "artifacts").write_text("a regular file")
 
     outcome = tune(lakehouse, tracking, TunedModelConfig(**TUNING))
