@@ -88,7 +88,12 @@ class WebUI:
     def launch(self, button: str) -> str:
         """Click `Materialize` or `Materialize all`, go to the page of the run and return its address."""
         self.page.get_by_role("button").get_by_text(button, exact=True).click()
-        self.page.get_by_role("link").or_(self.page.get_by_role("button")).get_by_text("View", exact=True).click()
+        view = self.page.get_by_role("link").or_(self.page.get_by_role("button")).get_by_text("View", exact=True)
+        confirm = self.page.get_by_role("button").get_by_text("Confirm", exact=True)
+        confirm.or_(view).first.wait_for()
+        if confirm.is_visible():  # the asset is made together with another one
+            confirm.click()
+        view.click()
         self.page.wait_for_url(re.compile(r"/runs/[0-9a-f-]{36}"))
         return self.page.url.partition("?")[0]
 

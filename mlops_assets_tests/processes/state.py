@@ -22,7 +22,7 @@ DATABASE = "creditcard_files"
 MODEL = f"fraud_{DATABASE}"
 # Of two searches that are the same otherwise.
 _CLOCKS = ("search_seconds", "trial_seconds")
-_PAST = ("trials_resumed",)
+_PAST = ("trials_resumed", "end_reason")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Tracked:
     def told(self, parent: Run) -> dict[str, Any]:
         """Return what a search found, without what depends on the clock or on a search before it."""
         return {
-            "params": parent.data.params,
+            "params": {name: value for name, value in parent.data.params.items() if name not in _PAST},
             "metrics": _without_clocks(parent.data.metrics),
             "trials": [
                 (child.data.tags[NAME], child.data.params, _without_clocks(child.data.metrics))
