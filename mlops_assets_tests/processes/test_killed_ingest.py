@@ -75,6 +75,7 @@ def spare(tmp_path: Path) -> Iterator[list[Worker]]:
         yield [started.enter_context(worker(tmp_path / f"{number}.log")) for number in range(5)]
 
 
+@pytest.mark.proof  # two minutes of processes that are started and killed
 @pytest.mark.timeout(6 * ANSWER_SECONDS)
 def test_killed_between_any_two_commits_each_row_is_in_one_place(
     files: list[Path],
