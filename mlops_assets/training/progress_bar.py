@@ -6,6 +6,7 @@ What belongs here: tqdm, fed with the snapshots of `progress`. What does not: co
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from mlops_assets.training.progress import Snapshot
 
 _PROGRESS_LINE = re.compile(r"trial \d+ of \d+ done ")
+# Some terminals (of containers, of editors) say that they have no size; tqdm would draw nothing.
+_COLUMNS, _LINES = 120, 24
 
 
 class SearchBar(logging.Handler):
@@ -39,15 +42,22 @@ class SearchBar(logging.Handler):
         found: Snapshot | None = getattr(record, "snapshot", None)
         if found is None:
             return
-        if self._bar is None:
-            self._bar = tqdm(total=found.total, initial=found.resumed, file=self._stream, unit="trial", leave=True)
+        if self._bar is None or found.done <= self._bar.n:  # the first trial of this search, or of another one
+            self.finish()
+            columns, lines = os.get_terminal_size(self._stream.fileno())
+            self._bar = tqdm(
+                total=found.total,
+                initial=found.resumed,
+                file=self._stream,
+                ncols=columns or _COLUMNS,
+                nrows=lines or _LINES,
+                unit="trial",
+            )
         best = "none" if found.best is None else f"{found.best.value:.4f}"
         states = {"best": best, "running": found.running, "pruned": found.pruned, "failed": found.failed}
         self._bar.set_postfix(states, refresh=False)
         self._bar.update(found.done - self._bar.n)
         self._bar.refresh()
-        if found.done == found.total:
-            self.finish()
 
     def write(self, text: str) -> None:
         """Print a line of the log above the bar; nothing for one that says what the bar shows."""

@@ -139,12 +139,16 @@ def test_in_a_terminal_a_bar_follows_the_search(capsys: pytest.CaptureFixture[st
         bar.write("  some line of the log")
         bar.write(f"    {search.progress.snapshot().line()}")
         search.end(trial(2, None), after=1)
+        bar.write(f"    {search.progress.snapshot().line()}")
+        another = Search(trials=5)
+        another.end(trial(0, 0.9), after=1)
     reader.join(timeout=10)
     os.close(ours)
 
     drawn = shown.decode()
     assert re.search(r"2/3 .*best=0\.7500, running=1, pruned=0, failed=0", drawn)
     assert re.search(r"3/3 .*failed=1", drawn)
+    assert re.search(r"1/5 .*best=0\.9000", drawn)
     assert capsys.readouterr().out == "  some line of the log\n"
 
 
