@@ -55,11 +55,11 @@ def test_the_demo_ends_with_a_summary_and_the_same_as_json(home: Path, tmp_path:
 
 
 def test_a_demo_on_bad_data_says_why_in_one_line(home: Path, tmp_path: Path):
-    write_csv(replaced(transactions(), "v3", ["oops"]), tmp_path / "bad.csv")
+    write_csv(replaced(transactions(), "v3", ["oops"] * 7), tmp_path / "bad.csv")
 
     done = demo(home, tmp_path / "bad.csv")
 
     assert done.returncode == 1
-    assert "contract_types: v3 (1 rows), such as 'oops'" in done.stdout
+    assert "v3 (7 rows), such as 'oops'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert not (home / "demo.json").exists()
