@@ -232,9 +232,11 @@ def test_clean_refuses_a_folder_that_holds_anything_else(checkout: Path, folder:
 def test_workflow_covers_the_supported_versions_with_least_rights():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
     assert workflow["permissions"] == {"contents": "read"}
-    (job,) = workflow["jobs"].values()
+    job, proof = workflow["jobs"]["test"], workflow["jobs"]["proof"]
     matrix = job["strategy"]["matrix"]
     assert tuple(matrix["python"]) == PYTHONS
     assert {*matrix["java"], *(entry["java"] for entry in matrix["include"])} == {"17", "21"}
-    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+    steps = [*job["steps"], *proof["steps"]]
+    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
     assert [step["run"] for step in job["steps"] if "run" in step] == ["bash .ci/run"]
+    assert [step["run"] for step in proof["steps"] if "run" in step][-1] == "make proof"
