@@ -45,6 +45,7 @@ DATABASE_TAG = "mlops_assets.database"
 DAGSTER_RUN_TAG = "dagster.run_id"
 TEST_VERSION_TAG = "mlops_assets.test_set_version"
 MODEL_URI_TAG = "mlops_assets.model_uri"
+END_REASON_TAG = "mlops_assets.end_reason"
 SCORES_FILE = "evaluation/test_scores.npy"
 EVALUATION_FILE = "evaluation/evaluation.json"
 _CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that won the search, to the last bit."}
@@ -251,7 +252,6 @@ def _record(
             "pruning": search.pruning,
             "checkpoint_rounds": search.checkpoint_rounds,
             "max_seconds": search.max_seconds,
-            "end_reason": found.end_reason,
             "seed": search.seed,
             "space": json.dumps(search.space.as_dict()),
             "threshold_rule": plan.threshold_rule,
@@ -265,7 +265,7 @@ def _record(
             **_counts(found),
             **model.evaluation.flat("test"),
         },
-        tags={MODEL_URI_TAG: uri},
+        tags={MODEL_URI_TAG: uri, END_REASON_TAG: found.end_reason},
     )
     return uri
 
