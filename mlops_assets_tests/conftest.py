@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# One session serves thousands of small tables. Spark and Delta remember each by default (10,000 tables for an hour, 1,000
+# queries with their plans), and a heap of 1 GiB then ends in collecting garbage.
+_FORGETFUL = {
+    "spark.databricks.delta.delta.log.cacheSize": "50",
+    "spark.sql.ui.retainedExecutions": "5",
+    "spark.ui.retainedJobs": "5",
+    "spark.ui.retainedStages": "5",
+    "spark.ui.retainedTasks": "50",
+}
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +46,7 @@ def shared_home() -> Path:
 @pytest.fixture(scope="session")
 def spark_resource(shared_home: Path) -> SparkResource:
     """The one Spark of the test session; a JVM of its own for each test would cost 5 to 10 s a time."""
-    return SparkResource(home=str(shared_home), master="local[2]", driver_memory="1g")
+    return SparkResource(home=str(shared_home), master="local[2]", driver_memory="1g", extra_conf=_FORGETFUL)
 
 
 @pytest.fixture(scope="session")

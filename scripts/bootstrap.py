@@ -27,6 +27,7 @@ from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+PROJECT = ROOT / "pyproject.toml"
 # Raised when the steps below change, so that environments made by the former ones are brought up to date.
 STEPS_VERSION = 1
 MARK = "# made by mlops_assets: `make clean` removes this folder\n*\n"
@@ -83,8 +84,10 @@ def say(text: str) -> None:
 def stamp_text(venv: Path) -> str:
     """Return what the stamp of an up-to-date environment says."""
     lock_hash = hashlib.sha256(LOCK.read_bytes()).hexdigest()
+    # The installed project's metadata (requirements, entry points) is made from it.
+    project_hash = hashlib.sha256(PROJECT.read_bytes()).hexdigest()
     # The paths too: scripts and the link to the project hold them, so a checkout that was moved must be set up anew.
-    return f"{STEPS_VERSION}\n{lock_hash}\n{sys.version}\n{venv}\n{ROOT}\n"
+    return f"{STEPS_VERSION}\n{lock_hash}\n{project_hash}\n{sys.version}\n{venv}\n{ROOT}\n"
 
 
 def is_current(venv: Path) -> bool:

@@ -22,7 +22,7 @@ DATABASE = "creditcard_files"
 MODEL = f"fraud_{DATABASE}"
 # Of two searches that are the same otherwise.
 _CLOCKS = ("search_seconds", "trial_seconds")
-_PAST = ("trials_resumed", "end_reason")
+_PAST = ("trials_resumed",)
 
 
 @dataclass(frozen=True)
