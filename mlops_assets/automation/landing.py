@@ -33,12 +33,14 @@ class Pace:
     """How eagerly files are taken.
 
     Attributes:
+        interval_seconds: Between two looks, at least; Dagster's daemon comes round each 5 s.
         settle_seconds: A file is taken when it has not changed for so long, and between two looks.
         files_per_run: Most files that one run loads.
         pause_seconds: Before the first repetition of a failed run; it doubles each time.
         longest_pause_seconds: Where the doubling ends.
     """
 
+    interval_seconds: int = 30
     settle_seconds: float = 20.0
     files_per_run: int = 500
     pause_seconds: float = 60.0

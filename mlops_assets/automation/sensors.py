@@ -26,7 +26,6 @@ NEW_VERSIONS = "new_versions"
 VERSIONS_TAG = "mlops_assets/versions"
 FILES_TAG = "mlops_assets/files"
 ORDER_TAG = "mlops_assets/order"
-_INTERVAL_S = 30
 _GOING = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -52,7 +51,7 @@ def new_files_sensor(
     @dg.sensor(
         name=NEW_FILES,
         job_name=job,
-        minimum_interval_seconds=_INTERVAL_S,
+        minimum_interval_seconds=chosen.interval_seconds,
         default_status=status,
         description=f"Loads files that arrive in {location}. A file is taken when it has stopped to change.",
     )
@@ -125,7 +124,7 @@ def watched_table_sensor(
     @dg.sensor(
         name=NEW_VERSIONS,
         job_name=job,
-        minimum_interval_seconds=_INTERVAL_S,
+        minimum_interval_seconds=chosen.interval_seconds,
         default_status=status,
         description="Loads what each new version of the watched Delta table adds; looking reads its log and no row.",
     )

@@ -50,6 +50,10 @@ QUARANTINE_COLUMNS: dict[str, str] = {
     REPLAY: "The replay that is taking the row to the raw table; null for a row that stays.",
 }
 GOOD, BAD = "good", "bad"
+# Spark reads a file by groups of rows, in parallel. Few columns repeat their values enough for a dictionary to be worth
+# looking for, in a file that is read once.
+_GROUP_ROWS = 131_072
+_REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
 
 
 # Every row that is set aside, in Arrow's terms.
@@ -205,7 +209,8 @@ def _write(
     rows = rows.append_column(INGESTED_AT, _constant(arrived, pa.timestamp("us", tz="UTC"), rows.num_rows))
     for name, text in (more or {}).items():
         rows = rows.append_column(name, _constant(text, pa.string(), rows.num_rows))
-    pq.write_table(rows, path, compression="lz4")
+    repeated = [name for name in _REPEATED if name in rows.column_names]
+    pq.write_table(rows, path, compression="lz4", use_dictionary=repeated, row_group_size=_GROUP_ROWS)
 
 
 def _constant(value: object, kind: pa.DataType, rows: int) -> pa.Array:
