@@ -1,11 +1,11 @@
 """Dagster's own run launcher, with one thing added: it notices when the process of a run is gone.
 
-What belongs here: telling a run that is going from one that nobody executes any more. What does not: what becomes of
+What belongs here: telling a run that is going from one that nobody executes. What does not: what becomes of
 it (Dagster's run monitoring fails it, sensors and conditions ask for it again), runs on Databricks (`databricks`).
 
 A run is a child of the code server, which reports a child that died. When both are gone in one blow - power cut, a
-killed `make ui` - nobody does: the run stays "started" for ever, it holds one of the places for runs, and whatever waits
-for its end (`automation`) waits for ever as well.
+killed `make ui` - nobody does: the run stays "started" for ever, it holds one of the places for runs, and whatever
+waits for its end (`automation`) waits for ever as well.
 """
 
 from __future__ import annotations

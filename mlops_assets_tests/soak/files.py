@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -153,4 +154,4 @@ def _pieces(random: Random, content: bytes) -> list[bytes]:
     ends = [position for position, byte in enumerate(content) if byte == ord("\n")]
     chosen = sorted(random.sample(ends[1:-1], k=min(2, len(ends) - 2)))
     cuts = [0, *(position + 2 for position in chosen), len(content)]
-    return [content[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [content[start:end] for start, end in pairwise(cuts)]

@@ -53,16 +53,21 @@ class Installation:
     daemon: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def prepare(cls, home: Path, jars: Path, contract: Path) -> Installation:
+    def prepare(cls, home: Path, jars: Path, *, has_key: bool) -> Installation:
         """Make the folders; nothing is started yet.
 
         Args:
-            home: Folder for everything; created.
+            home: Empty folder for everything.
             jars: Folder with the Delta jars.
-            contract: What the files are held against.
+            has_key: Whether the contract names a key.
         """
         landing = home / "landing"
-        landing.mkdir(parents=True)
+        landing.mkdir()
+        contract = home / "soak.yaml"
+        document = yaml.safe_load((Path(__file__).parent / "contract.yaml").read_text("utf-8"))
+        if not has_key:
+            del document["key"]
+        contract.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
         (home / "jars").symlink_to(jars)
         settings = Settings(home=home)
         folder = prepare_instance(settings.dagster_home)
