@@ -143,6 +143,20 @@ def stage_load(
     return load
 
 
+def first_staged(folder: Path, rows: int) -> pa.Table | None:
+    """Return the first staged rows of a kind, of one batch; None if there are none.
+
+    Args:
+        folder: `good` or `bad` of the folder that was staged into.
+        rows: How many, at most.
+    """
+    path = min(folder.glob("*.parquet"), default=None)
+    if path is None:
+        return None
+    with pq.ParquetFile(path) as file:
+        return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
+
+
 def _readable(source: TransactionSource, load: StagedLoad) -> Iterator[SourceBatch]:
     """Yield the batches that can be read; an iterator may go on after one that can't."""
     batches = iter(source.batches())

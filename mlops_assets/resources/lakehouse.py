@@ -24,6 +24,7 @@ from mlops_assets.resources.spark import SparkResource, error_condition
 from mlops_assets.resources.tables import NOTE, CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
 # One Delta application id for every writer of a table: two writers that both build on version N collide on N + 1
@@ -133,6 +134,10 @@ class Lakehouse(dg.ConfigurableResource[Any]):
                 where=self.location(name),
                 mend="materialize the table again; vacuum must keep the versions that models are pinned to",
             ) from None
+
+    def fetch(self, table: TableVersion, columns: Sequence[str]) -> "pa.Table":
+        """Return columns of a small table of the platform's own, as it was at that version."""
+        return self._tables.fetch(table.name, table.version, columns)
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:

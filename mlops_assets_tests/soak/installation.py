@@ -29,6 +29,7 @@ from mlops_assets_tests.processes.control import CHECKOUT, environment
 LOCATION = "mlops_assets_tests.soak.location"
 _SERVING_SECONDS = 180.0  # the machine may be busy with something else
 _MONITOR_SECONDS = 5
+_SENSOR_DAEMON = "SENSOR"
 
 
 @dataclass
@@ -41,6 +42,7 @@ class Installation:
         contract: The contract's file.
         instance: Its Dagster instance.
         code_server: The code server, leader of a process group that its runs and their JVMs are in.
+        port: Of the code server.
         daemon: `dagster-daemon`.
     """
 
@@ -51,6 +53,7 @@ class Installation:
     port: int
     code_server: subprocess.Popen[bytes] | None = None
     daemon: subprocess.Popen[bytes] | None = None
+    _daemon_began: float = 0.0
 
     @classmethod
     def prepare(cls, home: Path, jars: Path, *, has_key: bool) -> Installation:
@@ -103,7 +106,13 @@ class Installation:
     def start_daemon(self) -> None:
         """Start the daemon."""
         arguments = ["dagster._daemon", "run", "-w", str(self.home / "workspace.yaml")]
+        self._daemon_began = time.time()
         self.daemon = self._start(arguments, "daemon")
+
+    def daemon_works(self) -> bool:
+        """Return whether the daemon looks at sensors by now."""
+        beat = self.instance.get_daemon_heartbeats().get(_SENSOR_DAEMON)
+        return self.daemon is not None and beat is not None and beat.timestamp > self._daemon_began
 
     def kill_daemon(self) -> None:
         """End the daemon as the kernel does when memory runs out."""

@@ -113,8 +113,9 @@ class Soak:
         self._account = Account()
         self._pieces = plan(wanted.seed, wanted.files, wanted.seconds, has_key=wanted.has_key)
         self._begun = self._told = time.monotonic()
-        self._daemon_dies, self._all_dies = self._draw(_DAEMON_EVERY), self._draw(_EVERYTHING_AFTER)
+        self._all_dies = self._draw(_EVERYTHING_AFTER)
         self._daemon_starts = 0.0
+        self._daemon_dies: float | None = None  # decided when it works: on a busy machine that takes a while
         self._doomed: dict[str, float | None] = {}  # by run id: when it dies, None for once it stages rows
 
     def go(self) -> Account:
@@ -156,15 +157,17 @@ class Soak:
             there.start_code_server()
             there.start_daemon()
             self._all_dies = self._now + self._draw(_EVERYTHING_AFTER)
-            self._daemon_dies = self._now + self._draw(_DAEMON_EVERY)
+            self._daemon_dies = None
             return
         if there.daemon is None and now >= self._daemon_starts:
             there.start_daemon()
-        if there.daemon is not None and now >= self._daemon_dies:
+        if self._daemon_dies is None and there.daemon_works():
+            self._daemon_dies = now + self._draw(_DAEMON_EVERY)
+        if self._daemon_dies is not None and now >= self._daemon_dies:
             there.kill_daemon()
             self._count(DAEMON)
             self._daemon_starts = now + self._draw(_RESTART_AFTER)
-            self._daemon_dies = self._daemon_starts + self._draw(_DAEMON_EVERY)
+            self._daemon_dies = None
         for run in there.runs(dg.DagsterRunStatus.STARTED):
             self._doom(run)
 
