@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--without-key", action="store_true", help="a contract without a key: rows are appended only")
     parser.add_argument("--keep", action="store_true", help="keep the folder, logs and all")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it must not leave its processes
     seed = SystemRandom().randrange(10**6) if given.seed is None else given.seed
     has_key = not given.without_key
     wanted = Wanted(seed, given.files, given.seconds, given.limit, has_key)

@@ -18,6 +18,8 @@ from typing import Any
 
 import dagster as dg
 import yaml
+from dagster._api.list_repositories import sync_list_repositories_grpc
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 
 from mlops_assets.instance import prepare_instance
@@ -97,8 +99,8 @@ class Installation:
         until = time.monotonic() + _SERVING_SECONDS
         client = DagsterGrpcClient(host="127.0.0.1", port=self.port)
         while self.code_server.poll() is None and time.monotonic() < until:
-            with suppress(Exception):  # whatever a server answers that is not there yet
-                client.ping("")
+            with suppress(DagsterUserCodeUnreachableError):
+                sync_list_repositories_grpc(client)  # an error in the code is raised
                 return
             time.sleep(0.1)
         raise RuntimeError(f"the code server does not serve:\n{self.log_of('code-server')}")

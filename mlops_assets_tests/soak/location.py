@@ -16,14 +16,17 @@ from mlops_assets.settings import Settings
 
 PACE = Pace(interval_seconds=3, settle_seconds=4, files_per_run=60, pause_seconds=1, longest_pause_seconds=5)
 
-_settings = Settings.from_environment()
-_platform = build_defs(_settings)
-defs = dg.Definitions(
-    assets=_platform.assets,
-    jobs=_platform.jobs,
-    sensors=[
-        new_files_sensor(_settings.source_place, LOAD_DATA, status=dg.DefaultSensorStatus.RUNNING, pace=PACE),
-    ],
-    resources=_platform.resources,
-    executor=_platform.executor,
-)
+
+def _definitions(settings: Settings) -> dg.Definitions:
+    platform = build_defs(settings)
+    hasty = new_files_sensor(settings.source_place, LOAD_DATA, status=dg.DefaultSensorStatus.RUNNING, pace=PACE)
+    return dg.Definitions(
+        assets=platform.assets,
+        jobs=platform.jobs,
+        sensors=[hasty],
+        resources=platform.resources,
+        executor=platform.executor,
+    )
+
+
+defs = _definitions(Settings.from_environment())

@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from random import Random
 
 import dagster as dg
 
 from mlops_assets_tests.soak.expectation import Expected, Found, expect, problems
-from mlops_assets_tests.soak.files import Piece, plan
+from mlops_assets_tests.soak.files import plan
 from mlops_assets_tests.soak.installation import Installation
 from mlops_assets_tests.soak.state import on_record, read
 
@@ -111,7 +112,6 @@ class Soak:
         self._there, self._wanted, self._tell = installation, wanted, tell
         self._random = Random(wanted.seed)  # noqa: S311 - repeatable, as far as it goes
         self._account = Account()
-        self._pieces = plan(wanted.seed, wanted.files, wanted.seconds, has_key=wanted.has_key)
         self._begun = self._told = time.monotonic()
         self._all_dies = self._draw(_EVERYTHING_AFTER)
         self._daemon_starts = 0.0
@@ -123,12 +123,13 @@ class Soak:
         self._there.start_code_server()
         self._there.start_daemon()
         self._begun = time.monotonic()
-        while self._now < self._wanted.seconds:
-            self._drop()
-            self._disturb()
-            self._say()
-            time.sleep(_LOOK_EVERY / 5)
-        self._calm()
+        with ThreadPoolExecutor(1) as beside:
+            dropped = beside.submit(self._drop)
+            while self._now < self._wanted.seconds:
+                self._disturb()
+                self._say()
+                time.sleep(_LOOK_EVERY / 5)
+            self._calm(dropped)
         self._account.seconds = self._now
         self._account.expected = expect(self._there.landing, has_key=self._wanted.has_key)
         self._account.found = read(self._there.database)
@@ -144,8 +145,9 @@ class Soak:
         return self._random.uniform(*between)
 
     def _drop(self) -> None:
-        while self._pieces and self._pieces[0].at <= self._now:
-            piece: Piece = self._pieces.pop(0)
+        """Write all pieces, each at its time; by itself, since a writer does not wait for daemons to start."""
+        for piece in plan(self._wanted.seed, self._wanted.files, self._wanted.seconds, has_key=self._wanted.has_key):
+            time.sleep(max(0.0, piece.at - self._now))
             piece.write(self._there.landing)
 
     def _disturb(self) -> None:
@@ -189,7 +191,7 @@ class Soak:
     def _count(self, what: str) -> None:
         self._account.kills[what] += 1
 
-    def _calm(self) -> None:
+    def _calm(self, dropped: Future[None]) -> None:
         """Let the rest of the files come, and the daemon work, until all contents are on record and no run is going.
 
         Raises:
@@ -200,9 +202,9 @@ class Soak:
         until = self._now + self._wanted.limit
         self._tell("in peace now")
         while self._now < until:
-            self._drop()
             self._say()
-            if not self._pieces and self._all_is_in():
+            if dropped.done() and self._all_is_in():
+                dropped.result()
                 return
             time.sleep(_LOOK_EVERY)
         raise TimeoutError(f"not all is in after {self._now:.0f} s\n{self._there.log_of('daemon')}")
