@@ -21,7 +21,8 @@ from mlops_assets_tests.soak.installation import Installation
 from mlops_assets_tests.soak.state import on_record, read
 
 RUN, DAEMON, EVERYTHING = "run", "daemon", "everything"
-_DAEMON_EVERY, _EVERYTHING_AFTER, _RESTART_AFTER = (12.0, 40.0), (30.0, 80.0), (0.0, 3.0)
+_DAEMON_EVERY, _RESTART_AFTER = (12.0, 40.0), (0.0, 3.0)
+_EVERYTHING_AFTER = (0.2, 0.55)  # of the whole time
 # A load takes most of its time to start a JVM; its commits come after its rows are staged.
 _SHARE_OF_RUNS, _SHARE_AT_COMMITS, _ANY_TIME, _AT_COMMITS = 0.6, 0.6, (0.0, 25.0), (0.0, 6.0)
 _LOOK_EVERY, _TELL_EVERY = 0.5, 10.0
@@ -113,7 +114,7 @@ class Soak:
         self._random = Random(wanted.seed)  # noqa: S311 - repeatable, as far as it goes
         self._account = Account()
         self._begun = self._told = time.monotonic()
-        self._all_dies = self._draw(_EVERYTHING_AFTER)
+        self._all_dies = self._draw(_EVERYTHING_AFTER) * wanted.seconds
         self._daemon_starts = 0.0
         self._daemon_dies: float | None = None  # decided when it works: on a busy machine that takes a while
         self._doomed: dict[str, float | None] = {}  # by run id: when it dies, None for once it stages rows
@@ -158,7 +159,7 @@ class Soak:
             self._count(EVERYTHING)
             there.start_code_server()
             there.start_daemon()
-            self._all_dies = self._now + self._draw(_EVERYTHING_AFTER)
+            self._all_dies = self._now + self._draw(_EVERYTHING_AFTER) * self._wanted.seconds
             self._daemon_dies = None
             return
         if there.daemon is None and now >= self._daemon_starts:
