@@ -96,6 +96,8 @@ def _why_not(decision: Decision, listed: int) -> str:
     parts = [f"{listed} files there, {len(state.taken)} taken"]
     if decision.waiting:
         parts.append(f"{decision.waiting} still being written")
+    if decision.held:
+        parts.append(f"{decision.held} for the next run")
     if state.orders:
         parts.append(f"{sum(len(order.files) for order in state.orders)} in a run, or waiting for one")
     if state.refused:
