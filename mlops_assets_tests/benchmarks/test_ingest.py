@@ -18,6 +18,7 @@ def test_both_sides_load_a_file_and_ours_accounts_for_its_bad_rows(spark_resourc
 
     assert found["bad_rows"] == 2
     assert [len(seconds) for seconds in found["seconds"].values()] == [1, 1]
+    assert all(seconds[0] > 0 for seconds in found["cpu_seconds"].values())
 
 
 def test_a_file_that_is_refused_ends_the_measurement(spark_resource: SparkResource, tmp_path: Path):
@@ -43,5 +44,5 @@ def test_the_files_of_a_case_hold_different_rows_in_order_of_time(tmp_path: Path
 def test_make_bench(run: Run):
     document = run("ingest", "--rows", "2000", "--rounds", "1")
 
-    assert len(document["ratios"]) == len(KINDS)
+    assert len(document["ratios"]) == 2 * len(KINDS)
     assert all(case["bad_rows"] == 2 for case in document["details"]["cases"])
