@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11-3.13 and Java 17 or 21; everything else they bring themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test proof ui doctor check bench lock clean clean-all
+.PHONY: help setup demo test proof soak ui doctor check bench lock clean clean-all
 SHELL := /bin/sh
 
 # One setting moves everything that a run writes. An empty value would make `clean` mean the checkout.
@@ -56,6 +56,9 @@ test: setup ## all tests; ARGS="-k name" for some
 proof: setup ## the long proofs: steps launched on a loopback Databricks workspace that really runs them
 	@"$$VENV/bin/python" -m pytest -o cache_dir="$$MLOPS_HOME/cache/pytest" -m proof \
 	  --junitxml="$$MLOPS_HOME/test/junit-proof.xml" $(call given,ARGS)
+
+soak: setup ## files arrive while the daemon and runs are killed, for some minutes; ARGS="--seed N" repeats one
+	@"$$VENV/bin/python" -m mlops_assets_tests.soak $(call given,ARGS)
 
 ui: setup ## Dagster's web UI on 127.0.0.1; PORT= (3000)
 	@DAGSTER_HOME=$$("$$VENV/bin/python" -m mlops_assets.instance) && export DAGSTER_HOME && \

@@ -25,10 +25,19 @@ concurrency:
   runs:
     # Each run starts a Spark of its own.
     max_concurrent_runs: 2
+run_launcher:
+  # Dagster's own does not notice when a run and its code server are gone in one blow.
+  module: mlops_assets.run_launcher
+  class: LocalRunLauncher
 run_monitoring:
   enabled: true
   # A run that was killed leaves its place in the pool of launches taken.
   free_slots_after_run_end_seconds: 120
+retention:
+  sensor:
+    purge_after_days:
+      # Each look of a sensor is kept with its cursor, which names all files that lie in the landing place.
+      skipped: 1
 """
 
 

@@ -30,6 +30,8 @@ from mlops_assets.resources.sources import TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.ingest import StagedLoad
     from mlops_assets.errors import PlatformError
@@ -106,7 +108,7 @@ def raw_transactions(
 
 
 def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore") -> _Results:
-    from mlops_assets.data.ingest import stage_load
+    from mlops_assets.data.ingest import BAD, GOOD, first_staged, stage_load
     from mlops_assets.data.validation import judge_load, refuses_load, rows_accounted
 
     contract = store.contract
@@ -135,8 +137,11 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
             quarantined=done.quarantined,
             known=load.known_rows + done.known,
         )
-        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, load, accounted))
-        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, load))
+        # The first rows are at hand, unless some of those that came in were known.
+        first = first_staged(folder / GOOD, _PREVIEW_ROWS) if done.accepted == load.staged_rows else None
+        bad = first_staged(folder / BAD, _PREVIEW_ROWS) if load.bad_rows else None
+        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, load, accounted, first))
+        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, load, bad))
         yield from check_results([accounted, *outcomes], RAW)
     loaded = f"; loaded: {', '.join(record.source for record in load.records)}" if load.records else ""
     what = f"refused {', '.join(refused)}; nothing of it was written{loaded}" if refused else f"{RAW} is not whole"
@@ -208,7 +213,11 @@ def _told(done: "Outcome", load: "StagedLoad") -> str:
 
 
 def _raw_metadata(
-    store: "TransactionStore", done: "Outcome", load: "StagedLoad | None", accounted: "CheckOutcome"
+    store: "TransactionStore",
+    done: "Outcome",
+    load: "StagedLoad | None",
+    accounted: "CheckOutcome",
+    first: "pa.Table | None" = None,
 ) -> dict[str, Any]:
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
@@ -218,6 +227,7 @@ def _raw_metadata(
     rows = store.lakehouse.read(RAW, table.version)
     total, frauds = rows.agg(F.count(F.lit(1)), F.sum(contract.target)).collect()[0]
     loaded = [record.source for record in done.records if record.kind == "load"]
+    shown = rows.select(*contract.column_names).limit(_PREVIEW_ROWS).toArrow() if first is None else first
     return {
         "table": store.lakehouse.location(RAW),
         "delta_version": table.version,
@@ -232,17 +242,19 @@ def _raw_metadata(
         "inputs_added": dg.MetadataValue.json(sorted(loaded)),
         "inputs_already_known": dg.MetadataValue.json(sorted(load.known if load else [])),
         "inputs_refused": dg.MetadataValue.json(sorted(_refused(load, store) if load else [])),
-        "preview": preview(rows.select(*contract.column_names).limit(5).toArrow()),
+        "preview": preview(shown.select(list(contract.column_names))),
         "dagster/column_schema": column_schema(contract, TECHNICAL_COLUMNS),
     }
 
 
-def _quarantine_metadata(store: "TransactionStore", done: "Outcome", load: "StagedLoad | None") -> dict[str, Any]:
+def _quarantine_metadata(
+    store: "TransactionStore", done: "Outcome", load: "StagedLoad | None", bad: "pa.Table | None" = None
+) -> dict[str, Any]:
     from mlops_assets.data.quarantine import first_originals
 
     table = done.look.quarantined
     rows = transaction_tables.visible_quarantine(store.lakehouse, done.look)
-    first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS)
+    first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS) if bad is None else bad
     shown = first_originals(first, _PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
     lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]

@@ -3,8 +3,9 @@
 What belongs here: pure functions over a listing, the sensor's cursor and what became of earlier runs. What does not:
 listing (`data/sources/listing`), Dagster (`sensors`).
 
-An order is a set of files that one run loads. It stays in the cursor until its run has succeeded, so nothing is lost
-when a run fails, is killed, or was never started:
+An order is a set of files that one run loads. It is made when no other could be started: a run costs the start of a
+JVM, and if each look made one of the few files that it finds, the runs would never catch up. It stays in the cursor
+until its run has succeeded, so nothing is lost when a run fails, is killed, or was never started:
 
 - A run that was refused because of its input is not repeated; its order is halved, until the file that is to blame
   stands alone and is set aside. Good files are not held up by a bad one for longer than that.
@@ -33,12 +34,14 @@ class Pace:
     """How eagerly files are taken.
 
     Attributes:
+        interval_seconds: Between two looks, at least; Dagster's daemon comes round each 5 s.
         settle_seconds: A file is taken when it has not changed for so long, and between two looks.
         files_per_run: Most files that one run loads.
         pause_seconds: Before the first repetition of a failed run; it doubles each time.
         longest_pause_seconds: Where the doubling ends.
     """
 
+    interval_seconds: int = 30
     settle_seconds: float = 20.0
     files_per_run: int = 500
     pause_seconds: float = 60.0
@@ -77,7 +80,7 @@ class LandingState:
 
     Attributes:
         taken: Marks of the files that are in an order or in the table, as long as they lie there.
-        seen: When each file that is not taken yet was first seen as it is, by mark.
+        seen: When each file that is in no order yet was first seen as it is, by mark.
         orders: What is still to be loaded, oldest first.
         refused: Files that were set aside, by location: the mark under which they were refused.
     """
@@ -136,12 +139,14 @@ class Decision:
         start: The order to start a run for, or None.
         refused_now: Files that were set aside by this look.
         waiting: Files that are still being written, as far as can be seen.
+        held: Files that are whole, and are loaded together when the runs before them are over.
     """
 
     state: LandingState
     start: Order | None
     refused_now: tuple[LandedFile, ...]
     waiting: int
+    held: int = 0
 
 
 def decide(
@@ -173,22 +178,28 @@ def decide(
         if mark in there
     }
     seen: dict[str, float] = {}
-    fresh: list[LandedFile] = []
+    whole: list[LandedFile] = []
     for file in listed:
         if file.mark in known:
             continue
         since = state.seen.get(file.mark)
+        seen[file.mark] = now if since is None else since
         if since is not None and now - since >= pace.settle_seconds:
-            fresh.append(file)
-        else:
-            seen[file.mark] = now if since is None else since
+            whole.append(file)
+    waiting = len(seen) - len(whole)
+    # An order that waits for its next attempt holds up nobody.
+    is_idle = not going and all(order.not_before > now for order in orders)
+    fresh = whole if is_idle else []
+    for file in fresh:
+        del seen[file.mark]
     orders += [
         Order(tuple(sorted(fresh[first : first + pace.files_per_run])))
         for first in range(0, len(fresh), pace.files_per_run)
     ]
     start = None if going else next((order for order in orders if order.not_before <= now), None)
     taken = frozenset(there & (known | {file.mark for file in fresh}))
-    return Decision(LandingState(taken, seen, tuple(orders), refused), start, tuple(refused_now), len(seen))
+    remembered = LandingState(taken, seen, tuple(orders), refused)
+    return Decision(remembered, start, tuple(refused_now), waiting, len(whole) - len(fresh))
 
 
 def _settle_orders(

@@ -26,7 +26,6 @@ NEW_VERSIONS = "new_versions"
 VERSIONS_TAG = "mlops_assets/versions"
 FILES_TAG = "mlops_assets/files"
 ORDER_TAG = "mlops_assets/order"
-_INTERVAL_S = 30
 _GOING = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -52,7 +51,7 @@ def new_files_sensor(
     @dg.sensor(
         name=NEW_FILES,
         job_name=job,
-        minimum_interval_seconds=_INTERVAL_S,
+        minimum_interval_seconds=chosen.interval_seconds,
         default_status=status,
         description=f"Loads files that arrive in {location}. A file is taken when it has stopped to change.",
     )
@@ -97,6 +96,8 @@ def _why_not(decision: Decision, listed: int) -> str:
     parts = [f"{listed} files there, {len(state.taken)} taken"]
     if decision.waiting:
         parts.append(f"{decision.waiting} still being written")
+    if decision.held:
+        parts.append(f"{decision.held} for the next run")
     if state.orders:
         parts.append(f"{sum(len(order.files) for order in state.orders)} in a run, or waiting for one")
     if state.refused:
@@ -125,7 +126,7 @@ def watched_table_sensor(
     @dg.sensor(
         name=NEW_VERSIONS,
         job_name=job,
-        minimum_interval_seconds=_INTERVAL_S,
+        minimum_interval_seconds=chosen.interval_seconds,
         default_status=status,
         description="Loads what each new version of the watched Delta table adds; looking reads its log and no row.",
     )

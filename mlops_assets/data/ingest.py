@@ -50,6 +50,10 @@ QUARANTINE_COLUMNS: dict[str, str] = {
     REPLAY: "The replay that is taking the row to the raw table; null for a row that stays.",
 }
 GOOD, BAD = "good", "bad"
+# Spark reads a file by groups of rows, in parallel. Few columns repeat their values enough for a dictionary to be worth
+# looking for, in a file that is read once.
+_GROUP_ROWS = 131_072
+_REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
 
 
 # Every row that is set aside, in Arrow's terms.
@@ -139,6 +143,20 @@ def stage_load(
     return load
 
 
+def first_staged(folder: Path, rows: int) -> pa.Table | None:
+    """Return the first staged rows of a kind, of one batch; None if there are none.
+
+    Args:
+        folder: `good` or `bad` of the folder that was staged into.
+        rows: How many, at most.
+    """
+    path = min(folder.glob("*.parquet"), default=None)
+    if path is None:
+        return None
+    with pq.ParquetFile(path) as file:
+        return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
+
+
 def _readable(source: TransactionSource, load: StagedLoad) -> Iterator[SourceBatch]:
     """Yield the batches that can be read; an iterator may go on after one that can't."""
     batches = iter(source.batches())
@@ -205,7 +223,8 @@ def _write(
     rows = rows.append_column(INGESTED_AT, _constant(arrived, pa.timestamp("us", tz="UTC"), rows.num_rows))
     for name, text in (more or {}).items():
         rows = rows.append_column(name, _constant(text, pa.string(), rows.num_rows))
-    pq.write_table(rows, path, compression="lz4")
+    repeated = [name for name in _REPEATED if name in rows.column_names]
+    pq.write_table(rows, path, compression="lz4", use_dictionary=repeated, row_group_size=_GROUP_ROWS)
 
 
 def _constant(value: object, kind: pa.DataType, rows: int) -> pa.Array:

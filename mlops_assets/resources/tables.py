@@ -7,7 +7,7 @@ What belongs here: the difference between the two, and nothing else. What does n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from mlops_assets.errors import StorageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
 
 # Commits that leave the rows as they are, by their name in a table's history (`DeltaOperations` of Delta); Unity
@@ -85,6 +86,10 @@ class Tables(Protocol):
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table with a configured reader."""
+        ...
+
+    def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a version of a small table."""
         ...
 
     def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
@@ -189,6 +194,12 @@ class PathTables:
         """Read the table's folder."""
         return reader.load(spark_path(self.address(name)))
 
+    def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
+        """Read the columns by delta-rs, in a fraction of the time that planning a query takes Spark."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.address(name), version=version).to_pyarrow_table(columns=list(columns))
+
     def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write into the table's folder."""
         del defines
@@ -258,6 +269,11 @@ class CatalogTables:
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table by name."""
         return reader.table(self.sql_name(name))
+
+    def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
+        """Ask Spark for the columns."""
+        rows = self.load(self.session().read.option("versionAsOf", version), name)
+        return rows.select(*columns).toArrow()
 
     def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write the table by name.

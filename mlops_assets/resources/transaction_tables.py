@@ -85,8 +85,7 @@ def look_at(lakehouse: Lakehouse, contract: Contract) -> Look:
     known: list[str] = []
     rules = None
     if manifest is not None:
-        rows = lakehouse.read(MANIFEST, manifest.version)
-        table = rows.select("batch_id", "kind", "recorded_at", "rules").toArrow()
+        table = lakehouse.fetch(manifest, ["batch_id", "kind", "recorded_at", "rules"])
         known = table.column("batch_id").to_pylist()
         of_contract = table.filter(pc.equal(table.column("kind"), "contract")).sort_by("recorded_at")
         rules = of_contract.column("rules").to_pylist()[-1] if of_contract.num_rows else None

@@ -340,7 +340,9 @@ class TransactionStore:
         if fates.replaces and look.raw is not None and self.contract.key is not None:
             written = self.lakehouse.merge(RAW, fates.rows, key=self.contract.key, base=look.raw, note=note)
         else:
-            written = self.lakehouse.append(RAW, fates.rows, base=look.raw, note=note)
+            chosen_by = [self.contract.key, self.contract.event_time, self.contract.entity]  # by merges and splits
+            skip_by = [name for name in chosen_by if name is not None]
+            written = self.lakehouse.append(RAW, fates.rows, base=look.raw, note=note, skip_by=skip_by)
         recorded = look.recorded | {record.batch_id for record in records}
         look = replace(look, raw=written, recorded=recorded)
         return self._record(look, records, folder / "records.parquet"), written.rows_written

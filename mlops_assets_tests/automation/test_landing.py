@@ -72,6 +72,38 @@ def test_what_comes_while_a_run_goes_is_loaded_together_by_the_next():
     assert following.files == tuple(files("b", "c"))
 
 
+def test_files_that_trickle_in_while_a_run_goes_are_one_order():
+    """If each look made an order of its own, there would be a run for each, and they would never catch up."""
+    decision = settled(files("a"))
+    assert decision.start is not None
+    runs: dict[str, Outcome] = {decision.start.key: "going"}
+    for number, now in enumerate(range(30, 150, 30)):
+        decision = look(decision.state, files("a", *"bcde"[: number + 1]), now, runs)
+        assert len(decision.state.orders) == 1
+    assert (decision.waiting, decision.held) == (1, 3)
+    runs = dict.fromkeys(runs, "done")
+
+    decision = look(decision.state, files(*"abcde"), 150, runs)
+
+    assert decision.start is not None
+    assert decision.start.files == tuple(files(*"bcde"))
+    assert (decision.waiting, decision.held) == (0, 0)
+
+
+def test_an_order_that_waits_for_its_next_attempt_holds_up_nobody():
+    listed = files("a")
+    state = settled(listed).state
+    (order,) = state.orders
+    failed: dict[str, Outcome] = {order.key: "failed"}
+    more = files("a", "b")
+
+    decision = look(look(state, more, 30, failed).state, more, 50, failed)
+
+    assert decision.start is not None
+    assert decision.start.files == tuple(files("b"))
+    assert [order.attempt for order in decision.state.orders] == [1, 0]
+
+
 def test_many_files_are_several_orders():
     decision = settled(files(*"abcdefghij"))
     assert [len(order.files) for order in decision.state.orders] == [4, 4, 2]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import readable_errors, refusal
 from mlops_assets.automation.landing import LandingState, Pace
 from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, outcome_of
 from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.sources.listing import landed_files
 from mlops_assets.errors import SourceError, UnreachableError
 from mlops_assets.resources.sources import FileTransactions
 
@@ -115,3 +120,47 @@ def test_a_run_that_was_cancelled_is_asked_for_again(tmp_path: Path, instance: d
 def test_a_landing_place_that_is_gone_fails_the_tick_in_words(tmp_path: Path, instance: dg.DagsterInstance):
     with pytest.raises(SourceError, match="no such folder"):
         tick(tmp_path / "none", instance, None)
+
+
+class Counted(MemoryFileSystem):
+    """Files in memory that count what they are asked."""
+
+    protocol = "counted"
+    asked: ClassVar[Counter[str]] = Counter()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> Any:
+        return super()._strip_protocol(path.replace("counted://", "memory://"))
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        self.asked["info"] += 1
+        return super().info(path, **kwargs)
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> Any:
+        self.asked["ls"] += 1
+        return super().ls(path, detail=detail, **kwargs)
+
+    def _open(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        self.asked["open"] += 1
+        return super()._open(path, *args, **kwargs)
+
+
+def test_ten_thousand_old_files_cost_one_listing_and_are_not_looked_into(instance: dg.DagsterInstance):
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    folder = f"/{uuid.uuid4().hex}"
+    files = fsspec.filesystem("counted")
+    files.makedirs(folder)
+    for number in range(10_000):
+        files.store[f"{folder}/{number:05d}.csv"] = MemoryFile(files, f"{folder}/{number:05d}.csv", b"x")
+    place = f"counted:/{folder}"
+    taken = LandingState(taken=frozenset(file.mark for file in landed_files(place)))
+    look = new_files_sensor(place, "load_data", status=dg.DefaultSensorStatus.STOPPED)
+    Counted.asked.clear()
+
+    with dg.build_sensor_context(instance=instance, cursor=taken.to_cursor()) as context:
+        result = look(context)
+
+    assert isinstance(result, dg.SensorResult)
+    assert "10000 files there, 10000 taken" in str(result.skip_reason)
+    assert result.cursor == taken.to_cursor()
+    assert Counted.asked == {"info": 1, "ls": 1}

@@ -69,7 +69,7 @@ class DagsterDev:
         prepared = [sys.executable, "-m", "mlops_assets.instance"]
         told = subprocess.run(prepared, cwd=CHECKOUT, env=environment, check=True, capture_output=True, timeout=60)
         environment["DAGSTER_HOME"] = told.stdout.decode().strip()
-        port = _free_port()
+        port = free_port()
         command = [sys.executable, "-c", _LISTENING, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
         log = home / "dagster-dev.log"
         with log.open("wb") as output:
@@ -122,21 +122,27 @@ class DagsterDev:
         return not self.processes()
 
     def processes(self) -> list[str]:
-        """Return the command lines of all living processes that were started from here, whatever their group.
-
-        They are known by MLOPS_HOME in their environment, which /proc shows; without /proc (macOS) the list is empty.
-        """
-        mark = f"MLOPS_HOME={self.home}".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            # Processes of others can't be read, and some end while this looks; a zombie has no environment.
-            with suppress(OSError):
-                if mark in (folder / "environ").read_bytes().split(b"\0"):
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        return found
+        """Return the command lines of all living processes that were started from here, whatever their group."""
+        return living(self.home)
 
 
-def _free_port() -> int:
+def living(home: Path) -> list[str]:
+    """Return the command lines of all living processes of a home.
+
+    They are known by MLOPS_HOME in their environment, which /proc shows; without /proc (macOS) the list is empty.
+    """
+    mark = f"MLOPS_HOME={home}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        # Processes of others can't be read, and some end while this looks; a zombie has no environment.
+        with suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
     return port

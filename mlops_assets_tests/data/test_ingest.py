@@ -29,6 +29,7 @@ from mlops_assets.data.ingest import (
     SOURCE,
     TECHNICAL_COLUMNS,
     StagedLoad,
+    first_staged,
     stage_load,
 )
 from mlops_assets.data.sources.base import SourceBatch
@@ -109,6 +110,34 @@ def test_each_new_batch_becomes_one_file_with_its_origin(folder: Path):
     ]
     assert set(first.column_names) - set(CARDS.column_names) == set(TECHNICAL_COLUMNS)
     assert staged(folder, BAD) == []
+
+
+def test_the_first_staged_rows_are_at_hand_for_a_preview(folder: Path):
+    source = Listed([("a.csv", "hash-a", day(4, amount=["1", "no", "3", "4"])), ("b.csv", "hash-b", day(2))])
+
+    stage_load(source, CARDS.model_copy(update={"max_bad_share": 0.5}), folder, known=[])
+
+    good, bad = first_staged(folder / GOOD, 2), first_staged(folder / BAD, 2)
+    assert good is not None
+    assert good.select([ROW_NUMBER, SOURCE]).to_pylist() == [
+        {ROW_NUMBER: 0, SOURCE: "a.csv"},
+        {ROW_NUMBER: 2, SOURCE: "a.csv"},
+    ]
+    assert bad is not None
+    assert bad.column(ROW_NUMBER).to_pylist() == [1]
+    assert first_staged(folder, 2) is None
+
+
+def test_a_large_batch_is_staged_in_groups_that_spark_can_read_in_parallel(folder: Path):
+    rows = 300_000
+    many = {name: pa.array(values.to_pylist()[:1] * rows) for name, values in day(1).items()}
+
+    stage_load(Listed([("a.csv", "hash-a", many)]), CARDS, folder, known=[])
+
+    (path,) = (folder / GOOD).iterdir()
+    file = pq.ParquetFile(path)
+    assert file.metadata.num_rows == rows
+    assert file.num_row_groups == 3
 
 
 def test_each_batch_has_an_instant_of_its_own_even_if_the_clock_stands_still(folder: Path):

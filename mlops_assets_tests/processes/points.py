@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -101,12 +101,13 @@ def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
             base: TableVersion | None,
             note: Mapping[str, Any],
             new_columns: bool = False,
+            skip_by: Sequence[str] = (),
         ) -> TableVersion:
             if name == RAW:
                 stop.reached(Point.RAW_STAGED)
                 if stop.at == Point.RAW_HALF_WRITTEN:
                     threading.Thread(target=_watch, args=(Path(self.location(name)), stop), daemon=True).start()
-            written = super().append(name, rows, base=base, note=note, new_columns=new_columns)
+            written = super().append(name, rows, base=base, note=note, new_columns=new_columns, skip_by=skip_by)
             if name in (QUARANTINED, RAW):
                 stop.reached(Point.QUARANTINE_COMMITTED if name == QUARANTINED else Point.RAW_COMMITTED)
             return written

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from mlops_assets.errors import StorageError
 from mlops_assets.resources import lakehouse as module
@@ -62,6 +64,29 @@ def test_versions_and_notes_come_back_from_the_table(lakehouse: Lakehouse, spark
     assert second.metadata["what"] == "second"
     assert rows(lakehouse) == [0, 1, 2, 3, 4]
     assert lakehouse.read("t", 0).count() == 3
+
+
+def test_a_small_table_is_fetched_as_it_was_at_a_version(lakehouse: Lakehouse, spark: SparkSession):
+    first = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice"), base=None, note={})
+    lakehouse.append("t", numbers(spark, 3, 5).selectExpr("id", "id * 2 AS twice"), base=first, note={})
+
+    found = lakehouse.fetch(first, ["twice"])
+
+    assert found.column_names == ["twice"]
+    assert sorted(found.column("twice").to_pylist()) == [0, 2, 4]
+
+
+def test_a_table_keeps_ranges_of_what_readers_choose_by_and_of_nothing_else(lakehouse: Lakehouse, spark: SparkSession):
+    wide = numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice", "id * 3 AS thrice")
+    first = lakehouse.append("t", wide, base=None, note={}, skip_by=["id", "thrice"])
+    lakehouse.append("t", wide, base=first, note={}, skip_by=["id", "thrice"])
+
+    folder = spark.sql(f"DESCRIBE DETAIL {lakehouse._tables.sql_name('t')}").collect()[0]["location"]
+    added = pa.table(DeltaTable(folder.removeprefix("file:")).get_add_actions(flatten=True))
+
+    assert added.column("num_records").to_pylist() == [3, 3], "rows are counted all the same"
+    assert {name for name in added.column_names if name.startswith("max.")} == {"max.id", "max.thrice"}
+    assert added.column("max.thrice").to_pylist() == [6, 6]
 
 
 def test_replacing_keeps_the_past_readable(lakehouse: Lakehouse, spark: SparkSession):

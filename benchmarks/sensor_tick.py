@@ -1,0 +1,143 @@
+"""What a look of the sensors costs, against how much there is that was loaded long ago.
+
+- New files: a tick with 100, 1,000 and 10,000 old files in the folder, all of them taken and none of them new. The
+  folder is listed at each look, since a file that changed is a new file; so the tick must grow with the files no more
+  than a listing does. The listing alone (names, sizes and times through the operating system) is measured beside it.
+- Watched table: a tick with 10, 100 and 1,000 versions, all loaded. The log is read from its last checkpoint, one each
+  100 versions as Delta's writers make them.
+
+Ticks of all sizes take turns. A tick here is the sensor's own work in the code server, in CPU seconds (the files'
+metadata are in the system's cache, so there is nothing to wait for), with the cursor as Dagster stores it. What Dagster
+adds to each tick of any sensor is left out, which would make the ratios look better.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
+from benchmarks._report import report
+from mlops_assets.automation.landing import LandingState
+from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
+from mlops_assets.automation.watched_table import WatchState
+from mlops_assets.data.sources.listing import landed_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FILES = (100, 1_000, 10_000)
+VERSIONS = (10, 100, 1_000)
+ROUNDS = 9
+WANTED_SECONDS = 0.5
+_CHECKPOINT_EVERY = 100
+FILES_RATIO = "tick of the sensor of new files: most old files / fewest"
+PER_FILE_RATIO = "the same for each file"
+LISTING_RATIO = "tick with most old files / listing them by the operating system"
+VERSIONS_RATIO = "tick of the sensor of a watched table: most versions / fewest"
+
+
+def landing(folder: Path, files: int, instance: dg.DagsterInstance) -> Callable[[], None]:
+    """Make a landing place in which all files are taken; return a tick of its sensor."""
+    folder.mkdir()
+    for number in range(files):
+        (folder / f"transactions_{number:06d}.csv").write_text("loaded long ago\n")
+    taken = LandingState(taken=frozenset(file.mark for file in landed_files(str(folder))))
+    sensor = new_files_sensor(str(folder), "load", status=dg.DefaultSensorStatus.STOPPED)
+    return _ticking(sensor, taken.to_cursor(), instance)
+
+
+def watched(folder: Path, versions: int, instance: dg.DagsterInstance) -> Callable[[], None]:
+    """Make a Delta table of so many versions, all loaded; return a tick of its sensor."""
+    rows = pa.table({"x": [1]})
+    for number in range(versions):
+        write_deltalake(str(folder), rows, mode="append")
+        if number % _CHECKPOINT_EVERY == _CHECKPOINT_EVERY - 1:
+            DeltaTable(str(folder)).create_checkpoint()
+    loaded = WatchState(str(DeltaTable(str(folder)).metadata().id), loaded=versions - 1)
+    sensor = watched_table_sensor(str(folder), "load", has_key=False, status=dg.DefaultSensorStatus.STOPPED)
+    return _ticking(sensor, loaded.to_cursor(), instance)
+
+
+def _ticking(sensor: dg.SensorDefinition, cursor: str, instance: dg.DagsterInstance) -> Callable[[], None]:
+    def tick() -> None:
+        with dg.build_sensor_context(instance, cursor) as context:
+            result = sensor(context)
+        if not isinstance(result, dg.SensorResult) or result.run_requests or result.cursor != cursor:
+            raise RuntimeError(f"the tick of {sensor.name} found something new")
+
+    return tick
+
+
+def by_the_system(folder: Path) -> Callable[[], None]:
+    """Return a listing of a folder that only asks the operating system for what the sensor has to know."""
+
+    def look() -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                entry.stat()
+
+    return look
+
+
+def measure(
+    files: Sequence[int], versions: Sequence[int], rounds: int, folder: Path, instance: dg.DagsterInstance
+) -> dict[str, list[float]]:
+    """Return the seconds of each look, one a round: `files N`, `listing N`, `versions N`."""
+    looks: dict[str, Callable[[], None]] = {}
+    for count in files:
+        looks[f"files {count}"] = landing(folder / f"files_{count}", count, instance)
+        looks[f"listing {count}"] = by_the_system(folder / f"files_{count}")
+    for count in versions:
+        looks[f"versions {count}"] = watched(folder / f"table_{count}", count, instance)
+    seconds: dict[str, list[float]] = {name: [] for name in looks}
+    for number in range(-1, rounds):  # round -1 is not counted: it imports
+        for name, look in looks.items():
+            started = time.process_time()
+            look()
+            if number >= 0:
+                seconds[name].append(time.process_time() - started)
+    return seconds
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--files", type=int, nargs="+", default=FILES)
+    parser.add_argument("--versions", type=int, nargs="+", default=VERSIONS)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    given = parser.parse_args()
+    files, versions = sorted(given.files), sorted(given.versions)
+    with tempfile.TemporaryDirectory(prefix="ticks-") as folder, dg.DagsterInstance.ephemeral() as instance:
+        seconds = measure(files, versions, max(1, given.rounds), Path(folder), instance)
+
+    def times(one: str, other: str, *, by: float = 1.0) -> list[float]:
+        return [a / b / by for a, b in zip(seconds[one], seconds[other], strict=True)]
+
+    least, most = f"files {files[0]}", f"files {files[-1]}"
+    details: dict[str, Any] = {"wanted_seconds": WANTED_SECONDS, "seconds": seconds}
+    report(
+        "sensor_tick",
+        ratios={
+            FILES_RATIO: times(most, least),
+            PER_FILE_RATIO: times(most, least, by=files[-1] / files[0]),
+            LISTING_RATIO: times(most, f"listing {files[-1]}"),
+            VERSIONS_RATIO: times(f"versions {versions[-1]}", f"versions {versions[0]}"),
+        },
+        details=details,
+    )
+    for name, values in seconds.items():
+        print(f"{name:16} {median(values) * 1000:8.1f} ms  [{min(values) * 1000:.1f} to {max(values) * 1000:.1f}]")
+    print(f"at most {WANTED_SECONDS:g} s with {files[-1]:,} old files: {median(seconds[most]) <= WANTED_SECONDS}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""The code location of the soak: the platform's own, with a sensor of new files that is in a hurry.
+
+What belongs here: the pace, and binding it. What does not: anything else; what is left out (training) would only take
+the time of the loads.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mlops_assets.automation.jobs import LOAD_DATA
+from mlops_assets.automation.landing import Pace
+from mlops_assets.automation.sensors import new_files_sensor
+from mlops_assets.definitions import build_defs
+from mlops_assets.settings import Settings
+
+PACE = Pace(interval_seconds=3, settle_seconds=4, files_per_run=60, pause_seconds=1, longest_pause_seconds=5)
+
+
+def _definitions(settings: Settings) -> dg.Definitions:
+    platform = build_defs(settings)
+    hasty = new_files_sensor(settings.source_place, LOAD_DATA, status=dg.DefaultSensorStatus.RUNNING, pace=PACE)
+    return dg.Definitions(
+        assets=platform.assets,
+        jobs=platform.jobs,
+        sensors=[hasty],
+        resources=platform.resources,
+        executor=platform.executor,
+    )
+
+
+defs = _definitions(Settings.from_environment())
