@@ -252,10 +252,10 @@ def test_a_good_contract_is_accepted():
         ({"event_time": "fraud"}, "target or event time with a second role: fraud"),
         ({"key": "fraud"}, "target or event time with a second role: fraud"),
         ({"columns": with_column(name="at"), "amount": "at"}, "target or event time with a second role: at"),
-        ({"columns": with_column(name="fraud", type="long", nullable=True)}, "fraud is target, .* can't be nullable"),
-        ({"columns": with_column(name="at", nullable=True)}, "at is target, .* can't be nullable"),
-        ({"columns": with_column(name="id", type="long", nullable=True)}, "id is target, .* can't be nullable"),
-        ({"columns": with_column(name="amount", nullable=True)}, "amount is target, .* can't be nullable"),
+        ({"columns": with_column(name="fraud", type="long", nullable=True)}, "target fraud can't be nullable, unless `labels` says"),
+        ({"columns": with_column(name="at", nullable=True)}, "at is event time, .* can't be nullable"),
+        ({"columns": with_column(name="id", type="long", nullable=True)}, "id is event time, .* can't be nullable"),
+        ({"columns": with_column(name="amount", nullable=True)}, "amount is event time, .* can't be nullable"),
     ],
 )
 def test_a_broken_rule_is_refused_with_a_clear_text(changes: dict[str, Any], said: str):
