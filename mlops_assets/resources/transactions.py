@@ -47,21 +47,18 @@ from mlops_assets.data.ingest import (
     BATCH_ID,
     CONTRACT,
     GOOD,
-    LABEL_COLUMNS,
-    LABEL_KNOWN_AT,
     QUARANTINE_COLUMNS,
     QUARANTINE_SCHEMA,
     REPLAY,
     TECHNICAL_COLUMNS,
     StagedLoad,
 )
-from mlops_assets.data.labels import KNOWN_AT, LABEL, known_at_type
 from mlops_assets.data.manifest import BatchRecord, as_table
-from mlops_assets.errors import ContractError, StorageError
+from mlops_assets.errors import ContractError
+from mlops_assets.resources.label_merge import merge_labels, with_labels
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tables import spark_path
 from mlops_assets.resources.transaction_tables import (
-    LABELS,
     LABELS_VERSION,
     MANIFEST,
     QUARANTINED,
@@ -144,7 +141,7 @@ class TransactionStore:
             look = self._record(look, look.pending, folder / "pending.parquet")
         if look.replayed:
             look = self._forget_replayed(look)
-        return self._merge_labels(self._widen(look, folder))
+        return merge_labels(self.lakehouse, self.contract, self._widen(look, folder), self._note([]))
 
     def commit(self, look: Look, load: StagedLoad, folder: Path) -> Outcome:
         """Bring a staged load in.
@@ -160,7 +157,9 @@ class TransactionStore:
         if load.bad_rows or look.quarantined is None or look.orphans:
             look = self._quarantine(look, load, folder / BAD)
         quarantined = look.quarantined.rows_written if load.bad_rows and look.quarantined is not None else 0
-        staged = self._labelled(self._staged(folder / GOOD), look) if load.staged_rows else None
+        staged = (
+            with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look) if load.staged_rows else None
+        )
         counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
         fates = None if staged is None else self._fates(look, staged, counts, key_range=load.key_range)
         records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
@@ -198,7 +197,7 @@ class TransactionStore:
         look = self._mark(look, waiting, judged, good, replay, folder)
         counted = pc.value_counts(carried.column(BATCH_ID)).to_pylist()
         counts = {pair["values"]: int(pair["counts"]) for pair in counted}
-        staged = self._labelled(self._staged(folder / GOOD), look)
+        staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look)
         fates = self._fates(look, staged, counts, key_range=self._key_range(rows), again=True)
         known = sum(fates.known.values())
         record = BatchRecord(
@@ -251,74 +250,6 @@ class TransactionStore:
         note = self._note(records)
         written = self.lakehouse.append(RAW, rows, base=look.raw, note=note, new_columns=True)
         return self._record(replace(look, raw=written), records, folder / "widen.parquet")
-
-    def _merge_labels(self, look: Look) -> Look:
-        """Bring labels to the rows that came in before them; adds the column for it where it is missing."""
-        from mlops_assets.data.label_frames import is_about, is_news, latest_labels, news
-
-        there = look.raw is not None and LABEL_KNOWN_AT in self.lakehouse.read(RAW, look.raw.version).columns
-        if self.contract.labels is None and not there:
-            return look
-        ledger = self._label_table(expected=there)
-        if ledger is None:
-            return look
-        look = replace(look, labels=ledger)
-        if look.raw is None or look.raw.metadata.get(LABELS_VERSION) == ledger.version:
-            return look
-        if not there:
-            look = replace(look, raw=self._add_label_column(look.raw))
-        latest = latest_labels(self.lakehouse.read(LABELS, ledger.version), self.contract)
-        changes = news(self.lakehouse.read(RAW, look.raw.version), latest, self.contract)
-        rows = changes.count()
-        if not rows:  # a commit that changes nothing would have the sets cut anew
-            return look
-        written = self.lakehouse.update(
-            RAW,
-            changes.distinct(),
-            on=is_about(self.contract),
-            when=is_news(self.contract),
-            values={self.contract.target: LABEL, LABEL_KNOWN_AT: KNOWN_AT},
-            base=look.raw,
-            note=self._note([]) | {LABELS_VERSION: ledger.version},
-        )
-        return replace(look, raw=written, labelled=rows)
-
-    def _label_table(self, *, expected: bool) -> TableVersion | None:
-        if self.contract.labels is None:
-            raise ContractError(
-                "the table has labels that came late, and the contract has no `labels` any more",
-                where=self.lakehouse.location(RAW),
-                mend="put `labels` back into the contract, or set MLOPS_DATABASE to a new database",
-            )
-        ledger = self.lakehouse.current(LABELS)
-        if ledger is None and expected:
-            raise StorageError(
-                f"the labels that {RAW} has are gone",
-                where=self.lakehouse.location(LABELS),
-                mend=f"restore the table, or materialize `{LABELS}` from all label files again",
-            )
-        if ledger is not None:
-            self.lakehouse.require_columns(ledger, [self.contract.labels.key, LABEL, KNOWN_AT])
-        return ledger
-
-    def _add_label_column(self, raw: TableVersion) -> TableVersion:
-        """Add the column in a commit without rows."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        wanted = known_at_type(self.contract).type
-        rows = self.lakehouse.read(RAW, raw.version).where(F.lit(False))
-        described = {"comment": LABEL_COLUMNS[LABEL_KNOWN_AT]}
-        rows = rows.withColumn(LABEL_KNOWN_AT, F.lit(None).cast(wanted).alias(LABEL_KNOWN_AT, metadata=described))
-        return self.lakehouse.append(RAW, rows, base=raw, note=self._note([]), new_columns=True)
-
-    def _labelled(self, rows: DataFrame, look: Look) -> DataFrame:
-        """Return rows that come in with the labels that are there."""
-        from mlops_assets.data.label_frames import labelled, latest_labels
-
-        if look.labels is None:
-            return rows
-        latest = latest_labels(self.lakehouse.read(LABELS, look.labels.version), self.contract)
-        return labelled(rows, latest, self.contract)
 
     def _note(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
         return {
