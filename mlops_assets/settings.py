@@ -53,8 +53,8 @@ class Settings(BaseSettings):
         home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
         source: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`, or a file, folder, glob or fsspec
             URL.
-        labels: Where files with labels arrive that become known after their transactions: a file, folder, glob or fsspec
-            URL; None when labels come with the transactions.
+        labels: Where files with labels arrive that become known after their transactions: a file, folder, glob or
+            fsspec URL; None when labels come with the transactions.
         contract: Name of a shipped contract, or path of a YAML file.
         database: Name of the lakehouse database; by default one per contract and kind of source, so that a
             synthetic table never mixes with a real one.
