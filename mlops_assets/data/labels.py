@@ -219,7 +219,7 @@ def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: 
     good = numbers if not faults else numbers.filter(pc.invert(reduce(pc.or_, faults.values())))
     nothing = pa.table(
         {
-            REASONS: pa.array([[]] * len(good), pa.list_(pa.string())),
+            REASONS: pa.ListArray.from_arrays(np.zeros(len(good) + 1, dtype=np.int32), pa.array([], pa.string())),
             ORIGINAL: pa.nulls(len(good), pa.map_(pa.string(), pa.large_string())),
             ROW_NUMBER: good,
         }
