@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
@@ -15,8 +16,10 @@ import pytest
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.assets.splits import SplitConfig, Strategy, pinned_sets
 from mlops_assets.data.contract import Column, Contract, LabelColumns
+from mlops_assets.definitions import build_defs
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
+from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import bring_labels, load, plain, split, write_csv
 
 if TYPE_CHECKING:
@@ -172,6 +175,26 @@ def test_a_bad_file_is_refused_as_input_and_good_ones_beside_it_are_in(lakehouse
     assert only_bad.results == []
     assert "nothing of it was written" in only_bad.message
     assert "no such folder" in bring_labels(lakehouse, tmp_path / "none", CARDS).message.replace("file or ", "")
+
+
+def test_one_run_brings_labels_and_merges_them_without_looking_at_the_source(lakehouse: Lakehouse, tmp_path: Path):
+    """The job as Dagster runs it, from the definitions: labels first, then the transactions' table."""
+    load(lakehouse, write_csv(transactions(), tmp_path / "t.csv"), CARDS)
+    contract = tmp_path / "cards.yaml"
+    contract.write_text(CARDS.to_yaml())
+    place = labels(tmp_path / "l.csv", (1, 1, hours_ago(3)))
+    settings = Settings(home=tmp_path, contract=str(contract), source="/nowhere", labels=str(place))
+    job = build_defs(settings, lakehouse=lakehouse).resolve_job_def("merge_labels")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = job.execute_in_process(instance=instance)
+        event = instance.get_latest_materialization_event(dg.AssetKey("raw_transactions"))
+
+    assert done.success
+    assert event is not None
+    assert event.asset_materialization is not None
+    found = {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    assert (found["labels_merged"], found["rows_added"], found["delta_version"]) == (1, 0, 2)
 
 
 def test_labels_without_transactions_say_what_to_materialize(lakehouse: Lakehouse):
