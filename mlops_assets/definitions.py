@@ -240,8 +240,9 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     def bound(spec: dg.AssetSpec) -> dg.AssetSpec:
         name = spec.key.to_user_string()
         metadata = {"dagster/column_schema": schemas[name]} if name in schemas else {}
-        # Labels come first, so that a run of both merges them at once.
-        described = spec.merge_attributes(metadata=metadata, deps=[TRANSACTION_LABELS] if late and name == RAW else [])
+        described = spec.merge_attributes(metadata=metadata)
+        if name == RAW and not late:
+            described = described.replace_attributes(deps=[])
         return described.replace_attributes(automation_condition=follows.get(name), freshness_policy=ages.get(name))
 
     assets = dg.map_asset_specs(bound, _assets(settings))

@@ -61,6 +61,7 @@ class IngestConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             RAW,
+            deps=[transaction_tables.LABELS],  # where there is a source of labels; the binding place takes it out else
             kinds={"deltalake", "spark"},
             owners=OWNERS,
             description=(
