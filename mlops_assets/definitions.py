@@ -14,18 +14,20 @@ import dagster as dg
 
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, raw_transactions
 from mlops_assets.assets.registered_model import registered_model
-from mlops_assets.assets.reporting import column_schema, technical_schema
+from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
 from mlops_assets.assets.splits import TABLES, splits
+from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.automation.alerts import failure_sensor
 from mlops_assets.automation.calendar import daily_load, freshness
 from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.doctor import doctor_job
-from mlops_assets.automation.jobs import JOBS, LOAD_DATA
-from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
+from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, merge_labels
+from mlops_assets.automation.sensors import new_files_sensor, new_labels_sensor, watched_table_sensor
 from mlops_assets.automation.triggers import TrainingPace
 from mlops_assets.data.contract import load_contract
-from mlops_assets.data.ingest import QUARANTINE_COLUMNS, TECHNICAL_COLUMNS
+from mlops_assets.data.ingest import QUARANTINE_COLUMNS, technical_columns
+from mlops_assets.data.labels import require_labels
 from mlops_assets.data.sources.locations import is_web, split_list
 from mlops_assets.databricks.launch.reaper import reaper_sensor
 from mlops_assets.resources.contract import ContractResource
@@ -35,6 +37,7 @@ from mlops_assets.resources.placement import check_placement
 from mlops_assets.resources.sources import (
     DeltaTransactions,
     FileTransactions,
+    LabelFiles,
     OpenMLTransactions,
     SyntheticTransactions,
     TransactionSourceResource,
@@ -52,17 +55,25 @@ if TYPE_CHECKING:
 ASSETS = (raw_transactions, splits, tuned_model, registered_model)
 
 
+def _assets(settings: Settings) -> tuple[dg.AssetsDefinition, ...]:
+    return ASSETS if settings.labels is None else (transaction_labels, *ASSETS)
+
+
 def build_resources(settings: Settings) -> dict[str, Any]:
     """Return the resources for the settings; none of them connects to anything before it is used.
 
     Raises:
-        ContractError: The contract that the settings name can't be used.
+        ContractError: The contract that the settings name can't be used, or says nothing of the labels that they name.
         SettingsError: The Databricks profile can't be used.
     """
     chosen = _on_databricks(settings) if settings.target == "databricks" else _embedded(settings)
+    contract = load_contract(settings.contract)
+    if settings.labels is not None:
+        require_labels(contract)
+        chosen["labels"] = LabelFiles(location=settings.labels)
     return {
         "source": _source(settings),
-        "contract": ContractResource(yaml_text=load_contract(settings.contract).to_yaml()),
+        "contract": ContractResource(yaml_text=contract.to_yaml()),
         **chosen,
     }
 
@@ -141,7 +152,9 @@ def _launcher(
         # Dagster's config takes no null as the value of a mapping; what is left out is null again there.
         profile=profile.model_dump(mode="json", by_alias=True, exclude_none=True),
         env=settings.for_cluster(),
-        placement=check_placement(ASSETS, profile.placement, where=f"profile {settings.databricks_profile}, placement"),
+        placement=check_placement(
+            _assets(settings), profile.placement, where=f"profile {settings.databricks_profile}, placement"
+        ),
         **credentials,
     )
 
@@ -157,8 +170,10 @@ def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
     if settings.source_kind == "delta":
         has_key = load_contract(settings.contract).key is not None
         sensors.append(watched_table_sensor(settings.source_place, LOAD_DATA, has_key=has_key, status=status))
-    elif settings.source_kind == "files" and not _only_the_web(settings):
+    elif settings.source_kind == "files" and not _only_the_web(settings.source_place):
         sensors.append(new_files_sensor(settings.source_place, LOAD_DATA, status=status))
+    if settings.labels is not None and not _only_the_web(settings.labels):
+        sensors.append(new_labels_sensor(settings.labels, MERGE_LABELS, status=status))
     if settings.target == "databricks":
         sensors.append(_reaper(settings))
     return sensors
@@ -166,14 +181,16 @@ def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
 def _schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     status = dg.DefaultScheduleStatus.RUNNING if settings.automation == "on" else dg.DefaultScheduleStatus.STOPPED
-    watched = settings.source_kind == "delta" or (settings.source_kind == "files" and not _only_the_web(settings))
+    watched = settings.source_kind == "delta" or (
+        settings.source_kind == "files" and not _only_the_web(settings.source_place)
+    )
     if settings.on_cluster or watched or settings.source_kind == "synthetic":
         return []
     return [daily_load(LOAD_DATA, status)]
 
 
-def _only_the_web(settings: Settings) -> bool:
-    return all(map(is_web, split_list(settings.source_place)))
+def _only_the_web(location: str) -> bool:
+    return all(map(is_web, split_list(location)))
 
 
 def _reaper(settings: Settings) -> dg.SensorDefinition:
@@ -209,8 +226,13 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         settings: Where everything is.
         overrides: Resources by name that replace the ones made from the settings (tests hand in their own).
     """
-    schema = column_schema(load_contract(settings.contract), TECHNICAL_COLUMNS)
+    contract = load_contract(settings.contract)
+    schema = column_schema(contract, technical_columns(contract))
     schemas = {**dict.fromkeys((RAW, *TABLES.values()), schema), QUARANTINED: technical_schema(QUARANTINE_COLUMNS)}
+    resources = {**build_resources(settings), **overrides}
+    late = settings.labels is not None
+    if late:
+        schemas[TRANSACTION_LABELS] = label_schema(contract)
 
     pace = TrainingPace(new_rows=settings.retrain_rows, days=settings.retrain_days)
     follows, ages = conditions(pace), freshness(pace)
@@ -219,18 +241,20 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         name = spec.key.to_user_string()
         metadata = {"dagster/column_schema": schemas[name]} if name in schemas else {}
         described = spec.merge_attributes(metadata=metadata)
+        if name == RAW and not late:
+            described = described.replace_attributes(deps=[])
         return described.replace_attributes(automation_condition=follows.get(name), freshness_policy=ages.get(name))
 
-    assets = dg.map_asset_specs(bound, ASSETS)
+    assets = dg.map_asset_specs(bound, _assets(settings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
         referenced = dg.with_source_code_references(assets)
     return dg.Definitions(
         assets=referenced,
-        jobs=[*JOBS, doctor_job(settings)],
+        jobs=[*JOBS, *([merge_labels] if late else []), doctor_job(settings)],
         sensors=_sensors(settings),
         schedules=_schedules(settings),
-        resources={**build_resources(settings), **overrides},
+        resources=resources,
         # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.
         executor=dg.in_process_executor,
     )

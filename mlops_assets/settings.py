@@ -53,6 +53,8 @@ class Settings(BaseSettings):
         home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
         source: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`, or a file, folder, glob or fsspec
             URL.
+        labels: Where files with labels arrive that become known after their transactions: a file, folder, glob or
+            fsspec URL; None when labels come with the transactions.
         contract: Name of a shipped contract, or path of a YAML file.
         database: Name of the lakehouse database; by default one per contract and kind of source, so that a
             synthetic table never mixes with a real one.
@@ -77,6 +79,7 @@ class Settings(BaseSettings):
     target: Literal["local", "databricks"] = "local"
     home: Path = Path(".mlops")
     source: str = Field(default="synthetic", min_length=1)
+    labels: str | None = Field(default=None, min_length=1)
     contract: str = Field(default="creditcard", min_length=1)
     database: str = ""
     experiment: str = Field(default="mlops_assets", min_length=1)
@@ -191,7 +194,9 @@ class Settings(BaseSettings):
         from mlops_assets.data.contract import load_contract
 
         contract, profile = load_contract(self.contract), self.profile()
+        labels = {} if self.labels is None else {"MLOPS_LABELS": self.labels}
         return {
+            **labels,
             "MLOPS_TARGET": "databricks",
             "MLOPS_HOME": "/tmp/mlops_assets",  # noqa: S108 - the cluster is this run's alone
             "MLOPS_SOURCE": self.source,

@@ -16,6 +16,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 
 import mlops_assets
 from mlops_assets.definitions import ASSETS, build_defs
+from mlops_assets.errors import ContractError
 from mlops_assets.resources.placement import CLUSTER_KEYS
 from mlops_assets.settings import Settings
 
@@ -309,6 +310,67 @@ def test_what_starts_by_itself_follows_source_and_switch(
     running = {sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in found.sensor_defs}
     running |= {schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in found.schedule_defs}
     assert running == {automation == "on"}
+
+
+LATE = """
+name: cards
+version: 1
+event_time: at
+target: fraud
+key: id
+labels: {key: id, label: is_fraud, known_at: known_at}
+features: [amount]
+columns:
+  - {name: id, type: long}
+  - {name: at, type: timestamp}
+  - {name: amount, type: double}
+  - {name: fraud, type: long, nullable: true}
+"""
+
+
+def test_with_a_place_for_labels_they_are_an_asset_before_the_transactions(tmp_path: Path):
+    contract = tmp_path / "cards.yaml"
+    contract.write_text(LATE)
+    settings = Settings(home=tmp_path, source="/landing", contract=str(contract), labels="/labels")
+    late, plain = build_defs(settings), build_defs(settings.model_copy(update={"labels": None}))
+
+    specs = {spec.key.to_user_string(): spec for spec in late.resolve_all_asset_specs()}
+    assert [dep.asset_key.to_user_string() for dep in specs["raw_transactions"].deps] == ["transaction_labels"]
+    labels = specs["transaction_labels"]
+    assert (labels.group_name, sorted(labels.kinds), bool(labels.owners)) == ("ingest", ["deltalake", "spark"], True)
+    assert labels.freshness_policy is not None
+    columns = {column.name: column.type for column in labels.metadata["dagster/column_schema"].columns}
+    assert [columns[name] for name in ("id", "_label", "_known_at", "reasons")] == [
+        "bigint",
+        "bigint",
+        "timestamp",
+        "array<string>",
+    ]
+    raw = [column.name for column in specs["raw_transactions"].metadata["dagster/column_schema"].columns]
+    assert raw[-1] == "_label_known_at"
+    found, without = late.get_repository_def(), plain.get_repository_def()
+    assert found.has_sensor_def("new_labels")
+    assert found.has_job("merge_labels")
+    assert not without.has_sensor_def("new_labels")
+    assert not without.has_job("merge_labels")
+    assert "transaction_labels" not in {spec.key.to_user_string() for spec in plain.resolve_all_asset_specs()}
+    on_the_web = build_defs(settings.model_copy(update={"labels": "https://127.0.0.1/labels.csv"}))
+    assert not on_the_web.get_repository_def().has_sensor_def("new_labels")
+
+
+def test_labels_that_the_contract_does_not_tell_of_are_refused(tmp_path: Path):
+    with pytest.raises(ContractError, match=r"the contract has no `labels` .*MLOPS_LABELS"):
+        build_defs(Settings(home=tmp_path, labels="/labels"))
+
+
+def test_the_place_of_labels_travels_to_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://127.0.0.1")
+    contract = tmp_path / "cards.yaml"
+    contract.write_text(LATE)
+    here = Settings(home=tmp_path, target="databricks", contract=str(contract), labels="/Volumes/a/b/c/labels")
+
+    assert here.for_cluster()["MLOPS_LABELS"] == "/Volumes/a/b/c/labels"
+    assert json.loads(here.for_cluster()["MLOPS_CONTRACT"])["labels"]["key"] == "id"
 
 
 def test_every_asset_may_become_only_so_old(tmp_path: Path):

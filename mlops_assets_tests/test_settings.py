@@ -53,6 +53,7 @@ def test_each_variable_sets_its_field(read: Read):
     settings = read(
         MLOPS_HOME="/data/mlops",
         MLOPS_SOURCE="/data/in/*.csv",
+        MLOPS_LABELS="/data/labels",
         MLOPS_CONTRACT="handbook",
         MLOPS_DATABASE="cards_2018",
         MLOPS_EXPERIMENT="tuning",
@@ -75,6 +76,7 @@ def test_each_variable_sets_its_field(read: Read):
         "runtime_version": None,
         "home": Path("/data/mlops"),
         "source": "/data/in/*.csv",
+        "labels": "/data/labels",
         "contract": "handbook",
         "database": "cards_2018",
         "experiment": "tuning",

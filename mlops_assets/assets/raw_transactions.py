@@ -51,6 +51,10 @@ class IngestConfig(dg.Config):
         default=False,
         description="Try the rows in quarantine again, under today's contract, instead of looking at the source.",
     )
+    labels_only: bool = Field(
+        default=False,
+        description="Merge the labels that came late, instead of looking at the source. (A load does so as well.)",
+    )
 
 
 @dg.multi_asset(
@@ -59,6 +63,7 @@ class IngestConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             RAW,
+            deps=[transaction_tables.LABELS],  # where there is a source of labels; the binding place takes it out else
             kinds={"deltalake", "spark"},
             owners=OWNERS,
             description=(
@@ -99,7 +104,12 @@ def raw_transactions(
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 with lakehouse.exclusive(RAW):
-                    yield from _replay(context, store) if config.replay else _load(context, source, store)
+                    if config.replay:
+                        yield from _replay(context, store)
+                    elif config.labels_only:
+                        yield from _merge_labels(context, store)
+                    else:
+                        yield from _load(context, source, store)
             except StaleBaseError:
                 context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
             else:
@@ -151,7 +161,6 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
 
 
 def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Results:
-    from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
@@ -162,12 +171,30 @@ def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Re
         accounted = rows_accounted(rows=tried, accepted=done.accepted, quarantined=done.quarantined, known=done.known)
         context.log.info(f"replay: {accounted.description}")
         untouched = "a replay reads no input; its rows were held against today's contract one by one"
-        rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
-        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, None, accounted))
-        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, None))
-        yield from check_results([accounted, *rest], RAW)
+        yield from _without_input(store, done, accounted, untouched)
     if failure := refusal([accounted], what=f"{RAW} is not whole", blames_input=False):
         raise failure
+
+
+def _merge_labels(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Results:
+    from mlops_assets.data.validation import rows_accounted
+
+    with store.lakehouse.staging(RAW) as folder:
+        look = store.settle(folder)
+        done = _nothing_new(store, look)
+        context.log.info(f"{look.labelled:,} rows have got a label that came late")
+        accounted = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
+        yield from _without_input(store, done, accounted, "no input was read: labels alone were merged")
+
+
+def _without_input(store: "TransactionStore", done: "Outcome", accounted: "CheckOutcome", untouched: str) -> _Results:
+    """Yield the results of a run that read no input, so that most checks have nothing to look at."""
+    from mlops_assets.data.checks import CheckOutcome
+
+    rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
+    yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, None, accounted))
+    yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, None))
+    yield from check_results([accounted, *rest], RAW)
 
 
 def _nothing_new(store: "TransactionStore", look: transaction_tables.Look) -> "Outcome":
@@ -221,13 +248,20 @@ def _raw_metadata(
 ) -> dict[str, Any]:
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    from mlops_assets.data.ingest import TECHNICAL_COLUMNS
+    from mlops_assets.data.ingest import LABEL_KNOWN_AT, technical_columns
 
     contract, table = store.contract, store.lakehouse.require(RAW, made_by=RAW)
     rows = store.lakehouse.read(RAW, table.version)
-    total, frauds = rows.agg(F.count(F.lit(1)), F.sum(contract.target)).collect()[0]
+    late = F.count(LABEL_KNOWN_AT) if LABEL_KNOWN_AT in rows.columns else F.lit(0)
+    counted = rows.agg(F.count(F.lit(1)), F.count(contract.target), F.sum(contract.target), late).collect()[0]
+    total, with_label, frauds, labelled = (int(count or 0) for count in counted)
     loaded = [record.source for record in done.records if record.kind == "load"]
     shown = rows.select(*contract.column_names).limit(_PREVIEW_ROWS).toArrow() if first is None else first
+    of_labels = {
+        "unlabelled_rows": total - with_label,
+        "late_labels": labelled,
+        "labels_merged": done.look.labelled,
+    }
     return {
         "table": store.lakehouse.location(RAW),
         "delta_version": table.version,
@@ -235,15 +269,16 @@ def _raw_metadata(
         "rows_added": done.accepted,
         "rows_quarantined": done.quarantined,
         "rows_already_known": accounted.details["already_known"],
-        "dagster/row_count": int(total),
-        "frauds": int(frauds),
-        "fraud_rate": rounded(frauds / total),
+        "dagster/row_count": total,
+        "frauds": frauds,
+        "fraud_rate": rounded(frauds / max(1, with_label)),
+        **(of_labels if contract.labels else {}),
         "contract": f"{contract.name} v{contract.version} ({contract.fingerprint})",
         "inputs_added": dg.MetadataValue.json(sorted(loaded)),
         "inputs_already_known": dg.MetadataValue.json(sorted(load.known if load else [])),
         "inputs_refused": dg.MetadataValue.json(sorted(_refused(load, store) if load else [])),
         "preview": preview(shown.select(list(contract.column_names))),
-        "dagster/column_schema": column_schema(contract, TECHNICAL_COLUMNS),
+        "dagster/column_schema": column_schema(contract, technical_columns(contract)),
     }
 
 

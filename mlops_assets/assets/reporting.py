@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_assets.data.labels import label_table_columns
 from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
 
 if TYPE_CHECKING:
@@ -104,7 +105,19 @@ def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableS
         )
         for column in contract.columns
     ]
-    return dg.TableSchema([*columns, *_technical_columns(technical)])
+    return dg.TableSchema([*columns, *_technical_columns(technical, {"_label_known_at": _clock(contract)})])
+
+
+def label_schema(contract: Contract) -> dg.TableSchema:
+    """Return the columns of the table of late labels, for the catalogue.
+
+    Raises:
+        ContractError: The contract has no `labels`.
+    """
+    described = label_table_columns(contract)
+    key = next(iter(described))
+    types = {key: _TYPE_NAMES[contract.column(key).type], "_label": "bigint", "_known_at": _clock(contract)}
+    return dg.TableSchema(_technical_columns(described, types))
 
 
 def technical_schema(described: Mapping[str, str]) -> dg.TableSchema:
@@ -113,12 +126,18 @@ def technical_schema(described: Mapping[str, str]) -> dg.TableSchema:
     Args:
         described: Description of each column.
     """
-    return dg.TableSchema(_technical_columns(described))
+    return dg.TableSchema(_technical_columns(described, {}))
 
 
-def _technical_columns(described: Mapping[str, str]) -> list[dg.TableColumn]:
+def _clock(contract: Contract) -> str:
+    """Return the type of times at which labels became known."""
+    return "timestamp" if contract.column(contract.event_time).type == "timestamp" else "double"
+
+
+def _technical_columns(described: Mapping[str, str], types: Mapping[str, str]) -> list[dg.TableColumn]:
+    known = {**_TECHNICAL_TYPES, **types}
     return [
-        dg.TableColumn(name, _TECHNICAL_TYPES.get(name, "string"), description=text, tags={"role": "technical"})
+        dg.TableColumn(name, known.get(name, "string"), description=text, tags={"role": "technical"})
         for name, text in described.items()
     ]
 

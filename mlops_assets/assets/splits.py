@@ -24,9 +24,10 @@ from mlops_assets.assets.reporting import (
     refusal,
     rounded,
 )
+from mlops_assets.data.maturity import LEFT_OUT
 from mlops_assets.data.split_checks import SPLIT_CHECKS
 from mlops_assets.data.splitting import GAP, SET_NAMES, SplitSpec
-from mlops_assets.errors import StorageError
+from mlops_assets.errors import SplitError, StorageError
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.contract import Contract
+    from mlops_assets.data.maturity import Maturity
     from mlops_assets.data.split_checks import SetSummary
 
 TABLES = {name: f"{name}_set" for name in SET_NAMES}
@@ -67,6 +69,11 @@ class SplitConfig(dg.Config):
     seed: int = Field(default=42, description="Seed of the stratified split.")
     min_rows: int = Field(default=100, description="Fewest rows that a set may have.")
     raw_version: int | None = Field(default=None, description="Version of the raw table; the newest when not given.")
+    as_of: str | None = Field(
+        default=None,
+        description="Moment from which labels are seen as mature or not, in ISO 8601 (UTC), or in seconds where the "
+        "data have a clock of their own; the newest moment that the raw table has on record when not given.",
+    )
 
     def to_spec(self, contract: "Contract") -> SplitSpec:
         """Return the specification for a contract."""
@@ -139,6 +146,7 @@ class _Cut:
     contract: "Contract"
     lakehouse: Lakehouse
     raw: TableVersion
+    maturity: "Maturity | None"
     assigned: "DataFrame"
     summaries: "Mapping[str, SetSummary]"
 
@@ -146,23 +154,39 @@ class _Cut:
     def plan(cls, config: SplitConfig, contract: "Contract", lakehouse: Lakehouse) -> "_Cut":
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+        from mlops_assets.data.maturity import parse_as_of
+        from mlops_assets.data.maturity_frames import left_out, maturity_of
         from mlops_assets.data.split_frames import SET_COLUMN, assign_sets, summarize
 
+        as_of = None if config.as_of is None else parse_as_of(config.as_of, contract)
         raw = lakehouse.require(RAW, made_by=RAW)
         if config.raw_version is not None:
             raw = TableVersion(RAW, config.raw_version, {})
         spec = config.to_spec(contract)
+        rows = lakehouse.read(RAW, raw.version)
+        maturity = maturity_of(rows, contract, as_of)
         where = f"{RAW} version {raw.version}"
-        assigned = assign_sets(lakehouse.read(RAW, raw.version), contract, spec, where=where)
-        return cls(config, spec, contract, lakehouse, raw, assigned, summarize(assigned, contract, F.col(SET_COLUMN)))
+        try:
+            assigned = assign_sets(rows, contract, spec, maturity, where=where)
+        except SplitError as error:
+            waiting = rows.where(left_out(rows, contract, maturity).isNotNull()).count()
+            if not waiting:
+                raise
+            raise SplitError(
+                f"{error.what}; {waiting:,} more rows have no mature label",
+                where=error.where,
+                mend=f"{error.mend}; labels mature with time, or as they come in",
+            ) from None
+        summaries = summarize(assigned, contract, F.col(SET_COLUMN))
+        return cls(config, spec, contract, lakehouse, raw, maturity, assigned, summaries)
 
     @property
     def split_id(self) -> str:
         """Names the cut: equal for the same rows cut the same way."""
-        text = json.dumps(
-            {"raw_version": self.raw.version, "contract": self.contract.fingerprint, **self.spec.as_dict()},
-            sort_keys=True,
-        )
+        says = {"raw_version": self.raw.version, "contract": self.contract.fingerprint, **self.spec.as_dict()}
+        if self.maturity is not None:
+            says["as_of"] = self.maturity.as_of
+        text = json.dumps(says, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def refuse_early(self) -> "list[CheckOutcome]":
@@ -183,7 +207,7 @@ class _Cut:
                 continue
             rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN)
             note = {"split_id": self.split_id, "raw_version": self.raw.version, "dagster_run": dagster_run}
-            note |= {"spec": self.spec.as_dict()}
+            note |= {"spec": self.spec.as_dict(), "as_of": None if self.maturity is None else self.maturity.as_of}
             written[name] = self.lakehouse.replace(table, rows, base=present, note=note)
         return written
 
@@ -194,17 +218,17 @@ class _Cut:
         from mlops_assets.data.split_frames import SET_COLUMN, count_shared, summarize, union_of
 
         rows = union_of({name: self.lakehouse.read(table.name, table.version) for name, table in written.items()})
-        summaries = summarize(rows, self.contract, F.col(SET_COLUMN))
+        summaries = summarize(rows, self.contract, F.col(SET_COLUMN), self.maturity)
         return self._judge(summaries, shared=count_shared(rows, self.contract)), summaries
 
     def _judge(self, summaries: "Mapping[str, SetSummary]", *, shared: int) -> "list[CheckOutcome]":
         from mlops_assets.data.split_checks import judge_sets
 
-        gap = self.summaries.get(GAP)
         return judge_sets(
             summaries,
             raw_rows=sum(summary.rows for summary in self.summaries.values()),
-            gap_rows=gap.rows if gap else 0,
+            gap_rows=self._rows_of(GAP),
+            left_out={reason: self._rows_of(reason) for reason in LEFT_OUT},
             shared=shared,
             spec=self.spec,
             min_rows=self.config.min_rows,
@@ -214,9 +238,8 @@ class _Cut:
         self, table: TableVersion, summary: "SetSummary"
     ) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
         """Return what pins and describes one set."""
-        from mlops_assets.data.ingest import TECHNICAL_COLUMNS
+        from mlops_assets.data.ingest import technical_columns
 
-        gap = self.summaries.get(GAP)
         return {
             "table": self.lakehouse.location(table.name),
             "delta_version": table.version,
@@ -230,9 +253,28 @@ class _Cut:
             "first_event": _event_time(summary.first, self.contract),
             "last_event": _event_time(summary.last, self.contract),
             "gap_days": self.spec.gap_days,
-            "gap_rows": gap.rows if gap else 0,
-            "dagster/column_schema": column_schema(self.contract, TECHNICAL_COLUMNS),
+            "gap_rows": self._rows_of(GAP),
+            **{f"{reason}_rows": self._rows_of(reason) for reason in LEFT_OUT},
+            **self._label_ages(summary),
+            "dagster/column_schema": column_schema(self.contract, technical_columns(self.contract)),
         }
+
+    def _label_ages(self, summary: "SetSummary") -> dict[str, dg.MetadataValue[Any] | int | float]:
+        """Return how old the labels of a set are; nothing where labels do not age."""
+        if self.maturity is None:
+            return {}
+        youngest, middle = summary.youngest_label_days, summary.label_age_days
+        return {
+            "as_of": _event_time(self.maturity.as_of, self.contract),
+            "label_delay_days": self.maturity.delay_days,
+            "late_labels": summary.late_labels,
+            "youngest_label_days": float("nan") if youngest is None else rounded(youngest),
+            "label_age_days": float("nan") if middle is None else rounded(middle),
+        }
+
+    def _rows_of(self, name: str) -> int:
+        found = self.summaries.get(name)
+        return found.rows if found else 0
 
 
 def _event_time(seconds: float | None, contract: "Contract") -> dg.MetadataValue | float:

@@ -12,6 +12,7 @@ import dagster as dg
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
+from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.automation.triggers import TrainingPace
 
@@ -50,5 +51,5 @@ def freshness(pace: TrainingPace) -> dict[str, dg.FreshnessPolicy]:
         fail_window=timedelta(days=2 * pace.days), warn_window=timedelta(days=1.2 * pace.days)
     )
     # Each load says of the quarantine what it has set aside, if only nothing.
-    loaded = (RAW, QUARANTINED, *TABLES.values())
+    loaded = (RAW, QUARANTINED, TRANSACTION_LABELS, *TABLES.values())
     return {**dict.fromkeys(loaded, tables), **dict.fromkeys((TUNED_MODEL, REGISTERED_MODEL), models)}

@@ -164,7 +164,7 @@ def current_sets(instance: dg.DagsterInstance) -> SetsFact | None:
     if len(versions) != 1 or not all(found):
         return None
     version = versions.pop()
-    return SetsFact(version, sum(sets[version] for sets in found))
+    return _together(version, [sets[version] for sets in found])
 
 
 def last_training(instance: dg.DagsterInstance) -> TrainedFact | None:
@@ -174,10 +174,14 @@ def last_training(instance: dg.DagsterInstance) -> TrainedFact | None:
         return None
     test_version = event.asset_materialization.metadata.get("test_version")
     raw_version = _raw_version_of(instance, None if test_version is None else test_version.value)
-    rows = [_sets_of(instance, table, limit=_HISTORY).get(raw_version) for table in TABLES.values()]
-    known = [count for count in rows if count is not None]
-    sets = SetsFact(raw_version, sum(known)) if raw_version is not None and len(known) == len(rows) else None
+    found = [_sets_of(instance, table, limit=_HISTORY).get(raw_version) for table in TABLES.values()]
+    known = [counts for counts in found if counts is not None]
+    sets = _together(raw_version, known) if raw_version is not None and len(known) == len(found) else None
     return TrainedFact(sets, event.timestamp)
+
+
+def _together(version: Any, sets: list[tuple[int, int]]) -> SetsFact:
+    return SetsFact(version, sum(rows for rows, _ in sets), sum(late for _, late in sets))
 
 
 def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:
@@ -188,12 +192,13 @@ def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:
     return None
 
 
-def _sets_of(instance: dg.DagsterInstance, table: str, *, limit: int) -> dict[Any, int]:
-    """Return the rows of a set by version of the raw table, as its materializations say; the newest wins."""
-    found: dict[Any, int] = {}
+def _sets_of(instance: dg.DagsterInstance, table: str, *, limit: int) -> dict[Any, tuple[int, int]]:
+    """Return rows and late labels of a set by version of the raw table, as its materializations say, newest first."""
+    found: dict[Any, tuple[int, int]] = {}
     for metadata in _history(instance, table, limit=limit):
         if "raw_version" in metadata and "dagster/row_count" in metadata:
-            found.setdefault(metadata["raw_version"], int(metadata["dagster/row_count"]))
+            counts = int(metadata["dagster/row_count"]), int(metadata.get("late_labels", 0))
+            found.setdefault(metadata["raw_version"], counts)
     return found
 
 

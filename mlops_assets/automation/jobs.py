@@ -10,10 +10,14 @@ import dagster as dg
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
+from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 
 MAIN = "main"
 LOAD_DATA = "load_data"
+MERGE_LABELS = "merge_labels"
+# What makes a run of the load merge labels, and not look at the source.
+LABELS_ONLY = {RAW: {"config": {"labels_only": True}}}
 
 main = dg.define_asset_job(
     MAIN, selection=dg.AssetSelection.all(), description="Load, split, tune, evaluate, register: everything."
@@ -31,6 +35,14 @@ build_model = dg.define_asset_job(
     "build_model",
     selection=dg.AssetSelection.assets(*TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
     description="Split what is loaded, tune, evaluate, register.",
+)
+
+# For code locations with a source of labels.
+merge_labels = dg.define_asset_job(
+    MERGE_LABELS,
+    selection=dg.AssetSelection.assets(TRANSACTION_LABELS, RAW, QUARANTINED),
+    config={"ops": LABELS_ONLY},
+    description="Load labels that came late, and merge them into the transactions.",
 )
 
 JOBS = [main, load_data, replay_quarantine, build_model]

@@ -7,14 +7,16 @@ What belongs here: thin shells - look, decide by a pure function, ask for a run.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
 
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import REFUSED_INPUT
+from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
+from mlops_assets.automation.jobs import LABELS_ONLY
 from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
 from mlops_assets.automation.watched_table import WatchState, follow
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from mlops_assets.automation.landing import Decision
 
 NEW_FILES = "new_files"
+NEW_LABELS = "new_labels"
 NEW_VERSIONS = "new_versions"
 VERSIONS_TAG = "mlops_assets/versions"
 FILES_TAG = "mlops_assets/files"
@@ -46,16 +49,51 @@ def new_files_sensor(
         status: Whether it is on when nobody has switched it.
         pace: How eagerly files are taken.
     """
-    chosen = pace or Pace()
+    text = f"Loads files that arrive in {location}. A file is taken when it has stopped to change."
+    return _landing_sensor(NEW_FILES, location, job, _load_of, text, status=status, pace=pace or Pace())
 
+
+def new_labels_sensor(
+    location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
+) -> dg.SensorDefinition:
+    """Return a sensor that merges what arrives in the landing place of labels.
+
+    Args:
+        location: Folders or globs, as in `MLOPS_LABELS`.
+        job: Name of the job that merges.
+        status: Whether it is on when nobody has switched it.
+        pace: How eagerly files are taken.
+    """
+    text = f"Merges labels that arrive in {location}. A file is taken when it has stopped to change."
+    return _landing_sensor(NEW_LABELS, location, job, _merge_of, text, status=status, pace=pace or Pace())
+
+
+def _load_of(order: Order) -> dict[str, Any]:
+    return {"resources": {"source": {"config": {"location": order.location}}}}
+
+
+def _merge_of(order: Order) -> dict[str, Any]:
+    return {"resources": {"labels": {"config": {"location": order.location}}}, "ops": LABELS_ONLY}
+
+
+def _landing_sensor(
+    name: str,
+    location: str,
+    job: str,
+    run_config: Callable[[Order], dict[str, Any]],
+    description: str,
+    *,
+    status: dg.DefaultSensorStatus,
+    pace: Pace,
+) -> dg.SensorDefinition:
     @dg.sensor(
-        name=NEW_FILES,
+        name=name,
         job_name=job,
-        minimum_interval_seconds=chosen.interval_seconds,
+        minimum_interval_seconds=pace.interval_seconds,
         default_status=status,
-        description=f"Loads files that arrive in {location}. A file is taken when it has stopped to change.",
+        description=description,
     )
-    def new_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def landing(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         from mlops_assets.data.sources.listing import landed_files
 
         listed = landed_files(location)
@@ -64,7 +102,7 @@ def new_files_sensor(
             listed,
             lambda key: outcome_of(context.instance, key),
             time.time(),
-            chosen,
+            pace,
         )
         for file in decision.refused_now:
             context.log.error(
@@ -74,16 +112,17 @@ def new_files_sensor(
         cursor = decision.state.to_cursor()
         if decision.start is None:
             return dg.SensorResult(skip_reason=_why_not(decision, len(listed)), cursor=cursor)
-        return dg.SensorResult(run_requests=[_request(decision.start)], cursor=cursor)
+        request = _request(decision.start, run_config(decision.start))
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
 
-    return new_files
+    return landing
 
 
-def _request(order: Order) -> dg.RunRequest:
+def _request(order: Order, run_config: dict[str, Any]) -> dg.RunRequest:
     names = [file.location for file in order.files]
     return dg.RunRequest(
         run_key=order.key,
-        run_config={"resources": {"source": {"config": {"location": order.location}}}},
+        run_config=run_config,
         tags={
             ORDER_TAG: order.key,
             FILES_TAG: f"{len(names)}: {_shortened(names)}",
@@ -178,6 +217,6 @@ def _blames_input(instance: dg.DagsterInstance, run_id: str) -> bool:
     for entry in failures:
         event = entry.get_dagster_event()
         told = event.step_failure_data.user_failure_data
-        if event.step_key == RAW and told is not None and REFUSED_INPUT in told.metadata:
+        if event.step_key in (RAW, TRANSACTION_LABELS) and told is not None and REFUSED_INPUT in told.metadata:
             return True
     return False

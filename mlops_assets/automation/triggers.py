@@ -16,7 +16,7 @@ class TrainingPace:
 
     Attributes:
         new_rows: So many more rows with known labels than the last model was made of.
-        days: So much time since it was made, when there is any new row at all.
+        days: So much time since it was made, when there is any new row or late label at all.
     """
 
     new_rows: int = 10_000
@@ -29,11 +29,13 @@ class SetsFact:
 
     Attributes:
         raw_version: Version of the raw table that they were cut from.
-        rows: Rows in them together: events whose labels are known, as far as the contract's label delay says.
+        rows: Rows in them together: events whose labels are mature.
+        late_labels: Those of them whose label came later than the row, perhaps in the place of another.
     """
 
     raw_version: int
     rows: int
+    late_labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ def training_due(sets: SetsFact | None, trained: TrainedFact | None, now: float,
     days = (now - trained.at) / _SECONDS_PER_DAY
     if new >= pace.new_rows:
         return Due(is_due=True, reason=f"{new:,} new rows, at least {pace.new_rows:,} wanted")
-    if new != 0 and days >= pace.days:
-        return Due(is_due=True, reason=f"{days:.1f} days since the last model, and {new:,} new rows")
+    late = sets.late_labels - trained.sets.late_labels
+    if (new != 0 or late != 0) and days >= pace.days:
+        told = f", {late:,} late labels" if late else ""
+        return Due(is_due=True, reason=f"{days:.1f} days since the last model, and {new:,} new rows{told}")
     return Due(
         is_due=False, reason=f"{new:,} of {pace.new_rows:,} new rows, and {days:.1f} of {pace.days:g} days have passed"
     )

@@ -125,7 +125,8 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
     reasons: dict[str, pa.ChunkedArray] = {}
     for column in contract.columns:
         raw = table.column(column.name)
-        values, found = _conform_column(raw, column, contract)
+        binary, feature = column.name == contract.target, column.name in contract.features
+        values, found = conform_column(raw, column, binary=binary, feature=feature)
         columns.append(values)
         if found:
             faults[column.name] = _counted(raw, found)
@@ -138,10 +139,20 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
     return replace(batch, disorder=_disorder(times if batch.bad is None else times.filter(pc.invert(batch.bad))))
 
 
-def _conform_column(
-    raw: pa.ChunkedArray, column: Column, contract: Contract
+def conform_column(
+    raw: pa.ChunkedArray, column: Column, *, binary: bool = False, feature: bool = False
 ) -> tuple[pa.ChunkedArray, dict[str, pa.ChunkedArray]]:
-    """Return the typed values, and the rows that do not fit by reason."""
+    """Cast one column and find what does not fit.
+
+    Args:
+        raw: The values as they came in.
+        column: What they should be.
+        binary: Whether they are labels: 0 or 1, whatever range the column has.
+        feature: Whether models compute with them, in float32.
+
+    Returns:
+        The typed values, and the rows that do not fit by reason.
+    """
     reading = read_column(raw, column.type)
     values = reading.values
     found: dict[str, pa.ChunkedArray] = {}
@@ -155,10 +166,9 @@ def _conform_column(
             missing = pc.and_not(missing, elsewhere)
         if _count(missing):
             found[NULL] = missing
-    if column.name == contract.target:
+    if binary:
         _find_strange_targets(values, found)
     elif column.type in ("double", "long"):
-        feature = column.name in contract.features
         overflow = FLOAT32_OVERFLOW if feature and column.type == "double" else float("inf")
         _find_extremes(values, column, overflow, found)
     return values, found

@@ -64,6 +64,34 @@ class Column(BaseModel):
         return self
 
 
+class LabelColumns(BaseModel):
+    """The columns of files that bring labels after the transactions; any others in them are left unread.
+
+    Attributes:
+        key: Column that says which transactions a label is about, under the name it has in the contract: the contract's
+            key (one transaction) or its entity (all transactions of it that happened before the label became known).
+        label: Column with the label, 1 = fraud, 0 = genuine.
+        known_at: Column with the time at which the label became known, on the clock of the contract's event time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    label: str
+    known_at: str
+
+    @field_validator("key", "label", "known_at")
+    @classmethod
+    def _lower(cls, name: str) -> str:
+        return name.lower()
+
+    @model_validator(mode="after")
+    def _are_three(self) -> Self:
+        if len({self.key, self.label, self.known_at}) < len(LabelColumns.model_fields):
+            raise ValueError("key, label and known_at must be three columns")
+        return self
+
+
 class Contract(BaseModel):
     """What a data set promises; see `mlops_assets/data/contracts/*.yaml` for the two that ship.
 
@@ -80,7 +108,9 @@ class Contract(BaseModel):
         amount: Column with the money at stake, if there is one; used for costs, allowed as a feature.
         ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
         ordered: Whether rows arrive in event-time order inside one file.
-        label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits.
+        label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits. Younger rows
+            are left out of them, unless a label came for them.
+        labels: Columns of label files, if labels come later than their transactions; the target may be nullable then.
         min_rows: Fewest rows that one load may bring.
         max_bad_share: Largest share of rows of one input that may be set aside; an input with more is refused whole.
             One in a hundred: more is no accident of single rows but a changed export, a wrong file or a wrong
@@ -102,6 +132,7 @@ class Contract(BaseModel):
     ignored: tuple[str, ...] = ()
     ordered: bool = True
     label_delay_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    labels: LabelColumns | None = None
     min_rows: int = Field(default=1, ge=1)
     max_bad_share: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
 
@@ -123,6 +154,7 @@ class Contract(BaseModel):
             raise ValueError(f"roles that name no column: {', '.join(absent)}")
         self._check_features()
         self._check_roles()
+        self._check_labels()
         kept = sorted(set(names) & set(self.ignored))
         if kept:
             raise ValueError(f"columns both kept and ignored: {', '.join(kept)}")
@@ -139,9 +171,22 @@ class Contract(BaseModel):
             raise ValueError(f"event_time {self.event_time} must be a timestamp or a number of seconds")
         if self.amount is not None and self.column(self.amount).type not in ("double", "long"):
             raise ValueError(f"amount {self.amount} must be numeric")
-        for required in (self.target, self.event_time, self.key, self.amount):
+        for required in (self.event_time, self.key, self.amount):
             if required is not None and self.column(required).nullable:
-                raise ValueError(f"{required} is target, event time, key or amount and can't be nullable")
+                raise ValueError(f"{required} is event time, key or amount and can't be nullable")
+        if self.column(self.target).nullable and self.labels is None:
+            raise ValueError(f"target {self.target} can't be nullable, unless `labels` says how labels come later")
+
+    def _check_labels(self) -> None:
+        if self.labels is None:
+            return
+        subjects = [name for name in (self.key, self.entity) if name is not None]
+        if not subjects:
+            raise ValueError("labels can't be told apart: they need a `key` or an `entity` in the contract")
+        if self.labels.key not in subjects:
+            raise ValueError(
+                f"labels.key {self.labels.key} must be the contract's key or entity: {', '.join(subjects)}"
+            )
 
     def _check_features(self) -> None:
         forbidden = {self.target, self.event_time, self.key, self.entity} & set(self.features)
@@ -167,8 +212,10 @@ class Contract(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything the contract says; changes exactly when its meaning does, so not with descriptions."""
-        meaning = self.model_dump_json(exclude={"description": True, "columns": {"__all__": {"description"}}})
+        """Hash of all that the contract says of the table; changes exactly when that does, so not with descriptions."""
+        meaning = self.model_dump_json(
+            exclude={"description": True, "labels": True, "columns": {"__all__": {"description"}}}
+        )
         return hashlib.sha256(meaning.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

@@ -39,6 +39,11 @@ TECHNICAL_COLUMNS: dict[str, str] = {
     SOURCE: "The input as it was named when it came in.",
     INGESTED_AT: "When the input came in (UTC).",
 }
+# In tables of contracts whose labels come late; not among the others, since tables without it keep working.
+LABEL_KNOWN_AT = "_label_known_at"
+LABEL_COLUMNS: dict[str, str] = {
+    LABEL_KNOWN_AT: "When the late label of the row became known, on the clock of the event time; null without one.",
+}
 QUARANTINE_COLUMNS: dict[str, str] = {
     ROW_NUMBER: TECHNICAL_COLUMNS[ROW_NUMBER],
     REASONS: "What is wrong, as <reason>:<column>.",
@@ -54,6 +59,11 @@ GOOD, BAD = "good", "bad"
 # looking for, in a file that is read once.
 _GROUP_ROWS = 131_072
 _REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
+
+
+def technical_columns(contract: Contract) -> dict[str, str]:
+    """Return the platform's own columns of a table under the contract, with their descriptions."""
+    return TECHNICAL_COLUMNS if contract.labels is None else TECHNICAL_COLUMNS | LABEL_COLUMNS
 
 
 # Every row that is set aside, in Arrow's terms.
@@ -130,7 +140,7 @@ def stage_load(
     for kind in (GOOD, BAD):
         (folder / kind).mkdir()
     load, arrived = StagedLoad(), datetime.min.replace(tzinfo=UTC)
-    for batch in _readable(source, load):
+    for batch in readable_batches(source, load.errors):
         if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in load.records):
             load.known.append(batch.origin)
             load.known_rows += batch.table.num_rows
@@ -157,8 +167,10 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
         return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
 
 
-def _readable(source: TransactionSource, load: StagedLoad) -> Iterator[SourceBatch]:
-    """Yield the batches that can be read; an iterator may go on after one that can't."""
+def readable_batches(
+    source: TransactionSource, errors: list[SourceError | SchemaMismatchError]
+) -> Iterator[SourceBatch]:
+    """Yield the batches that can be read, and add an error for each other one; an iterator may go on after one."""
     batches = iter(source.batches())
     while True:
         try:
@@ -166,7 +178,7 @@ def _readable(source: TransactionSource, load: StagedLoad) -> Iterator[SourceBat
         except StopIteration:
             return
         except (SourceError, SchemaMismatchError) as error:
-            load.errors.append(error)
+            errors.append(error)
 
 
 def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:

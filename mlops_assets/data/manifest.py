@@ -17,7 +17,8 @@ class BatchRecord:
 
     Attributes:
         batch_id: The input's identity; the replay's id.
-        kind: `load`, `replay`, or `contract` for the rules that rows are under from here on.
+        kind: `load`, `replay`, `labels` (in the notes of the table of labels alone), or `contract` for the rules that
+            rows are under from here on.
         source: The input as it was named when it came in.
         rows: Rows that came in.
         accepted: Rows that went into the raw table.

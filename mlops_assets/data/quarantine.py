@@ -11,7 +11,7 @@ readable form and marked `not_text`; it is not tried again, since its readable f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -42,22 +42,35 @@ def bad_rows(raw: pa.Table, batch: ConformedBatch, contract: Contract) -> pa.Tab
         contract: What it was held against.
 
     Returns:
-        `_row_number` (int64, position in the batch), `reasons` (list of reason codes, at least one, see
-        `ConformedBatch.reasons`), `original` (map of column name to text, null for a missing value).
+        See `set_aside`.
     """
-    bad = batch.bad
+    return set_aside(raw, batch.reasons, {column.name: column.type for column in contract.columns})
+
+
+def set_aside(raw: pa.Table, found: Mapping[str, pa.ChunkedArray], types: Mapping[str, ColumnType]) -> pa.Table:
+    """Return the rows that do not fit, for whatever reason.
+
+    Args:
+        raw: The batch as it came in.
+        found: Which rows do not fit, by reason code (see `ConformedBatch.reasons`).
+        types: Wanted type by column, for those that are read; the others are kept as text alone.
+
+    Returns:
+        `_row_number` (int64, position in the batch), `reasons` (list of reason codes, at least one), `original` (map of
+        column name to text, null for a missing value).
+    """
+    bad = reduce(pc.or_, found.values()) if found else None
     chosen = pa.array([], pa.int64()) if bad is None else pc.indices_nonzero(bad.combine_chunks()).cast(pa.int64())
-    reasons = {code: mask.combine_chunks().take(chosen) for code, mask in batch.reasons.items()}
+    reasons = {code: mask.combine_chunks().take(chosen) for code, mask in found.items()}
     texts: dict[str, pa.Array] = {}
     for name in raw.column_names:
         column = pa.chunked_array([raw.column(name).combine_chunks()]).take(chosen)
-        wanted = contract.column(name).type if name in contract.column_names else "string"
-        texts[name], no_text = _as_text(column, wanted)
-        if no_text is not None and name in contract.column_names:
+        texts[name], no_text = _as_text(column, types.get(name, "string"))
+        if no_text is not None and name in types:
             reasons[f"{NOT_TEXT}:{name}"] = no_text
     return pa.table(
         {
-            ROW_NUMBER: batch.table.column(ROW_NUMBER).take(chosen),
+            ROW_NUMBER: chosen,
             REASONS: _lists(reasons, len(chosen)),
             ORIGINAL: _maps(texts, len(chosen)),
         }

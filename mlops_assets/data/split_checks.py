@@ -14,7 +14,7 @@ from mlops_assets.data.splitting import SECONDS_PER_DAY, SET_NAMES, SplitSpec
 
 SPLIT_CHECKS: dict[str, str] = {
     "disjoint": "No row, and no exact duplicate of a row, is in two sets.",
-    "complete": "Every row of the raw table is in a set or in the gap.",
+    "complete": "Every row of the raw table is in a set, in the gap, or without a mature label.",
     "set_classes": "Each set holds frauds and genuine transactions.",
     "set_volume": "Each set holds enough rows to learn from or to measure on.",
     "sets_in_time_order": "Training, validation and test rows follow each other in time, with the gap between them.",
@@ -23,12 +23,25 @@ SPLIT_CHECKS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class SetSummary:
-    """Counts and bounds of one set; times in seconds (since 1970 for timestamps, else since the data's origin)."""
+    """Counts and bounds of one set; times in seconds (since 1970 for timestamps, else since the data's origin).
+
+    Attributes:
+        rows: Rows.
+        frauds: Frauds among them.
+        first: Earliest event time.
+        last: Latest event time.
+        late_labels: Rows whose label came later than the row.
+        youngest_label_days: Days for which the youngest label has been known; None where labels do not age.
+        label_age_days: The same of the label in the middle (approximate median).
+    """
 
     rows: int
     frauds: int
     first: float | None
     last: float | None
+    late_labels: int = 0
+    youngest_label_days: float | None = None
+    label_age_days: float | None = None
 
     @property
     def fraud_rate(self) -> float:
@@ -41,6 +54,7 @@ def judge_sets(
     *,
     raw_rows: int,
     gap_rows: int,
+    left_out: Mapping[str, int],
     shared: int,
     spec: SplitSpec,
     min_rows: int,
@@ -51,6 +65,7 @@ def judge_sets(
         summaries: Counts and bounds of the tables as they are, by set name.
         raw_rows: Rows of the pinned raw version.
         gap_rows: Rows that the gap leaves out.
+        left_out: Rows without a mature label, by reason (`maturity.LEFT_OUT`).
         shared: Rows found in more than one set.
         spec: How the sets were cut.
         min_rows: Fewest rows a set may have.
@@ -60,6 +75,7 @@ def judge_sets(
     one_class = [name for name, s in sets.items() if not 0 < s.frauds < s.rows]
     small = [f"{name} ({s.rows:,} rows)" for name, s in sets.items() if s.rows < min_rows]
     longer = "load a longer period, or change the fractions"
+    waiting = "".join(f" + {rows:,} {reason}" for reason, rows in left_out.items() if rows)
     outcomes = [
         CheckOutcome(
             "disjoint",
@@ -69,9 +85,14 @@ def judge_sets(
         ),
         CheckOutcome(
             "complete",
-            passed=total + gap_rows == raw_rows,
-            description=f"{total:,} rows in sets + {gap_rows:,} in the gap of {raw_rows:,} raw rows",
-            details={"rows_in_sets": total, "gap_rows": gap_rows, "raw_rows": raw_rows},
+            passed=total + gap_rows + sum(left_out.values()) == raw_rows,
+            description=f"{total:,} rows in sets + {gap_rows:,} in the gap{waiting} of {raw_rows:,} raw rows",
+            details={
+                "rows_in_sets": total,
+                "gap_rows": gap_rows,
+                **{f"{reason}_rows": rows for reason, rows in left_out.items()},
+                "raw_rows": raw_rows,
+            },
         ),
         CheckOutcome(
             "set_classes",

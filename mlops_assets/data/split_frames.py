@@ -1,7 +1,8 @@
 """Cut a Spark table into its three sets, and count what came out.
 
-What belongs here: Spark expressions for event time, row identity and set membership, and counts over sets. What does
-not: choosing cut points (`splitting`), verdicts (`split_checks`), reading and writing tables (resources), Dagster.
+What belongs here: Spark expressions for row identity and set membership, and counts over sets. What does not: choosing
+cut points (`splitting`), which rows are old enough (`maturity_frames`), verdicts (`split_checks`), reading and writing
+tables (resources), Dagster.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import numpy as np
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.contract import Contract
+from mlops_assets.data.ingest import LABEL_KNOWN_AT
+from mlops_assets.data.maturity import Maturity
+from mlops_assets.data.maturity_frames import event_seconds, label_age_days, left_out
 from mlops_assets.data.split_checks import SetSummary
 from mlops_assets.data.splitting import GAP, SET_NAMES, Block, Cuts, SplitSpec, cut_points
 
@@ -21,14 +25,6 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 SET_COLUMN = "_set"
-
-
-def event_seconds(contract: Contract) -> Column:
-    """Event time as a double number of seconds."""
-    column = F.col(contract.event_time)
-    if contract.column(contract.event_time).type == "timestamp":
-        return (F.unix_micros(column) / F.lit(1e6)).cast("double")
-    return column.cast("double")
 
 
 def row_hash(contract: Contract, seed: int) -> Column:
@@ -42,22 +38,34 @@ def row_hash(contract: Contract, seed: int) -> Column:
     return F.xxhash64(F.lit(seed), *values, *nulls)
 
 
-def assign_sets(table: DataFrame, contract: Contract, spec: SplitSpec, *, where: str) -> DataFrame:
-    """Return the table with a column `_set`: train, validation, test or gap.
+def assign_sets(
+    table: DataFrame, contract: Contract, spec: SplitSpec, maturity: Maturity | None = None, *, where: str
+) -> DataFrame:
+    """Return the table with a column `_set`: train, validation, test, gap, or why a row is left out.
+
+    Args:
+        table: The pinned raw table.
+        contract: Names and types.
+        spec: How to cut; the cuts are chosen along the rows that are not left out.
+        maturity: When a label is mature; None leaves out what has no label at all.
+        where: The table, for the error.
 
     Raises:
         SplitError: The table can't be cut as asked.
     """
+    reason = left_out(table, contract, maturity)
+    usable = table.where(reason.isNull())
     if spec.strategy == "time":
         key = event_seconds(contract)
-        return table.withColumn(SET_COLUMN, _membership(key, _cuts_along(table, key, spec, where=where)))
+        membership = _membership(key, _cuts_along(usable, key, spec, where=where))
+        return table.withColumn(SET_COLUMN, F.coalesce(reason, membership))
     key, target = row_hash(contract, spec.seed), F.col(contract.target)
     membership = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
     for label in (0, 1):
-        of_class = table.where(target == label)
+        of_class = usable.where(target == label)
         cuts = _cuts_along(of_class, key, spec, where=f"{where}, {contract.target} = {label}")
         membership = membership.when(target == label, _membership(key, cuts))
-    return table.withColumn(SET_COLUMN, membership)
+    return table.withColumn(SET_COLUMN, F.coalesce(reason, membership))
 
 
 def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -> Cuts:
@@ -82,8 +90,12 @@ def _inside(key: Column, block: Block) -> Column:
     return inside
 
 
-def summarize(table: DataFrame, contract: Contract, by: Column) -> dict[str, SetSummary]:
-    """Return counts and bounds in time per value of `by`."""
+def summarize(
+    table: DataFrame, contract: Contract, by: Column, maturity: Maturity | None = None
+) -> dict[str, SetSummary]:
+    """Return counts, bounds in time and, under a rule of maturity, ages of labels per value of `by`."""
+    age = F.lit(None).cast("double") if maturity is None else label_age_days(table, contract, maturity)
+    late = F.col(LABEL_KNOWN_AT).isNotNull() if LABEL_KNOWN_AT in table.columns else F.lit(False)
     rows = (
         table.groupBy(by.alias("name"))
         .agg(
@@ -91,10 +103,18 @@ def summarize(table: DataFrame, contract: Contract, by: Column) -> dict[str, Set
             F.sum(F.col(contract.target)).alias("frauds"),
             F.min(event_seconds(contract)).alias("first"),
             F.max(event_seconds(contract)).alias("last"),
+            F.count_if(late).alias("late"),
+            F.min(age).alias("youngest"),
+            F.percentile_approx(age, 0.5).alias("age"),
         )
         .collect()
     )
-    return {r["name"]: SetSummary(int(r["rows"]), int(r["frauds"] or 0), r["first"], r["last"]) for r in rows}
+    return {
+        r["name"]: SetSummary(
+            int(r["rows"]), int(r["frauds"] or 0), r["first"], r["last"], int(r["late"]), r["youngest"], r["age"]
+        )
+        for r in rows
+    }
 
 
 def union_of(sets: Mapping[str, DataFrame]) -> DataFrame:

@@ -246,6 +246,9 @@ def _both_classes(findings: LoadFindings, contract: Contract, known: Mapping[int
     if known:
         text += f", {known.get(1, 0):,} and {known.get(0, 0):,} in the table"
     both = bool((brought[1] or known.get(1)) and (brought[0] or known.get(0)))
+    if not both and contract.column(contract.target).nullable:
+        text += "; labels may come later"
+        both = True
     if not both:
         text += "; a model needs both: load a file that holds the other class too"
     return CheckOutcome(

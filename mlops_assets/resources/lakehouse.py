@@ -212,7 +212,8 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             rows: What to append.
             base: The version that was looked at, None for no table.
             note: What the commit was made from.
-            new_columns: Whether the table takes columns that it does not have; without it they are an error.
+            new_columns: Whether the table takes columns that it does not have, the platform's own among them; without
+                it they are an error.
             skip_by: When the append makes the table, the columns that readers choose rows by: Delta keeps the range of
                 these alone for each file. By default it does so for the first 32, which takes a third of the time of
                 writing a wide table.
@@ -237,12 +238,59 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     ) -> TableVersion:
         """Replace the rows with the same key and append the others, in one commit; see `append`.
 
-        Delta takes transaction number and note of a MERGE from the session, not from the statement; the session is
-        given back as it was.
+        Raises:
+            StaleBaseError: Someone else has committed since `base`.
+            StorageError: The table is not the platform's, or the catalog refuses.
+        """
+        then = "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+        return self._merge(name, rows, rows.columns, on=f"old.`{key}` = new.`{key}`", then=then, base=base, note=note)
+
+    def update(
+        self,
+        name: str,
+        rows: "DataFrame",
+        *,
+        on: str,
+        when: str,
+        values: Mapping[str, str],
+        base: TableVersion,
+        note: Mapping[str, Any],
+    ) -> TableVersion:
+        """Change columns of rows that are there, in one commit; see `append`.
+
+        Args:
+            name: The table.
+            rows: What they are changed by.
+            on: SQL condition under which one of `rows` (`new`) is about a row that is there (`old`); of all that are
+                about one row, `when` may hold for one alone.
+            when: SQL condition under which it changes it.
+            values: Column of `rows` by the column that takes its value.
+            base: The version that was looked at.
+            note: What the commit was made from.
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
             StorageError: The table is not the platform's, or the catalog refuses.
+        """
+        changes = ", ".join(f"old.`{column}` = new.`{value}`" for column, value in values.items())
+        then = f"WHEN MATCHED AND {when} THEN UPDATE SET {changes}"
+        return self._merge(name, rows, list(values), on=on, then=then, base=base, note=note)
+
+    def _merge(
+        self,
+        name: str,
+        rows: "DataFrame",
+        columns: Sequence[str],
+        *,
+        on: str,
+        then: str,
+        base: TableVersion,
+        note: Mapping[str, Any],
+    ) -> TableVersion:
+        """Merge in one commit that writes the given columns.
+
+        Delta takes transaction number and note of a MERGE from the session, not from the statement; the session is
+        given back as it was.
         """
         session = rows.sparkSession
         view = f"_merge_into_{name}"
@@ -257,13 +305,13 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             try:
                 for setting, value in conf.items():
                     session.conf.set(setting, value)
-                self._tables.merge(session, name, view, key)
+                self._tables.merge(session, name, view, on, then)
             finally:
                 for setting in conf:
                     session.conf.unset(setting)
                 session.catalog.dropTempView(view)
 
-        return self._commit(name, rows, statement, base=base, note=note)
+        return self._commit(name, columns, statement, base=base, note=note)
 
     def replace(
         self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
@@ -291,12 +339,12 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             writer = writer.option("txnAppId", _WRITER).option("txnVersion", number)
             self._tables.save(writer, name, noted, defines=base is None or mode == "overwrite")
 
-        return self._commit(name, rows, save, base=base, note=note)
+        return self._commit(name, rows.columns, save, base=base, note=note)
 
     def _commit(
         self,
         name: str,
-        rows: "DataFrame",
+        columns: Sequence[str],
         write: Callable[[int, str], None],
         *,
         base: TableVersion | None,
@@ -306,7 +354,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
 
         Args:
             name: The table.
-            rows: What is written.
+            columns: What is written.
             write: Writes with that number and that note.
             base: The version that was looked at.
             note: What the commit was made from.
@@ -314,8 +362,11 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         from mlops_assets.resources.catalog_errors import is_conflict, spark_errors
 
         if base is not None:
-            # Names with an underscore are the platform's own (`data.contract.Column`).
-            self.require_columns(base, [column for column in rows.columns if column.startswith("_")])
+            # Names with an underscore are the platform's own (`data.contract.Column`). A table of ours may lack the
+            # ones that it is about to get; one of someone else lacks all.
+            ours = {column for column in columns if column.startswith("_")}
+            if ours.isdisjoint(self.read(name, base.version).columns):
+                self.require_columns(base, ours)
         wanted = 0 if base is None else base.version + 1
         noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
         try:

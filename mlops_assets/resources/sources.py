@@ -51,6 +51,18 @@ class FileTransactions(TransactionSourceResource):
         return FilesSource(self.location)
 
 
+class LabelFiles(dg.ConfigurableResource[Any]):
+    """CSV, CSV.gz or Parquet files with labels that come after their transactions."""
+
+    location: str = Field(description="A file, a folder, a glob or a comma-separated list; local or any fsspec URL.")
+
+    def open(self) -> TransactionSource:
+        """Return the reader; a folder or a glob without a file is no error, since no label may have come yet."""
+        from mlops_assets.data.sources.files import FilesSource
+
+        return FilesSource(self.location, may_be_empty=True)
+
+
 class OpenMLTransactions(TransactionSourceResource):
     """A data set of openml.org, or of another server that speaks its API."""
 

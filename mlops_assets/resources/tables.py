@@ -103,14 +103,15 @@ class Tables(Protocol):
         """
         ...
 
-    def merge(self, session: SparkSession, name: str, rows: str, key: str) -> None:
-        """Replace the rows with the same key and append the others, as the session's settings say.
+    def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
+        """Merge rows into the table, as the session's settings say.
 
         Args:
             session: The session, with note and transaction number among its settings.
             name: The table.
             rows: Temporary view of the rows that come in.
-            key: Column that is unique in both.
+            on: SQL condition under which a row that comes in (`new`) meets one that is there (`old`).
+            then: What is done with them, as the WHEN clauses of the statement.
         """
         ...
 
@@ -205,16 +206,13 @@ class PathTables:
         del defines
         writer.option("userMetadata", note).save(spark_path(self.address(name)))
 
-    def merge(self, session: SparkSession, name: str, rows: str, key: str) -> None:
+    def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
         """Merge into the table's folder."""
-        session.sql(_merge(self.sql_name(name), rows, key))
+        session.sql(_merge(self.sql_name(name), rows, on, then))
 
 
-def _merge(table: str, rows: str, key: str) -> str:
-    return (
-        f"MERGE INTO {table} AS old USING {rows} AS new ON old.`{key}` = new.`{key}` "
-        "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
-    )
+def _merge(table: str, rows: str, on: str, then: str) -> str:
+    return f"MERGE INTO {table} AS old USING {rows} AS new ON {on} {then}"
 
 
 @dataclass(frozen=True)
@@ -296,7 +294,7 @@ class CatalogTables:
             finally:
                 conf.unset(NOTE)
 
-    def merge(self, session: SparkSession, name: str, rows: str, key: str) -> None:
+    def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
         """Merge into the table by name.
 
         Raises:
@@ -305,7 +303,7 @@ class CatalogTables:
         from mlops_assets.resources.catalog_errors import readable
 
         with readable(self.address(name), self.catalog, self.schema):
-            session.sql(_merge(self.sql_name(name), rows, key))
+            session.sql(_merge(self.sql_name(name), rows, on, then))
 
     def _require_schema(self) -> None:
         if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):

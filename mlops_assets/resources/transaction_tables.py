@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 RAW = "raw_transactions"
 QUARANTINED = "quarantined_transactions"
 MANIFEST = "ingested_batches"
-# What commits note: records of batches, batches that may not be in, replays that may not be finished.
-RECORDS, UNSETTLED, REPLAYS = "records", "unsettled", "replays"
+LABELS = "transaction_labels"
+# What commits note: records of batches, batches that may not be in, replays that may not be finished, and the version
+# of the label table up to which the raw table has the labels.
+RECORDS, UNSETTLED, REPLAYS, LABELS_VERSION = "records", "unsettled", "replays", "labels_version"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Look:
         recorded: Ids of all batches and replays that are in, in the manifest or not.
         pending: Records that the raw table's notes hold and the manifest does not.
         rules: What the contract said about rows when the last one went in; None before the first.
+        labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.settle`.
+        labelled: Rows of the raw table that `settle` has given a label.
     """
 
     raw: TableVersion | None
@@ -50,6 +54,8 @@ class Look:
     recorded: frozenset[str]
     pending: tuple[BatchRecord, ...] = ()
     rules: str | None = None
+    labels: TableVersion | None = None
+    labelled: int = 0
 
     @property
     def orphans(self) -> list[str]:

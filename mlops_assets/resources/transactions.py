@@ -18,6 +18,11 @@ A replay takes rows out of quarantine the same way: they are marked with the rep
 table with a record of that id, then recorded in the manifest, then deleted. A row whose mark is on record is in the raw
 table and is not shown in quarantine; one whose mark is not on record is in quarantine and nowhere else.
 
+Labels that come late are in once `transaction_labels` has them (`label_store`). `settle` brings them to the rows of the
+raw table that they are about; a commit there notes the version of the label table that it has looked at, so that what
+a killed process has left is seen. A row that comes after its label gets it on its way in, and so does one that
+replaces a row: a merge would take the label away otherwise.
+
 Each commit carries the transaction number that follows the version its writer looked at, so that of two writers one has
 to look again (`StaleBaseError`).
 """
@@ -50,9 +55,11 @@ from mlops_assets.data.ingest import (
 )
 from mlops_assets.data.manifest import BatchRecord, as_table
 from mlops_assets.errors import ContractError
+from mlops_assets.resources.label_merge import merge_labels, with_labels
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tables import spark_path
 from mlops_assets.resources.transaction_tables import (
+    LABELS_VERSION,
     MANIFEST,
     QUARANTINED,
     RAW,
@@ -119,13 +126,14 @@ class TransactionStore:
         return look_at(self.lakehouse, self.contract)
 
     def settle(self, folder: Path) -> Look:
-        """Finish what a killed process has left, and return the tables as they are then.
+        """Finish what a killed process has left, merge new labels, and return the tables as they are then.
 
         Args:
             folder: Where to stage rows.
 
         Raises:
-            ContractError: See `look`.
+            ContractError: See `look`; or the contract does not tell about the labels that the raw table has.
+            StorageError: The labels that the raw table has are gone.
             StaleBaseError: Someone else is writing.
         """
         look = self.look()
@@ -133,7 +141,7 @@ class TransactionStore:
             look = self._record(look, look.pending, folder / "pending.parquet")
         if look.replayed:
             look = self._forget_replayed(look)
-        return self._widen(look, folder)
+        return merge_labels(self.lakehouse, self.contract, self._widen(look, folder), self._note([]))
 
     def commit(self, look: Look, load: StagedLoad, folder: Path) -> Outcome:
         """Bring a staged load in.
@@ -149,7 +157,9 @@ class TransactionStore:
         if load.bad_rows or look.quarantined is None or look.orphans:
             look = self._quarantine(look, load, folder / BAD)
         quarantined = look.quarantined.rows_written if load.bad_rows and look.quarantined is not None else 0
-        staged = self._staged(folder / GOOD) if load.staged_rows else None
+        staged = (
+            with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look) if load.staged_rows else None
+        )
         counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
         fates = None if staged is None else self._fates(look, staged, counts, key_range=load.key_range)
         records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
@@ -187,7 +197,7 @@ class TransactionStore:
         look = self._mark(look, waiting, judged, good, replay, folder)
         counted = pc.value_counts(carried.column(BATCH_ID)).to_pylist()
         counts = {pair["values"]: int(pair["counts"]) for pair in counted}
-        staged = self._staged(folder / GOOD)
+        staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look)
         fates = self._fates(look, staged, counts, key_range=self._key_range(rows), again=True)
         known = sum(fates.known.values())
         record = BatchRecord(
@@ -206,10 +216,13 @@ class TransactionStore:
         return Outcome(look, [record], accepted, quarantined_rows(self.lakehouse, look).num_rows, known)
 
     def classes(self, look: Look) -> dict[int, int]:
-        """Return the raw table's rows per target value."""
+        """Return the raw table's rows per target value, without those that have none yet."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
         if look.raw is None:
             return {}
-        counted = self.lakehouse.read(RAW, look.raw.version).groupBy(self.contract.target).count().collect()
+        rows = self.lakehouse.read(RAW, look.raw.version).where(F.col(self.contract.target).isNotNull())
+        counted = rows.groupBy(self.contract.target).count().collect()
         return {int(row[self.contract.target]): int(row["count"]) for row in counted}
 
     @property
@@ -337,6 +350,8 @@ class TransactionStore:
         if fates is None or not sum(record.accepted for record in records):
             return (self._record(look, records, folder / "records.parquet") if records else look), 0
         note = self._note(records)
+        if look.labels is not None:
+            note[LABELS_VERSION] = look.labels.version
         if fates.replaces and look.raw is not None and self.contract.key is not None:
             written = self.lakehouse.merge(RAW, fates.rows, key=self.contract.key, base=look.raw, note=note)
         else:

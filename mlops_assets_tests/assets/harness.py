@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, IngestConfig, raw_transactions
 from mlops_assets.assets.registered_model import GateConfig, registered_model
 from mlops_assets.assets.splits import SplitConfig, splits
+from mlops_assets.assets.transaction_labels import transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, TunedModelConfig, WholeRange
 from mlops_assets.data.contract import Contract, load_contract
@@ -24,7 +25,12 @@ from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.resources.sources import FileTransactions, SyntheticTransactions, TransactionSourceResource
+from mlops_assets.resources.sources import (
+    FileTransactions,
+    LabelFiles,
+    SyntheticTransactions,
+    TransactionSourceResource,
+)
 from mlops_assets.resources.tracking import Tracking
 
 HERE = StepLauncherResource(cost_class="loader", active=False)
@@ -104,12 +110,13 @@ def load(
     contract: Contract | str = "creditcard",
     *,
     replay: bool = False,
+    labels_only: bool = False,
 ) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
             raw_transactions(
                 context,
-                config=IngestConfig(replay=replay),
+                config=IngestConfig(replay=replay, labels_only=labels_only),
                 source=source,
                 contract=contract_resource(contract),
                 lakehouse=lakehouse,
@@ -121,6 +128,20 @@ def load(
 def replay(lakehouse: Lakehouse, contract: Contract | str = "creditcard") -> Outcome:
     """Try what is in quarantine again."""
     return load(lakehouse, contract=contract, replay=True)
+
+
+def bring_labels(lakehouse: Lakehouse, location: Path | str, contract: Contract | str) -> Outcome:
+    """Load label files."""
+    with dg.build_asset_context() as context:
+        return collect(
+            transaction_labels(
+                context,
+                labels=LabelFiles(location=str(location)),
+                contract=contract_resource(contract),
+                lakehouse=lakehouse,
+                loader_cluster=HERE,
+            )
+        )
 
 
 def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Contract | str = "creditcard") -> Outcome:

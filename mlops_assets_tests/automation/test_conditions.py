@@ -31,6 +31,7 @@ class World:
     instance: dg.DagsterInstance
     raw_version: int = 0
     rows: int = 300
+    late: int = 0
     raw_is_good: bool = True
     broken: set[str] = field(default_factory=set)
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=30, microsecond=0))
@@ -63,6 +64,7 @@ class World:
                         "raw_version": self.raw_version,
                         "delta_version": self._made[name],
                         "dagster/row_count": self.rows // 3,
+                        "late_labels": self.late // 3,
                     },
                 )
 
@@ -188,6 +190,20 @@ def test_a_run_that_fails_is_repeated_each_quarter_of_an_hour_and_not_at_each_lo
     assert world.look(15) == {TUNED_MODEL}
     world.execute({TUNED_MODEL})
     assert world.settle() == [{REGISTERED_MODEL}]
+
+
+def test_labels_alone_make_training_due_in_time(world: World, monkeypatch: pytest.MonkeyPatch):
+    """A label in the place of another brings no row; the raw table has a new version all the same."""
+    world.load(0)
+    world.settle()
+    world.late = 30
+    world.load(0)
+    assert world.settle() == [set(SETS)]
+    trained = last_training(world.instance)
+    assert trained is not None
+    assert (current_sets(world.instance), trained.sets) == (SetsFact(2, 300, 30), SetsFact(1, 300, 0))
+    monkeypatch.setattr("mlops_assets.automation.conditions.time.time", lambda: trained.at + 8 * 86_400)
+    assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]
 
 
 def test_enough_time_is_as_good_as_enough_rows(world: World, monkeypatch: pytest.MonkeyPatch):

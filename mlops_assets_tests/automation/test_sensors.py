@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,14 +13,16 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, IngestConfig
 from mlops_assets.assets.reporting import readable_errors, refusal
+from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
+from mlops_assets.automation.jobs import MERGE_LABELS, merge_labels
 from mlops_assets.automation.landing import LandingState, Pace
-from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, outcome_of
+from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, new_labels_sensor, outcome_of
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.sources.listing import landed_files
 from mlops_assets.errors import SourceError, UnreachableError
-from mlops_assets.resources.sources import FileTransactions
+from mlops_assets.resources.sources import FileTransactions, LabelFiles
 
 AT_ONCE = Pace(settle_seconds=0)
 
@@ -40,6 +43,29 @@ def loaded(source: FileTransactions) -> None:
 
 JOB = dg.define_asset_job("load_data", selection=[loaded])
 DEFS = dg.Definitions(assets=[loaded], jobs=[JOB], resources={"source": FileTransactions(location="none")})
+
+
+@dg.asset(name=TRANSACTION_LABELS)
+def brought(labels: LabelFiles) -> None:
+    """Stand in for the labels' table."""
+    with readable_errors():
+        if "bad" in labels.location:
+            raise SourceError("2 of 2 label rows are bad", where=labels.location, mend="mend the file")
+
+
+@dg.multi_asset(
+    name=RAW,
+    specs=[dg.AssetSpec(RAW, deps=[TRANSACTION_LABELS]), dg.AssetSpec(QUARANTINED)],
+    config_schema=IngestConfig.to_fields_dict(),
+)
+def merged() -> Iterator[Any]:
+    """Stand in for the merge: a run for labels must not look at the source."""
+    assert dg.AssetExecutionContext.get().op_execution_context.op_config["labels_only"]
+    yield dg.MaterializeResult(asset_key=RAW)
+    yield dg.MaterializeResult(asset_key=QUARANTINED)
+
+
+LABEL_DEFS = dg.Definitions([brought, merged], jobs=[merge_labels], resources={"labels": LabelFiles(location="none")})
 
 
 def sensor(folder: Path) -> dg.SensorDefinition:
@@ -115,6 +141,41 @@ def test_a_run_that_was_cancelled_is_asked_for_again(tmp_path: Path, instance: d
     assert outcome_of(instance, str(request.run_key)) == "failed"
     (order,) = LandingState.from_cursor(tick(tmp_path, instance, second.cursor).cursor).orders
     assert order.attempt == 1
+
+
+def test_new_labels_are_merged_once_and_a_bad_file_is_set_aside(tmp_path: Path, instance: dg.DagsterInstance):
+    watching = new_labels_sensor(str(tmp_path), MERGE_LABELS, status=dg.DefaultSensorStatus.STOPPED, pace=AT_ONCE)
+
+    def look(cursor: str | None) -> tuple[dg.RunRequest | None, str | None]:
+        with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+            result = watching(context)
+        assert isinstance(result, dg.SensorResult)
+        return next(iter(asked(result)), None), result.cursor
+
+    def succeeds(request: dg.RunRequest | None) -> bool:
+        assert request is not None
+        return (
+            LABEL_DEFS.resolve_job_def(MERGE_LABELS)
+            .execute_in_process(
+                run_config=request.run_config,
+                tags={**request.tags, "dagster/run_key": str(request.run_key)},
+                instance=instance,
+                raise_on_error=False,
+            )
+            .success
+        )
+
+    (tmp_path / "good.csv").write_text("x")
+    _, cursor = look(None)
+    request, cursor = look(cursor)
+    assert succeeds(request)
+    (tmp_path / "bad.csv").write_text("x")
+    _, cursor = look(cursor)
+    request, cursor = look(cursor)
+    assert not succeeds(request)
+    request, cursor = look(cursor)
+    assert request is None
+    assert list(LandingState.from_cursor(cursor).refused) == [f"{tmp_path}/bad.csv"]
 
 
 def test_a_landing_place_that_is_gone_fails_the_tick_in_words(tmp_path: Path, instance: dg.DagsterInstance):

@@ -22,6 +22,9 @@ DAY = 86_400.0
         (SetsFact(1, 599), TrainedFact(SetsFact(0, 500), 0), 6.9, False, "99 of 100 new rows, and 6.9 of 7 days"),
         (SetsFact(1, 501), TrainedFact(SetsFact(0, 500), 0), 7, True, "7.0 days since the last model"),
         (SetsFact(1, 500), TrainedFact(SetsFact(0, 500), 0), 99, False, "0 of 100 new rows"),
+        (SetsFact(1, 500, 9), TrainedFact(SetsFact(0, 500, 2), 0), 7, True, "and 0 new rows, 7 late labels"),
+        (SetsFact(1, 500, 9), TrainedFact(SetsFact(0, 500, 2), 0), 6, False, "0 of 100 new rows"),
+        (SetsFact(1, 500, 9), TrainedFact(SetsFact(0, 500, 9), 0), 99, False, "0 of 100 new rows"),
         (SetsFact(0, 9_999), TrainedFact(SetsFact(0, 500), 0), 99, False, "made of version 0 as well"),
     ],
 )

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract import SHIPPED, Column, Contract, load_contract, parse_contract
+from mlops_assets.data.contract import SHIPPED, Column, Contract, LabelColumns, load_contract, parse_contract
 from mlops_assets.errors import ContractError
 
 ULB = ["time", *(f"v{number}" for number in range(1, 29)), "amount", "class"]
@@ -197,6 +197,22 @@ def test_the_fingerprint_stays_when_only_descriptions_change():
 # Rules.
 
 
+LABELS = {"key": "id", "label": "is_fraud", "known_at": "known_at"}
+
+
+@pytest.mark.parametrize("key", ["id", "card"])
+def test_labels_may_come_late_and_the_target_may_be_missing_until_then(key: str):
+    late = {**LABELS, "key": key, "known_at": "Known_At"}
+    contract = parsed(labels=late, columns=with_column(name="fraud", type="long", nullable=True))
+
+    assert contract.labels == LabelColumns(key=key, label="is_fraud", known_at="known_at")
+    assert parse_contract(contract.to_yaml(), where="x") == contract
+
+
+def test_the_fingerprint_is_silent_about_the_columns_of_other_files():
+    assert parsed(labels=LABELS).fingerprint == parsed().fingerprint
+
+
 def test_a_good_contract_is_accepted():
     contract = parsed(ignored=["Note", "ROW"])
 
@@ -252,10 +268,21 @@ def test_a_good_contract_is_accepted():
         ({"event_time": "fraud"}, "target or event time with a second role: fraud"),
         ({"key": "fraud"}, "target or event time with a second role: fraud"),
         ({"columns": with_column(name="at"), "amount": "at"}, "target or event time with a second role: at"),
-        ({"columns": with_column(name="fraud", type="long", nullable=True)}, "fraud is target, .* can't be nullable"),
-        ({"columns": with_column(name="at", nullable=True)}, "at is target, .* can't be nullable"),
-        ({"columns": with_column(name="id", type="long", nullable=True)}, "id is target, .* can't be nullable"),
-        ({"columns": with_column(name="amount", nullable=True)}, "amount is target, .* can't be nullable"),
+        (
+            {"columns": with_column(name="fraud", type="long", nullable=True)},
+            "target fraud can't be nullable, unless `labels` says",
+        ),
+        ({"labels": {"key": "id"}}, "labels.label: Field required; labels.known_at: Field required"),
+        ({"labels": {**LABELS, "when": "x"}}, "labels.when: Extra inputs are not permitted"),
+        ({"labels": {**LABELS, "key": "amount"}}, "labels.key amount must be the contract's key or entity: id, card"),
+        ({"labels": {**LABELS, "label": "ID"}}, "key, label and known_at must be three columns"),
+        (
+            {"labels": LABELS, "key": None, "entity": None},
+            "labels can't be told apart: they need a `key` or an `entity`",
+        ),
+        ({"columns": with_column(name="at", nullable=True)}, "at is event time, .* can't be nullable"),
+        ({"columns": with_column(name="id", type="long", nullable=True)}, "id is event time, .* can't be nullable"),
+        ({"columns": with_column(name="amount", nullable=True)}, "amount is event time, .* can't be nullable"),
     ],
 )
 def test_a_broken_rule_is_refused_with_a_clear_text(changes: dict[str, Any], said: str):

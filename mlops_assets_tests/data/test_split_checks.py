@@ -16,7 +16,15 @@ GOOD = {
     "validation": SetSummary(rows=200, frauds=2, first=6 * DAY + 1, last=7 * DAY),
     "test": SetSummary(rows=200, frauds=1, first=8 * DAY + 1, last=9 * DAY),
 }
-KNOWN: dict[str, Any] = {"raw_rows": 1_010, "gap_rows": 10, "shared": 0, "spec": SplitSpec(gap_days=1), "min_rows": 200}
+KNOWN: dict[str, Any] = {
+    "raw_rows": 1_010,
+    "gap_rows": 10,
+    "left_out": {"immature": 0, "unlabelled": 0},
+    "shared": 0,
+    "spec": SplitSpec(gap_days=1),
+    "min_rows": 200,
+}
+WAITING = {"immature": 4, "unlabelled": 3}
 
 
 def failed(summaries: dict[str, SetSummary], **changes: Any) -> dict[str, str]:
@@ -32,6 +40,7 @@ def with_set(name: str, **changes: Any) -> dict[str, SetSummary]:
 def test_good_sets_pass_every_check():
     assert failed(GOOD) == {}
     assert failed(dict(reversed(GOOD.items()))) == {}
+    assert failed(GOOD, left_out=WAITING, raw_rows=1_017) == {}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +49,20 @@ def test_good_sets_pass_every_check():
         (GOOD, {"shared": 3}, {"disjoint": "3 rows are in more than one set"}),
         (GOOD, {"raw_rows": 1_011}, {"complete": "1,000 rows in sets + 10 in the gap of 1,011 raw rows"}),
         (GOOD, {"gap_rows": 0}, {"complete": "1,000 rows in sets + 0 in the gap of 1,010 raw rows"}),
+        (
+            GOOD,
+            {"left_out": WAITING, "raw_rows": 1_018},
+            {
+                "complete": "1,000 rows in sets + 10 in the gap + 4 immature + 3 unlabelled of 1,018 raw rows",
+            },
+        ),
+        (
+            GOOD,
+            {"left_out": {**WAITING, "immature": 5}, "raw_rows": 1_017},
+            {
+                "complete": "1,000 rows in sets + 10 in the gap + 5 immature + 3 unlabelled of 1,017 raw rows",
+            },
+        ),
         (
             with_set("validation", frauds=0),
             {},

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
@@ -125,6 +125,40 @@ def test_a_merge_into_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, s
         lakehouse.merge("t", ours, key="id", base=theirs, note={})
 
     assert lakehouse.current("t") == theirs
+
+
+def test_an_update_changes_what_it_is_about_and_adds_no_row(lakehouse: Lakehouse, spark: SparkSession):
+    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "0 AS _seen"), base=None, note={})
+    news = spark.createDataFrame([(1, 5), (2, 0), (9, 5)], "subject long, seen int")
+    about: dict[str, Any] = {"on": "old.id = new.subject", "when": "old._seen < new.seen", "values": {"_seen": "seen"}}
+
+    written = lakehouse.update("t", news, **about, base=start, note={"what": "update"})
+
+    assert (written.version, written.rows_written, written.metadata["what"]) == (1, 1, "update")
+    rows = lakehouse.read("t", 1).collect()
+    assert sorted((row["id"], row["_seen"]) for row in rows) == [(0, 0), (1, 5), (2, 0)]
+    with pytest.raises(StaleBaseError):
+        lakehouse.update("t", news, **about, base=start, note={"what": "late"})
+
+
+def test_an_update_of_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
+    theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, note={})
+
+    with pytest.raises(StorageError, match="not the platform's: it lacks _seen"):
+        lakehouse.update(
+            "t", numbers(spark, 0, 3), on="old.id = new.id", when="true", values={"_seen": "id"}, base=theirs, note={}
+        )
+
+
+def test_a_table_gets_a_column_of_the_platforms_when_that_is_asked_for_alone(lakehouse: Lakehouse, spark: SparkSession):
+    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id"), base=None, note={})
+    more = numbers(spark, 3, 4).selectExpr("id", "'a' AS _batch_id", "1 AS _seen")
+
+    with pytest.raises(Exception, match="schema"):
+        lakehouse.append("t", more, base=start, note={})
+    lakehouse.append("t", more, base=start, note={}, new_columns=True)
+
+    assert lakehouse.read("t", 1).columns == ["id", "_batch_id", "_seen"]
 
 
 @pytest.mark.parametrize("base", [None, 0], ids=["both create", "both append"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from mlops_assets.resources.transactions import Outcome, TransactionStore
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 PLAIN = Contract(
     name="cards",
@@ -224,7 +224,7 @@ def dying(lakehouse: Lakehouse, when: Callable[[str, Mapping[str, Any]], bool], 
         def _commit(
             self,
             name: str,
-            rows: DataFrame,
+            columns: Sequence[str],
             write: Callable[[int, str], None],
             *,
             base: TableVersion | None,
@@ -232,7 +232,7 @@ def dying(lakehouse: Lakehouse, when: Callable[[str, Mapping[str, Any]], bool], 
         ) -> TableVersion:
             if before and when(name, note):
                 raise Killed
-            written = super()._commit(name, rows, write, base=base, note=note)
+            written = super()._commit(name, columns, write, base=base, note=note)
             if when(name, note):
                 raise Killed
             return written

@@ -52,14 +52,16 @@ class FilesSource:
             a glob, folders that begin with `.` or `_` are left out. A file whose own name holds a comma is reached
             through its folder, or with a `?` in the comma's place.
         http: Tries and timeouts of web files.
+        may_be_empty: Whether a folder or a glob may lead to no file.
 
     Raises:
         SettingsError: The location is blank.
     """
 
-    def __init__(self, location: str, *, http: HttpPolicy | None = None) -> None:
+    def __init__(self, location: str, *, http: HttpPolicy | None = None, may_be_empty: bool = False) -> None:
         self._items = split_list(location)
         self._http = http or HttpPolicy()
+        self._may_be_empty = may_be_empty
         if not self._items:
             raise SettingsError("no location is given", where="files source", mend="name a file, a folder or a glob")
 
@@ -71,13 +73,13 @@ class FilesSource:
         A file that is named twice is read twice: both batches have the same hash.
 
         Raises:
-            SourceError: A location leads to no file, or a file can't be read as a table.
+            SourceError: A location leads to no file (see `may_be_empty`), or a file can't be read as a table.
             SchemaMismatchError: Columns of a file differ only by case.
         """
         return map(_read, [file for item in self._items for file in self._files_of(item)])
 
     def _files_of(self, item: str) -> list[_InputFile]:
-        return [self._web_file(item)] if is_web(item) else _stored_files(item)
+        return [self._web_file(item)] if is_web(item) else _stored_files(item, may_be_empty=self._may_be_empty)
 
     def _web_file(self, url: str) -> _InputFile:
         try:
@@ -119,11 +121,11 @@ def _read_web(url: str, policy: HttpPolicy) -> bytes:
     raise SourceError(f"{what} (HTTP {answer.status})", where=shown(url), mend=mend)
 
 
-def _stored_files(item: str) -> list[_InputFile]:
+def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
     fs, path = file_system(item)
     entry = ask(item, lambda: info_of(fs, path))
     if entry is None and has_wildcard(path):
-        return _globbed(fs, path, item)
+        return _globbed(fs, path, item, may_be_empty=may_be_empty)
     if entry is None:
         raise SourceError(
             "no such file or folder",
@@ -131,11 +133,11 @@ def _stored_files(item: str) -> list[_InputFile]:
             mend="compare the path, or the folder it is relative to",
         )
     if entry["type"] == "directory":
-        return _listed(fs, path, item)
+        return _listed(fs, path, item, may_be_empty=may_be_empty)
     return [_stored_file(fs, path, origin_of(fs, path, item), item, entry["type"])]
 
 
-def _globbed(fs: Any, pattern: str, item: str) -> list[_InputFile]:
+def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_InputFile]:
     matched = ask(item, lambda: fs.glob(pattern, detail=True)) or {}
     # Origins follow what the user wrote: the driver's own paths may lack the host.
     literal, written = _before_wildcard(pattern), _before_wildcard(item)
@@ -146,7 +148,7 @@ def _globbed(fs: Any, pattern: str, item: str) -> list[_InputFile]:
     ]
     # What else matches is taken or refused: a pattern is a promise about all of its files.
     wanted = [(path, below, kind) for path, below, kind in found if not any(map(is_hidden, below.split("/")))]
-    if not wanted:
+    if not wanted and not may_be_empty:
         mend = "compare the pattern with the folder, which must be readable"
         raise SourceError("no file matches", where=origin_of(fs, pattern, item), mend=mend)
     return [
@@ -159,14 +161,14 @@ def _before_wildcard(pattern: str) -> str:
     return re.split(r"[*?[]", pattern, maxsplit=1)[0].rpartition("/")[0]
 
 
-def _listed(fs: Any, folder: str, item: str) -> list[_InputFile]:
+def _listed(fs: Any, folder: str, item: str, *, may_be_empty: bool) -> list[_InputFile]:
     entries = ask(item, lambda: fs.ls(folder, detail=True)) or []
     wanted = sorted(
         (name_of(entry["name"]), entry["name"], entry["type"])
         for entry in entries
         if entry["type"] != "directory" and not is_hidden(name_of(entry["name"])) and kind_of(name_of(entry["name"]))
     )
-    if not wanted:
+    if not wanted and not may_be_empty:
         raise SourceError(
             f"the folder holds no file like {READABLE}",
             where=origin_of(fs, folder, item),
