@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
+from mlops_assets.assets.as_of_backtest import as_of_backtest
+from mlops_assets.assets.daily_arrivals import daily_arrivals
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, raw_transactions
 from mlops_assets.assets.registered_model import registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
 from mlops_assets.assets.splits import TABLES, splits
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
+from mlops_assets.assets.upkeep import table_upkeep
 from mlops_assets.automation.alerts import failure_sensor
-from mlops_assets.automation.calendar import daily_load, freshness
+from mlops_assets.automation.calendar import daily_load, freshness, weekly_upkeep
 from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.doctor import doctor_job
-from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, merge_labels
+from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, UPKEEP, backfill_arrivals, merge_labels
 from mlops_assets.automation.sensors import new_files_sensor, new_labels_sensor, watched_table_sensor
 from mlops_assets.automation.triggers import TrainingPace
 from mlops_assets.data.contract import load_contract
@@ -52,11 +55,14 @@ if TYPE_CHECKING:
     from mlops_assets.databricks.launch.staging import Staging
     from mlops_assets.databricks.profile import DatabricksProfile
 
-ASSETS = (raw_transactions, splits, tuned_model, registered_model)
+ASSETS = (raw_transactions, splits, tuned_model, registered_model, table_upkeep, as_of_backtest)
 
 
-def _assets(settings: Settings) -> tuple[dg.AssetsDefinition, ...]:
-    return ASSETS if settings.labels is None else (transaction_labels, *ASSETS)
+def assets_of(settings: Settings) -> tuple[dg.AssetsDefinition, ...]:
+    """Return the assets that there are with these settings."""
+    late_labels = () if settings.labels is None else (transaction_labels,)
+    arrivals = (daily_arrivals,) if _files_land(settings) else ()
+    return (*late_labels, *ASSETS, *arrivals)
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -153,7 +159,7 @@ def _launcher(
         profile=profile.model_dump(mode="json", by_alias=True, exclude_none=True),
         env=settings.for_cluster(),
         placement=check_placement(
-            _assets(settings), profile.placement, where=f"profile {settings.databricks_profile}, placement"
+            assets_of(settings), profile.placement, where=f"profile {settings.databricks_profile}, placement"
         ),
         **credentials,
     )
@@ -170,7 +176,7 @@ def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
     if settings.source_kind == "delta":
         has_key = load_contract(settings.contract).key is not None
         sensors.append(watched_table_sensor(settings.source_place, LOAD_DATA, has_key=has_key, status=status))
-    elif settings.source_kind == "files" and not _only_the_web(settings.source_place):
+    elif _files_land(settings):
         sensors.append(new_files_sensor(settings.source_place, LOAD_DATA, status=status))
     if settings.labels is not None and not _only_the_web(settings.labels):
         sensors.append(new_labels_sensor(settings.labels, MERGE_LABELS, status=status))
@@ -181,15 +187,22 @@ def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
 
 def _schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     status = dg.DefaultScheduleStatus.RUNNING if settings.automation == "on" else dg.DefaultScheduleStatus.STOPPED
-    watched = settings.source_kind == "delta" or (
-        settings.source_kind == "files" and not _only_the_web(settings.source_place)
-    )
-    if settings.on_cluster or watched or settings.source_kind == "synthetic":
+    if settings.on_cluster:
         return []
-    return [daily_load(LOAD_DATA, status)]
+    upkeep = weekly_upkeep(UPKEEP, status)
+    watched = settings.source_kind == "delta" or _files_land(settings)
+    if watched or settings.source_kind == "synthetic":
+        return [upkeep]
+    return [daily_load(LOAD_DATA, status), upkeep]
+
+
+def _files_land(settings: Settings) -> bool:
+    """Return whether there is a place where files arrive."""
+    return settings.source_kind == "files" and not _only_the_web(settings.source_place)
 
 
 def _only_the_web(location: str) -> bool:
+    """Return whether nothing can arrive there that is seen: the web lists no folders."""
     return all(map(is_web, split_list(location)))
 
 
@@ -245,13 +258,18 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
             described = described.replace_attributes(deps=[])
         return described.replace_attributes(automation_condition=follows.get(name), freshness_policy=ages.get(name))
 
-    assets = dg.map_asset_specs(bound, _assets(settings))
+    assets = dg.map_asset_specs(bound, assets_of(settings))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
         referenced = dg.with_source_code_references(assets)
     return dg.Definitions(
         assets=referenced,
-        jobs=[*JOBS, *([merge_labels] if late else []), doctor_job(settings)],
+        jobs=[
+            *JOBS,
+            *([backfill_arrivals] if _files_land(settings) else []),
+            *([merge_labels] if late else []),
+            doctor_job(settings),
+        ],
         sensors=_sensors(settings),
         schedules=_schedules(settings),
         resources=resources,

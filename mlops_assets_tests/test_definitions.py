@@ -210,7 +210,7 @@ def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monk
 
     assert described(databricks) == described(local)
     jobs = [sorted(job.name for job in found.jobs or []) for found in (local, databricks)]
-    assert jobs == [["build_model", "doctor", "load_data", "main", "replay_quarantine"]] * 2
+    assert jobs == [["build_model", "doctor", "load_data", "main", "replay_quarantine", "train_as_of", "upkeep"]] * 2
     assert set(databricks.resources or {}) == set(local.resources or {})
     assert (databricks.resources or {})["loader_cluster"].active is True
     assert (local.resources or {})["loader_cluster"].active is False
@@ -229,6 +229,8 @@ def test_each_asset_names_its_cost_class_and_the_sets_share_one_launch():
         ("test_set", "train_set", "validation_set"): ["loader_cluster"],
         ("tuned_model",): ["trials_cluster"],
         ("registered_model",): ["loader_cluster"],
+        ("table_upkeep",): ["loader_cluster"],
+        ("as_of_backtest",): ["trials_cluster"],
     }
 
 
@@ -287,11 +289,11 @@ def test_the_settings_choose_the_source(tmp_path: Path, source: str, kind: str):
 @pytest.mark.parametrize(
     ("source", "sensors", "schedules"),
     [
-        ("synthetic", [], []),
-        ("openml", [], ["daily_load"]),
-        ("https://127.0.0.1/a.csv", [], ["daily_load"]),
-        ("/landing", ["new_files"], []),
-        ("delta:/tables/payments", ["new_versions"], []),
+        ("synthetic", [], ["weekly_upkeep"]),
+        ("openml", [], ["daily_load", "weekly_upkeep"]),
+        ("https://127.0.0.1/a.csv", [], ["daily_load", "weekly_upkeep"]),
+        ("/landing", ["new_files"], ["weekly_upkeep"]),
+        ("delta:/tables/payments", ["new_versions"], ["weekly_upkeep"]),
     ],
 )
 @pytest.mark.parametrize("automation", ["on", "off"])
@@ -373,6 +375,26 @@ def test_the_place_of_labels_travels_to_the_cluster(tmp_path: Path, monkeypatch:
     assert json.loads(here.for_cluster()["MLOPS_CONTRACT"])["labels"]["key"] == "id"
 
 
-def test_every_asset_may_become_only_so_old(tmp_path: Path):
-    specs = build_defs(Settings(home=tmp_path)).resolve_all_asset_specs()
-    assert [spec.key.to_user_string() for spec in specs if spec.freshness_policy is None] == []
+def test_every_asset_may_become_only_so_old_but_what_is_about_a_past_day(tmp_path: Path):
+    specs = build_defs(Settings(home=tmp_path, source="/landing")).resolve_all_asset_specs()
+    without = {spec.key.to_user_string() for spec in specs if spec.freshness_policy is None}
+    assert without == {spec.key.to_user_string() for spec in specs if spec.partitions_def is not None}
+    assert without == {"as_of_backtest", "daily_arrivals"}
+
+
+@pytest.mark.parametrize(
+    ("source", "bound"),
+    [
+        ("synthetic", False),
+        ("openml", False),
+        ("delta:/tables/payments", False),
+        ("https://127.0.0.1/a.csv", False),
+        ("/landing", True),
+        ("memory://landing/*.csv", True),
+    ],
+)
+def test_days_of_arrival_are_there_where_files_arrive(tmp_path: Path, source: str, *, bound: bool):
+    found = build_defs(Settings(home=tmp_path, source=source))
+
+    assert any(spec.key == dg.AssetKey("daily_arrivals") for spec in found.resolve_all_asset_specs()) == bound
+    assert ("backfill_arrivals" in {job.name for job in found.jobs or []}) == bound

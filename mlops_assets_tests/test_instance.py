@@ -46,6 +46,8 @@ def test_every_asset_that_names_a_cluster_is_in_the_pool():
         "splits": LAUNCH_POOL,
         "tuned_model": LAUNCH_POOL,
         "registered_model": LAUNCH_POOL,
+        "table_upkeep": LAUNCH_POOL,
+        "as_of_backtest": LAUNCH_POOL,
     }
 
 

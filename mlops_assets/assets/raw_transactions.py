@@ -4,7 +4,7 @@ What belongs here: the assets' shell - source in, checks, metadata. What does no
 the order of commits (`resources/transactions`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -101,19 +101,38 @@ def raw_transactions(
         from mlops_assets.resources.transactions import TransactionStore
 
         store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with lakehouse.exclusive(RAW):
-                    if config.replay:
-                        yield from _replay(context, store)
-                    elif config.labels_only:
-                        yield from _merge_labels(context, store)
-                    else:
-                        yield from _load(context, source, store)
-            except StaleBaseError:
-                context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
-            else:
-                return
+        if config.replay:
+            yield from _in_turn(context, lakehouse, lambda: _replay(context, store))
+        elif config.labels_only:
+            yield from _in_turn(context, lakehouse, lambda: _merge_labels(context, store))
+        else:
+            yield from load_in_turn(context, source, store)
+
+
+def load_in_turn(
+    context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore"
+) -> _Results:
+    """Load what a source holds and the tables do not, when no other writer is at it.
+
+    Yields:
+        The result of the raw table, then that of the quarantine, then those of the raw table's checks.
+
+    Raises:
+        dg.Failure: Something is refused.
+        PlatformError: The source can't be read, or the tables not written.
+    """
+    yield from _in_turn(context, store.lakehouse, lambda: _load(context, source, store))
+
+
+def _in_turn(context: dg.AssetExecutionContext, lakehouse: Lakehouse, write: "Callable[[], _Results]") -> _Results:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with lakehouse.exclusive(RAW):
+                yield from write()
+        except StaleBaseError:
+            context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
+        else:
+            return
     raise dg.Failure(f"{RAW} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again")
 
 
@@ -264,7 +283,7 @@ def _raw_metadata(
     }
     return {
         "table": store.lakehouse.location(RAW),
-        "delta_version": table.version,
+        "delta_version": table.rows_version,
         "rows_in": accounted.details["rows_in"],
         "rows_added": done.accepted,
         "rows_quarantined": done.quarantined,
@@ -298,7 +317,7 @@ def _quarantine_metadata(
     inputs = [found for found in load.findings.inputs if not found.refused(store.contract)] if load else []
     return {
         "table": store.lakehouse.location(QUARANTINED),
-        "delta_version": -1 if table is None else table.version,
+        "delta_version": -1 if table is None else table.rows_version,
         "dagster/row_count": 0 if rows is None else rows.count(),
         "rows_added": done.quarantined if load else 0,
         # Frauds are so few that a fault that hits them alone stays below any share of rows.

@@ -58,6 +58,18 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.Asset
     ]
 
 
+def of_asset(result: dg.AssetCheckResult, asset: str) -> dg.AssetCheckResult:
+    """Return the result of a check as that of the same check of another asset."""
+    return dg.AssetCheckResult(
+        passed=result.passed,
+        asset_key=dg.AssetKey(asset),
+        check_name=result.check_name,
+        description=result.description,
+        severity=result.severity,
+        metadata=result.metadata,
+    )
+
+
 def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool = True) -> dg.Failure | None:
     """Return the failure of an asset that refuses to go on, or None when every check has passed.
 

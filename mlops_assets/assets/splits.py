@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mlops_assets.data.split_checks import SetSummary
 
 TABLES = {name: f"{name}_set" for name in SET_NAMES}
-_LOCK = "splits"
+SETS_LOCK = "splits"
 # The checks are about the three sets together; they stand on the last one, on which everything downstream depends.
 _CHECKED = TABLES["test"]
 
@@ -116,7 +116,7 @@ def splits(
         return
     with readable_errors():
         definition = contract.load()
-        with lakehouse.exclusive(_LOCK):
+        with lakehouse.exclusive(SETS_LOCK):
             cut = _Cut.plan(config, definition, lakehouse)
             outcomes = cut.refuse_early()
             if refused := refusal(
@@ -177,6 +177,8 @@ class _Cut:
                 where=error.where,
                 mend=f"{error.mend}; labels mature with time, or as they come in",
             ) from None
+        # The compacted files are read, and the cut is that of the rows: upkeep is no reason to cut anew.
+        raw = raw.named_by_rows
         summaries = summarize(assigned, contract, F.col(SET_COLUMN))
         return cls(config, spec, contract, lakehouse, raw, maturity, assigned, summaries)
 
@@ -203,7 +205,7 @@ class _Cut:
         for name, table in TABLES.items():
             present = self.lakehouse.current(table)
             if present is not None and present.metadata.get("split_id") == self.split_id:
-                written[name] = present
+                written[name] = present.named_by_rows
                 continue
             rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN)
             note = {"split_id": self.split_id, "raw_version": self.raw.version, "dagster_run": dagster_run}
@@ -292,8 +294,9 @@ def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
     Raises:
         StorageError: A set is missing, or they are of different cuts.
     """
-    with lakehouse.exclusive(_LOCK):
-        sets = {name: lakehouse.require(table, made_by=table) for name, table in TABLES.items()}
+    with lakehouse.exclusive(SETS_LOCK):
+        # As they were cut: a version made by upkeep since would be unknown to what looks for the model's sets.
+        sets = {name: lakehouse.require(table, made_by=table).named_by_rows for name, table in TABLES.items()}
     for table in sets.values():
         if "split_id" not in table.metadata:
             raise StorageError(

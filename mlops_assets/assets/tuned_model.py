@@ -21,6 +21,8 @@ from mlops_assets.assets.reporting import (
 )
 from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.registry import tags as registry_tags
+from mlops_assets.registry.tags import RAW_VERSION_TAG
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
@@ -41,9 +43,8 @@ if TYPE_CHECKING:
     from mlops_assets.training.trial_writer import TrialWriter
 
 TUNED_MODEL = "tuned_model"
-DATABASE_TAG = "mlops_assets.database"
+DATABASE_TAG, TEST_VERSION_TAG = registry_tags.DATABASE_TAG, registry_tags.TEST_VERSION_TAG
 DAGSTER_RUN_TAG = "dagster.run_id"
-TEST_VERSION_TAG = "mlops_assets.test_set_version"
 MODEL_URI_TAG = "mlops_assets.model_uri"
 END_REASON_TAG = "mlops_assets.end_reason"
 SCORES_FILE = "evaluation/test_scores.npy"
@@ -130,7 +131,7 @@ def _tune(
     with rows_in_place(choice.engine, tables) as engine:
         rows = f"{engine.train_rows:,} training and {engine.validation_rows:,} validation rows"
         say(f"searching {search.trials} points on {rows}")
-        found = _search(say, writer, engine, search, resumed)
+        found = watched_search(say, writer, engine, search, resumed)
         model = engine.finish(found, search, plan)
     best = found.best
     uri = _record(run, model, found, choice, search, plan)
@@ -146,7 +147,7 @@ def _tune(
         "best_point": dg.MetadataValue.json(best.point.as_dict()),
         "best_trial": best.number,
         f"validation_{search.objective}": float(best.value or 0.0),
-        **_counts(found),
+        **count_trials(found),
         "parallelism": found.parallelism,
         "threads": found.threads,
         "search_seconds": rounded(found.seconds),
@@ -161,7 +162,7 @@ def _tune(
     return dg.MaterializeResult(metadata=metadata), reproduced
 
 
-def _search(
+def watched_search(
     say: "Callable[[str], None]",
     writer: "TrialWriter",
     engine: "TrainingEngine",
@@ -193,7 +194,7 @@ def _search(
     return found
 
 
-def _counts(found: "SearchResult") -> dict[str, int]:
+def count_trials(found: "SearchResult") -> dict[str, int]:
     """Return how many trials there were, by how they ended; those taken over from an earlier search are among them."""
     states = [trial.state for trial in found.trials]
     return {
@@ -262,7 +263,7 @@ def _record(
         metrics={
             f"validation_{search.objective}": float(found.best.value or 0.0),
             "search_seconds": found.seconds,
-            **_counts(found),
+            **count_trials(found),
             **model.evaluation.flat("test"),
         },
         tags={MODEL_URI_TAG: uri, END_REASON_TAG: found.end_reason},
@@ -281,7 +282,7 @@ def _tags(
         DAGSTER_RUN_TAG: dagster_run,
         "dagster.run_url": f"{tracking.dagster_url.rstrip('/')}/runs/{dagster_run}",
         "mlops_assets.raw_table": lakehouse.location(RAW),
-        "mlops_assets.raw_version": str(test.metadata["raw_version"]),
+        RAW_VERSION_TAG: str(test.metadata["raw_version"]),
         "mlops_assets.split_id": str(test.metadata["split_id"]),
         TEST_VERSION_TAG: str(test.version),
         "mlops_assets.git_revision": git_revision(),

@@ -1,4 +1,4 @@
-"""What time alone brings: loads from sources that nobody can watch, and how old each asset may become.
+"""What time alone brings: loads from sources that nobody can watch, upkeep, and how old each asset may become.
 
 What belongs here: schedules and freshness policies. What does not: what follows a load (`conditions`).
 """
@@ -14,11 +14,14 @@ from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
+from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.automation.triggers import TrainingPace
 
 DAILY_LOAD = "daily_load"
-_DAILY = "0 5 * * *"
+WEEKLY_UPKEEP = "weekly_upkeep"
+_DAILY, _WEEKLY = "0 5 * * *", "0 3 * * 0"
 _LOAD_WARNS, _LOAD_FAILS = timedelta(days=1.5), timedelta(days=3)
+_UPKEEP_WARNS, _UPKEEP_FAILS = timedelta(days=8), timedelta(days=15)
 
 
 def daily_load(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
@@ -39,6 +42,22 @@ def daily_load(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinit
     )
 
 
+def weekly_upkeep(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
+    """Return a schedule for the upkeep of the tables.
+
+    Args:
+        job: Name of the job that does it.
+        status: Whether it is on when nobody has switched it.
+    """
+    return dg.ScheduleDefinition(
+        name=WEEKLY_UPKEEP,
+        job_name=job,
+        cron_schedule=_WEEKLY,
+        default_status=status,
+        description="Compacts and vacuums the tables once a week.",
+    )
+
+
 def freshness(pace: TrainingPace) -> dict[str, dg.FreshnessPolicy]:
     """Return how old each asset may become: tables follow the loads, models the pace of training.
 
@@ -52,4 +71,9 @@ def freshness(pace: TrainingPace) -> dict[str, dg.FreshnessPolicy]:
     )
     # Each load says of the quarantine what it has set aside, if only nothing.
     loaded = (RAW, QUARANTINED, TRANSACTION_LABELS, *TABLES.values())
-    return {**dict.fromkeys(loaded, tables), **dict.fromkeys((TUNED_MODEL, REGISTERED_MODEL), models)}
+    upkeep = dg.FreshnessPolicy.time_window(fail_window=_UPKEEP_FAILS, warn_window=_UPKEEP_WARNS)
+    return {
+        **dict.fromkeys(loaded, tables),
+        **dict.fromkeys((TUNED_MODEL, REGISTERED_MODEL), models),
+        TABLE_UPKEEP: upkeep,
+    }

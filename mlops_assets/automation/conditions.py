@@ -22,6 +22,7 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
@@ -48,7 +49,7 @@ class SetsAreBehind(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """Compare the version of the raw table with the one that each set names."""
         instance = context.asset_graph_view.instance
-        raw = _latest(instance, RAW, "delta_version")
+        raw = _raw_version(instance)
         cut = [_latest(instance, table, "raw_version") for table in TABLES.values()]
         return _result(context, holds=raw is not None and any(version != raw for version in cut))
 
@@ -182,6 +183,21 @@ def last_training(instance: dg.DagsterInstance) -> TrainedFact | None:
 
 def _together(version: Any, sets: list[tuple[int, int]]) -> SetsFact:
     return SetsFact(version, sum(rows for rows, _ in sets), sum(late for _, late in sets))
+
+
+def _raw_version(instance: dg.DagsterInstance) -> Any:
+    """Return the version of the raw table that was told last, by a load or by a past day delivered again."""
+    records = [
+        record
+        for asset in (RAW, DAILY_ARRIVALS)
+        for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+    ]
+    told = [
+        (record.timestamp, record.asset_materialization.metadata["delta_version"].value)
+        for record in records
+        if record.asset_materialization is not None and "delta_version" in record.asset_materialization.metadata
+    ]
+    return max(told)[1] if told else None
 
 
 def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:

@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import dagster as dg
 
+from mlops_assets.assets.as_of_backtest import AS_OF_BACKTEST
+from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
+from mlops_assets.assets.upkeep import TABLE_UPKEEP
 
 MAIN = "main"
 LOAD_DATA = "load_data"
 MERGE_LABELS = "merge_labels"
 # What makes a run of the load merge labels, and not look at the source.
 LABELS_ONLY = {RAW: {"config": {"labels_only": True}}}
+UPKEEP = "upkeep"
 
 main = dg.define_asset_job(
-    MAIN, selection=dg.AssetSelection.all(), description="Load, split, tune, evaluate, register: everything."
+    MAIN,
+    # Late labels are upstream where there is a source of them.
+    selection=dg.AssetSelection.assets(QUARANTINED) | dg.AssetSelection.assets(REGISTERED_MODEL).upstream(),
+    description="Load, split, tune, evaluate, register: the whole chain.",
 )
 load_data = dg.define_asset_job(
     LOAD_DATA, selection=dg.AssetSelection.assets(RAW, QUARANTINED), description="Load new transactions."
@@ -45,4 +52,20 @@ merge_labels = dg.define_asset_job(
     description="Load labels that came late, and merge them into the transactions.",
 )
 
-JOBS = [main, load_data, replay_quarantine, build_model]
+upkeep = dg.define_asset_job(
+    UPKEEP,
+    selection=dg.AssetSelection.assets(TABLE_UPKEEP),
+    description="Compact the tables and delete what no kept version needs; versions that models are pinned to stay.",
+)
+train_as_of = dg.define_asset_job(
+    "train_as_of",
+    selection=dg.AssetSelection.assets(AS_OF_BACKTEST),
+    description="Train on what was known at the end of a past day, and score the days after it; registers nothing.",
+)
+backfill_arrivals = dg.define_asset_job(
+    "backfill_arrivals",
+    selection=dg.AssetSelection.assets(DAILY_ARRIVALS),
+    description="Load the files of past days again: what the tables lack of them comes in.",
+)
+
+JOBS = [main, load_data, replay_quarantine, build_model, upkeep, train_as_of]

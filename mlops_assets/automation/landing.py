@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from mlops_assets.data.sources.listing import LandedFile
+from mlops_assets.data.sources.locations import joined
 from mlops_assets.errors import AutomationError
 
 # What has become of the run of an order; None when there is no such run (yet).
@@ -70,8 +71,8 @@ class Order:
 
     @property
     def location(self) -> str:
-        """The files as a source takes them. A comma in a name would end it; the wildcard matches it as well."""
-        return ",".join(file.location.replace(",", "?") for file in self.files)
+        """The files as a source takes them."""
+        return joined(file.location for file in self.files)
 
 
 @dataclass(frozen=True)

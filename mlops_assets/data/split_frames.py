@@ -77,11 +77,12 @@ def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -
 def _membership(key: Column, cuts: Cuts) -> Column:
     chosen = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
     for name, block in zip(SET_NAMES, cuts.blocks, strict=True):
-        chosen = chosen.when(_inside(key, block), F.lit(name))
+        chosen = chosen.when(inside(key, block), F.lit(name))
     return chosen.when(key.isNotNull(), F.lit(GAP))  # a row without a key is lost, and the checks must see that
 
 
-def _inside(key: Column, block: Block) -> Column:
+def inside(key: Column, block: Block) -> Column:
+    """Whether a key lies in a block."""
     inside = F.lit(True)  # the neutral element of AND
     if block.start is not None:
         inside = inside & (key >= F.lit(block.start))

@@ -53,7 +53,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, look: Look, note: Map
     if ledger is None:
         return look
     look = replace(look, labels=ledger)
-    if raw is None or raw.metadata.get(LABELS_VERSION) == ledger.version:
+    if raw is None or raw.metadata.get(LABELS_VERSION) == ledger.rows_version:
         return look
     if not there:
         raw = _add_column(lakehouse, contract, raw, note)
@@ -70,7 +70,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, look: Look, note: Map
         when=is_news(contract),
         values={contract.target: LABEL, LABEL_KNOWN_AT: KNOWN_AT},
         base=raw,
-        note={**note, LABELS_VERSION: ledger.version},
+        note={**note, LABELS_VERSION: ledger.rows_version},
     )
     return replace(look, raw=written, labelled=written.rows_written)
 

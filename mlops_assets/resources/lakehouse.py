@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +43,24 @@ class TableVersion:
         version: Delta version.
         metadata: What the writer of its rows noted (`userMetadata`), empty if it noted nothing.
         metrics: What Delta counted in that writer's commit (`operationMetrics`).
+        rows_since: The version that its rows came with, if that is not `version`.
     """
 
     name: str
     version: int
     metadata: Mapping[str, Any]
     metrics: Mapping[str, int] = field(default_factory=dict)
+    rows_since: int | None = None
+
+    @property
+    def rows_version(self) -> int:
+        """The version that its rows came with: upkeep makes newer ones of the same rows."""
+        return self.version if self.rows_since is None else self.rows_since
+
+    @property
+    def named_by_rows(self) -> "TableVersion":
+        """The same rows under the version that they came with: what is compared, noted and pinned."""
+        return replace(self, version=self.rows_version)
 
     @property
     def rows_written(self) -> int:
@@ -82,12 +94,13 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
         last = self._tables.newest(name)
-        return None if last is None else TableVersion(name, last.version, last.note, last.metrics)
+        return None if last is None else TableVersion(name, last.version, last.note, last.metrics, last.rows_version)
 
     def notes_since(self, name: str, version: int) -> list[Mapping[str, Any]]:
         """Return what the writers of rows after a version noted, oldest first.
 
-        A table in a folder keeps it for 30 days, Delta's default (`delta.logRetentionDuration`).
+        A table keeps it for ten years (`tables.RETENTION`); one in a folder that was made before, and that upkeep has
+        not seen yet, for 30 days.
         """
         return [commit.note for commit in self._tables.since(name, version)]
 
@@ -132,12 +145,26 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             raise StorageError(
                 f"version {version} can't be read: {error_condition(error)}",
                 where=self.location(name),
-                mend="materialize the table again; vacuum must keep the versions that models are pinned to",
+                mend="run `upkeep` once if the table does not keep its past yet; from a version that is gone nothing "
+                "can be made any more",
             ) from None
 
     def fetch(self, table: TableVersion, columns: Sequence[str]) -> "pa.Table":
         """Return columns of a small table of the platform's own, as it was at that version."""
         return self._tables.fetch(table.name, table.version, columns)
+
+    def commits(self, name: str) -> dict[int, float]:
+        """Return when each version of a table was committed, in seconds since 1970; only versions that have a log."""
+        history = self.sql("DESCRIBE HISTORY {table}", name).selectExpr("version", "unix_millis(timestamp) AS at")
+        return {int(row["version"]): row["at"] / 1000 for row in history.collect()}
+
+    def sql(self, statement: str, name: str) -> "DataFrame":
+        """Run a statement in which `{table}` stands for a table.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        return self._tables.sql(self._session, statement, name)
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -162,12 +189,16 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str, wait_seconds: float | None = None) -> Iterator[None]:
         """Hold the table's lock, so that two runs write one after the other.
 
         Delta's log on a local disk is not safe for two processes (`LocalLogStore` in the Delta documentation,
         "Storage configuration"); the lock goes with its process, however that ends. A cloud store needs none: there a
         commit that comes second fails, and `StaleBaseError` says so.
+
+        Args:
+            name: The table, or what stands for several.
+            wait_seconds: How long to wait for another holder; `LOCK_TIMEOUT_SECONDS` when not given.
 
         Raises:
             StorageError: The lock can't be had in time, or its folder can't be written.
@@ -177,14 +208,15 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         if not self.locks:
             yield
             return
+        patience = LOCK_TIMEOUT_SECONDS if wait_seconds is None else wait_seconds
         path = Path(self.locks) / f"{Path(self.root).name}.{name}.lock"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS)
+            lock = FileLock(path, timeout=patience)
             lock.acquire()
         except Timeout:
             raise StorageError(
-                f"another run has held the table for {LOCK_TIMEOUT_SECONDS:.0f} s",
+                f"another run has held the table for {patience:.0f} s",
                 where=self.location(name),
                 mend="wait for it or cancel it in the Dagster UI",
             ) from None

@@ -13,6 +13,9 @@ import dagster as dg
 from pydantic import Field
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import date
+
     from mlops_assets.data.sources.base import TransactionSource
 
 
@@ -49,6 +52,23 @@ class FileTransactions(TransactionSourceResource):
         from mlops_assets.data.sources.files import FilesSource
 
         return FilesSource(self.location)
+
+    @classmethod
+    def of(cls, files: Iterable[str]) -> FileTransactions:
+        """Return the source that is these files."""
+        from mlops_assets.data.sources.locations import joined
+
+        return cls(location=joined(files))
+
+    def arrived_on(self, day: date) -> list[str]:
+        """Return the files that were last written on a day (UTC), in the order of their arrival.
+
+        Raises:
+            SourceError: A place can't be listed, or its storage does not say when files were written.
+        """
+        from mlops_assets.data.sources.listing import arrived_on
+
+        return arrived_on(self.location, day)
 
 
 class LabelFiles(dg.ConfigurableResource[Any]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -39,12 +39,13 @@ _UPKEEP: Final = frozenset(
     }
 )
 _LOOK_BACK: Final = 100
+_UNKNOWN: Final = -1
 _HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
 NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
-# Models are pinned to versions. A folder is vacuumed by nobody but its owner; a managed table by the catalog, which
-# keeps removed files a week and the log a month unless it is told otherwise.
+# Models are pinned to versions. By default Delta reads no version older than a week, forgets then which files it has
+# removed, so that VACUUM takes them for strangers', and drops the log after a month; a catalog vacuums by itself.
 _KEPT: Final = "interval 3650 days"
-_RETENTION: Final[Mapping[str, str]] = {
+RETENTION: Final[Mapping[str, str]] = {
     "delta.deletedFileRetentionDuration": _KEPT,
     "delta.logRetentionDuration": _KEPT,
 }
@@ -56,11 +57,13 @@ class LastCommit:
 
     Attributes:
         version: Its number.
+        rows_version: The version that its rows came with: what came after is upkeep.
         note: What the writer of its rows noted (`userMetadata`).
         metrics: What Delta counted in that writer's commit (`operationMetrics`), as far as these are counts.
     """
 
     version: int
+    rows_version: int
     note: Mapping[str, Any]
     metrics: Mapping[str, int] = field(default_factory=dict)
 
@@ -82,6 +85,10 @@ class Tables(Protocol):
 
     def sql_name(self, name: str) -> str:
         """Return what SQL calls the table, quoted."""
+        ...
+
+    def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
+        """Run a statement in which `{table}` stands for the table."""
         ...
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
@@ -124,7 +131,26 @@ def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
     """
     entries = list(history)
     wrote = next((entry for entry in entries if _wrote_rows(entry)), {})
-    return _commit_of({**wrote, "version": entries[0]["version"]})
+    return replace(
+        _commit_of({**wrote, "version": entries[0]["version"]}),
+        rows_version=int(wrote.get("version", _UNKNOWN)),
+    )
+
+
+def _newest(look: Callable[[int | None], Iterable[Mapping[str, Any]]]) -> LastCommit:
+    """Return the newest version; a note is looked for so far back, the version of the rows to the log's beginning.
+
+    Args:
+        look: Returns the newest so many entries of the history; all of them when None.
+    """
+    found = last_commit(look(_LOOK_BACK))
+    if found.rows_version != _UNKNOWN:
+        return found
+    entries = list(look(None))
+    whole = last_commit(entries).rows_version
+    # Of a log that begins with upkeep only so much is known: its rows are at least as old as its first version.
+    oldest = int(entries[-1]["version"])
+    return replace(found, rows_version=oldest if whole == _UNKNOWN else whole)
 
 
 def _commits_after(history: Iterable[Mapping[str, Any]], version: int) -> list[LastCommit]:
@@ -139,7 +165,7 @@ def _wrote_rows(entry: Mapping[str, Any]) -> bool:
 def _commit_of(entry: Mapping[str, Any]) -> LastCommit:
     counted = entry.get("operationMetrics") or {}
     counts = {name: int(value) for name, value in counted.items() if str(value).isdigit()}
-    return LastCommit(int(entry["version"]), _note(entry.get("userMetadata")), counts)
+    return LastCommit(int(entry["version"]), int(entry["version"]), _note(entry.get("userMetadata")), counts)
 
 
 def _note(text: str | None) -> dict[str, Any]:
@@ -178,7 +204,7 @@ class PathTables:
 
         if not DeltaTable.is_deltatable(self.address(name)):
             return None
-        return last_commit(DeltaTable(self.address(name)).history(_LOOK_BACK))
+        return _newest(DeltaTable(self.address(name)).history)
 
     def since(self, name: str, version: int) -> list[LastCommit]:
         """Read the log by delta-rs."""
@@ -190,6 +216,10 @@ class PathTables:
     def sql_name(self, name: str) -> str:
         """Return the folder as a Delta table."""
         return f"delta.`{spark_path(self.address(name))}`"
+
+    def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
+        """Run a statement on the table's folder."""
+        return session.sql(statement.replace("{table}", self.sql_name(name)))
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table's folder."""
@@ -203,8 +233,10 @@ class PathTables:
 
     def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
         """Write into the table's folder."""
-        del defines
-        writer.option("userMetadata", note).save(spark_path(self.address(name)))
+        writer = writer.option("userMetadata", note)
+        if defines:
+            writer = writer.options(**RETENTION)
+        writer.save(spark_path(self.address(name)))
 
     def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
         """Merge into the table's folder."""
@@ -244,8 +276,7 @@ class CatalogTables:
             if not session.catalog.tableExists(self.sql_name(name)):
                 self._require_schema()
                 return None
-            history = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)} LIMIT {_LOOK_BACK}").select(*_HISTORY)
-            return last_commit(entry.asDict() for entry in history.collect())
+            return _newest(lambda limit: self._history(session, name, limit))
 
     def since(self, name: str, version: int) -> list[LastCommit]:
         """Ask the table's history.
@@ -263,6 +294,17 @@ class CatalogTables:
     def sql_name(self, name: str) -> str:
         """Return the three-level name, quoted."""
         return f"`{self.catalog}`.`{self.schema}`.`{name}`"
+
+    def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
+        """Run a statement on the table by name.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.resources.catalog_errors import readable
+
+        with readable(self.address(name), self.catalog, self.schema):
+            return session.sql(statement.replace("{table}", self.sql_name(name)))
 
     def load(self, reader: DataFrameReader, name: str) -> DataFrame:
         """Read the table by name."""
@@ -290,7 +332,7 @@ class CatalogTables:
             conf = self.session().conf
             conf.set(NOTE, note)
             try:
-                writer.options(**_RETENTION).saveAsTable(self.sql_name(name))
+                writer.options(**RETENTION).saveAsTable(self.sql_name(name))
             finally:
                 conf.unset(NOTE)
 
@@ -304,6 +346,11 @@ class CatalogTables:
 
         with readable(self.address(name), self.catalog, self.schema):
             session.sql(_merge(self.sql_name(name), rows, on, then))
+
+    def _history(self, session: SparkSession, name: str, limit: int | None) -> list[dict[str, Any]]:
+        newest = "" if limit is None else f" LIMIT {limit}"
+        found = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)}{newest}").select(*_HISTORY)
+        return [entry.asDict() for entry in found.collect()]
 
     def _require_schema(self) -> None:
         if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):

@@ -351,7 +351,7 @@ class TransactionStore:
             return (self._record(look, records, folder / "records.parquet") if records else look), 0
         note = self._note(records)
         if look.labels is not None:
-            note[LABELS_VERSION] = look.labels.version
+            note[LABELS_VERSION] = look.labels.rows_version
         if fates.replaces and look.raw is not None and self.contract.key is not None:
             written = self.lakehouse.merge(RAW, fates.rows, key=self.contract.key, base=look.raw, note=note)
         else:

@@ -63,12 +63,7 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
         table: The columns named by `matrix_columns`, rows in any order.
         contract: Names and roles of the columns.
     """
-    # The same rows always stand in the same order, whatever files Spark read them from: bit-for-bit repeatability
-    # of training and of evaluation hangs on this.
-    order = pc.sort_indices(
-        table, sort_keys=[(name, "ascending") for name in (contract.event_time, BATCH_ID, ROW_NUMBER)]
-    )
-    table = table.take(order)
+    table = in_order(table, contract)
     X = np.empty((table.num_rows, len(contract.features)), dtype=np.float32)
     for number, name in enumerate(contract.features):
         X[:, number] = doubles(table.column(name))
@@ -79,6 +74,16 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
         days=day_numbers(table.column(contract.event_time)),
         amounts=None if contract.amount is None else doubles(table.column(contract.amount)),
     )
+
+
+def in_order(table: pa.Table, contract: Contract) -> pa.Table:
+    """Return rows in the order of a `Matrix`.
+
+    The same rows always stand in the same order, whatever files Spark read them from: bit-for-bit repeatability of
+    training and of evaluation hangs on this.
+    """
+    keys = (contract.event_time, BATCH_ID, ROW_NUMBER)
+    return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in keys]))
 
 
 def doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:

@@ -47,6 +47,7 @@ PARENT = "mlflow.parentRunId"
 NAME = "mlflow.runName"
 SEARCH = "search"
 TRIAL = "trial"
+BACKTEST = "backtest"
 PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
 _MAX_TAG = 4_000
@@ -91,8 +92,10 @@ class Store:
             yield
 
     @contextmanager
-    def open_run(self, name: str, tags: Mapping[str, str]) -> Iterator[ParentRun]:
+    def open_run(self, name: str, tags: Mapping[str, str], stage: str = SEARCH) -> Iterator[ParentRun]:
         """Open a parent run for the length of a block.
+
+        Only a run of stage `SEARCH` is ever registered.
 
         The run ends FINISHED, FAILED when the block raises an error, or KILLED when it is interrupted (cancelled in
         the UI, SIGINT, SIGTERM as Dagster delivers it). A process that dies without a word is closed by the next
@@ -103,7 +106,7 @@ class Store:
         """
         with self.answering():
             self.close_abandoned()
-            labelled = {**cut(tags), NAME: name, STAGE: SEARCH, PROCESS: this_process()}
+            labelled = {**cut(tags), NAME: name, STAGE: stage, PROCESS: this_process()}
             opened = patiently(lambda: self.client.create_run(self.experiment_id, tags=labelled))
             run = ParentRun(self, opened.info.run_id)
             try:

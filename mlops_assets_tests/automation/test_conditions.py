@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
@@ -81,7 +82,11 @@ class World:
         def registered() -> Any:
             return dg.MaterializeResult(metadata={"mlflow_run_id": f"run{self._made[TUNED_MODEL]}"})
 
-        return [raw, splits, tuned, registered]
+        @dg.asset(name=DAILY_ARRIVALS)
+        def arrivals() -> Any:
+            return dg.MaterializeResult(metadata={"delta_version": self.raw_version})
+
+        return [raw, splits, tuned, registered, arrivals]
 
     def _fail_if_broken(self, what: str) -> None:
         if what in self.broken:
@@ -93,6 +98,11 @@ class World:
         if good:
             self.raw_version, self.rows = self.raw_version + 1, self.rows + rows
         self.execute({RAW})
+
+    def deliver_again(self, rows: int) -> None:
+        """Bring rows of a past day, or of none."""
+        self.raw_version, self.rows = self.raw_version + bool(rows), self.rows + rows
+        self.execute({DAILY_ARRIVALS})
 
     def look(self, minutes: int = 1) -> set[str]:
         """Evaluate all conditions once, some minutes later; return the names of what is asked for."""
@@ -153,6 +163,17 @@ def test_a_load_that_adds_nothing_starts_nothing(world: World):
     world.settle()
     world.execute({RAW})
     assert world.settle() == []
+
+
+def test_a_past_day_that_brings_rows_is_followed_like_a_load_and_one_that_brings_none_is_not(world: World):
+    world.load(0)
+    world.settle()
+    world.deliver_again(0)
+    assert world.settle() == []
+    world.deliver_again(200)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+    world.load(0)
+    assert world.settle() == [set(SETS)], "the newest of the two counts"
 
 
 def test_nothing_follows_a_failed_blocking_check_until_it_passes(world: World):

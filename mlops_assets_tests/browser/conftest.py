@@ -74,5 +74,5 @@ def ui(browser: Browser, server: DagsterDev) -> Iterator[WebUI]:
 def first_run(browser: Browser, server: DagsterDev) -> str:
     """How the run ended that `Materialize all` starts."""
     with web_ui(browser, server) as opened:
-        opened.open_lineage()
+        opened.open_main_job()
         return opened.materialize("Materialize all")

@@ -32,7 +32,7 @@ def take(browser: Browser, url: str, folder: Path) -> None:
         RuntimeError: The run did not succeed.
     """
     ui = _new_ui(browser, url, 1440, 720)
-    ui.open_lineage()
+    ui.open_main_job()
     status = ui.materialize("Materialize all")
     if status != "Success":
         raise RuntimeError(f"the run ended with {status}: {ui.page.url}")
@@ -63,7 +63,7 @@ def take_launched(browser: Browser, url: str, folder: Path) -> None:
         RuntimeError: The run did not succeed.
     """
     ui = _new_ui(browser, url, 1440, 720)
-    ui.open_lineage()
+    ui.open_main_job()
     run = ui.launch("Materialize all")
     status = ui.status()
     if status != "Success":

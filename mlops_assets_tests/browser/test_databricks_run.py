@@ -60,7 +60,7 @@ def page_of(there: Installation, run: Run) -> str:
 def finished(browser: Browser, server: DagsterDev, there: Installation) -> str:
     """The page of a run that `Materialize all` has started, after its end; its logs were seen to come live."""
     with web_ui(browser, server) as ui:
-        ui.open_lineage()
+        ui.open_main_job()
         page = ui.launch("Materialize all")
         ui.open_step_log(page, "tuned_model")
         progress = ui.page.get_by_text(re.compile(r"trial \d+ of 20 done")).first

@@ -24,6 +24,8 @@ _FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ]
+# The ellipsis: among all assets are some of days, and the UI asks for which.
+_OF_DAYS_TOO = "Materialize all…"
 _ENDED = re.compile(r"^(Success|Failure|Canceled)$")
 
 
@@ -58,13 +60,18 @@ class WebUI:
     def open_lineage(self) -> None:
         """Open the lineage of all assets with all groups expanded, on as much room as there is."""
         self.page.goto(f"{self.url}/asset-groups")
-        self.page.get_by_role("button").get_by_text("Materialize all", exact=True).wait_for()
+        self.page.get_by_role("button").get_by_text(_OF_DAYS_TOO, exact=True).wait_for()
         self.hide_navigation()
         self.page.get_by_role("img", name="panel_show_right").click()  # hides the list of assets
         self.page.get_by_role("img", name="settings").last.click()
         self.page.get_by_role("menuitem", name="Expand all groups").click()
         self.page.keyboard.press("Escape")  # the menu stays open, over the graph
         self.page.get_by_role("menuitem").first.wait_for(state="hidden")
+
+    def open_main_job(self) -> None:
+        """Open the page of the job `main`; of all assets together some are about past days, and the UI asks which."""
+        self.page.goto(f"{self.url}/locations/mlops_assets/jobs/main")
+        self.page.get_by_role("button").get_by_text("Materialize all", exact=True).wait_for()
 
     def hide_navigation(self) -> None:
         """Hide the bar to the left, which leaves more room."""

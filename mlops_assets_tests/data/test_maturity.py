@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+from mlops_assets.data.as_of_frames import cut_as_of, rows_as_of
 from mlops_assets.data.contract import Column, Contract, LabelColumns
 from mlops_assets.data.ingest import INGESTED_AT, LABEL_KNOWN_AT
 from mlops_assets.data.label_frames import labelled, latest_labels
@@ -185,6 +186,25 @@ def test_rows_that_are_left_out_are_in_no_set_and_move_no_cut(spark: SparkSessio
     assert sets[160:200] == ["immature"] * 40
     assert sets[200:230] == ["unlabelled"] * 30
     assert sets[231] == "immature"
+
+
+def test_a_backtest_neither_learns_from_nor_scores_what_no_mature_label_is_known_of(spark: SparkSession):
+    rules = contract()
+    known: list[Row] = [(float(day), int(day % 2), None) for day in range(40)]
+    past = table(spark, [*known, (5.0, None, None)], arrived=40.0)
+    later: list[Row] = [(41.0, 1, 43.0), (42.0, 0, None), (43.0, None, None), (45.0, 0, None)]
+    today = table(spark, [*known, *later], arrived=50.0)
+
+    blocks = cut_as_of(past, rules, validation_fraction=0.5, gap_days=7, days_after=10, where="t")
+    rows = rows_as_of(past, today, rules, blocks)
+
+    days = {
+        name: [(row["at"].replace(tzinfo=dt.UTC) - START).days for row in found.orderBy("at").collect()]
+        for name, found in rows.items()
+    }
+    assert days["train"] == list(range(13))  # the unlabelled one of day 5 is not there a second time
+    assert days["validation"] == list(range(20, 32))
+    assert days["test"] == [41, 42]
 
 
 def test_the_ages_of_labels_are_told_by_set(spark: SparkSession):

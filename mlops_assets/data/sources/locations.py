@@ -6,6 +6,7 @@ What belongs here: string handling of paths and URLs. What does not: opening any
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -27,6 +28,11 @@ def split_list(locations: str) -> list[str]:
     A comma that belongs to a URL's path or query is written `%2C`.
     """
     return [item.strip() for item in _ITEM.findall(locations) if item.strip()]
+
+
+def joined(files: Iterable[str]) -> str:
+    """Return files as one list of locations. A comma in a name would end it; the wildcard matches it as well."""
+    return ",".join(file.replace(",", "?") for file in files)
 
 
 def shown(location: str) -> str:

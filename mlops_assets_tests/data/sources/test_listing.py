@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from mlops_assets.data.sources.listing import landed_files
+from mlops_assets.data.sources.listing import _written_at, arrived_on, landed_files
 from mlops_assets.errors import SourceError, UnreachableError
 
 
@@ -45,6 +46,58 @@ def test_a_mark_follows_size_and_time_of_writing(tmp_path: Path):
     os.utime(path, (2, 2))
     later = landed_files(str(tmp_path))
     assert len({first[0].mark, longer[0].mark, later[0].mark}) == 3
+
+
+def seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_a_day_has_the_files_that_were_last_written_on_it_in_utc(tmp_path: Path):
+    times = {
+        "before.csv": "2026-05-01T23:59:59+00:00",
+        "first.csv": "2026-05-02T00:00:00+00:00",
+        "abroad.parquet": "2026-05-03T01:30:00+02:00",
+        "last.csv": "2026-05-02T23:59:59+00:00",
+        "after.csv": "2026-05-03T00:00:00+00:00",
+        "_draft.csv": "2026-05-02T12:00:00+00:00",
+    }
+    for name, at in times.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds(at), seconds(at)))
+
+    found = arrived_on(str(tmp_path), date(2026, 5, 2))
+
+    assert [Path(location).name for location in found] == ["first.csv", "abroad.parquet", "last.csv"]
+    assert arrived_on(str(tmp_path), date(2026, 5, 4)) == []
+
+
+def test_another_file_system_says_when_too():
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/landing/a.csv", b"x")
+    try:
+        today = fs.modified("/landing/a.csv").date()
+        assert arrived_on("memory://landing", today) == ["memory:///landing/a.csv"]
+    finally:
+        fs.rm("/landing", recursive=True)
+
+
+@pytest.mark.parametrize("entry", [{}, {"updated": "yesterday"}, {"mtime": None}])
+def test_a_storage_that_does_not_say_when_is_refused(entry: dict[str, object]):
+    with pytest.raises(SourceError, match="does not say when"):
+        _written_at("s3://landing/a.csv", entry)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"mtime": 1_777_680_000.0},
+        {"LastModified": datetime(2026, 5, 2, 2, tzinfo=timezone(timedelta(hours=2)))},
+        {"last_modified": datetime(2026, 5, 2)},  # noqa: DTZ001 - drivers that give UTC without saying so
+        {"updated": "2026-05-02T00:00:00.000Z"},
+    ],
+)
+def test_each_way_of_saying_when_is_the_same_moment(entry: dict[str, object]):
+    assert _written_at("x", entry) == datetime(2026, 5, 2, tzinfo=UTC)
 
 
 def test_another_file_system_keeps_its_scheme():

@@ -1,0 +1,111 @@
+"""What a model was made of: the versions of tables that it is pinned to.
+
+What belongs here: reading pins off MLflow's runs and registry. What does not: writing them (the `tuned_model` asset),
+how long a pinned version must be kept (`data/retention`).
+
+A run's tags name the version of the raw table and of the test set; its data sets (`runs.ParentRun.log_inputs`) name all
+three sets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from mlflow.exceptions import MlflowException
+
+from mlops_assets.data.retention import Pin
+from mlops_assets.errors import TrackingError
+from mlops_assets.registry.tags import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
+from mlops_assets.training.runs import SEARCH, STAGE
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+    from mlops_assets.training.runs import Store
+
+_GONE = "RESOURCE_DOES_NOT_EXIST"
+
+
+def pins_of_models(store: Store, model: str, database: str, *, raw: str, test: str) -> list[Pin]:
+    """Return the versions that registered versions of a model, and searches on their way there, are pinned to.
+
+    Every version in the registry counts, with and without an alias. So do the newest finished search, which may be
+    registered next, and the ones that are running.
+
+    Args:
+        store: Tracking store and registry.
+        model: Name in the registry.
+        database: Database of the tables; models of another one pin nothing here.
+        raw: Name of the raw table.
+        test: Name of the test set's table.
+
+    Raises:
+        TrackingError: The registry can't be reached, or it is unknown what a version was made of.
+    """
+    with store.answering():
+        pins = [pin for version in _versions(store, model) for pin in _of_version(store, version, database, raw, test)]
+        for holder, run in _searches(store, database):
+            pins += _of_run(run.data.tags, run, holder, raw, test)
+    return pins
+
+
+def _versions(store: Store, model: str) -> Iterator[ModelVersion]:
+    token = None
+    while True:
+        try:
+            page = store.client.search_model_versions(f"name = '{model}'", page_token=token)
+        except MlflowException as error:
+            if error.error_code == _GONE:  # Unity Catalog has no such model yet
+                return
+            raise
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _of_version(store: Store, version: ModelVersion, database: str, raw: str, test: str) -> list[Pin]:
+    holder = f"{version.name} version {version.version}"
+    try:
+        run = store.client.get_run(version.run_id) if version.run_id else None
+    except MlflowException as error:
+        if error.error_code != _GONE:
+            raise
+        run = None
+    # What a person has tagged the version with stands for a run that is gone.
+    tags = {**(run.data.tags if run is not None else {}), **version.tags}
+    if tags.get(DATABASE_TAG, database) != database:
+        return []
+    return _of_run(tags, run, holder, raw, test)
+
+
+def _searches(store: Store, database: str) -> Iterator[tuple[str, Run]]:
+    newest = store.latest_search({DATABASE_TAG: database})
+    if newest is not None:
+        yield f"the newest search (MLflow run {newest})", store.client.get_run(newest)
+    going = f"attributes.status = 'RUNNING' and tags.`{STAGE}` = '{SEARCH}' and tags.`{DATABASE_TAG}` = '{database}'"
+    for run in store.client.search_runs([store.experiment_id], going):
+        yield f"a search that is running (MLflow run {run.info.run_id})", run
+
+
+def _of_run(tags: Mapping[str, str], run: Run | None, holder: str, raw: str, test: str) -> list[Pin]:
+    versions = {raw: tags.get(RAW_VERSION_TAG, ""), test: tags.get(TEST_VERSION_TAG, "")}
+    unusable = [table for table, version in versions.items() if not version.isdecimal()]
+    if unusable:
+        raise TrackingError(
+            f"nothing says which version of {' and '.join(unusable)} it was made of",
+            where=holder if run is None else f"{holder}, MLflow run {run.info.run_id}",
+            mend=f"delete the version if nobody needs it, or tag it with {RAW_VERSION_TAG} and {TEST_VERSION_TAG}",
+        )
+    pins = [Pin(table, int(version), holder) for table, version in versions.items()]
+    return [*pins, *(Pin(table, version, holder) for table, version in _inputs(run))]
+
+
+def _inputs(run: Run | None) -> Iterator[tuple[str, int]]:
+    for found in run.inputs.dataset_inputs if run is not None and run.inputs is not None else ():
+        # The source, which MLflow writes, leaves out version 0; the digest is ours.
+        if digest := re.fullmatch(r"v(\d+)", found.dataset.digest):
+            yield found.dataset.name, int(digest[1])

@@ -1,0 +1,156 @@
+"""as_of_backtest: trained on what a past day knew, scored on what came after, and never registered."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from mlops_assets.assets.as_of_backtest import AsOfConfig, as_of_backtest
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.splits import TABLES
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.tracking import Tracking
+from mlops_assets_tests.assets.harness import (
+    HERE,
+    QUICK_SPACE,
+    Outcome,
+    collect,
+    contract_resource,
+    load,
+    transactions,
+    write_csv,
+)
+from mlops_assets_tests.resources.delta_ages import committed_at
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+BEFORE, FIRST, SECOND = "2026-05-01", "2026-05-02", "2026-05-05"
+KNOWN_DAYS, ALL_DAYS = 4, 6
+CONFIG = AsOfConfig(
+    space=QUICK_SPACE, trials=2, parallelism=1, alerts_per_day=20, replicates=50, days_after=1.5, gap_days=0.1
+)
+EVERYTHING = transactions(4_000, seed=3, fraud_rate=0.05, days=ALL_DAYS)
+LATER = pc.greater_equal(EVERYTHING.column("time"), KNOWN_DAYS * 86_400.0)
+
+
+def at(moment: str) -> float:
+    return datetime.fromisoformat(f"{moment}+00:00").timestamp()
+
+
+@pytest.fixture
+def grown(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path) -> Lakehouse:
+    """A raw table whose first four days of events came in on one day, and whose other two on a later one."""
+    for name, rows in (("first", EVERYTHING.filter(pc.invert(LATER))), ("second", EVERYTHING.filter(LATER))):
+        assert load(lakehouse, write_csv(rows, tmp_path / f"{name}.csv")).failure is None
+    moments = {0: at(f"{FIRST}T12:00"), 1: at(f"{SECOND}T12:00")}
+    committed_at(spark, Path(lakehouse.location(RAW)), moments)
+    return lakehouse
+
+
+def backtest(lakehouse: Lakehouse, tracking: Tracking, day: str, config: AsOfConfig = CONFIG) -> Outcome:
+    with dg.build_asset_context(partition_key=day) as context:
+        return collect(
+            as_of_backtest(
+                context,
+                config=config,
+                contract=contract_resource(),
+                lakehouse=lakehouse,
+                tracking=tracking,
+                trials_cluster=HERE,
+            )
+        )
+
+
+def poisoned(rows: pa.Table) -> pa.Table:
+    """Return other rows of the same days, each with the wrong label."""
+    flipped = pc.subtract(1, rows.column("class"))
+    return rows.set_column(rows.column_names.index("class"), "class", flipped)
+
+
+def test_what_came_in_later_changes_the_scored_rows_and_not_the_model(
+    grown: Lakehouse, tracking: Tracking, tmp_path: Path
+):
+    before = backtest(grown, tracking, FIRST)
+    load(grown, write_csv(poisoned(transactions(600, seed=8, days=ALL_DAYS, fraud_rate=0.45)), tmp_path / "poison.csv"))
+
+    after = backtest(grown, tracking, FIRST)
+
+    assert (before.failure, after.failure) == (None, None)
+    first, second = before.metadata, after.metadata
+    for name in (
+        "raw_version",
+        "newest_event",
+        "model_sha256",
+        "threshold",
+        "best_point",
+        "validation_average_precision",
+    ):
+        assert first[name] == second[name], name
+    assert (first["raw_version"], first["scored_raw_version"], second["scored_raw_version"]) == (0, 1, 2)
+    assert second["rows_scored"] > first["rows_scored"]
+    assert second["after_average_precision"] != first["after_average_precision"]
+    assert before.failed_checks == []
+
+
+def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse, tracking: Tracking):
+    outcome = backtest(grown, tracking, "2026-05-04")
+
+    found = outcome.metadata
+    newest = pc.max(EVERYTHING.filter(pc.invert(LATER)).column("time")).as_py()
+    times = EVERYTHING.column("time")
+    window = pc.and_(pc.greater(times, newest), pc.less_equal(times, newest + 1.5 * 86_400))
+    assert found["newest_event"] == newest
+    assert found["rows_scored"] == pc.sum(window).as_py()
+    assert "| day 4 |" in found["days"]
+    assert "| day 5 |" in found["days"]
+    assert found["days_after"].startswith("![days_after.png](data:image/png")
+    store = tracking.connect()
+    run = store.client.get_run(found["mlflow_run_id"])
+    assert run.data.tags["mlops_assets.as_of"] == "2026-05-04"
+    assert {name: run.data.metrics[f"after_{name}"] for name in ("rows", "average_precision")} == {
+        "rows": found["rows_scored"],
+        "average_precision": found["after_average_precision"],
+    }
+    assert "after_precision_at_budget_low" in run.data.metrics
+    assert "after_recall_at_budget_high" in run.data.metrics
+    # It stands beside the main chain.
+    assert store.client.search_registered_models() == []
+    assert store.latest_search({}) is None, "what is registered is looked for among searches"
+    assert [grown.current(table) for table in TABLES.values()] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("day", "message"),
+    [
+        (BEFORE, "was not there at the end of 2026-05-01"),
+        (SECOND, "no row of version 1 has an event time within 1.5 days after the newest that was known"),
+    ],
+)
+def test_a_day_that_can_not_be_tested_on_is_refused_before_anything_is_paid_for(
+    grown: Lakehouse, tracking: Tracking, day: str, message: str
+):
+    outcome = backtest(grown, tracking, day)
+
+    assert message in outcome.message
+    assert outcome.results == []
+    assert tracking.connect().client.search_runs([tracking.connect().experiment_id]) == []
+
+
+def test_a_version_whose_files_were_vacuumed_is_one_clear_error(grown: Lakehouse, tracking: Tracking):
+    for path in grown.read(RAW, 0).inputFiles():
+        Path(path.removeprefix("file:")).unlink()
+
+    assert f"the files of version 0 of {FIRST} are gone" in backtest(grown, tracking, FIRST).message
+
+
+def test_the_checks_are_blocking():
+    assert [(spec.name, spec.blocking) for spec in as_of_backtest.check_specs] == [
+        ("refit_reproduces_best_trial", True)
+    ]

@@ -1,0 +1,131 @@
+"""daily_arrivals: the files of a past day come in as they would have, and what is in adds nothing."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS, daily_arrivals
+from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.definitions import build_defs
+from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.resources.sources import FileTransactions, TransactionSourceResource
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import (
+    HERE,
+    SMALL,
+    Outcome,
+    collect,
+    contract_resource,
+    load,
+    replaced,
+    transactions,
+    write_csv,
+)
+
+FIRST, SECOND, QUIET = "2026-05-01", "2026-05-02", "2026-05-03"
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Path:
+    """Files of two days; the first of the second day has a bad row."""
+    folder = tmp_path / "landing"
+    for name, seed, at in (("a", 1, f"{FIRST}T08:00"), ("b, c", 2, f"{SECOND}T00:00"), ("d", 3, f"{SECOND}T23:59")):
+        rows = transactions(seed=seed)
+        path = folder / f"{name}.csv"
+        write_csv(replaced(rows, "amount", ["-1.00"]) if seed == 2 else rows, path)
+        moment = datetime.fromisoformat(f"{at}+00:00").timestamp()
+        os.utime(path, (moment, moment))
+    return folder
+
+
+def deliver(lakehouse: Lakehouse, source: TransactionSourceResource, day: str) -> Outcome:
+    with dg.build_asset_context(partition_key=day) as context:
+        return collect(
+            daily_arrivals(
+                context,
+                source=source,
+                contract=contract_resource(),
+                lakehouse=lakehouse,
+                loader_cluster=HERE,
+            )
+        )
+
+
+def test_a_day_brings_what_the_tables_lack_and_brings_it_once(lakehouse: Lakehouse, landing: Path):
+    everything = FileTransactions(location=str(landing))
+    load(lakehouse, FileTransactions(location=str(landing / "a.csv")))
+
+    known = deliver(lakehouse, everything, FIRST)
+    new = deliver(lakehouse, everything, SECOND)
+    again = deliver(lakehouse, everything, SECOND)
+
+    counts = ("day", "files", "rows_in", "rows_added", "rows_already_known", "rows_quarantined", "delta_version")
+    assert [[found.metadata[name] for name in counts] for found in (known, new, again)] == [
+        [FIRST, 1, 600, 0, 600, 0, 0],
+        [SECOND, 2, 1_200, 1_199, 0, 1, 1],
+        [SECOND, 2, 1_200, 0, 1_200, 0, 1],
+    ]
+    assert new.metadata["inputs_added"] == [str(landing / "b, c.csv"), str(landing / "d.csv")]
+    assert lakehouse.read(RAW, 1).count() == 1_799
+    for found in (known, new, again):
+        assert set(found.checks) == set(RAW_CHECKS)
+        assert found.failed_checks == []
+        assert {check.asset_key for check in found.checks.values()} == {dg.AssetKey(DAILY_ARRIVALS)}
+
+
+def test_a_day_without_files_changes_nothing_and_says_so(lakehouse: Lakehouse, landing: Path):
+    before = deliver(lakehouse, FileTransactions(location=str(landing)), QUIET)
+    load(lakehouse, FileTransactions(location=str(landing / "a.csv")))
+    after = deliver(lakehouse, FileTransactions(location=str(landing)), QUIET)
+
+    assert (before.metadata["files"], before.metadata["rows_added"]) == (0, 0)
+    assert "delta_version" not in before.metadata
+    assert after.metadata["delta_version"] == 0
+    assert set(after.checks) == set(RAW_CHECKS)
+    assert after.failed_checks == []
+
+
+def test_a_file_that_a_load_would_refuse_is_refused(lakehouse: Lakehouse, landing: Path):
+    bad = transactions().drop_columns(["v1"])
+    write_csv(bad, landing / "e.csv")
+    moment = datetime.fromisoformat(f"{QUIET}T01:00+00:00").timestamp()
+    os.utime(landing / "e.csv", (moment, moment))
+
+    outcome = deliver(lakehouse, FileTransactions(location=str(landing)), QUIET)
+
+    assert "v1" in outcome.message
+    assert outcome.results == []
+    assert lakehouse.current(RAW) is None
+
+
+def test_a_source_without_files_has_no_days(lakehouse: Lakehouse):
+    assert "has no files that arrive" in deliver(lakehouse, SMALL, FIRST).message
+
+
+def test_it_waits_for_a_load_that_goes_on(lakehouse: Lakehouse, landing: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mlops_assets.resources.lakehouse.LOCK_TIMEOUT_SECONDS", 0.1)
+
+    with lakehouse.exclusive(RAW):
+        outcome = deliver(lakehouse, FileTransactions(location=str(landing)), FIRST)
+
+    assert "another run has held the table" in outcome.message
+
+
+def test_the_job_backfills_day_by_day(
+    tmp_path: Path, lakehouse: Lakehouse, landing: Path, instance: dg.DagsterInstance
+):
+    definitions = build_defs(Settings(home=tmp_path / "home", source=str(landing)), lakehouse=lakehouse)
+    job = definitions.resolve_job_def("backfill_arrivals")
+
+    for day in (FIRST, SECOND):
+        assert job.execute_in_process(instance=instance, partition_key=day).success
+
+    key = dg.AssetKey(DAILY_ARRIVALS)
+    assert set(instance.get_materialized_partitions(key)) == {FIRST, SECOND}
+    assert lakehouse.read(RAW, lakehouse.require(RAW, made_by=RAW).version).count() == 1_799
