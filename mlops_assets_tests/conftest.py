@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-# One session serves thousands of small tables. Spark and Delta remember each by default (10,000 tables for an hour, 1,000
-# queries with their plans), and a heap of 1 GiB then ends in collecting garbage.
+# One session serves thousands of small tables. Spark and Delta remember each by default (10,000 tables for an hour,
+# 1,000 queries with their plans), and a heap of 1 GiB then ends in collecting garbage.
 _FORGETFUL = {
     "spark.databricks.delta.delta.log.cacheSize": "50",
     "spark.sql.ui.retainedExecutions": "5",
