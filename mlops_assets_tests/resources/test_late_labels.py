@@ -251,6 +251,7 @@ def test_a_process_that_is_killed_after_any_commit_loses_and_doubles_no_label(
     assert database.merge().labelled == 0
 
 
+@pytest.mark.proof  # dozens of commits; which label counts is a property of `data/test_maturity`
 def test_any_order_of_loads_and_labels_ends_in_the_same_table(lakehouse: Lakehouse):
     """Files of transactions and of labels in random order, one of each kind twice; what counts is what they say."""
     order = np.random.default_rng(11)
