@@ -104,7 +104,7 @@ def _embedded(settings: Settings) -> dict[str, Any]:
         "tracking": Tracking(
             experiment_name=settings.experiment,
             mlflow_tracking_uri=settings.mlflow_uri,
-            artifact_root=str(settings.home / "mlflow" / "artifacts") if settings.uses_embedded_mlflow else None,
+            artifact_root=None if settings.mlflow_artifacts is None else str(settings.mlflow_artifacts),
             registered_model=settings.registered_model_name,
             dagster_url=settings.dagster_url,
         ),

@@ -28,6 +28,8 @@ LAUNCH_POOL = "databricks_launches"
 SourceKind = Literal["synthetic", "openml", "files", "delta"]
 _PREFIX = "MLOPS_"
 _PROFILE_PREFIX = "MLOPS_DATABRICKS_"  # overrides of a profile's fields; the profile checks their names
+# The kinds of database that MLflow itself connects to (`mlflow.store.db.utils`), with any driver (`mysql+pymysql`).
+_MLFLOW_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _MASTER = r"local(\[(\*|[1-9]\d*)(,\s*\d+)?\]|-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\])?"
 
 
@@ -244,9 +246,13 @@ class Settings(BaseSettings):
         return self.tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
     @property
-    def uses_embedded_mlflow(self) -> bool:
-        """Whether the MLflow store is the SQLite file under `home`."""
-        return not self.tracking_uri
+    def mlflow_artifacts(self) -> Path | None:
+        """Folder for the artifacts of MLflow runs; None where a server says where they go.
+
+        A database holds none, and MLflow would put them below the folder that a process happens to be started in.
+        """
+        a_database = self.mlflow_uri.startswith(_MLFLOW_DATABASES)
+        return self.home / "mlflow" / "artifacts" if a_database else None
 
     @property
     def dagster_home(self) -> Path:

@@ -79,7 +79,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tracking(settings: Settings, empty_mlflow: Path) -> Tracking:
     made: Tracking = build_resources(settings)["tracking"]
-    if settings.uses_embedded_mlflow:
+    if not settings.tracking_uri:
         target = settings.home / "mlflow" / "mlflow.db"
         target.parent.mkdir(parents=True)
         shutil.copy(empty_mlflow, target)

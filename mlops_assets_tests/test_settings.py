@@ -44,7 +44,7 @@ def test_the_defaults_are_a_synthetic_demo_under_the_checkout(read: Read):
     assert settings.database_name == "creditcard_synthetic"
     assert settings.registered_model_name == "fraud_creditcard_synthetic"
     assert settings.mlflow_uri == f"sqlite:///{CHECKOUT}/.mlops/mlflow/mlflow.db"
-    assert settings.uses_embedded_mlflow
+    assert settings.mlflow_artifacts == CHECKOUT / ".mlops" / "mlflow" / "artifacts"
     assert settings.dagster_home == CHECKOUT / ".mlops" / "dagster"
     assert (settings.spark_master, settings.driver_memory, settings.java_home) == ("local[*]", "2g", None)
 
@@ -94,7 +94,25 @@ def test_each_variable_sets_its_field(read: Read):
     assert settings.database_name == "cards_2018"
     assert settings.registered_model_name == "cards"
     assert settings.mlflow_uri == "http://127.0.0.1:5000"
-    assert not settings.uses_embedded_mlflow
+    assert settings.mlflow_artifacts is None
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept_at_home"),
+    [
+        ("sqlite:////elsewhere/mlflow.db", True),
+        ("postgresql+psycopg2://127.0.0.1/mlflow", True),
+        ("mysql://127.0.0.1/mlflow", True),
+        ("https://127.0.0.1:5000", False),
+        ("databricks", False),
+    ],
+)
+def test_a_database_holds_no_artifacts_and_the_folder_of_the_process_is_no_place_for_them(
+    read: Read, tmp_path: Path, uri: str, *, kept_at_home: bool
+):
+    settings = read(MLOPS_TRACKING_URI=uri, MLOPS_HOME=str(tmp_path))
+
+    assert settings.mlflow_artifacts == (tmp_path / "mlflow" / "artifacts" if kept_at_home else None)
 
 
 @pytest.mark.parametrize(

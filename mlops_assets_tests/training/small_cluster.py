@@ -84,6 +84,8 @@ def session(home: Path, limit: int) -> SparkSession:
             "spark.executor.memory": "640m",
             "spark.executor.pyspark.memory": f"{limit}m",
             "spark.executorEnv.MALLOC_ARENA_MAX": "2",
+            # Arrow's own allocator reserves address space in blocks as large as the room that is left.
+            "spark.executorEnv.ARROW_DEFAULT_MEMORY_POOL": "system",
             # Executors run in a folder of their own, where the checkout is not found by itself.
             "spark.executorEnv.PYTHONPATH": str(CHECKOUT),
             "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
