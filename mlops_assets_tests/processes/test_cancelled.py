@@ -27,6 +27,7 @@ from mlops_assets_tests.processes.state import Tracked, embedded_store
 GONE_SECONDS = 15.0
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(3 * ANSWER_SECONDS)
 def test_a_cancelled_search_is_killed_in_mlflow_and_leaves_no_process(
     inputs: list[Path], new_home: Callable[[], Path], undisturbed: Path, tmp_path: Path

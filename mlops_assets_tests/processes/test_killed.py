@@ -25,6 +25,7 @@ from mlops_assets_tests.processes.state import Tracked, embedded_store, staged, 
 JVM_SECONDS = 15.0
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(5 * ANSWER_SECONDS)
 def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not_mend(
     inputs: list[Path],

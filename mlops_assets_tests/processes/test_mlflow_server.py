@@ -18,7 +18,7 @@ from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, eventually
 from mlops_assets_tests.processes.state import Tracked, embedded_store
 
-pytestmark = pytest.mark.timeout(3 * ANSWER_SECONDS)
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(3 * ANSWER_SECONDS)]
 # Four retries with 0, 2, 4 and 8 seconds between, twice: for the request that fails, and for the end of the run.
 GIVES_UP_SECONDS = 60.0
 

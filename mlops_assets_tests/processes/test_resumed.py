@@ -23,6 +23,7 @@ TRIALS = 12
 LONGER = {**TUNING, "trials": TRIALS, "early_stopping_rounds": 3, "checkpoint_rounds": 2}
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(3 * ANSWER_SECONDS)
 def test_a_killed_search_is_resumed_and_finds_what_an_undisturbed_one_finds(
     inputs: list[Path],

@@ -163,7 +163,7 @@ def test_a_commit_of_someone_else_has_no_note_of_ours(text: str | None):
     assert (found.version, found.note) == (2, {})
 
 
-@pytest.mark.parametrize("kind", ["catalog", "lakehouse"])
+@pytest.mark.parametrize("kind", [pytest.param("catalog", marks=pytest.mark.proof), "lakehouse"])
 def test_loads_and_replays_account_for_rows_whatever_upkeep_comes_between(
     request: pytest.FixtureRequest, spark: SparkSession, tmp_path: Path, kind: str
 ):

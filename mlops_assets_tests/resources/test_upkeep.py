@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AGES = {0: 40.0, 1: 30.0, 2: 20.0, 3: 10.0, 4: 5.0}
 
 
-@pytest.fixture(params=["by folder", "by name"])
+@pytest.fixture(params=["by folder", pytest.param("by name", marks=pytest.mark.proof)])
 def lakehouse(
     request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource, tmp_path: Path
 ) -> Iterator[Lakehouse]:
