@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 CHECKOUT = Path(__file__).resolve().parent.parent
 # One session serves thousands of small tables. Spark and Delta remember each by default (10,000 tables for an hour,
 # 1,000 queries with their plans), and a heap of 1 GiB then ends in collecting garbage.
-_FORGETFUL = {
+_LONG_LIVED = {
     "spark.databricks.delta.delta.log.cacheSize": "50",
     "spark.sql.ui.retainedExecutions": "5",
     "spark.ui.retainedJobs": "5",
     "spark.ui.retainedStages": "5",
     "spark.ui.retainedTasks": "50",
+    # The platform's own sessions are short, and do without the second compiler.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4",
 }
 
 
@@ -46,7 +48,7 @@ def shared_home() -> Path:
 @pytest.fixture(scope="session")
 def spark_resource(shared_home: Path) -> SparkResource:
     """The one Spark of the test session; a JVM of its own for each test would cost 5 to 10 s a time."""
-    return SparkResource(home=str(shared_home), master="local[2]", driver_memory="1g", extra_conf=_FORGETFUL)
+    return SparkResource(home=str(shared_home), master="local[2]", driver_memory="1g", extra_conf=_LONG_LIVED)
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
-from mlops_assets.resources.spark import error_condition
+from mlops_assets.resources.spark import SparkResource, error_condition
 
 
 class ErrorOfSpark35:
@@ -18,6 +19,15 @@ class ErrorOfSpark35:
 
     def getErrorClass(self) -> str | None:  # noqa: N802 - pyspark's name
         return self._error_class
+
+
+def test_java_options_are_added_and_the_later_one_counts(shared_home: Path):
+    option = "spark.driver.extraJavaOptions"
+    usual = SparkResource(home=str(shared_home))._configuration()[option]
+    changed = SparkResource(home=str(shared_home), extra_conf={option: "-XX:TieredStopAtLevel=4"})._configuration()
+
+    assert "-Dlog4j2.configurationFile=" in usual
+    assert changed[option] == f"{usual} -XX:TieredStopAtLevel=4"
 
 
 def test_the_installed_spark():
