@@ -35,11 +35,16 @@ class World:
     late: int = 0
     raw_is_good: bool = True
     broken: set[str] = field(default_factory=set)
+    code: str = "1"
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=30, microsecond=0))
     _cursor: Any = None
     _made: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.deploy()
+
+    def deploy(self) -> None:
+        """Load the code location, with whatever version the code has by now."""
         self.defs = dg.Definitions(assets=self._assets())
 
     def _assets(self) -> list[dg.AssetsDefinition]:
@@ -53,7 +58,9 @@ class World:
 
         @dg.multi_asset(
             name="splits",
-            specs=[dg.AssetSpec(name, deps=[RAW], automation_condition=pace[name]) for name in SETS],
+            specs=[
+                dg.AssetSpec(name, deps=[RAW], automation_condition=pace[name], code_version=self.code) for name in SETS
+            ],
         )
         def splits() -> Iterator[Any]:
             self._fail_if_broken("splits")
@@ -69,7 +76,7 @@ class World:
                     },
                 )
 
-        @dg.asset(name=TUNED_MODEL, deps=list(SETS), automation_condition=pace[TUNED_MODEL])
+        @dg.asset(name=TUNED_MODEL, deps=list(SETS), automation_condition=pace[TUNED_MODEL], code_version=self.code)
         def tuned() -> Any:
             self._fail_if_broken(TUNED_MODEL)
             self._made[TUNED_MODEL] = self._made.get(TUNED_MODEL, -1) + 1
@@ -121,6 +128,16 @@ class World:
             asset_selection=[dg.AssetKey(name) for name in names],
             raise_on_error=False,
         ).success
+
+    def start(self, names: set[str]) -> dg.DagsterRun:
+        """Begin a run that somebody else executes, and leave it going."""
+        job = self.defs.resolve_implicit_global_asset_job_def()
+        run = self.instance.create_run_for_job(
+            job_def=job, asset_selection=frozenset(dg.AssetKey(name) for name in names)
+        )
+        event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name)
+        self.instance.report_dagster_event(event, run.run_id)
+        return run
 
     def settle(self) -> list[set[str]]:
         """Look and run what is asked for until nothing is; return what was run, in order."""
@@ -211,6 +228,39 @@ def test_a_run_that_fails_is_repeated_each_quarter_of_an_hour_and_not_at_each_lo
     assert world.look(15) == {TUNED_MODEL}
     world.execute({TUNED_MODEL})
     assert world.settle() == [{REGISTERED_MODEL}]
+
+
+def test_while_a_run_goes_on_nothing_of_it_is_asked_for_again_nor_what_is_made_of_it(world: World):
+    world.load(0)
+    going = world.start(set(SETS))
+    assert [world.look(20) for _ in range(4)] == [set()] * 4
+    world.instance.report_run_failed(going)
+    assert world.look(20) == set(SETS)
+
+
+def test_a_canceled_run_is_asked_for_again(world: World):
+    world.load(0)
+    assert world.settle()[0] == set(SETS)
+    world.load(498)
+    assert world.look() == set(SETS)
+    canceled = world.start(set(SETS))
+    world.instance.report_run_canceling(canceled)
+    assert world.look() == set()
+    world.instance.report_run_canceled(canceled)
+    assert world.look(20) == set(SETS)
+    world.execute(set(SETS))
+    assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]
+
+
+def test_changed_code_starts_nothing_by_itself(world: World):
+    """A search costs money: who changes the code decides what is made anew."""
+    world.load(0)
+    world.settle()
+    world.code = "2"
+    world.deploy()
+    assert [world.look(20) for _ in range(3)] == [set()] * 3
+    world.load(498)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
 
 
 def test_labels_alone_make_training_due_in_time(world: World, monkeypatch: pytest.MonkeyPatch):
