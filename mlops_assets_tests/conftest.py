@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,21 @@ def settings(tmp_path: Path) -> Settings:
 def lakehouse(settings: Settings, spark_resource: SparkResource) -> Lakehouse:
     made: Lakehouse = build_resources(settings)["lakehouse"]
     return Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+
+
+@pytest.fixture
+def schema(spark: SparkSession, tmp_path: Path) -> Iterator[str]:
+    """A schema of the session's catalog, for tables by name."""
+    name = f"s_{uuid.uuid4().hex[:12]}"
+    spark.sql(f"CREATE SCHEMA `{name}` LOCATION '{tmp_path / 'warehouse'}'")
+    yield name
+    spark.sql(f"DROP SCHEMA `{name}` CASCADE")
+
+
+@pytest.fixture
+def catalog(spark_resource: SparkResource, schema: str, tmp_path: Path) -> Lakehouse:
+    """Tables by name, as in Unity Catalog."""
+    return Lakehouse(spark=spark_resource, database=schema, root=str(tmp_path / "staging"), catalog="spark_catalog")
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,9 @@ from pydantic import Field
 from mlops_assets.assets.days import DAYS, day_of, end_of
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, readable_errors, rounded
-from mlops_assets.assets.tuned_model import DAGSTER_RUN_TAG, DATABASE_TAG, count_trials, watched_search
+from mlops_assets.assets.tuned_model import count_trials, origin_tags, watched_search
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.errors import SplitError, StorageError
-from mlops_assets.registry.tags import RAW_VERSION_TAG
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
@@ -179,16 +178,10 @@ class _Past:
         return cls(day, contract, lakehouse, version, committed[version], today, blocks, frames)
 
     def tags(self, dagster_run: str) -> dict[str, str]:
-        from mlops_assets.training.provenance import git_revision, package_versions
-
         return {
+            **origin_tags(dagster_run, self.lakehouse, self.version),
             AS_OF_TAG: self.day.isoformat(),
-            DATABASE_TAG: self.lakehouse.database,
-            DAGSTER_RUN_TAG: dagster_run,
-            RAW_VERSION_TAG: str(self.version),
             SCORED_VERSION_TAG: str(self.today),
-            "mlops_assets.git_revision": git_revision(),
-            **{f"package.{name}": version for name, version in package_versions().items()},
         }
 
     def by_day(self, model: "FinalModel", config: AsOfConfig) -> "list[DayAfter]":

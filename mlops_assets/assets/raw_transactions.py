@@ -4,7 +4,7 @@ What belongs here: the assets' shell - source in, checks, metadata. What does no
 the order of commits (`resources/transactions`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -20,11 +20,12 @@ from mlops_assets.assets.reporting import (
     refusal,
     rounded,
 )
+from mlops_assets.assets.turns import Results, in_turn
 from mlops_assets.data.validation import RAW_CHECKS, ROWS_ACCOUNTED
 from mlops_assets.errors import UnreachableError
 from mlops_assets.resources import transaction_tables
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError
+from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
     from mlops_assets.resources.transactions import Outcome, TransactionStore
 
 RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
-_ATTEMPTS = 5
 _PREVIEW_ROWS = 5
-
-_Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 
 
 class IngestConfig(dg.Config):
@@ -102,16 +100,16 @@ def raw_transactions(
 
         store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
         if config.replay:
-            yield from _in_turn(context, lakehouse, lambda: _replay(context, store))
+            yield from in_turn(context, lakehouse, RAW, lambda: _replay(context, store))
         elif config.labels_only:
-            yield from _in_turn(context, lakehouse, lambda: _merge_labels(context, store))
+            yield from in_turn(context, lakehouse, RAW, lambda: _merge_labels(context, store))
         else:
             yield from load_in_turn(context, source, store)
 
 
 def load_in_turn(
     context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore"
-) -> _Results:
+) -> Results:
     """Load what a source holds and the tables do not, when no other writer is at it.
 
     Yields:
@@ -121,22 +119,10 @@ def load_in_turn(
         dg.Failure: Something is refused.
         PlatformError: The source can't be read, or the tables not written.
     """
-    yield from _in_turn(context, store.lakehouse, lambda: _load(context, source, store))
+    yield from in_turn(context, store.lakehouse, RAW, lambda: _load(context, source, store))
 
 
-def _in_turn(context: dg.AssetExecutionContext, lakehouse: Lakehouse, write: "Callable[[], _Results]") -> _Results:
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with lakehouse.exclusive(RAW):
-                yield from write()
-        except StaleBaseError:
-            context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
-        else:
-            return
-    raise dg.Failure(f"{RAW} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again")
-
-
-def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore") -> _Results:
+def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore") -> Results:
     from mlops_assets.data.ingest import BAD, GOOD, first_staged, stage_load
     from mlops_assets.data.validation import judge_load, refuses_load, rows_accounted
 
@@ -179,7 +165,7 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
         raise failure
 
 
-def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Results:
+def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> Results:
     from mlops_assets.data.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
@@ -195,7 +181,7 @@ def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Re
         raise failure
 
 
-def _merge_labels(context: dg.AssetExecutionContext, store: "TransactionStore") -> _Results:
+def _merge_labels(context: dg.AssetExecutionContext, store: "TransactionStore") -> Results:
     from mlops_assets.data.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
@@ -206,7 +192,7 @@ def _merge_labels(context: dg.AssetExecutionContext, store: "TransactionStore") 
         yield from _without_input(store, done, accounted, "no input was read: labels alone were merged")
 
 
-def _without_input(store: "TransactionStore", done: "Outcome", accounted: "CheckOutcome", untouched: str) -> _Results:
+def _without_input(store: "TransactionStore", done: "Outcome", accounted: "CheckOutcome", untouched: str) -> Results:
     """Yield the results of a run that read no input, so that most checks have nothing to look at."""
     from mlops_assets.data.checks import CheckOutcome
 

@@ -18,11 +18,12 @@ from mlops_assets.assets.reporting import (
     readable_errors,
     refusal,
 )
+from mlops_assets.assets.turns import Results, in_turn
 from mlops_assets.data.labels import LABEL_CHECKS
 from mlops_assets.errors import UnreachableError
 from mlops_assets.resources import transaction_tables
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError
+from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import LabelFiles
 from mlops_assets.settings import LAUNCH_POOL
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from mlops_assets.resources.lakehouse import TableVersion
 
 TRANSACTION_LABELS = transaction_tables.LABELS
-_ATTEMPTS = 5
 _PREVIEW_ROWS = 5
 
 
@@ -64,20 +64,10 @@ def transaction_labels(
         from mlops_assets.resources.label_store import LabelStore
 
         store = LabelStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with lakehouse.exclusive(TRANSACTION_LABELS):
-                    yield from _load(context, labels, store)
-            except StaleBaseError:
-                context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
-            else:
-                return
-    raise dg.Failure(f"{TRANSACTION_LABELS} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again")
+        yield from in_turn(context, lakehouse, TRANSACTION_LABELS, lambda: _load(context, labels, store))
 
 
-def _load(
-    context: dg.AssetExecutionContext, labels: LabelFiles, store: "LabelStore"
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def _load(context: dg.AssetExecutionContext, labels: LabelFiles, store: "LabelStore") -> Results:
     from mlops_assets.data.labels import judge_labels, stage_labels
 
     with store.lakehouse.staging(TRANSACTION_LABELS) as folder:

@@ -274,17 +274,24 @@ def _record(
 def _tags(
     dagster_run: str, lakehouse: Lakehouse, tracking: Tracking, sets: "Mapping[str, TableVersion]"
 ) -> dict[str, str]:
+    test = sets["test"]
+    return {
+        **origin_tags(dagster_run, lakehouse, int(test.metadata["raw_version"])),
+        "dagster.run_url": f"{tracking.dagster_url.rstrip('/')}/runs/{dagster_run}",
+        "mlops_assets.raw_table": lakehouse.location(RAW),
+        "mlops_assets.split_id": str(test.metadata["split_id"]),
+        TEST_VERSION_TAG: str(test.version),
+    }
+
+
+def origin_tags(dagster_run: str, lakehouse: Lakehouse, raw_version: int) -> dict[str, str]:
+    """Return what a model's MLflow run says of the run, the data and the code that it came from."""
     from mlops_assets.training.provenance import git_revision, package_versions
 
-    test = sets["test"]
     return {
         DATABASE_TAG: lakehouse.database,
         DAGSTER_RUN_TAG: dagster_run,
-        "dagster.run_url": f"{tracking.dagster_url.rstrip('/')}/runs/{dagster_run}",
-        "mlops_assets.raw_table": lakehouse.location(RAW),
-        RAW_VERSION_TAG: str(test.metadata["raw_version"]),
-        "mlops_assets.split_id": str(test.metadata["split_id"]),
-        TEST_VERSION_TAG: str(test.version),
+        RAW_VERSION_TAG: str(raw_version),
         "mlops_assets.git_revision": git_revision(),
         **{f"package.{name}": version for name, version in package_versions().items()},
     }

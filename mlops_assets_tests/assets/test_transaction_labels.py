@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pytest
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.assets.splits import SplitConfig, Strategy, pinned_sets
 from mlops_assets.data.contract import Column, Contract, LabelColumns
 from mlops_assets.definitions import build_defs
 from mlops_assets.resources.lakehouse import Lakehouse
-from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import bring_labels, load, plain, split, write_csv
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 CARDS = Contract(
@@ -73,15 +66,6 @@ def labels(path: Path, *rows: tuple[Any, Any, Any]) -> Path:
     )
     pa_csv.write_csv(table, path)
     return path
-
-
-@pytest.fixture
-def catalog(spark_resource: SparkResource, spark: SparkSession, tmp_path: Path) -> Iterator[Lakehouse]:
-    """Tables by name, as in Unity Catalog."""
-    schema = f"s_{uuid.uuid4().hex[:12]}"
-    spark.sql(f"CREATE SCHEMA `{schema}` LOCATION '{tmp_path / 'warehouse'}'")
-    yield Lakehouse(spark=spark_resource, database=schema, root=str(tmp_path / "staging"), catalog="spark_catalog")
-    spark.sql(f"DROP SCHEMA `{schema}` CASCADE")
 
 
 def test_labels_mature_rows_and_what_has_none_is_left_out_and_counted(catalog: Lakehouse, tmp_path: Path):

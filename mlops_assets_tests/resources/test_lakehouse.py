@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,19 +21,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["by folder", "by name"])
-def lakehouse(
-    request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource, tmp_path: Path
-) -> Iterator[Lakehouse]:
+def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource) -> Lakehouse:
     """Tables of both kinds: a commit means the same in each."""
     if request.param == "by folder":
-        yield lakehouse
-        return
-    name = f"s_{uuid.uuid4().hex[:12]}"
-    spark_resource.session.sql(f"CREATE SCHEMA `{name}` LOCATION '{tmp_path / 'warehouse'}'")
-    yield Lakehouse(
+        return lakehouse
+    name = request.getfixturevalue("schema")
+    return Lakehouse(
         spark=spark_resource, database=name, root=lakehouse.root, catalog="spark_catalog", locks=lakehouse.locks
     )
-    spark_resource.session.sql(f"DROP SCHEMA `{name}` CASCADE")
 
 
 def numbers(spark: SparkSession, first: int, last: int) -> DataFrame:

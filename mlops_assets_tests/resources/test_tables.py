@@ -6,8 +6,6 @@ common is tested in `test_lakehouse`.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,26 +17,12 @@ from mlops_assets.data.contract import load_contract
 from mlops_assets.errors import StorageError
 from mlops_assets.resources.catalog_errors import readable
 from mlops_assets.resources.lakehouse import Lakehouse
-from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tables import last_commit
 from mlops_assets.resources.transaction_tables import look_at
 from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-
-@pytest.fixture
-def schema(spark: SparkSession, tmp_path: Path) -> Iterator[str]:
-    name = f"s_{uuid.uuid4().hex[:12]}"
-    spark.sql(f"CREATE SCHEMA `{name}` LOCATION '{tmp_path / 'warehouse'}'")
-    yield name
-    spark.sql(f"DROP SCHEMA `{name}` CASCADE")
-
-
-@pytest.fixture
-def catalog(spark_resource: SparkResource, schema: str, tmp_path: Path) -> Lakehouse:
-    return Lakehouse(spark=spark_resource, database=schema, root=str(tmp_path / "staging"), catalog="spark_catalog")
 
 
 def elsewhere(lakehouse: Lakehouse, **fields: str) -> Lakehouse:

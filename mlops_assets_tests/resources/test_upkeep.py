@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -27,18 +25,14 @@ AGES = {0: 40.0, 1: 30.0, 2: 20.0, 3: 10.0, 4: 5.0}
 
 
 @pytest.fixture(params=["by folder", pytest.param("by name", marks=pytest.mark.proof)])
-def lakehouse(
-    request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource, tmp_path: Path
-) -> Iterator[Lakehouse]:
+def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource) -> Lakehouse:
+    """Tables of both kinds: a commit means the same in each."""
     if request.param == "by folder":
-        yield lakehouse
-        return
-    name = f"s_{uuid.uuid4().hex[:12]}"
-    spark_resource.session.sql(f"CREATE SCHEMA `{name}` LOCATION '{tmp_path / 'warehouse'}'")
-    yield Lakehouse(
+        return lakehouse
+    name = request.getfixturevalue("schema")
+    return Lakehouse(
         spark=spark_resource, database=name, root=lakehouse.root, catalog="spark_catalog", locks=lakehouse.locks
     )
-    spark_resource.session.sql(f"DROP SCHEMA `{name}` CASCADE")
 
 
 def folder(lakehouse: Lakehouse, tmp_path: Path) -> Path:
