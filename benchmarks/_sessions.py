@@ -37,8 +37,13 @@ def fresh_session(master: str) -> Iterator[SparkSession]:
         home=str(settings.home),
         master=master,
         java_home=settings.java_home,
-        # Executors of a local-cluster work in folders of their own, where this checkout can't be imported from.
-        extra_conf={"spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        extra_conf={
+            # Executors of a local-cluster work in folders of their own, where this checkout can't be imported from.
+            "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            # The session is there when they are: their JVMs' start is no part of a search either.
+            "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+            "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
+        },
     )
     session = resource.session
     try:

@@ -119,7 +119,13 @@ def main() -> None:
         home=home,
         master="local-cluster[2,1,1024]",
         driver_memory="1g",
-        extra_conf={"spark.executor.memory": "1g", "spark.task.maxFailures": "4"},
+        extra_conf={
+            "spark.executor.memory": "1g",
+            "spark.task.maxFailures": "4",
+            # The session is there when both executors are.
+            "spark.scheduler.minRegisteredResourcesRatio": "1.0",
+            "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
+        },
     ).session
     found = {
         "slots": count_slots(spark.sparkContext, cpus=1),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 FEATURES = tuple(f"f{number:02d}" for number in range(60))
-ROWS = {"train": 400_000, "validation": 60_000, "test": 60_000}
+ROWS = {"train": 800_000, "validation": 60_000, "test": 60_000}
 CONTRACT = Contract(
     name="wide",
     version=1,
@@ -59,7 +59,7 @@ CONTRACT = Contract(
 SPACE = SearchSpace(Range(3, 4), Range(10, 20), Range(0.2, 0.4), Range(0.01, 0.1), Range(0.01, 0.01))
 PLAN = SearchPlan(space=SPACE, trials=2, early_stopping_rounds=0, pruning=False, seed=7)
 # Beside what an idle worker takes: more than half of the matrix needs, less than all of it does.
-ROOM_MIB = 180
+ROOM_MIB = 350
 
 # What a worker's address space comes to before it has any data.
 _IDLE = """
