@@ -107,7 +107,14 @@ def try_points(
 
 
 def search_to_the_end(
-    spark: SparkSession, train: Matrix, validation: Matrix, *, trials: int, parallelism: int, seed: int = 42
+    spark: SparkSession,
+    train: Matrix,
+    validation: Matrix,
+    *,
+    trials: int,
+    parallelism: int,
+    seed: int = 42,
+    space: SearchSpace | None = None,
 ) -> MeteredSearch:
     """Search as `run_search` does with early stopping and pruning off: TPE proposes, and learns from each result.
 
@@ -118,13 +125,14 @@ def search_to_the_end(
         trials: Number of trials.
         parallelism: Trials in flight.
         seed: Seed of the proposals and of XGBoost.
+        space: What is searched; the default space if not given.
 
     Raises:
         RuntimeError: A trial failed.
     """
     random_start = max(1, min(20, trials // 4))
     algo = partial(tpe.suggest, n_startup_jobs=random_start)
-    return _search(spark, train, validation, algo, trials, parallelism=parallelism, seed=seed)
+    return _search(spark, train, validation, algo, trials, parallelism=parallelism, seed=seed, space=space)
 
 
 def _search(
@@ -137,8 +145,9 @@ def _search(
     parallelism: int,
     seed: int = 42,
     as_on_a_cluster: bool = False,
+    space: SearchSpace | None = None,
 ) -> MeteredSearch:
-    space = SearchSpace()
+    space = space or SearchSpace()
     objective: Objective = "average_precision"
     ended: list[MeteredTrial] = []
 

@@ -6,9 +6,10 @@
   measured once beside it, and so is the seed recipe's worker.
 - Rows: the same points on x1, x4 and x16 rows. Growth is (wall of x16 / wall of x1) / 16: 1 is linear, below 1 is what
   fixed costs do.
-- Trials: searches of 25, 100 and 400 trials with TPE, on fewer rows so that the driver's own cost shows. Their growth,
-  the same way, mixes two things, since TPE may move to cheaper or dearer points; what is no trial, (slots x wall -
-  time in trials) / trials, is reported by itself.
+- Trials: searches of 25, 100 and 400 trials with TPE, on fewer rows so that the driver's own cost shows; trees and
+  depth are fixed, so that all trials are as much work. In the whole space TPE moves to cheaper or dearer points, which
+  the growth of a usual search shows as well; it is reported beside it. What is no trial, (slots x wall - time in
+  trials) / trials, is reported by itself.
 
 Rows that would need more memory than is free are left out, and said so.
 """
@@ -24,7 +25,7 @@ from benchmarks import _ours, _seed_recipe
 from benchmarks._data import SEED_TRAIN_ROWS, draw_points, scaled_text, ulb_shaped
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import Range, SearchSpace
 
 # "Near linear, no worse": what the caches of a CPU lose between a small and a large matrix is inside this.
 TARGET = 1.25
@@ -34,6 +35,8 @@ MEMORY_WHOLE = "the same with its libraries"
 MEMORY_RECIPE = "peak memory of the seed recipe's worker beyond its libraries / ours with the rows broadcast"
 ROWS_GROWTH = "growth of wall time with rows, against linear"
 TRIALS_GROWTH = "growth of wall time with trials, against linear"
+SEARCH_GROWTH = "the same in the whole space, where TPE's trials become longer or shorter"
+EQUAL_WORK = SearchSpace(max_depth=Range(6, 6), n_estimators=Range(150, 150))
 # Generating rows takes the most: doubles of 30 columns, some copies of them, then the workers' own.
 _BYTES_PER_ROW = 30 * 8 * 5
 _HARDLY_ANY_ROWS = 1_000
@@ -68,7 +71,8 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     by_rows = [_at_rows(sessions, sizes, sizes.rows * factor) for factor in sizes.row_factors if factor not in left_out]
     recipe_bytes = _recipe_memory(sessions, sizes)
     as_on_a_cluster = _at_rows(sessions, sizes, sizes.rows, as_on_a_cluster=True)
-    by_trials = [_at_trials(sessions, sizes, trials) for trials in sizes.trials]
+    by_trials = [_at_trials(sessions, sizes, trials, EQUAL_WORK) for trials in sizes.trials]
+    searching = [_at_trials(sessions, sizes, trials, SearchSpace()) for trials in sizes.trials]
     ratios = {
         MEMORY: [found["peak_bytes"] / found["matrix_bytes"] for found in by_rows],
         MEMORY_BROADCAST: [as_on_a_cluster["peak_bytes"] / as_on_a_cluster["matrix_bytes"]],
@@ -76,6 +80,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         MEMORY_RECIPE: [recipe_bytes / as_on_a_cluster["peak_bytes"]],
         ROWS_GROWTH: _growths(by_rows, "rows"),
         TRIALS_GROWTH: _growths(by_trials, "trials"),
+        SEARCH_GROWTH: _growths(searching, "trials"),
     }
     details = {
         "target_growth": TARGET,
@@ -84,6 +89,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         "broadcast": as_on_a_cluster,
         "recipe_peak_bytes": recipe_bytes,
         "by_trials": by_trials,
+        "by_trials_in_the_whole_space": searching,
     }
     return {label: values for label, values in ratios.items() if values}, details
 
@@ -110,12 +116,13 @@ def _at_rows(sessions: Sessions, sizes: Sizes, rows: int, *, as_on_a_cluster: bo
     }
 
 
-def _at_trials(sessions: Sessions, sizes: Sizes, trials: int) -> dict[str, Any]:
+def _at_trials(sessions: Sessions, sizes: Sizes, trials: int, space: SearchSpace) -> dict[str, Any]:
     train, validation = ulb_shaped(sizes.trials_rows)
     with sessions(LOCAL) as spark:
-        found = _ours.search_to_the_end(spark, train, validation, trials=trials, parallelism=SLOTS)
+        found = _ours.search_to_the_end(spark, train, validation, trials=trials, parallelism=SLOTS, space=space)
     in_trials = sum(trial.seconds for trial in found.trials)
-    print(f"{trials} trials: {found.seconds:.1f} s", flush=True)
+    told = "of equal work" if space == EQUAL_WORK else "in the whole space"
+    print(f"{trials} trials {told}: {found.seconds:.1f} s", flush=True)
     return {
         "trials": trials,
         "rows": train.rows,

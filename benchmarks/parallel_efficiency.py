@@ -38,6 +38,7 @@ from benchmarks._simulation import (
     Costs,
     bend,
     chart,
+    efficiency,
     mean_wall_seconds,
     seed_efficiency,
     stretched,
@@ -215,7 +216,17 @@ def _simulate(lengths: list[float], costs: Costs, binning_seconds: float) -> dic
             f"{trials}_trials_on_{slots}_slots": _finite(bend(lengths, trials, slots, paid, TARGET))
             for trials, slots in ((100, SIMULATED_AT), (1000, SIMULATED_AT), (1000, SIMULATED_AT * CORES))
         },
+        # The last trials leave slots idle, whatever a trial costs beside itself: how many must there be?
+        "bend_trials": {workers: _trials_that_fill(lengths, workers, paid) for workers in WORKERS[1:]},
     }
+
+
+def _trials_that_fill(lengths: list[float], workers: int, costs: Costs) -> int | None:
+    """Return how many trials as long as the seed's keep so many workers busy; None if more than 2,000."""
+    for trials in range(10, 2001, 10):
+        if efficiency(stretched(lengths, trials, SEED_SECONDS[1] / SEED_TRIALS), workers, costs) >= TARGET:
+            return trials
+    return None
 
 
 def _at(trials: list[float], workers: int, slots: int, costs: Costs) -> dict[str, float]:
@@ -257,6 +268,7 @@ def _tell(simulated: dict[str, Any]) -> None:
         for limits, seconds in simulated["bend_mean_trial_seconds"].items()
     }
     print(f"mean trial length from which efficiency is {TARGET:.2f}: {bends}")
+    print(f"trials as long as the seed's from which it is, by workers: {simulated['bend_trials']}")
 
 
 _SCENARIOS = ("seed_like", "seed_like_without_any_cost", "our_trials_100", "our_trials_1000")

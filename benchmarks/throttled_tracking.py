@@ -30,7 +30,7 @@ from mlops_assets_tests.mlflow_server import Door, door_before, running_server
 
 ROUNDS = 3
 PARALLELISM = 2
-TRIALS = 40
+TRIALS = 100
 ROWS = 60_000
 THROTTLED_SHARE = 0.3
 PLAN = SearchPlan(

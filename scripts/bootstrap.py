@@ -175,8 +175,10 @@ def empty(venv: Path, *, keep: Path) -> None:
     """Remove what is left of an environment, but for the file `keep`.
 
     Raises:
-        SetupError: The folder holds something else, so it is not touched.
+        SetupError: The folder holds something else, or is a link to another one, so it is not touched.
     """
+    if venv.is_symlink():
+        raise SetupError(f"{venv} is a link; name the folder that it leads to with VENV=, or remove the link")
     venv.mkdir(parents=True, exist_ok=True)
     inside = list(venv.iterdir())
     if inside and not keep.exists() and not (venv / "pyvenv.cfg").exists():

@@ -20,7 +20,7 @@ from mlops_assets.data.conform import ROW_NUMBER, conform
 from mlops_assets.data.contract_diff import require_schema
 from mlops_assets.data.manifest import BatchRecord
 from mlops_assets.data.merging import last_writes
-from mlops_assets.data.quarantine import ORIGINAL, REASONS, bad_rows, count_reasons, good_rows
+from mlops_assets.data.quarantine import ORIGINAL, REASONS, bad_rows, count_reasons
 from mlops_assets.data.validation import InputFindings, LoadFindings
 from mlops_assets.errors import SchemaMismatchError, SourceError
 
@@ -188,56 +188,58 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoa
     load.findings.inputs.append(found)
     if found.refused(contract):
         return
-    good = last_writes(good_rows(conformed), contract)
-    technical = {BATCH_ID: batch.content_hash, SOURCE: batch.origin}
-    if good.num_rows:
-        _widen(load, good, contract)
-        _write(good, technical, arrived, folder / GOOD / f"{len(load.records):05d}.parquet")
+    stays = last_writes(conformed.table, contract, None if conformed.bad is None else pc.invert(conformed.bad))
+    accepted = found.rows if stays is None else int(pc.sum(stays).as_py() or 0)
+    technical = {
+        BATCH_ID: pa.scalar(batch.content_hash, pa.string()),
+        SOURCE: pa.scalar(batch.origin, pa.string()),
+        INGESTED_AT: pa.scalar(arrived, pa.timestamp("us", tz="UTC")),
+    }
+    if accepted:
+        _widen(load, conformed.table, stays, contract)
+        target = folder / GOOD / f"{len(load.records):05d}.parquet"
+        _write(conformed.table, technical, target, chosen=stays)
     if found.bad:
         bad = bad_rows(batch.table, conformed, contract)
         for code, rows in count_reasons(bad).items():
             load.reasons[code] = load.reasons.get(code, 0) + rows
-        told = f"{contract.name} v{contract.version}"
+        told = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
         target = folder / BAD / f"{len(load.records):05d}.parquet"
-        _write(bad, technical, arrived, target, {CONTRACT: told, REPLAY: None})
+        _write(bad, technical | told, target)
     load.records.append(
         BatchRecord(
             batch_id=batch.content_hash,
             kind="load",
             source=batch.origin,
             rows=found.rows,
-            accepted=good.num_rows,
+            accepted=accepted,
             quarantined=found.bad,
-            already_known=found.rows - found.bad - good.num_rows,
+            already_known=found.rows - found.bad - accepted,
             contract=f"{contract.name} v{contract.version}",
             recorded_at=arrived.isoformat(),
         )
     )
 
 
-def _widen(load: StagedLoad, rows: pa.Table, contract: Contract) -> None:
+def _widen(load: StagedLoad, rows: pa.Table, stays: pa.ChunkedArray | None, contract: Contract) -> None:
     if contract.key is None:
         return
-    found = pc.min_max(rows.column(contract.key)).as_py()
+    keys = rows.column(contract.key)
+    found = pc.min_max(keys if stays is None else keys.filter(stays)).as_py()
     low, high = load.key_range or (found["min"], found["max"])
     load.key_range = (min(low, found["min"]), max(high, found["max"]))
 
 
 def _write(
-    rows: pa.Table,
-    named: dict[str, str],
-    arrived: datetime,
-    path: Path,
-    more: dict[str, str | None] | None = None,
+    rows: pa.Table, repeated: dict[str, pa.Scalar], path: Path, *, chosen: pa.ChunkedArray | None = None
 ) -> None:
-    for name, value in named.items():
-        rows = rows.append_column(name, _constant(value, pa.string(), rows.num_rows))
-    rows = rows.append_column(INGESTED_AT, _constant(arrived, pa.timestamp("us", tz="UTC"), rows.num_rows))
-    for name, text in (more or {}).items():
-        rows = rows.append_column(name, _constant(text, pa.string(), rows.num_rows))
-    repeated = [name for name in _REPEATED if name in rows.column_names]
-    pq.write_table(rows, path, compression="lz4", use_dictionary=repeated, row_group_size=_GROUP_ROWS)
-
-
-def _constant(value: object, kind: pa.DataType, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, kind), rows)
+    """Write the chosen rows group by group: copying them all at once would take as much memory again, and longer."""
+    columns = [pa.field(name, values.type) for name, values in zip(rows.column_names, rows.columns, strict=True)]
+    columns += [pa.field(name, value.type) for name, value in repeated.items()]
+    dictionary = [name for name in _REPEATED if name in repeated]
+    with pq.ParquetWriter(path, pa.schema(columns), compression="lz4", use_dictionary=dictionary) as writer:
+        for start in range(0, rows.num_rows, _GROUP_ROWS):
+            group = rows.slice(start, _GROUP_ROWS)
+            group = group if chosen is None else group.filter(chosen.slice(start, _GROUP_ROWS))
+            repeats = [pa.repeat(value, group.num_rows) for value in repeated.values()]
+            writer.write_table(pa.table([*group.columns, *repeats], schema=writer.schema))

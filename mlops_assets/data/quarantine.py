@@ -1,6 +1,6 @@
 """Set rows that break the contract aside, as text that can be read again, and try them again later.
 
-What belongs here: from a batch to its good rows and its quarantined ones, and from quarantined rows back to a batch.
+What belongs here: from a batch to its quarantined rows, and from quarantined rows back to a batch.
 What does not: finding what is wrong (`conform`), how many bad rows are too many (`validation`), tables (resources).
 
 A quarantined row keeps the values of all columns of its input as text, such that reading the text gives what reading
@@ -26,11 +26,6 @@ from mlops_assets.data.contract import ColumnType, Contract
 REASONS = "reasons"
 ORIGINAL = "original"
 NOT_TEXT = "not_text"
-
-
-def good_rows(batch: ConformedBatch) -> pa.Table:
-    """Return the rows that fit, in their order."""
-    return batch.table if batch.bad is None else batch.table.filter(pc.invert(batch.bad))
 
 
 def bad_rows(raw: pa.Table, batch: ConformedBatch, contract: Contract) -> pa.Table:

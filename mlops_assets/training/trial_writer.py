@@ -31,7 +31,7 @@ ERROR = "mlops_assets.error"
 # FINISHED is kept for trials whose value counts, so that MLflow's own filter tells them apart.
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 # While one request waits as the server has asked it to, others go on. An embedded store writes one at a time anyway.
-_THREADS_TO_A_SERVER = 4
+_THREADS_TO_A_SERVER = 8
 # What is left to write after an error, and after an interrupt, which must not keep a person or a scheduler waiting.
 _SECONDS_AFTER_ERROR, _SECONDS_AFTER_INTERRUPT = 60.0, 5.0
 # MLflow takes 1,000 metrics in a request; few more points can be told apart in a picture.

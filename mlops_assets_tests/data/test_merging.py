@@ -37,8 +37,13 @@ def rows(pairs: list[tuple[str, float]]) -> pa.Table:
 
 
 def kept(pairs: list[tuple[str, float]]) -> list[int]:
-    numbers: list[int] = last_writes(rows(pairs), KEYED).column(ROW_NUMBER).to_pylist()
+    numbers: list[int] = chosen(rows(pairs)).column(ROW_NUMBER).to_pylist()
     return numbers
+
+
+def chosen(table: pa.Table, good: list[bool] | None = None) -> pa.Table:
+    stays = last_writes(table, KEYED, None if good is None else pa.chunked_array([pa.array(good, pa.bool_())]))
+    return table if stays is None else table.filter(stays)
 
 
 def test_the_later_event_wins_wherever_it_stands():
@@ -53,7 +58,21 @@ def test_of_equal_event_times_the_row_further_down_wins():
 def test_without_a_key_all_rows_stay():
     unkeyed = KEYED.model_copy(update={"key": None})
 
-    assert last_writes(rows([("a", 1.0), ("a", 1.0)]), unkeyed).num_rows == 2
+    assert last_writes(rows([("a", 1.0), ("a", 1.0)]), unkeyed) is None
+
+
+def test_a_row_that_breaks_the_contract_replaces_no_other_and_does_not_stay():
+    table = rows([("a", 1.0), ("a", 2.0), ("b", 1.0), ("b", 1.0), ("c", 1.0)])
+
+    stays = chosen(table, [True, False, True, True, False])
+
+    assert stays.column(ROW_NUMBER).to_pylist() == [0, 3]
+
+
+def test_where_no_good_key_comes_twice_all_good_rows_stay():
+    table = rows([("c", 1.0), ("a", 2.0), ("a", 3.0), ("b", 1.0)])
+
+    assert chosen(table, [True, False, True, True]).column(ROW_NUMBER).to_pylist() == [0, 2, 3]
 
 
 @settings(deadline=None)
@@ -63,7 +82,7 @@ def test_it_is_the_greatest_of_each_key_and_asking_twice_changes_nothing(pairs: 
     for number, (key, at) in enumerate(pairs):
         best[key] = max(best.get(key, (at, number)), (at, number))
 
-    once = last_writes(rows(pairs), KEYED)
+    once = chosen(rows(pairs))
 
     assert once.column(ROW_NUMBER).to_pylist() == sorted(number for _, number in best.values())
-    assert last_writes(once, KEYED).equals(once)
+    assert chosen(once).equals(once)

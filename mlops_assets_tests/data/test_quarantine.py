@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.conform import ROW_NUMBER, conform
+from mlops_assets.data.conform import ROW_NUMBER, ConformedBatch, conform
 from mlops_assets.data.contract import Column, Contract
 from mlops_assets.data.quarantine import (
     ORIGINAL,
@@ -21,7 +22,6 @@ from mlops_assets.data.quarantine import (
     bad_rows,
     count_reasons,
     first_originals,
-    good_rows,
     try_again,
 )
 from mlops_assets.data.sources.synthetic import generate
@@ -55,6 +55,10 @@ def aside(**columns: Any) -> pa.Table:
     return bad_rows(raw, conform(raw, CARDS, where="x"), CARDS)
 
 
+def good_rows(batch: ConformedBatch) -> pa.Table:
+    return batch.table if batch.bad is None else batch.table.filter(pc.invert(batch.bad))
+
+
 def test_good_rows_keep_their_numbers_and_bad_ones_their_reasons_in_the_order_of_the_columns():
     raw = pa.table({**GOOD, "amount": [None, 2.5, 101.0], "card": ["a", "b", None], "fraud": [3, 0, 0]})
     batch = conform(raw, CARDS, where="x")
@@ -82,7 +86,7 @@ def test_good_rows_keep_their_numbers_and_bad_ones_their_reasons_in_the_order_of
 def test_where_all_is_good_nothing_is_set_aside():
     batch = conform(pa.table(GOOD), CARDS, where="x")
 
-    assert good_rows(batch) is batch.table
+    assert batch.bad is None
     assert bad_rows(pa.table(GOOD), batch, CARDS).num_rows == 0
     assert count_reasons(bad_rows(pa.table(GOOD), batch, CARDS)) == {}
 

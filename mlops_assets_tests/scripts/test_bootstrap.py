@@ -80,6 +80,17 @@ def test_folder_of_somebody_else_is_never_emptied(bootstrap: ModuleType, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_environment_of_another_checkout_is_not_emptied_through_a_link(
+    bootstrap: ModuleType, environment: Path, tmp_path: Path
+):
+    link = tmp_path / "link"
+    link.symlink_to(environment)
+    with pytest.raises(bootstrap.SetupError, match="is a link"):
+        bootstrap.empty(link, keep=link / ".mlops-begun")
+    assert (environment / "pyvenv.cfg").exists()
+    assert not (environment / ".mlops-begun").exists()
+
+
 def test_half_made_environment_is_emptied_and_stays_known_as_such(bootstrap: ModuleType, environment: Path):
     begun = environment / ".mlops-begun"
     bootstrap.empty(environment, keep=begun)
