@@ -40,7 +40,9 @@ def fresh_session(master: str) -> Iterator[SparkSession]:
         extra_conf={
             # Executors of a local-cluster work in folders of their own, where this checkout can't be imported from.
             "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-            # The session is there when they are: their JVMs' start is no part of a search either.
+            # The session is there when they are: their JVMs' start is no part of a search either. On one machine the
+            # maximum, which they are counted against, means nothing.
+            "spark.cores.max": str(SLOTS),
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
         },

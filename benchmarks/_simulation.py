@@ -19,7 +19,7 @@ from statistics import fmean
 
 import numpy as np
 
-from mlops_assets.training.plot_style import BLUE, DASHED, GREEN, MUTED, ORANGE, legend, note, one_panel, png
+from mlops_assets.training.plot_style import BLUE, DASHED, GREEN, MUTED, ORANGE, note, one_panel, png
 
 WORKERS = (1, 2, 6, 10, 14, 50)
 CORES = 8
@@ -28,7 +28,7 @@ SEED_SECONDS = {1: 5133.0, 2: 2629.0, 6: 1015.0, 10: 714.0, 14: 585.0}
 # A search keeps its parallelism at or below a quarter of its trials, or TPE would have nothing to learn from.
 TRIALS_PER_SLOT = 4
 _ORDERS = 30
-_COLOURS = (BLUE, GREEN, ORANGE)
+_COLOURS = (BLUE, GREEN, MUTED, ORANGE)
 
 
 @dataclass(frozen=True)
@@ -120,5 +120,5 @@ def chart(lines: Mapping[str, Mapping[int, float]], title: str, subtitle: str) -
     axes.set(xlim=(0, max(WORKERS) + 1), ylim=(0, 1.04), xlabel=f"workers of {CORES} cores")
     axes.set_ylabel("parallel efficiency")
     note(axes, "0.90", (max(WORKERS), 0.9), from_right=True)
-    legend(axes)
+    axes.legend(loc="lower left", frameon=False)
     return png(figure)

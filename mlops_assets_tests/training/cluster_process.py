@@ -122,7 +122,8 @@ def main() -> None:
         extra_conf={
             "spark.executor.memory": "1g",
             "spark.task.maxFailures": "4",
-            # The session is there when both executors are.
+            # The session is there when both executors are; what they are counted against is this maximum.
+            "spark.cores.max": "2",
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
         },
