@@ -155,8 +155,9 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
         # The first rows are at hand, unless some of those that came in were known.
         first = first_staged(folder / GOOD, _PREVIEW_ROWS) if done.accepted == load.staged_rows else None
         bad = first_staged(folder / BAD, _PREVIEW_ROWS) if load.bad_rows else None
-        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, load, accounted, first))
-        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, load, bad))
+        totals = done.counted or store.totals(done.look)
+        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, totals, load, accounted, first))
+        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, totals, load, bad))
         yield from check_results([accounted, *outcomes], RAW)
     loaded = f"; loaded: {', '.join(record.source for record in load.records)}" if load.records else ""
     what = f"refused {', '.join(refused)}; nothing of it was written{loaded}" if refused else f"{RAW} is not whole"
@@ -197,8 +198,9 @@ def _without_input(store: "TransactionStore", done: "Outcome", accounted: "Check
     from mlops_assets.data.checks import CheckOutcome
 
     rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
-    yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, None, accounted))
-    yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, None))
+    totals = done.counted or store.totals(done.look)
+    yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, totals, None, accounted))
+    yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, totals, None))
     yield from check_results([accounted, *rest], RAW)
 
 
@@ -247,24 +249,21 @@ def _told(done: "Outcome", load: "StagedLoad") -> str:
 def _raw_metadata(
     store: "TransactionStore",
     done: "Outcome",
+    totals: transaction_tables.Totals,
     load: "StagedLoad | None",
     accounted: "CheckOutcome",
     first: "pa.Table | None" = None,
 ) -> dict[str, Any]:
-    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-    from mlops_assets.data.ingest import LABEL_KNOWN_AT, technical_columns
+    from mlops_assets.data.ingest import technical_columns
 
     contract, table = store.contract, store.lakehouse.require(RAW, made_by=RAW)
-    rows = store.lakehouse.read(RAW, table.version)
-    late = F.count(LABEL_KNOWN_AT) if LABEL_KNOWN_AT in rows.columns else F.lit(0)
-    counted = rows.agg(F.count(F.lit(1)), F.count(contract.target), F.sum(contract.target), late).collect()[0]
-    total, with_label, frauds, labelled = (int(count or 0) for count in counted)
     loaded = [record.source for record in done.records if record.kind == "load"]
-    shown = rows.select(*contract.column_names).limit(_PREVIEW_ROWS).toArrow() if first is None else first
+    if first is None:
+        rows = store.lakehouse.read(RAW, table.version)
+        first = rows.select(*contract.column_names).limit(_PREVIEW_ROWS).toArrow()
     of_labels = {
-        "unlabelled_rows": total - with_label,
-        "late_labels": labelled,
+        "unlabelled_rows": totals.rows - totals.with_label,
+        "late_labels": totals.late_labels,
         "labels_merged": done.look.labelled,
     }
     return {
@@ -274,26 +273,29 @@ def _raw_metadata(
         "rows_added": done.accepted,
         "rows_quarantined": done.quarantined,
         "rows_already_known": accounted.details["already_known"],
-        "dagster/row_count": total,
-        "frauds": frauds,
-        "fraud_rate": rounded(frauds / max(1, with_label)),
+        "dagster/row_count": totals.rows,
+        "frauds": totals.frauds,
+        "fraud_rate": rounded(totals.frauds / max(1, totals.with_label)),
         **(of_labels if contract.labels else {}),
         "contract": f"{contract.name} v{contract.version} ({contract.fingerprint})",
         "inputs_added": dg.MetadataValue.json(sorted(loaded)),
         "inputs_already_known": dg.MetadataValue.json(sorted(load.known if load else [])),
         "inputs_refused": dg.MetadataValue.json(sorted(_refused(load, store) if load else [])),
-        "preview": preview(shown.select(list(contract.column_names))),
+        "preview": preview(first.select(list(contract.column_names))),
         "dagster/column_schema": column_schema(contract, technical_columns(contract)),
     }
 
 
 def _quarantine_metadata(
-    store: "TransactionStore", done: "Outcome", load: "StagedLoad | None", bad: "pa.Table | None" = None
+    store: "TransactionStore",
+    done: "Outcome",
+    totals: transaction_tables.Totals,
+    load: "StagedLoad | None",
+    bad: "pa.Table | None" = None,
 ) -> dict[str, Any]:
     from mlops_assets.data.quarantine import first_originals
 
     table = done.look.quarantined
-    rows = transaction_tables.visible_quarantine(store.lakehouse, done.look)
     first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS) if bad is None else bad
     shown = first_originals(first, _PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
@@ -304,7 +306,7 @@ def _quarantine_metadata(
     return {
         "table": store.lakehouse.location(QUARANTINED),
         "delta_version": -1 if table is None else table.rows_version,
-        "dagster/row_count": 0 if rows is None else rows.count(),
+        "dagster/row_count": totals.quarantined,
         "rows_added": done.quarantined if load else 0,
         # Frauds are so few that a fault that hits them alone stays below any share of rows.
         "frauds_added": sum(found.bad_frauds for found in inputs),

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,8 @@ from mlops_assets.resources.transaction_tables import (
     REPLAYS,
     UNSETTLED,
     Look,
+    Totals,
+    count_rows,
     look_at,
     quarantined_rows,
 )
@@ -87,6 +90,7 @@ class Outcome:
         accepted: Rows that the raw table's log counts as written.
         quarantined: Rows that the quarantine's log counts as written; after a replay, those that stay.
         known: Rows whose key is known by the same or a later write.
+        counted: The tables' rows, if they were counted on the way; `TransactionStore.totals` counts them else.
     """
 
     look: Look
@@ -94,6 +98,7 @@ class Outcome:
     accepted: int = 0
     quarantined: int = 0
     known: int = 0
+    counted: Totals | None = None
 
 
 @dataclass
@@ -164,8 +169,8 @@ class TransactionStore:
         fates = None if staged is None else self._fates(look, staged, counts, key_range=load.key_range)
         records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
         known = sum(record.already_known for record in records)
-        look, accepted = self._accept(look, records, fates, folder)
-        return Outcome(look, records, accepted, quarantined, known)
+        look, accepted, counted = self._accept(look, records, fates, folder)
+        return Outcome(look, records, accepted, quarantined, known, counted)
 
     def replay(self, look: Look, folder: Path) -> Outcome:
         """Try the rows in quarantine again, under today's contract.
@@ -211,9 +216,13 @@ class TransactionStore:
             contract=self._contract_name,
             recorded_at=datetime.now(UTC).isoformat(),
         )
-        look, accepted = self._accept(look, [record], fates, folder)
+        look, accepted, counted = self._accept(look, [record], fates, folder)
         look = self._forget_replayed(look)
-        return Outcome(look, [record], accepted, quarantined_rows(self.lakehouse, look).num_rows, known)
+        return Outcome(look, [record], accepted, quarantined_rows(self.lakehouse, look).num_rows, known, counted)
+
+    def totals(self, look: Look) -> Totals:
+        """Count the rows of the tables."""
+        return count_rows(self.lakehouse, self.contract, look)
 
     def classes(self, look: Look) -> dict[int, int]:
         """Return the raw table's rows per target value, without those that have none yet."""
@@ -346,11 +355,14 @@ class TransactionStore:
 
     def _accept(
         self, look: Look, records: Sequence[BatchRecord], fates: _Fates | None, folder: Path
-    ) -> tuple[Look, int]:
-        """Commit the rows that are left, with the records; return the rows that Delta says it wrote."""
+    ) -> tuple[Look, int, Totals | None]:
+        """Commit the rows that are left, with the records; return the rows that Delta says it wrote, and all there are.
+
+        What is counted is not changed by the records' own commit, and counting takes as long as that, on another core.
+        """
         records = [*self._new_rules(look), *records]
         if fates is None or not sum(record.accepted for record in records):
-            return (self._record(look, records, folder / "records.parquet") if records else look), 0
+            return (self._record(look, records, folder / "records.parquet") if records else look), 0, None
         note = self._note(records)
         if look.labels is not None:
             note[LABELS_VERSION] = look.labels.rows_version
@@ -362,7 +374,10 @@ class TransactionStore:
             written = self.lakehouse.append(RAW, fates.rows, base=look.raw, note=note, skip_by=skip_by)
         recorded = look.recorded | {record.batch_id for record in records}
         look = replace(look, raw=written, recorded=recorded)
-        return self._record(look, records, folder / "records.parquet"), written.rows_written
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            counting = beside.submit(self.totals, look)
+            look = self._record(look, records, folder / "records.parquet")
+        return look, written.rows_written, counting.result()
 
     def _new_rules(self, look: Look) -> list[BatchRecord]:
         rules = table_rules(self.contract)

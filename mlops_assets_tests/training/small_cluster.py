@@ -56,8 +56,8 @@ CONTRACT = Contract(
     event_time="seconds",
     amount="amount",
 )
-# Near the share of frauds and in small steps: from far below it, Newton's steps of rare frauds overshoot, and what comes
-# of that hangs on the last digits of the bins, which two engines have no reason to agree on.
+# Near the share of frauds and in small steps: from far below it, Newton's steps of rare frauds overshoot, and what
+# comes of that hangs on the last digits of the bins, which two engines have no reason to agree on.
 SPACE = SearchSpace(Range(3, 4), Range(10, 20), Range(0.1, 0.2), Range(0.01, 0.1), Range(0.03, 0.03))
 PLAN = SearchPlan(space=SPACE, trials=2, early_stopping_rounds=0, pruning=False, seed=7)
 # Beside what an idle worker takes: more than half of the matrix needs, less than all of it does.
