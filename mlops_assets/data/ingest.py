@@ -6,7 +6,9 @@ each. What does not: the verdict on the findings (`validation`), the tables (res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,8 +57,10 @@ QUARANTINE_COLUMNS: dict[str, str] = {
     REPLAY: "The replay that is taking the row to the raw table; null for a row that stays.",
 }
 GOOD, BAD = "good", "bad"
-# Spark reads a file by groups of rows, in parallel. Few columns repeat their values enough for a dictionary to be worth
-# looking for, in a file that is read once.
+# A large batch is staged as files of equal size, one core each at a time, and Spark writes them the same way: 128 MiB,
+# its share of a task, are about half a million rows of a wide table. Few columns repeat their values enough for a
+# dictionary to be worth looking for, in a file that is read once.
+_FILE_ROWS = 524_288
 _GROUP_ROWS = 131_072
 _REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
 
@@ -130,7 +134,7 @@ def stage_load(
         source: Where the rows come from.
         contract: What they must look like.
         folder: Empty folder. Good rows go to `good/*.parquet` (the contract's columns, then `TECHNICAL_COLUMNS`), bad
-            ones to `bad/*.parquet` (`QUARANTINE_COLUMNS`); each batch is one file, if it has such rows.
+            ones to `bad/*.parquet` (`QUARANTINE_COLUMNS`); no file has rows of two batches.
         known: Batch ids that were loaded before.
         now: The clock; each batch gets an instant of its own.
 
@@ -197,15 +201,13 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoa
     }
     if accepted:
         _widen(load, conformed.table, stays, contract)
-        target = folder / GOOD / f"{len(load.records):05d}.parquet"
-        _write(conformed.table, technical, target, chosen=stays)
+        _write(conformed.table, technical, folder / GOOD / f"{len(load.records):05d}", chosen=stays)
     if found.bad:
         bad = bad_rows(batch.table, conformed, contract)
         for code, rows in count_reasons(bad).items():
             load.reasons[code] = load.reasons.get(code, 0) + rows
         told = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
-        target = folder / BAD / f"{len(load.records):05d}.parquet"
-        _write(bad, technical | told, target)
+        _write(bad, technical | told, folder / BAD / f"{len(load.records):05d}")
     load.records.append(
         BatchRecord(
             batch_id=batch.content_hash,
@@ -231,8 +233,23 @@ def _widen(load: StagedLoad, rows: pa.Table, stays: pa.ChunkedArray | None, cont
 
 
 def _write(
-    rows: pa.Table, repeated: dict[str, pa.Scalar], path: Path, *, chosen: pa.ChunkedArray | None = None
+    rows: pa.Table, repeated: dict[str, pa.Scalar], stem: Path, *, chosen: pa.ChunkedArray | None = None
 ) -> None:
+    """Write the chosen rows as `<stem>-<number>.parquet`, a core each at a time."""
+    at_once = pa.cpu_count()
+    files = min(at_once * math.ceil(rows.num_rows / (at_once * _FILE_ROWS)), math.ceil(rows.num_rows / _GROUP_ROWS))
+    share = math.ceil(rows.num_rows / files)
+
+    def write(number: int) -> None:
+        mask = None if chosen is None else chosen.slice(number * share, share)
+        if mask is None or pc.any(mask).as_py():
+            _write_file(rows.slice(number * share, share), repeated, Path(f"{stem}-{number:05d}.parquet"), mask)
+
+    with ThreadPoolExecutor(at_once) as cores:
+        list(cores.map(write, range(files)))
+
+
+def _write_file(rows: pa.Table, repeated: dict[str, pa.Scalar], path: Path, chosen: pa.ChunkedArray | None) -> None:
     """Write the chosen rows group by group: copying them all at once would take as much memory again, and longer."""
     columns = [pa.field(name, values.type) for name, values in zip(rows.column_names, rows.columns, strict=True)]
     columns += [pa.field(name, value.type) for name, value in repeated.items()]

@@ -7,8 +7,7 @@ not: writing (`transactions`, which says how the three become one).
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -147,27 +146,29 @@ def visible_quarantine(lakehouse: Lakehouse, look: Look) -> DataFrame | None:
 
 
 def count_rows(lakehouse: Lakehouse, contract: Contract, look: Look) -> Totals:
-    """Count the rows of the tables, with both queries at once: each is mostly planning, which keeps one core busy."""
-    with ThreadPoolExecutor(max_workers=2) as queries:
-        raw = queries.submit(_count_raw, lakehouse, contract, look)
-        quarantined = queries.submit(_count_quarantined, lakehouse, look)
-    return replace(raw.result(), quarantined=quarantined.result())
-
-
-def _count_raw(lakehouse: Lakehouse, contract: Contract, look: Look) -> Totals:
+    """Count the rows of the tables."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+    set_aside = _count_quarantined(lakehouse, look)
     if look.raw is None:
-        return Totals()
+        return Totals(quarantined=set_aside)
     rows = lakehouse.read(RAW, look.raw.version)
     late = F.count(LABEL_KNOWN_AT) if LABEL_KNOWN_AT in rows.columns else F.lit(0)
     counted = rows.agg(F.count(F.lit(1)), F.count(contract.target), F.sum(contract.target), late).collect()[0]
-    return Totals(*(int(count or 0) for count in counted))
+    total, with_label, frauds, labelled = (int(count or 0) for count in counted)
+    return Totals(total, with_label, frauds, labelled, set_aside)
 
 
 def _count_quarantined(lakehouse: Lakehouse, look: Look) -> int:
-    rows = visible_quarantine(lakehouse, look)
-    return 0 if rows is None else int(rows.count())
+    """Count `visible_quarantine` without a query, whose planning takes longer than looking at two columns."""
+    if look.quarantined is None:
+        return 0
+    rows = lakehouse.fetch(look.quarantined, [BATCH_ID, REPLAY])
+    orphaned, gone = (
+        pc.is_in(rows.column(name), pa.array(hidden, rows.schema.field(name).type))
+        for name, hidden in ((BATCH_ID, look.orphans), (REPLAY, look.replayed))
+    )
+    return rows.num_rows - int(pc.sum(pc.or_(orphaned, gone)).as_py() or 0)
 
 
 def _pending(

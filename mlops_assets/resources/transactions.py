@@ -159,14 +159,16 @@ class TransactionStore:
         Raises:
             StaleBaseError: Someone else has written since; look again, and what is not in by then has to come again.
         """
-        if load.bad_rows or look.quarantined is None or look.orphans:
-            look = self._quarantine(look, load, folder / BAD)
+        # What is done beside setting rows aside decides nothing yet, and takes as long, on another core.
+        with ThreadPoolExecutor(max_workers=1) as beside:
+            setting_aside = beside.submit(self._quarantine, look, load, folder / BAD)
+            counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
+            fates = None
+            if load.staged_rows:
+                staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look)
+                fates = self._fates(look, staged, counts, key_range=load.key_range)
+            look = setting_aside.result()
         quarantined = look.quarantined.rows_written if load.bad_rows and look.quarantined is not None else 0
-        staged = (
-            with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look) if load.staged_rows else None
-        )
-        counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
-        fates = None if staged is None else self._fates(look, staged, counts, key_range=load.key_range)
         records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
         known = sum(record.already_known for record in records)
         look, accepted, counted = self._accept(look, records, fates, folder)

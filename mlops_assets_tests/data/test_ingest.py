@@ -128,16 +128,35 @@ def test_the_first_staged_rows_are_at_hand_for_a_preview(folder: Path):
     assert first_staged(folder, 2) is None
 
 
-def test_a_large_batch_is_staged_in_groups_that_spark_can_read_in_parallel(folder: Path):
+def test_a_large_batch_is_staged_as_files_of_equal_size_that_are_written_at_once(folder: Path):
     rows = 300_000
     many = {name: pa.array(values.to_pylist()[:1] * rows) for name, values in day(1).items()}
+    many["amount"] = pa.array(["no", *map(str, range(1, rows))])
 
-    stage_load(Listed([("a.csv", "hash-a", many)]), CARDS, folder, known=[])
+    load = stage_load(Listed([("a.csv", "hash-a", many)]), CARDS, folder, known=[])
 
-    (path,) = (folder / GOOD).iterdir()
-    file = pq.ParquetFile(path)
-    assert file.metadata.num_rows == rows
-    assert file.num_row_groups == 3
+    parts = [pq.ParquetFile(path) for path in sorted((folder / GOOD).iterdir())]
+    sizes = [part.metadata.num_rows for part in parts]
+    assert load.staged_rows == sum(sizes) == rows - 1
+    assert len(parts) == min(pa.cpu_count(), 3)
+    assert max(sizes) - min(sizes) <= len(parts)
+    assert all(part.metadata.row_group(0).num_rows <= 131_072 for part in parts)
+    numbers = pa.concat_arrays([part.read().column(ROW_NUMBER).combine_chunks() for part in parts])
+    assert numbers.to_pylist() == list(range(1, rows))
+
+
+def test_rows_that_are_all_bad_leave_no_file_of_their_part(folder: Path):
+    """A part without rows would be a file that the preview opens in vain."""
+    rows = 300_000
+    many = {name: pa.array(values.to_pylist()[:1] * rows) for name, values in day(1).items()}
+    many["amount"] = pa.array(["no"] * 200_000 + ["1"] * (rows - 200_000))
+
+    load = stage_load(Listed([("a.csv", "hash-a", many)]), HALF.model_copy(update={"max_bad_share": 0.9}), folder, [])
+
+    first = first_staged(folder / GOOD, 1)
+    assert (load.staged_rows, load.bad_rows) == (rows - 200_000, 200_000)
+    assert first is not None
+    assert first.column(ROW_NUMBER).to_pylist() == [200_000]
 
 
 def test_each_batch_has_an_instant_of_its_own_even_if_the_clock_stands_still(folder: Path):
