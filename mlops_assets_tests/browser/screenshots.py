@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, ViewportSize
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.settings import Settings
 from mlops_assets_tests.browser.dagster_dev import CHECKOUT, DagsterDev
-from mlops_assets_tests.browser.web_ui import WebUI, find_chromium, open_browser
+from mlops_assets_tests.browser.web_ui import WHOLE_GRAPH, WebUI, find_chromium, open_browser
 from mlops_assets_tests.databricks_workspace.installation import installation
 
 # Rows of an asset's box that say nothing yet are left out, and one that the default leaves out is shown.
@@ -37,7 +37,7 @@ def take(browser: Browser, url: str, folder: Path) -> None:
     if status != "Success":
         raise RuntimeError(f"the run ended with {status}: {ui.page.url}")
 
-    ui = _new_ui(browser, url, 1440, 720)
+    ui = _new_ui(browser, url, *WHOLE_GRAPH)
     ui.page.goto(f"{url}/asset-groups")
     ui.page.get_by_role("img", name="config").click()
     for facet in _TOGGLED:

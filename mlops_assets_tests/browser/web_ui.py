@@ -26,6 +26,8 @@ _FLAGS = [
 ]
 # The ellipsis: among all assets are some of days, and the UI asks for which.
 _OF_DAYS_TOO = "Materialize all…"
+# Width and height of a window that shows the lineage of all assets with all groups expanded.
+WHOLE_GRAPH = (1500, 1200)
 _ENDED = re.compile(r"^(Success|Failure|Canceled)$")
 
 

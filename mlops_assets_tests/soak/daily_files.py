@@ -31,7 +31,7 @@ from mlops_assets.data.contract import load_contract
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.settings import Settings
 from mlops_assets_tests.browser.dagster_dev import DagsterDev
-from mlops_assets_tests.browser.web_ui import WebUI, find_chromium, open_browser
+from mlops_assets_tests.browser.web_ui import WHOLE_GRAPH, WebUI, find_chromium, open_browser
 from mlops_assets_tests.processes.control import ASSETS
 
 _TIME = "tx_datetime"
@@ -154,7 +154,8 @@ def take_pictures(url: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [folder / f"daily-files-{name}.png" for name in ("assets", "automation", "runs")]
     with open_browser(chromium) as browser:
-        page = browser.new_page(viewport={"width": 1440, "height": 800})
+        width, height = WHOLE_GRAPH
+        page = browser.new_page(viewport={"width": width, "height": height})
         ui = WebUI(page, url)
         ui.open_lineage()
         for picture, place in zip(pictures, (None, "automation", "runs"), strict=True):
