@@ -96,7 +96,9 @@ class Database:
 
     def aside(self) -> list[tuple[int, list[str]]]:
         store = self.store()
-        rows = quarantined_rows(self.lakehouse, store.look()).to_pylist()
+        look = store.look()
+        rows = quarantined_rows(self.lakehouse, look).to_pylist()
+        assert store.totals(look).quarantined == len(rows), "what is counted is what a reader sees"
         return sorted((int(dict(row["original"])["id"]), row["reasons"]) for row in rows)
 
     def version(self, name: str) -> int:
