@@ -49,6 +49,7 @@ def test_two_that_load_the_same_file_into_a_new_home_load_it_once(
     assert (table(home, RAW).version, table(home, RAW).rows_of_batches()) == (0, [ROWS])
 
 
+@pytest.mark.proof
 def test_two_whole_jobs_end_with_two_searches_and_two_versions(
     pair: tuple[Worker, Worker], home: Path, inputs: list[Path]
 ):
@@ -70,6 +71,7 @@ def test_two_whole_jobs_end_with_two_searches_and_two_versions(
     assert [table(home, name).version for name in SETS] == [0, 0, 0]
 
 
+@pytest.mark.proof
 def test_a_search_waits_for_sets_that_are_being_written(pair: tuple[Worker, Worker], home: Path, inputs: list[Path]):
     """It would find sets of two cuts, and fail, or worse."""
     writing, searching = pair
