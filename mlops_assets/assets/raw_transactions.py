@@ -155,7 +155,7 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
         # The first rows are at hand, unless some of those that came in were known.
         first = first_staged(folder / GOOD, _PREVIEW_ROWS) if done.accepted == load.staged_rows else None
         bad = first_staged(folder / BAD, _PREVIEW_ROWS) if load.bad_rows else None
-        totals = done.counted or store.totals(done.look)
+        totals = store.totals(done)
         yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, totals, load, accounted, first))
         yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, totals, load, bad))
         yield from check_results([accounted, *outcomes], RAW)
@@ -198,7 +198,7 @@ def _without_input(store: "TransactionStore", done: "Outcome", accounted: "Check
     from mlops_assets.data.checks import CheckOutcome
 
     rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
-    totals = done.counted or store.totals(done.look)
+    totals = store.totals(done)
     yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, done, totals, None, accounted))
     yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, done, totals, None))
     yield from check_results([accounted, *rest], RAW)

@@ -20,8 +20,6 @@ from mlops_assets.data.manifest import BatchRecord
 from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
     from mlops_assets.data.contract import Contract
 
 RAW = "raw_transactions"
@@ -125,31 +123,23 @@ def look_at(lakehouse: Lakehouse, contract: Contract) -> Look:
 
 def quarantined_rows(lakehouse: Lakehouse, look: Look, limit: int | None = None) -> pa.Table:
     """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those that are not in or not there any more."""
-    rows = visible_quarantine(lakehouse, look)
-    if rows is None:
-        return QUARANTINE_SCHEMA.empty_table()
-    return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
-
-
-def visible_quarantine(lakehouse: Lakehouse, look: Look) -> DataFrame | None:
-    """Return the same as a frame, None before the first load."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     if look.quarantined is None:
-        return None
+        return QUARANTINE_SCHEMA.empty_table()
     rows = lakehouse.read(QUARANTINED, look.quarantined.version)
     if look.orphans:
         rows = rows.where(~F.col(BATCH_ID).isin(look.orphans))
     if look.replayed:
         rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
-    return rows
+    return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
 
 
 def count_rows(lakehouse: Lakehouse, contract: Contract, look: Look) -> Totals:
     """Count the rows of the tables."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    set_aside = _count_quarantined(lakehouse, look)
+    set_aside = count_quarantined(lakehouse, look)
     if look.raw is None:
         return Totals(quarantined=set_aside)
     rows = lakehouse.read(RAW, look.raw.version)
@@ -159,8 +149,8 @@ def count_rows(lakehouse: Lakehouse, contract: Contract, look: Look) -> Totals:
     return Totals(total, with_label, frauds, labelled, set_aside)
 
 
-def _count_quarantined(lakehouse: Lakehouse, look: Look) -> int:
-    """Count `visible_quarantine` without a query, whose planning takes longer than looking at two columns."""
+def count_quarantined(lakehouse: Lakehouse, look: Look) -> int:
+    """Count `quarantined_rows` without a query, whose planning takes longer than looking at two columns."""
     if look.quarantined is None:
         return 0
     rows = lakehouse.fetch(look.quarantined, [BATCH_ID, REPLAY])

@@ -69,6 +69,7 @@ from mlops_assets.resources.transaction_tables import (
     UNSETTLED,
     Look,
     Totals,
+    count_quarantined,
     count_rows,
     look_at,
     quarantined_rows,
@@ -90,7 +91,7 @@ class Outcome:
         accepted: Rows that the raw table's log counts as written.
         quarantined: Rows that the quarantine's log counts as written; after a replay, those that stay.
         known: Rows whose key is known by the same or a later write.
-        counted: The tables' rows, if they were counted on the way; `TransactionStore.totals` counts them else.
+        counted: The tables' rows, if they were counted on the way; ask `TransactionStore.totals` for them.
     """
 
     look: Look
@@ -220,11 +221,11 @@ class TransactionStore:
         )
         look, accepted, counted = self._accept(look, [record], fates, folder)
         look = self._forget_replayed(look)
-        return Outcome(look, [record], accepted, quarantined_rows(self.lakehouse, look).num_rows, known, counted)
+        return Outcome(look, [record], accepted, count_quarantined(self.lakehouse, look), known, counted)
 
-    def totals(self, look: Look) -> Totals:
-        """Count the rows of the tables."""
-        return count_rows(self.lakehouse, self.contract, look)
+    def totals(self, done: Outcome) -> Totals:
+        """Return how many rows the tables have afterwards; they are counted if they were not on the way."""
+        return done.counted or count_rows(self.lakehouse, self.contract, done.look)
 
     def classes(self, look: Look) -> dict[int, int]:
         """Return the raw table's rows per target value, without those that have none yet."""
@@ -377,7 +378,7 @@ class TransactionStore:
         recorded = look.recorded | {record.batch_id for record in records}
         look = replace(look, raw=written, recorded=recorded)
         with ThreadPoolExecutor(max_workers=1) as beside:
-            counting = beside.submit(self.totals, look)
+            counting = beside.submit(count_rows, self.lakehouse, self.contract, look)
             look = self._record(look, records, folder / "records.parquet")
         return look, written.rows_written, counting.result()
 

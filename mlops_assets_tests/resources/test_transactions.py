@@ -98,7 +98,7 @@ class Database:
         store = self.store()
         look = store.look()
         rows = quarantined_rows(self.lakehouse, look).to_pylist()
-        assert store.totals(look).quarantined == len(rows), "what is counted is what a reader sees"
+        assert store.totals(Outcome(look)).quarantined == len(rows), "what is counted is what a reader sees"
         return sorted((int(dict(row["original"])["id"]), row["reasons"]) for row in rows)
 
     def version(self, name: str) -> int:
