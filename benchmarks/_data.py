@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from mlops_assets.data.contract import SECONDS_PER_DAY, load_contract
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.training.matrix import Matrix
-from mlops_assets.training.proposals import to_point
+from mlops_assets.training.search.proposals import to_point
 from mlops_assets.training.space import WHOLE_NUMBERS, Point, Range, SearchSpace
 
 if TYPE_CHECKING:

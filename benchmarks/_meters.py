@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.training.objective import quantized
-from mlops_assets.training.trial import TrialTask
+from mlops_assets.training.search.trial import TrialTask
 
 if TYPE_CHECKING:
-    from mlops_assets.training.shared_data import SharedData
-    from mlops_assets.training.trial import Assignment
+    from mlops_assets.training.search.shared_data import SharedData
+    from mlops_assets.training.search.trial import Assignment
 
 # Resident size of this worker process before its first trial, by process id: a fork must not inherit its parent's.
 _base_bytes: dict[int, int] = {}

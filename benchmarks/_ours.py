@@ -18,11 +18,11 @@ from hyperopt import STATUS_OK, fmin, tpe
 
 from benchmarks._given_points import Algorithm, suggest_given
 from benchmarks._meters import Metered
-from mlops_assets.training.proposals import decode, raw_values, to_hyperopt
-from mlops_assets.training.shared_data import BroadcastData, Samples, shared
+from mlops_assets.training.search.proposals import decode, raw_values, to_hyperopt
+from mlops_assets.training.search.shared_data import BroadcastData, Samples, shared
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
+from mlops_assets.training.search.trial import Assignment, TrialTask
 from mlops_assets.training.space import Point, SearchSpace
-from mlops_assets.training.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.trial import Assignment, TrialTask
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -33,7 +33,7 @@ from xgboost import XGBClassifier
 
 from benchmarks._data import frame
 from benchmarks._given_points import suggest_given
-from mlops_assets.training.proposals import to_point
+from mlops_assets.training.search.proposals import to_point
 from mlops_assets.training.space import Point
 
 if TYPE_CHECKING:

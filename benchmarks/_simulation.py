@@ -19,7 +19,7 @@ from statistics import fmean
 
 import numpy as np
 
-from mlops_assets.training.plot_style import BLUE, DASHED, GREEN, MUTED, ORANGE, note, one_panel, png
+from mlops_assets.evaluation.plots.style import BLUE, DASHED, GREEN, MUTED, ORANGE, note, one_panel, png
 
 WORKERS = (1, 2, 6, 10, 14, 50)
 CORES = 8

@@ -19,9 +19,9 @@ from hyperopt.base import JOB_STATE_DONE
 from benchmarks._report import report
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
-from mlops_assets.training.proposals import decode, to_hyperopt
+from mlops_assets.training.search.proposals import decode, to_hyperopt
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.space import SearchSpace
-from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 
 ROUNDS = 3
 TRIALS = 12

@@ -46,10 +46,10 @@ from benchmarks._simulation import (
 )
 from mlops_assets.settings import Settings
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.proposals import decode, to_hyperopt
-from mlops_assets.training.search import run_search
+from mlops_assets.training.search.proposals import decode, to_hyperopt
+from mlops_assets.training.search.search import run_search
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.space import SearchSpace
-from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -33,16 +33,16 @@ from benchmarks import _ours, _seed_recipe
 from benchmarks._data import draw_points, frame
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
-from mlops_assets.data.conform import ROW_NUMBER
-from mlops_assets.data.contract import load_contract
-from mlops_assets.data.ingest import BATCH_ID
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.contract.contract import load_contract
+from mlops_assets.data.ingest.staging import BATCH_ID
 from mlops_assets.errors import SourceError
-from mlops_assets.training.bootstrap import bootstrap, paired_difference
+from mlops_assets.evaluation.bootstrap import bootstrap, paired_difference
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import Matrix, to_matrix
 from mlops_assets.training.objective import fit, predict, quantized
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.search import run_search
+from mlops_assets.training.search.search import run_search
 from mlops_assets.training.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def read_handbook(folder: Path) -> pa.Table:
         raise SourceError(
             "no handbook_*.parquet",
             where=str(folder),
-            mend='name their folder: make bench NAME=quality ARGS="--data FOLDER"',
+            fix='name their folder: make bench NAME=quality ARGS="--data FOLDER"',
         )
     table = pa.concat_tables([pq.read_table(file) for file in files])
     return table.rename_columns([name.lower() for name in table.column_names])

@@ -20,12 +20,12 @@ from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets.tracking.store import PARENT
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.runs import PARENT
-from mlops_assets.training.search import run_search
+from mlops_assets.training.search.search import run_search
+from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets.training.space import Range, SearchSpace
-from mlops_assets.training.trial_writer import TrialWriter
 from mlops_assets_tests.mlflow_server import Door, door_before, running_server
 
 ROUNDS = 3

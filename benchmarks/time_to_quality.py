@@ -22,7 +22,7 @@ from benchmarks._data import SEED_TRAIN_ROWS, SEED_TRIALS, ULB_FRAUD_RATE, scale
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.search import run_search
+from mlops_assets.training.search.search import run_search
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -28,13 +28,14 @@ from mlops_assets.automation.doctor import doctor_job
 from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, UPKEEP, backfill_arrivals, merge_labels
 from mlops_assets.automation.sensors import new_files_sensor, new_labels_sensor, watched_table_sensor
 from mlops_assets.automation.triggers import TrainingPace
-from mlops_assets.data.contract import load_contract
-from mlops_assets.data.ingest import QUARANTINE_COLUMNS, technical_columns
-from mlops_assets.data.labels import require_labels
+from mlops_assets.data.contract.contract import load_contract
+from mlops_assets.data.ingest.staging import QUARANTINE_COLUMNS, technical_columns
+from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.data.sources.locations import is_web, split_list
 from mlops_assets.databricks.launch.reaper import reaper_sensor
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.tables import mounted
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.placement import check_placement
 from mlops_assets.resources.sources import (
@@ -46,7 +47,6 @@ from mlops_assets.resources.sources import (
     TransactionSourceResource,
 )
 from mlops_assets.resources.spark import SparkResource
-from mlops_assets.resources.tables import mounted
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 
@@ -260,7 +260,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
 
     assets = dg.map_asset_specs(bound, assets_of(settings))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could mend
+        warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could fix
         referenced = dg.with_source_code_references(assets)
     return dg.Definitions(
         assets=referenced,

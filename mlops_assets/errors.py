@@ -1,31 +1,31 @@
 """The one family of errors that a user of the platform is meant to read.
 
-What belongs here: error classes raised on purpose, each saying what is wrong, where, and how to mend it.
+What belongs here: error classes raised on purpose, each saying what is wrong, where, and fix.
 What does not: errors of libraries (translate them where they are caught), and anything that knows Dagster.
 """
 
 
 class PlatformError(Exception):
-    """A problem that the user can mend; its text is complete without a traceback.
+    """A problem that the user can fix; its text is complete without a traceback.
 
     Args:
         what: What is wrong, with the offending names and counts.
         where: The file, table, column, URL or setting it was found in.
-        mend: What to do about it.
+        fix: What to do about it.
         diff: A Markdown table of what was wanted and what was found, where there is one; shown beside the text.
     """
 
-    def __init__(self, what: str, *, where: str, mend: str, diff: str = "") -> None:
-        self.what, self.where, self.mend, self.diff = what, where, mend, diff
-        super().__init__(f"{what} [{where}] To mend it: {mend}")
+    def __init__(self, what: str, *, where: str, fix: str, diff: str = "") -> None:
+        self.what, self.where, self.fix, self.diff = what, where, fix, diff
+        super().__init__(f"{what} [{where}] Fix: {fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process (multiprocess executor, step launcher)."""
-        return (_rebuild, (type(self), self.what, self.where, self.mend, self.diff))
+        return (_rebuild, (type(self), self.what, self.where, self.fix, self.diff))
 
 
-def _rebuild(cls: type[PlatformError], what: str, where: str, mend: str, diff: str) -> PlatformError:
-    return cls(what, where=where, mend=mend, diff=diff)
+def _rebuild(cls: type[PlatformError], what: str, where: str, fix: str, diff: str) -> PlatformError:
+    return cls(what, where=where, fix=fix, diff=diff)
 
 
 class ContractError(PlatformError):

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
             if not problems:
                 return settings
         raise SettingsError(
-            "; ".join(problems), where="environment", mend="set the variable to a valid value, or unset it"
+            "; ".join(problems), where="environment", fix="set the variable to a valid value, or unset it"
         )
 
     @property
@@ -193,7 +193,7 @@ class Settings(BaseSettings):
 
     def for_cluster(self) -> dict[str, str]:
         """Return the variables from which a step on a cluster reads these same settings; nothing secret."""
-        from mlops_assets.data.contract import load_contract
+        from mlops_assets.data.contract.contract import load_contract
 
         contract, profile = load_contract(self.contract), self.profile()
         labels = {} if self.labels is None else {"MLOPS_LABELS": self.labels}

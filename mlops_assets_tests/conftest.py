@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.definitions import build_resources
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings

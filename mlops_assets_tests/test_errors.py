@@ -1,4 +1,4 @@
-"""Errors say what, where and how to mend it, and arrive whole in another process."""
+"""Errors say what, where and fix, and arrive whole in another process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EVERY = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 def refuse(kind: type[PlatformError]) -> None:
-    raise kind("two columns are missing", where="day.csv", mend="load the right file")
+    raise kind("two columns are missing", where="day.csv", fix="load the right file")
 
 
 def test_the_text_is_complete_without_a_traceback():
     with pytest.raises(SchemaMismatchError) as caught:
         refuse(SchemaMismatchError)
 
-    assert str(caught.value) == "two columns are missing [day.csv] To mend it: load the right file"
+    assert str(caught.value) == "two columns are missing [day.csv] Fix: load the right file"
 
 
 def test_where_and_mend_must_be_given():
@@ -33,11 +33,11 @@ def test_where_and_mend_must_be_given():
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_copy_is_the_same_error(kind: type[PlatformError]):
-    original = kind("what", where="there", mend="so")
+    original = kind("what", where="there", fix="so")
 
     for error in (pickle.loads(pickle.dumps(original)), copy.copy(original)):  # noqa: S301 - our own bytes
         assert type(error) is kind
-        assert (error.what, error.where, error.mend) == ("what", "there", "so")
+        assert (error.what, error.where, error.fix) == ("what", "there", "so")
         assert str(error) == str(original)
 
 
@@ -46,7 +46,7 @@ def test_an_error_of_another_process_can_be_read():
         error = pool.submit(refuse, SchemaMismatchError).exception(timeout=60)
 
     assert isinstance(error, SchemaMismatchError)
-    assert error.mend == "load the right file"
+    assert error.fix == "load the right file"
 
 
 def test_every_error_of_the_platform_is_documented():

@@ -136,7 +136,7 @@ def test_a_database_holds_no_artifacts_and_the_folder_of_the_process_is_no_place
     ],
 )
 def test_a_bad_value_is_refused_by_the_name_of_its_variable(read: Read, variable: str, value: str, said: str):
-    with pytest.raises(SettingsError, match=rf"^{variable}: .*{said}.* \[environment\] To mend it: ") as caught:
+    with pytest.raises(SettingsError, match=rf"^{variable}: .*{said}.* \[environment\] Fix: ") as caught:
         read(**{variable: value})
     assert "Value error" not in str(caught.value)
     assert caught.value.__cause__ is None

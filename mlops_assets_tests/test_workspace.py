@@ -14,7 +14,7 @@ COMMANDS = {
     "definitions validate": ("dagster", "definitions", "validate", "-w", "workspace.yaml"),
     "dg check defs": ("dg", "check", "defs"),
 }
-# Dagster warns of its own commands and components; nothing in this checkout could mend that.
+# Dagster warns of its own commands and components; nothing in this checkout could fix that.
 DAGSTERS_OWN = ("Function `definitions_validate_command` is superseded", "Class `SparkDeclarativePipelineScaffolder`")
 
 

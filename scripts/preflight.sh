@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks the two things that the set-up can't bring itself, Python and Java, and says in one line each what to mend.
+# Checks the two things that the set-up can't bring itself, Python and Java, and says in one line each what to fix.
 # Prints the path of the Python to use. Nothing but the shell itself is needed: it must speak up on a bare machine.
 #
 # PYTHON     the Python to use, whatever else there is

@@ -1,7 +1,7 @@
 """A model as it would have been made at the end of a past day, and how it does on the days after.
 
 What belongs here: the asset's shell - a day in, a pinned version, an MLflow run out. What does not: which version and
-how it is cut (`data/as_of`), how to search, fit and evaluate (`training/`).
+how it is cut (`data/splits/as_of`), how to search, fit and evaluate (`training/`).
 
 It stands beside the main chain: the sets, the registry and the champion are not touched, and its MLflow runs are of a
 stage that is never registered.
@@ -22,8 +22,8 @@ from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, pi
 from mlops_assets.assets.tuned_model import count_trials, origin_tags, watched_search
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.errors import SplitError, StorageError
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame
 
-    from mlops_assets.data.as_of import AsOfBlocks
-    from mlops_assets.data.contract import Contract
-    from mlops_assets.training.backtest import DayAfter
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.splits.as_of import AsOfBlocks
+    from mlops_assets.evaluation.backtest import DayAfter
+    from mlops_assets.tracking.store import ParentRun
     from mlops_assets.training.final_model import FinalModel
     from mlops_assets.training.records import SearchResult
-    from mlops_assets.training.runs import ParentRun
 
 AS_OF_BACKTEST = "as_of_backtest"
 AS_OF_TAG, SCORED_VERSION_TAG = "mlops_assets.as_of", "mlops_assets.scored_raw_version"
@@ -83,10 +83,10 @@ def as_of_backtest(
     if runner := trials_cluster.pipes(context):
         yield from runner.run(context)
         return
-    from mlops_assets.training.engine import choose_engine, cluster_memory
-    from mlops_assets.training.engines import SplitTables, rows_in_place
-    from mlops_assets.training.runs import BACKTEST, TableInput
-    from mlops_assets.training.trial_writer import TrialWriter
+    from mlops_assets.tracking.store import BACKTEST, TableInput
+    from mlops_assets.training.engines.choice import choose_engine, cluster_memory
+    from mlops_assets.training.engines.engines import SplitTables, rows_in_place
+    from mlops_assets.training.search.trial_writer import TrialWriter
 
     with readable_errors():
         search, plan = config.search_plan(), config.evaluation_plan()
@@ -141,9 +141,9 @@ class _Past:
 
     @classmethod
     def choose(cls, day: "date", config: AsOfConfig, contract: "Contract", lakehouse: Lakehouse) -> "_Past":
-        from mlops_assets.data.as_of import version_as_of
-        from mlops_assets.data.as_of_frames import cut_as_of, rows_as_of
-        from mlops_assets.resources.catalog_errors import spark_errors
+        from mlops_assets.data.splits.as_of import version_as_of
+        from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
+        from mlops_assets.lakehouse.catalog_errors import spark_errors
 
         today = lakehouse.require(RAW, made_by=RAW).version
         committed = lakehouse.commits(RAW)
@@ -165,7 +165,7 @@ class _Past:
             raise StorageError(
                 f"the files of version {version} of {day} are gone: vacuumed, or deleted by someone",
                 where=lakehouse.location(RAW),
-                mend="choose a later day; `upkeep` keeps what a registered model is pinned to, and a week beside",
+                fix="choose a later day; `upkeep` keeps what a registered model is pinned to, and a week beside",
             ) from None
         frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks)
         if frames["test"].isEmpty():
@@ -173,7 +173,7 @@ class _Past:
                 f"no row of version {today} has an event time within {config.days_after:g} days after the newest that "
                 "was known",
                 where=where,
-                mend="load what came after, choose an earlier day, or raise days_after",
+                fix="load what came after, choose an earlier day, or raise days_after",
             )
         return cls(day, contract, lakehouse, version, committed[version], today, blocks, frames)
 
@@ -186,9 +186,9 @@ class _Past:
 
     def by_day(self, model: "FinalModel", config: AsOfConfig) -> "list[DayAfter]":
         """Evaluate each day after by itself."""
-        from mlops_assets.data.conform import ROW_NUMBER
-        from mlops_assets.data.ingest import BATCH_ID
-        from mlops_assets.training.backtest import days_after
+        from mlops_assets.data.contract.conform import ROW_NUMBER
+        from mlops_assets.data.ingest.staging import BATCH_ID
+        from mlops_assets.evaluation.backtest import days_after
         from mlops_assets.training.matrix import day_numbers, in_order
 
         time, target = self.contract.event_time, self.contract.target
@@ -221,8 +221,8 @@ def _record(
     """Write everything said of the model into the run, and return it as metadata."""
     import hashlib
 
-    from mlops_assets.training.backtest import days_markdown
-    from mlops_assets.training.plots_backtest import days_after_picture
+    from mlops_assets.evaluation.backtest import days_markdown
+    from mlops_assets.evaluation.plots.backtest import days_after_picture
 
     overall = model.evaluation.metrics["average_precision"]
     shown = {**model.pictures, "days_after.png": days_after_picture(days, overall, as_of=past.day.isoformat())}

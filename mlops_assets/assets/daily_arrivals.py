@@ -16,10 +16,10 @@ import dagster as dg
 from mlops_assets.assets.days import DAYS, day_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, load_in_turn
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, of_asset, readable_errors
-from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.errors import SettingsError
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import FileTransactions, TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
@@ -57,7 +57,7 @@ def daily_arrivals(
         yield from runner.run(context)
         return
     with readable_errors():
-        from mlops_assets.resources.transactions import TransactionStore
+        from mlops_assets.lakehouse.transactions import TransactionStore
 
         day = day_of(context)
         files = _files_of(source, day)
@@ -83,7 +83,7 @@ def _files_of(source: TransactionSourceResource, day: "date") -> list[str]:
         raise SettingsError(
             f"{type(source).__name__} has no files that arrive",
             where=f"{DAILY_ARRIVALS} {day}",
-            mend="set MLOPS_SOURCE to a folder or glob; other sources are loaded whole by `load_data`",
+            fix="set MLOPS_SOURCE to a folder or glob; other sources are loaded whole by `load_data`",
         )
     return source.arrived_on(day)
 

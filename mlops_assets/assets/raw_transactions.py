@@ -1,7 +1,7 @@
 """The raw Delta table and its quarantine: every row that comes in, once, in one of the two.
 
 What belongs here: the assets' shell - source in, checks, metadata. What does not: reading and judging rows (`data/`),
-the order of commits (`resources/transactions`).
+the order of commits (`lakehouse/transactions`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ from mlops_assets.assets.reporting import (
     rounded,
 )
 from mlops_assets.assets.turns import Results, in_turn
-from mlops_assets.data.validation import RAW_CHECKS, ROWS_ACCOUNTED
+from mlops_assets.data.ingest.validation import RAW_CHECKS, ROWS_ACCOUNTED
 from mlops_assets.errors import UnreachableError
-from mlops_assets.resources import transaction_tables
+from mlops_assets.lakehouse import transaction_tables
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.data.checks import CheckOutcome
-    from mlops_assets.data.ingest import StagedLoad
+    from mlops_assets.data.ingest.staging import StagedLoad
     from mlops_assets.errors import PlatformError
-    from mlops_assets.resources.transactions import Outcome, TransactionStore
+    from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
 
 RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
 _PREVIEW_ROWS = 5
@@ -96,7 +96,7 @@ def raw_transactions(
         yield from runner.run(context)
         return
     with readable_errors():
-        from mlops_assets.resources.transactions import TransactionStore
+        from mlops_assets.lakehouse.transactions import TransactionStore
 
         store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
         if config.replay:
@@ -123,8 +123,8 @@ def load_in_turn(
 
 
 def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore") -> Results:
-    from mlops_assets.data.ingest import BAD, GOOD, first_staged, stage_load
-    from mlops_assets.data.validation import judge_load, refuses_load, rows_accounted
+    from mlops_assets.data.ingest.staging import BAD, GOOD, first_staged, stage_load
+    from mlops_assets.data.ingest.validation import judge_load, refuses_load, rows_accounted
 
     contract = store.contract
     with store.lakehouse.staging(RAW) as folder:
@@ -167,7 +167,7 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
 
 
 def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> Results:
-    from mlops_assets.data.validation import rows_accounted
+    from mlops_assets.data.ingest.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
         look = store.settle(folder)
@@ -183,7 +183,7 @@ def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> Res
 
 
 def _merge_labels(context: dg.AssetExecutionContext, store: "TransactionStore") -> Results:
-    from mlops_assets.data.validation import rows_accounted
+    from mlops_assets.data.ingest.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
         look = store.settle(folder)
@@ -205,7 +205,7 @@ def _without_input(store: "TransactionStore", done: "Outcome", accounted: "Check
 
 
 def _nothing_new(store: "TransactionStore", look: transaction_tables.Look) -> "Outcome":
-    from mlops_assets.resources.transactions import Outcome
+    from mlops_assets.lakehouse.transactions import Outcome
 
     store.lakehouse.require(RAW, made_by=RAW)
     return Outcome(look)
@@ -219,7 +219,7 @@ def _refused(load: "StagedLoad", store: "TransactionStore") -> list[str]:
 
 def _blames_input(load: "StagedLoad", store: "TransactionStore", outcomes: "Sequence[CheckOutcome]") -> bool:
     """Return whether the same inputs would be refused again, for whatever a load is refused."""
-    from mlops_assets.data.validation import refuses_load
+    from mlops_assets.data.ingest.validation import refuses_load
 
     if any(found.refused(store.contract) for found in load.findings.inputs):
         return True
@@ -235,7 +235,7 @@ def _one_of(errors: "Sequence[PlatformError]") -> "PlatformError":
     if not rest:
         return first
     others = "; ".join(f"{error.where}: {error.what}" for error in rest)
-    return type(first)(f"{first.what}; also {others}", where=first.where, mend=first.mend, diff=first.diff)
+    return type(first)(f"{first.what}; also {others}", where=first.where, fix=first.fix, diff=first.diff)
 
 
 def _told(done: "Outcome", load: "StagedLoad") -> str:
@@ -254,7 +254,7 @@ def _raw_metadata(
     accounted: "CheckOutcome",
     first: "pa.Table | None" = None,
 ) -> dict[str, Any]:
-    from mlops_assets.data.ingest import technical_columns
+    from mlops_assets.data.ingest.staging import technical_columns
 
     contract, table = store.contract, store.lakehouse.require(RAW, made_by=RAW)
     loaded = [record.source for record in done.records if record.kind == "load"]
@@ -293,7 +293,7 @@ def _quarantine_metadata(
     load: "StagedLoad | None",
     bad: "pa.Table | None" = None,
 ) -> dict[str, Any]:
-    from mlops_assets.data.quarantine import first_originals
+    from mlops_assets.data.ingest.quarantine import first_originals
 
     table = done.look.quarantined
     first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS) if bad is None else bad

@@ -24,9 +24,9 @@ from mlops_assets.assets.tuned_model import (
     read_matrix,
 )
 from mlops_assets.errors import TrackingError
+from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
 from mlops_assets.registry.gate import PROMOTION_GATE, GateRule, judge_promotion
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
@@ -34,8 +34,8 @@ from mlops_assets.settings import LAUNCH_POOL
 if TYPE_CHECKING:
     from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.registry.versions import Version
+    from mlops_assets.tracking.store import Store
     from mlops_assets.training.matrix import Matrix
-    from mlops_assets.training.runs import Store
 
 REGISTERED_MODEL = "registered_model"
 _CHECKS = {
@@ -120,14 +120,14 @@ def _tuned_run(store: "Store", dagster_run: str, database: str) -> str:
     found = mine or store.latest_search({DATABASE_TAG: database})
     if found is None:
         raise TrackingError(
-            "no finished search", where=f"MLflow experiment, database {database}", mend=f"materialize `{TUNED_MODEL}`"
+            "no finished search", where=f"MLflow experiment, database {database}", fix=f"materialize `{TUNED_MODEL}`"
         )
     return found
 
 
 def _register(store: "Store", name: str, run_id: str, model_uri: str, test: "Matrix") -> "tuple[Version, CheckOutcome]":
     from mlops_assets.registry.versions import judge_reproduction, register_once, score, scores_from_bytes
-    from mlops_assets.training.runs import read_artifact
+    from mlops_assets.tracking.store import read_artifact
 
     trained = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
     version = register_once(store, name, run_id, model_uri)
@@ -135,9 +135,9 @@ def _register(store: "Store", name: str, run_id: str, model_uri: str, test: "Mat
 
 
 def _gate(store: "Store", version: "Version", test: "Matrix", rule: GateRule) -> "CheckOutcome":
+    from mlops_assets.evaluation.metrics import average_precision
     from mlops_assets.registry.versions import CHAMPION, by_alias, score
-    from mlops_assets.training.metrics import average_precision
-    from mlops_assets.training.runs import read_artifact
+    from mlops_assets.tracking.store import read_artifact
 
     report = json.loads(read_artifact(store, version.run_id, EVALUATION_FILE))
     champion = by_alias(store, version.name, CHAMPION)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.data.labels import label_table_columns
+from mlops_assets.data.labels.labels import label_table_columns
 from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.data.checks import CheckOutcome
-    from mlops_assets.data.contract import Contract
+    from mlops_assets.data.contract.contract import Contract
 
 OWNERS = ["team:fraud-platform"]
 # In the metadata of a failure: the input is to blame, and the same input will be refused again.
@@ -88,11 +88,11 @@ def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool =
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Show an error that the user can mend as one message, and never retry it: it would fail the same way."""
+    """Show an error that the user can fix as one message, and never retry it: it would fail the same way."""
     try:
         yield
     except PlatformError as error:
-        metadata: dict[str, Any] = {"what": error.what, "where": error.where, "how to mend it": error.mend}
+        metadata: dict[str, Any] = {"what": error.what, "where": error.where, "fix": error.fix}
         if error.diff:
             metadata["differences"] = dg.MetadataValue.md(error.diff)
         if isinstance(error, _INPUT_ERRORS) and not isinstance(error, UnreachableError):

@@ -1,7 +1,7 @@
 """Train, validation and test set, cut from one pinned version of the raw table.
 
 What belongs here: the asset's shell - configuration in, three commits, checks, metadata - and how later stages find
-sets that belong together. What does not: where to cut (`data/splitting`), Delta (`resources/lakehouse`).
+sets that belong together. What does not: where to cut (`data/splits`), Delta (`lakehouse`).
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from mlops_assets.assets.reporting import (
     refusal,
     rounded,
 )
-from mlops_assets.data.maturity import LEFT_OUT
-from mlops_assets.data.split_checks import SPLIT_CHECKS
-from mlops_assets.data.splitting import GAP, SET_NAMES, SplitSpec
+from mlops_assets.data.labels.maturity import LEFT_OUT
+from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec
+from mlops_assets.data.splits.split_checks import SPLIT_CHECKS
 from mlops_assets.errors import SplitError, StorageError
+from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError, TableVersion
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.settings import LAUNCH_POOL
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from mlops_assets.data.checks import CheckOutcome
-    from mlops_assets.data.contract import Contract
-    from mlops_assets.data.maturity import Maturity
-    from mlops_assets.data.split_checks import SetSummary
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.labels.maturity import Maturity
+    from mlops_assets.data.splits.split_checks import SetSummary
 
 TABLES = {name: f"{name}_set" for name in SET_NAMES}
 SETS_LOCK = "splits"
@@ -128,7 +128,7 @@ def splits(
                 written = cut.write(context.op_execution_context.run_id)
             except StaleBaseError:
                 raise StorageError(
-                    "someone else wrote the sets at the same time", where="splits", mend="run again"
+                    "someone else wrote the sets at the same time", where="splits", fix="run again"
                 ) from None
             outcomes, summaries = cut.verify(written)
         context.log.info(f"split {cut.split_id} of {RAW} version {cut.raw.version}")
@@ -154,9 +154,9 @@ class _Cut:
     def plan(cls, config: SplitConfig, contract: "Contract", lakehouse: Lakehouse) -> "_Cut":
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.maturity import parse_as_of
-        from mlops_assets.data.maturity_frames import left_out, maturity_of
-        from mlops_assets.data.split_frames import SET_COLUMN, assign_sets, summarize
+        from mlops_assets.data.labels.maturity import parse_as_of
+        from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
+        from mlops_assets.data.splits.split_frames import SET_COLUMN, assign_sets, summarize
 
         as_of = None if config.as_of is None else parse_as_of(config.as_of, contract)
         raw = lakehouse.require(RAW, made_by=RAW)
@@ -175,7 +175,7 @@ class _Cut:
             raise SplitError(
                 f"{error.what}; {waiting:,} more rows have no mature label",
                 where=error.where,
-                mend=f"{error.mend}; labels mature with time, or as they come in",
+                fix=f"{error.fix}; labels mature with time, or as they come in",
             ) from None
         # The compacted files are read, and the cut is that of the rows: upkeep is no reason to cut anew.
         raw = raw.named_by_rows
@@ -199,7 +199,7 @@ class _Cut:
         """Write the sets that are not this cut already, and return all three."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.split_frames import SET_COLUMN
+        from mlops_assets.data.splits.split_frames import SET_COLUMN
 
         written = {}
         for name, table in TABLES.items():
@@ -217,14 +217,14 @@ class _Cut:
         """Judge the sets as they stand in the tables."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.split_frames import SET_COLUMN, count_shared, summarize, union_of
+        from mlops_assets.data.splits.split_frames import SET_COLUMN, count_shared, summarize, union_of
 
         rows = union_of({name: self.lakehouse.read(table.name, table.version) for name, table in written.items()})
         summaries = summarize(rows, self.contract, F.col(SET_COLUMN), self.maturity)
         return self._judge(summaries, shared=count_shared(rows, self.contract)), summaries
 
     def _judge(self, summaries: "Mapping[str, SetSummary]", *, shared: int) -> "list[CheckOutcome]":
-        from mlops_assets.data.split_checks import judge_sets
+        from mlops_assets.data.splits.split_checks import judge_sets
 
         return judge_sets(
             summaries,
@@ -240,7 +240,7 @@ class _Cut:
         self, table: TableVersion, summary: "SetSummary"
     ) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
         """Return what pins and describes one set."""
-        from mlops_assets.data.ingest import technical_columns
+        from mlops_assets.data.ingest.staging import technical_columns
 
         return {
             "table": self.lakehouse.location(table.name),
@@ -302,7 +302,7 @@ def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
             raise StorageError(
                 f"version {table.version} was not written by the platform: it names no cut",
                 where=lakehouse.location(table.name),
-                mend="materialize train_set, validation_set and test_set together",
+                fix="materialize train_set, validation_set and test_set together",
             )
     ids = {name: str(table.metadata["split_id"]) for name, table in sets.items()}
     if len(set(ids.values())) != 1:
@@ -310,6 +310,6 @@ def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
         raise StorageError(
             f"the sets are of different cuts ({listed})",
             where=", ".join(lakehouse.location(table.name) for table in sets.values()),
-            mend="materialize train_set, validation_set and test_set together",
+            fix="materialize train_set, validation_set and test_set together",
         )
     return sets

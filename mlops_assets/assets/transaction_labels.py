@@ -1,7 +1,7 @@
 """The table of labels that came late: every row of a label file, once.
 
 What belongs here: the asset's shell - files in, checks, metadata. What does not: reading and judging rows
-(`data/labels`), committing (`resources/label_store`), bringing labels to transactions (`raw_transactions`).
+(`data/labels`), committing (`lakehouse/label_store`), bringing labels to transactions (`raw_transactions`).
 """
 
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ from mlops_assets.assets.reporting import (
     refusal,
 )
 from mlops_assets.assets.turns import Results, in_turn
-from mlops_assets.data.labels import LABEL_CHECKS
+from mlops_assets.data.labels.labels import LABEL_CHECKS
 from mlops_assets.errors import UnreachableError
-from mlops_assets.resources import transaction_tables
+from mlops_assets.lakehouse import transaction_tables
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import LabelFiles
 from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
-    from mlops_assets.data.labels import StagedLabels
-    from mlops_assets.resources.label_store import LabelStore
-    from mlops_assets.resources.lakehouse import TableVersion
+    from mlops_assets.data.labels.labels import StagedLabels
+    from mlops_assets.lakehouse.label_store import LabelStore
+    from mlops_assets.lakehouse.lakehouse import TableVersion
 
 TRANSACTION_LABELS = transaction_tables.LABELS
 _PREVIEW_ROWS = 5
@@ -61,14 +61,14 @@ def transaction_labels(
         yield from runner.run(context)
         return
     with readable_errors():
-        from mlops_assets.resources.label_store import LabelStore
+        from mlops_assets.lakehouse.label_store import LabelStore
 
         store = LabelStore(lakehouse, contract.load(), context.op_execution_context.run_id)
         yield from in_turn(context, lakehouse, TRANSACTION_LABELS, lambda: _load(context, labels, store))
 
 
 def _load(context: dg.AssetExecutionContext, labels: LabelFiles, store: "LabelStore") -> Results:
-    from mlops_assets.data.labels import judge_labels, stage_labels
+    from mlops_assets.data.labels.labels import judge_labels, stage_labels
 
     with store.lakehouse.staging(TRANSACTION_LABELS) as folder:
         table = store.current()
@@ -91,7 +91,7 @@ def _load(context: dg.AssetExecutionContext, labels: LabelFiles, store: "LabelSt
 
 
 def _metadata(store: "LabelStore", table: "TableVersion | None", staged: "StagedLabels") -> dict[str, Any]:
-    from mlops_assets.data.labels import label_table_columns
+    from mlops_assets.data.labels.labels import label_table_columns
 
     accepted = sum(record.accepted for record in staged.records)
     aside = sum(record.quarantined for record in staged.records)

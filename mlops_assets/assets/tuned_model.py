@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from mlops_assets import lineage as registry_tags
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import (
     OWNERS,
@@ -21,10 +22,9 @@ from mlops_assets.assets.reporting import (
 )
 from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.tuning_config import TunedModelConfig
-from mlops_assets.registry import tags as registry_tags
-from mlops_assets.registry.tags import RAW_VERSION_TAG
+from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lineage import RAW_VERSION_TAG
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
@@ -33,14 +33,14 @@ from mlops_assets.training.plan import SearchPlan, search_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mlops_assets.data.contract import Contract
-    from mlops_assets.training.engine import EngineChoice
-    from mlops_assets.training.engines import SplitTables, TrainingEngine
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.tracking.store import ParentRun
+    from mlops_assets.training.engines.choice import EngineChoice
+    from mlops_assets.training.engines.engines import SplitTables, TrainingEngine
     from mlops_assets.training.final_model import EvaluationPlan, FinalModel
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.records import SearchResult, TrialRecord
-    from mlops_assets.training.runs import ParentRun
-    from mlops_assets.training.trial_writer import TrialWriter
+    from mlops_assets.training.search.trial_writer import TrialWriter
 
 TUNED_MODEL = "tuned_model"
 DATABASE_TAG, TEST_VERSION_TAG = registry_tags.DATABASE_TAG, registry_tags.TEST_VERSION_TAG
@@ -77,10 +77,10 @@ def tuned_model(
     if runner := trials_cluster.pipes(context):
         yield from runner.run(context)
         return
-    from mlops_assets.training.engine import choose_engine, cluster_memory
-    from mlops_assets.training.engines import SplitTables, key_of
-    from mlops_assets.training.resume import SEARCH_KEY, finished_trials
-    from mlops_assets.training.trial_writer import TrialWriter
+    from mlops_assets.training.engines.choice import choose_engine, cluster_memory
+    from mlops_assets.training.engines.engines import SplitTables, key_of
+    from mlops_assets.training.search.resume import SEARCH_KEY, finished_trials
+    from mlops_assets.training.search.trial_writer import TrialWriter
 
     with readable_errors():
         search, evaluation = config.search_plan(), config.evaluation_plan()
@@ -117,8 +117,8 @@ def _tune(
     plan: "EvaluationPlan",
     resumed: "tuple[TrialRecord, ...]",
 ) -> tuple[dg.MaterializeResult[None], dg.AssetCheckResult]:
-    from mlops_assets.training.engines import rows_in_place
-    from mlops_assets.training.runs import TableInput
+    from mlops_assets.tracking.store import TableInput
+    from mlops_assets.training.engines.engines import rows_in_place
 
     roles = {"train": "training", "validation": "validation", "test": "test"}
     run.log_inputs(
@@ -170,7 +170,7 @@ def watched_search(
     resumed: "tuple[TrialRecord, ...]",
 ) -> "SearchResult":
     """Search, with each trial in MLflow and in the run's log while it goes on."""
-    from mlops_assets.training.progress import Progress
+    from mlops_assets.training.search.progress import Progress
 
     slots = engine.slots(search)
     for note in slots.notes:
@@ -208,7 +208,7 @@ def count_trials(found: "SearchResult") -> dict[str, int]:
 
 def _searched_data(lakehouse: Lakehouse, contract: "Contract", sets: "Mapping[str, TableVersion]") -> dict[str, str]:
     """Return what a search's trials depend on beside its plan: two searches that agree in all of it are the same."""
-    from mlops_assets.training.provenance import package_versions
+    from mlops_assets.tracking.provenance import package_versions
 
     versions = package_versions()
     return {
@@ -230,8 +230,8 @@ def _record(
     """Write the model and everything said of it into the run; return the model's URI."""
     import pandas as pd
 
+    from mlops_assets.evaluation.explanation_report import EXPLANATION_FOLDER
     from mlops_assets.registry.versions import scores_to_bytes
-    from mlops_assets.training.explain_report import EXPLANATION_FOLDER
 
     point = found.best.point.as_dict()
     example = pd.DataFrame(model.example.astype("float64"), columns=model.booster.feature_names)
@@ -286,7 +286,7 @@ def _tags(
 
 def origin_tags(dagster_run: str, lakehouse: Lakehouse, raw_version: int) -> dict[str, str]:
     """Return what a model's MLflow run says of the run, the data and the code that it came from."""
-    from mlops_assets.training.provenance import git_revision, package_versions
+    from mlops_assets.tracking.provenance import git_revision, package_versions
 
     return {
         DATABASE_TAG: lakehouse.database,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import dagster as dg
 
-from mlops_assets.resources.lakehouse import Lakehouse, StaleBaseError
+from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError
 
 Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 _ATTEMPTS = 5

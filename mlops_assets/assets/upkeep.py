@@ -1,7 +1,7 @@
 """Upkeep of the platform's tables: many small files become few, and what nobody needs any more is deleted.
 
 What belongs here: the asset's shell - which tables, whose pins, metadata. What does not: the decision how long files
-are kept (`data/retention`), the commands (`resources/upkeep`).
+are kept (`lakehouse/retention`), the commands (`lakehouse/maintenance`).
 """
 
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from pydantic import Field
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.reporting import OWNERS, readable_errors
 from mlops_assets.assets.splits import SETS_LOCK, TABLES
-from mlops_assets.data.retention import Pin
-from mlops_assets.resources.lakehouse import LOCK_TIMEOUT_SECONDS, Lakehouse
+from mlops_assets.lakehouse.lakehouse import LOCK_TIMEOUT_SECONDS, Lakehouse
+from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.resources.transaction_tables import LABELS, MANIFEST
 from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
-    from mlops_assets.resources.upkeep import UpkeepReport
+    from mlops_assets.lakehouse.maintenance import UpkeepReport
 
 TABLE_UPKEEP = "table_upkeep"
 KEPT_UP = (RAW, QUARANTINED, MANIFEST, LABELS, *TABLES.values())
@@ -64,8 +64,8 @@ def table_upkeep(
         yield from runner.run(context)
         return
     with readable_errors():
+        from mlops_assets.lakehouse.maintenance import keep_up, plan_upkeep
         from mlops_assets.registry.pins import pins_of_models
-        from mlops_assets.resources.upkeep import keep_up, plan_upkeep
 
         store = tracking.connect()  # who pins must be known before anything is touched
         with (

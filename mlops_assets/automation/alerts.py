@@ -119,7 +119,7 @@ def send(message: FailedRun, webhook: str, *, pauses: Sequence[float] = (1.0, 4.
     raise AutomationError(
         f"the webhook did not take a message ({problem}); it was: {message.text}",
         where=urlsplit(webhook).hostname or "webhook",
-        mend="compare MLOPS_ALERT_WEBHOOK with the receiver's address",
+        fix="compare MLOPS_ALERT_WEBHOOK with the receiver's address",
     ) from None
 
 

@@ -117,7 +117,7 @@ def follow_sensors(status: dg.DefaultSensorStatus) -> list[dg.AutomationConditio
     """
     cheap = dg.AssetSelection.assets(*TABLES.values(), REGISTERED_MODEL)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # two at each load, and nothing a user could mend
+        warnings.simplefilter("ignore", dg.BetaWarning)  # two at each load, and nothing a user could fix
         return [
             dg.AutomationConditionSensorDefinition(
                 name,

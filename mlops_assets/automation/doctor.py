@@ -1,7 +1,7 @@
 """The check-up as a Dagster job: the lines of `make doctor`, seen from where runs are executed.
 
 What belongs here: telling findings in a run's log, and failing when something is wrong. What does not: what is looked
-at (`mlops_assets.doctor`).
+at (`mlops_assets.diagnostics.doctor`).
 
 Annotations are not postponed: Dagster looks at that of `context`.
 """
@@ -26,7 +26,7 @@ def doctor_job(settings: "Settings") -> dg.JobDefinition:
     @dg.op(description="One line for each thing that must be there; fails when one is not.")
     def check_up(context: dg.OpExecutionContext) -> None:
         # databricks-sdk takes a second to import, which loading the code location should not pay.
-        from mlops_assets.doctor import examine, launch_limit
+        from mlops_assets.diagnostics.doctor import examine, launch_limit
 
         findings = [*examine(settings), *launch_limit(settings, context.instance)]
         for finding in findings:
@@ -42,7 +42,7 @@ def doctor_job(settings: "Settings") -> dg.JobDefinition:
     @dg.job(
         name=DOCTOR,
         executor_def=dg.in_process_executor,
-        description="What is right and what to mend, line by line in the log: Java, versions, settings and, for "
+        description="What is right and what to fix, line by line in the log: Java, versions, settings and, for "
         "Databricks, the workspace. Starts no cluster and changes nothing.",
     )
     def doctor() -> None:

@@ -36,7 +36,7 @@ replay_quarantine = dg.define_asset_job(
     "replay_quarantine",
     selection=dg.AssetSelection.assets(RAW, QUARANTINED),
     config={"ops": {RAW: {"config": {"replay": True}}}},
-    description="Try the rows in quarantine again, once the contract is mended.",
+    description="Try the rows in quarantine again, once the contract is fixed.",
 )
 build_model = dg.define_asset_job(
     "build_model",

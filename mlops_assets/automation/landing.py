@@ -122,7 +122,7 @@ class LandingState:
             raise AutomationError(
                 f"the cursor can't be read ({type(error).__name__}: {error})",
                 where="sensor of new files",
-                mend="reset the cursor in the UI: all files are looked at again, and nothing is loaded twice",
+                fix="reset the cursor in the UI: all files are looked at again, and nothing is loaded twice",
             ) from None
 
 

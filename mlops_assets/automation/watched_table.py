@@ -66,7 +66,7 @@ class WatchState:
             raise AutomationError(
                 f"the cursor can't be read ({type(error).__name__}: {error})",
                 where="sensor of the watched table",
-                mend="reset the cursor in the UI: all versions are looked at again, and nothing is loaded twice",
+                fix="reset the cursor in the UI: all versions are looked at again, and nothing is loaded twice",
             ) from None
 
 

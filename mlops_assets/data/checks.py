@@ -14,7 +14,7 @@ class CheckOutcome:
     Attributes:
         name: The check's name, the same in specs, results and tests.
         passed: Whether the data may go on.
-        description: One line: which column, how many rows, and how to mend it when it failed.
+        description: One line: which column, how many rows, and fix when it failed.
         details: Plain values for the metadata table.
     """
 

@@ -304,7 +304,7 @@ class ClusterSpec(BaseModel):
             raise SettingsError(
                 f"{len(custom_tags)} tags with that of the cost class; there is room for {_TAGS}",
                 where=f"clusters.{self.cost_class}.tags",
-                mend=f"remove {len(custom_tags) - _TAGS}",
+                fix=f"remove {len(custom_tags) - _TAGS}",
             )
         cluster = {
             "spark_version": self.api_spark_version,

@@ -64,7 +64,7 @@ def cluster_libraries(runtime: Runtime, installed: Mapping[str, str] | None = No
             raise SettingsError(
                 f"{name} is neither in requirements.lock nor installed",
                 where="cluster libraries",
-                mend="install the project with its `databricks` extra, or run `make setup`",
+                fix="install the project with its `databricks` extra, or run `make setup`",
             )
         if not _is_satisfied(name, requirement, pins[name], runtime_version(runtime, name)):
             wanted.append({"pypi": {"package": f"{name}=={pins[name]}"}})
@@ -156,7 +156,7 @@ def _requires(distribution: str, *, extra: str = "") -> list[str]:
         raise SettingsError(
             f"{distribution} is not installed",
             where="cluster libraries",
-            mend="install the project with its `databricks` extra: pip install 'mlops_assets[databricks]'",
+            fix="install the project with its `databricks` extra: pip install 'mlops_assets[databricks]'",
         ) from None
     made = [Requirement(line) for line in lines]
     return [

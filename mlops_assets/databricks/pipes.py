@@ -169,11 +169,11 @@ class PipesRunner:
             return _failure_of(launch, text, trace=told["trace"], allow_retries=bool(told["trace"]))
         if view is None or view.succeeded:
             problem = f"Databricks run {launch.run_id} succeeded, and its reports did not arrive"
-            return _failure_of(launch, f"{problem}. To mend it: check the storage behind {self._staging.root}")
+            return _failure_of(launch, f"{problem}. Fix: check the storage behind {self._staging.root}")
         answer = submission.output(self._api, view)
         reason = reason_of(view, cluster_code=submission.termination_code(self._api, view))
         words = f": {answer['error']}" if answer.get("error") and answer["error"] != view.message else ""
-        problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{words} To mend it: {reason.mend}"
+        problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{words} Fix: {reason.fix}"
         launch.stderr = launch.stderr or answer.get("logs") or ""
         return _failure_of(launch, problem, trace=answer.get("error_trace") or "", allow_retries=reason.is_passing)
 
@@ -249,6 +249,6 @@ def _importable(asset: dg.AssetsDefinition) -> str:
         raise LaunchError(
             f"{asset.op.name} can't be imported on the cluster",
             where=f"{module}:{name}",
-            mend="define assets by a decorated function at the top level of a module of the travelling packages",
+            fix="define assets by a decorated function at the top level of a module of the travelling packages",
         )
     return f"{module}:{name}"

@@ -160,7 +160,7 @@ def _report(pipes: PipesContext, asset: dg.AssetsDefinition, result: object) -> 
         raise LaunchError(
             f"Dagster Pipes can't carry {what}",
             where=f"asset {asset.node_def.name}",
-            mend="yield MaterializeResult (without a value) and AssetCheckResult only, or set `launcher: step`",
+            fix="yield MaterializeResult (without a value) and AssetCheckResult only, or set `launcher: step`",
         )
 
 
@@ -197,7 +197,7 @@ def _key_of(asset: dg.AssetsDefinition, result: dg.MaterializeResult[Any]) -> st
     """Return the asset that a result is of; one that leaves it out can mean the only one."""
     if result.asset_key is None and len(asset.keys) != 1:
         raise LaunchError(
-            f"a result names none of {len(asset.keys)} assets", where=f"asset {asset.node_def.name}", mend="name it"
+            f"a result names none of {len(asset.keys)} assets", where=f"asset {asset.node_def.name}", fix="name it"
         )
     return (result.asset_key or asset.key).to_escaped_user_string()
 
@@ -207,7 +207,7 @@ def _only(specs: Sequence[dg.AssetCheckSpec], what: str, asset: dg.AssetsDefinit
         raise LaunchError(
             f"{what}: {len(specs)} declared checks fit",
             where=f"asset {asset.node_def.name}",
-            mend="name asset and check",
+            fix="name asset and check",
         )
     return specs
 
@@ -269,6 +269,6 @@ def _named(name: str, kind: type[_T]) -> _T:
         raise LaunchError(
             f"{name} is {type(found).__name__}, not {kind.__name__}",
             where="the code that travelled",
-            mend="define assets at the top level of a module of the travelling packages",
+            fix="define assets at the top level of a module of the travelling packages",
         )
     return found

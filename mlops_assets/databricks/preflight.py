@@ -133,7 +133,7 @@ def require_compatible(
         raise SettingsError(
             "; ".join(f"{error.subject}: {error.text}" for error in errors),
             where=where,
-            mend=f"choose another `runtime` for the cluster ({', '.join(RUNTIMES)}), or give both sides the versions "
+            fix=f"choose another `runtime` for the cluster ({', '.join(RUNTIMES)}), or give both sides the versions "
             "of requirements.lock (`make setup` here; on an existing cluster remove libraries of other versions)",
         )
     return findings

@@ -243,9 +243,9 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError("no YAML", where=where, mend=str(error).replace("\n", " ")) from None
+        raise SettingsError("no YAML", where=where, fix=str(error).replace("\n", " ")) from None
     if not isinstance(document, dict):
-        raise SettingsError("no mapping of fields", where=where, mend="see mlops_assets/databricks/profiles/dev.yaml")
+        raise SettingsError("no mapping of fields", where=where, fix="see mlops_assets/databricks/profiles/dev.yaml")
     _refuse_credentials(document, where)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != _SELECTOR and value:
@@ -253,7 +253,7 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
     try:
         return DatabricksProfile.model_validate(document)
     except ValidationError as error:
-        raise SettingsError("; ".join(_problems(error)), where=where, mend=_mend(error)) from None
+        raise SettingsError("; ".join(_problems(error)), where=where, fix=_mend(error)) from None
 
 
 def cloud_of(host: str) -> Cloud:
@@ -275,14 +275,14 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         raise SettingsError(
-            f"no profile {name!r}", where="profile", mend=f"use one of {', '.join(SHIPPED)}, or the path of a YAML file"
+            f"no profile {name!r}", where="profile", fix=f"use one of {', '.join(SHIPPED)}, or the path of a YAML file"
         )
     try:
         return f"profile {path}", path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
         raise SettingsError(
-            f"can't be read: {reason}", where=f"profile {path}", mend=f"name one of {', '.join(SHIPPED)}, or a file"
+            f"can't be read: {reason}", where=f"profile {path}", fix=f"name one of {', '.join(SHIPPED)}, or a file"
         ) from None
 
 
@@ -292,13 +292,13 @@ def _refuse_credentials(value: Any, where: str, path: str = "") -> None:
         for name, item in value.items():
             inside = f"{path}.{name}" if path else str(name)
             if str(name).lower() in _CREDENTIALS and not path.endswith("secrets"):
-                raise SettingsError(f"{inside} is a credential", where=where, mend=_CREDENTIALS_MEND)
+                raise SettingsError(f"{inside} is a credential", where=where, fix=_CREDENTIALS_MEND)
             _refuse_credentials(item, where, inside)
     elif isinstance(value, list):
         for item in value:
             _refuse_credentials(item, where, path)
     elif isinstance(value, str) and looks_secret("", value):
-        raise SettingsError(f"{path or 'the text'} holds a literal token", where=where, mend=_CREDENTIALS_MEND)
+        raise SettingsError(f"{path or 'the text'} holds a literal token", where=where, fix=_CREDENTIALS_MEND)
 
 
 def _override(document: dict[str, Any], name: str, text: str) -> None:
@@ -309,14 +309,14 @@ def _override(document: dict[str, Any], name: str, text: str) -> None:
     _refuse_credentials({path[-1]: text}, name, ".".join(path[:-1]))
     if path[0] not in fields:
         guess = get_close_matches(path[0], fields, n=1, cutoff=0.6)
-        mend = f"is {PREFIX}{guess[0].upper()} meant?" if guess else f"the fields are {', '.join(sorted(fields))}"
-        raise SettingsError(f"{path[0]} is no field of a profile", where=name, mend=mend)
+        fix = f"is {PREFIX}{guess[0].upper()} meant?" if guess else f"the fields are {', '.join(sorted(fields))}"
+        raise SettingsError(f"{path[0]} is no field of a profile", where=name, fix=fix)
     value: Any = None if text == "null" else text
     if text.startswith(("{", "[")):
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise SettingsError("no YAML", where=name, mend=str(error).replace("\n", " ")) from None
+            raise SettingsError("no YAML", where=name, fix=str(error).replace("\n", " ")) from None
         _refuse_credentials(value, name)
     target = document
     for part in path[:-1]:
@@ -339,4 +339,4 @@ def _mend(error: ValidationError) -> str:
     missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing" and len(item["loc"]) == 1]
     if missing:
         return f"set {', '.join(f'{PREFIX}{name.upper()}' for name in missing)}, or write it into the profile"
-    return f"mend the profile, or the {PREFIX}* variable that sets it"
+    return f"fix the profile, or the {PREFIX}* variable that sets it"

@@ -115,6 +115,6 @@ def runtime(key: str) -> Runtime:
     """
     if key not in RUNTIMES:
         raise SettingsError(
-            f"{key!r} is no supported Databricks Runtime", where="runtime", mend=f"use one of {', '.join(RUNTIMES)}"
+            f"{key!r} is no supported Databricks Runtime", where="runtime", fix=f"use one of {', '.join(RUNTIMES)}"
         )
     return RUNTIMES[key]

@@ -27,7 +27,7 @@ class GateRule:
     def __post_init__(self) -> None:
         if not self.min_lift >= 1:
             raise EvaluationError(
-                f"min_lift {self.min_lift} would let a coin pass", where="gate configuration", mend="choose 1 or more"
+                f"min_lift {self.min_lift} would let a coin pass", where="gate configuration", fix="choose 1 or more"
             )
 
 

@@ -1,7 +1,7 @@
 """What a model was made of: the versions of tables that it is pinned to.
 
 What belongs here: reading pins off MLflow's runs and registry. What does not: writing them (the `tuned_model` asset),
-how long a pinned version must be kept (`data/retention`).
+how long a pinned version must be kept (`lakehouse/retention`).
 
 A run's tags name the version of the raw table and of the test set; its data sets (`runs.ParentRun.log_inputs`) name all
 three sets.
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 from mlflow.exceptions import MlflowException
 
-from mlops_assets.data.retention import Pin
 from mlops_assets.errors import TrackingError
-from mlops_assets.registry.tags import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
-from mlops_assets.training.runs import SEARCH, STAGE
+from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.lineage import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
+from mlops_assets.tracking.store import SEARCH, STAGE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-    from mlops_assets.training.runs import Store
+    from mlops_assets.tracking.store import Store
 
 _GONE = "RESOURCE_DOES_NOT_EXIST"
 
@@ -98,7 +98,7 @@ def _of_run(tags: Mapping[str, str], run: Run | None, holder: str, raw: str, tes
         raise TrackingError(
             f"nothing says which version of {' and '.join(unusable)} it was made of",
             where=holder if run is None else f"{holder}, MLflow run {run.info.run_id}",
-            mend=f"delete the version if nobody needs it, or tag it with {RAW_VERSION_TAG} and {TEST_VERSION_TAG}",
+            fix=f"delete the version if nobody needs it, or tag it with {RAW_VERSION_TAG} and {TEST_VERSION_TAG}",
         )
     pins = [Pin(table, int(version), holder) for table, version in versions.items()]
     return [*pins, *(Pin(table, version, holder) for table, version in _inputs(run))]

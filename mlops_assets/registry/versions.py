@@ -19,8 +19,8 @@ from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import TrackingError
 
 if TYPE_CHECKING:
+    from mlops_assets.tracking.store import Store
     from mlops_assets.training.matrix import Matrix
-    from mlops_assets.training.runs import Store
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
@@ -89,7 +89,7 @@ def score(store: Store, version: Version, rows: Matrix) -> Scores:
         raise TrackingError(
             f"can't be loaded or does not take the features: {str(error).splitlines()[0]}",
             where=where,
-            mend="if the contract has changed, give the model a new name (MLOPS_MODEL_NAME); else materialize again",
+            fix="if the contract has changed, give the model a new name (MLOPS_MODEL_NAME); else materialize again",
         ) from None
     return np.asarray(found, dtype=np.float32)
 
@@ -124,6 +124,6 @@ def scores_from_bytes(content: bytes) -> Scores:
         raise TrackingError(
             f"no array of scores: {error}",
             where="artifact test_scores.npy",
-            mend="someone has replaced it; materialize `tuned_model` again",
+            fix="someone has replaced it; materialize `tuned_model` again",
         ) from None
     return scores

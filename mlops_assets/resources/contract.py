@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.data.contract import Contract, parse_contract
+from mlops_assets.data.contract.contract import Contract, parse_contract
 
 
 class ContractResource(dg.ConfigurableResource[Any]):

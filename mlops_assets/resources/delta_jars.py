@@ -129,7 +129,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
         raise StorageError(
             f"another process has been fetching the Delta jars for {RESOLVE_SECONDS:.0f} s",
             where=str(folder),
-            mend="end it, then try again",
+            fix="end it, then try again",
         ) from None
     except OSError as error:
         raise _unusable(folder, error) from None
@@ -151,14 +151,14 @@ def _resolve(jars: tuple[LockedJar, ...], folder: Path) -> None:
                 raise StorageError(
                     f"{jar.coordinates} can't be fetched: {_reason(report)}",
                     where=str(folder),
-                    mend="give Spark's Ivy a repository it can reach (network, proxy, or spark.jars.ivySettings in "
+                    fix="give Spark's Ivy a repository it can reach (network, proxy, or spark.jars.ivySettings in "
                     f"spark-defaults.conf), or copy {jar.file} into that folder, then try again",
                 )
             if not jar.is_at(fetched):
                 raise StorageError(
                     f"{jar.coordinates} was fetched, but its SHA-256 is not the one in jars.lock",
                     where=str(folder),
-                    mend="find out which repository or mirror answered with a different file, and use another",
+                    fix="find out which repository or mirror answered with a different file, and use another",
                 )
             # Same file system, so this is one step: no reader ever sees half a jar.
             fetched.replace(folder / jar.file)
@@ -168,7 +168,7 @@ def _run_ivy(jars: tuple[LockedJar, ...], scratch: Path) -> str:
     """Let spark-submit resolve `jars` into `scratch`/jars, and return everything it said."""
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
-        raise StorageError("pyspark is not installed", where=sys.executable, mend="install mlops_assets' dependencies")
+        raise StorageError("pyspark is not installed", where=sys.executable, fix="install mlops_assets' dependencies")
     spark_home = Path(spec.origin).parent
     nothing_to_do = scratch / "nothing_to_do.py"
     nothing_to_do.touch()
@@ -216,7 +216,7 @@ def _unusable(folder: Path, error: OSError) -> StorageError:
     return StorageError(
         f"folder for the Delta jars can't be used: {error.strerror}",
         where=str(error.filename or folder),
-        mend="set MLOPS_HOME to a folder that can be written",
+        fix="set MLOPS_HOME to a folder that can be written",
     )
 
 

@@ -32,19 +32,17 @@ def require_java(java_home: str | None) -> int:
     command = str(Path(java_home) / "bin" / "java") if java_home else shutil.which("java")
     where = f"JAVA_HOME={java_home}" if java_home else "PATH"
     if command is None:
-        raise SettingsError("Spark needs Java 17 or 21, and there is none", where=where, mend=_MEND)
+        raise SettingsError("Spark needs Java 17 or 21, and there is none", where=where, fix=_MEND)
     try:
         answer = subprocess.run(
             [command, "-version"], capture_output=True, text=True, check=True, timeout=_ANSWER_SECONDS
         )
     except (OSError, subprocess.SubprocessError):
         # macOS ships a /usr/bin/java that only says where to get one: no Java, though the file is there.
-        raise SettingsError(
-            "Spark needs Java 17 or 21, and there is none that works", where=where, mend=_MEND
-        ) from None
+        raise SettingsError("Spark needs Java 17 or 21, and there is none that works", where=where, fix=_MEND) from None
     version = _VERSION.search(answer.stderr + answer.stdout)
     if version is None:
-        raise SettingsError(f"`{command} -version` names no version", where=where, mend=_MEND)
+        raise SettingsError(f"`{command} -version` names no version", where=where, fix=_MEND)
     if int(version["major"]) < MINIMUM_JAVA:
-        raise SettingsError(f"Spark needs Java 17 or 21, and {command} is {version['full']}", where=where, mend=_MEND)
+        raise SettingsError(f"Spark needs Java 17 or 21, and {command} is {version['full']}", where=where, fix=_MEND)
     return int(version["major"])

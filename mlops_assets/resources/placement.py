@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 
 from mlops_assets.errors import SettingsError
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.profile import Placement
@@ -45,7 +45,7 @@ def check_placement(
         raise SettingsError(
             f"placement of what is no asset: {', '.join(unknown)}",
             where=where,
-            mend=f"{hint}the assets are {', '.join(known)}",
+            fix=f"{hint}the assets are {', '.join(known)}",
         )
     placed: dict[str, str] = {}
     for names, asset in steps:
@@ -57,13 +57,13 @@ def check_placement(
             raise SettingsError(
                 f"{', '.join(names)} are made by one step and placed apart ({listed})",
                 where=where,
-                mend="give them one place; it is enough to name one of them",
+                fix="give them one place; it is enough to name one of them",
             )
         if not CLUSTER_KEYS.keys() & asset.required_resource_keys:
             raise SettingsError(
                 f"{', '.join(places)} can't be placed: it names no cluster and always runs where Dagster runs",
                 where=where,
-                mend=f"remove it from placement, or let the asset take {' or '.join(CLUSTER_KEYS)}",
+                fix=f"remove it from placement, or let the asset take {' or '.join(CLUSTER_KEYS)}",
             )
         placed |= dict.fromkeys(names, next(iter(places.values())))
     return placed
@@ -96,7 +96,7 @@ def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
         raise SettingsError(
             f"{names}: placed `local`, and {tables}",
             where="placement of the Databricks profile",
-            mend=f"place it on a cluster (`loader` or `trials`), or take {names} out of placement; `local` is for "
+            fix=f"place it on a cluster (`loader` or `trials`), or take {names} out of placement; `local` is for "
             "assets that need no tables and for workspaces whose storage is mounted on this machine",
         )
 

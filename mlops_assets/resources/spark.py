@@ -81,7 +81,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
             raise StorageError(
                 f"folder can't be written: {error.strerror}",
                 where=str(scratch),
-                mend="set MLOPS_HOME to a writable folder",
+                fix="set MLOPS_HOME to a writable folder",
             ) from None
         # Executors must be the Python that has the dependencies; with another one SparkTrials fails with the
         # misleading "There are no evaluation tasks".

@@ -1,7 +1,7 @@
 """Experiment tracking and the model registry: MLflow, configured the way dagster-mlflow is.
 
 What belongs here: connecting to a store and failing early when it can't be reached. What does not: what is written
-(`training/runs`, `registry/versions`).
+(`tracking/store`, `registry/versions`).
 
 dagster-mlflow supplies the configuration schema only: its resource opens one run when it is built, names it after the
 job and leaves it open with parallel assets (dagster #21872, #3970), while we need one run per materialization.
@@ -24,7 +24,7 @@ from pydantic import Field, PrivateAttr
 from mlops_assets.errors import StorageError, TrackingError
 
 if TYPE_CHECKING:
-    from mlops_assets.training.runs import Store
+    from mlops_assets.tracking.store import Store
 
 _PROBE_SECONDS = 5.0
 # What MLflow's client does when a server goes away in the middle of a run, unless the user's environment says
@@ -103,7 +103,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         except dg.DagsterInvalidConfigError as error:
             problems = "; ".join(found.message for found in error.errors)
             raise TrackingError(
-                problems, where="resource `tracking`", mend="give it what dagster-mlflow's schema asks for"
+                problems, where="resource `tracking`", fix="give it what dagster-mlflow's schema asks for"
             ) from None
 
     def _connect(self) -> Store:
@@ -111,7 +111,7 @@ class Tracking(dg.ConfigurableResource[Any]):
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError  # what an embedded store raises below MLflow
 
-        from mlops_assets.training.runs import Store, without_credentials
+        from mlops_assets.tracking.store import Store, without_credentials
 
         # Else there is a bar per artifact, in the middle of a run's log.
         environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
@@ -136,7 +136,7 @@ class Tracking(dg.ConfigurableResource[Any]):
             raise TrackingError(
                 f"the MLflow store refuses: {without_credentials(str(error))}",
                 where=without_credentials(self.mlflow_tracking_uri),
-                mend=_mend(self.mlflow_tracking_uri),
+                fix=_mend(self.mlflow_tracking_uri),
             ) from None
         return Store(client, experiment_id, self.mlflow_tracking_uri, registry)
 
@@ -162,14 +162,14 @@ class Tracking(dg.ConfigurableResource[Any]):
         raise TrackingError(
             f"{self.registered_model!r} can't be a model's name: the registry wants {wanted}",
             where=f"registry {registry}" if registry.startswith("databricks") else "resource `tracking`",
-            mend="correct MLOPS_MODEL_NAME, and on Databricks MLOPS_DATABRICKS_CATALOG and MLOPS_DATABRICKS_SCHEMA",
+            fix="correct MLOPS_MODEL_NAME, and on Databricks MLOPS_DATABRICKS_CATALOG and MLOPS_DATABRICKS_SCHEMA",
         )
 
     def _require_reachable(self) -> None:
         """Ask once, with a short timeout; MLflow's own client would try for minutes before it says anything."""
         import requests
 
-        from mlops_assets.training.runs import without_credentials
+        from mlops_assets.tracking.store import without_credentials
 
         uri = self.mlflow_tracking_uri
         if _is_server(uri):
@@ -180,7 +180,7 @@ class Tracking(dg.ConfigurableResource[Any]):
                 raise TrackingError(
                     f"the MLflow server does not answer ({type(error).__name__})",
                     where=without_credentials(uri),
-                    mend="start it, or correct MLOPS_TRACKING_URI",
+                    fix="start it, or correct MLOPS_TRACKING_URI",
                 ) from None
         elif uri.startswith(_SQLITE):
             _require_writable(Path(uri.removeprefix(_SQLITE)).parent)
@@ -198,7 +198,7 @@ def _require_writable(folder: Path) -> None:
         raise StorageError(
             f"folder can't be written: {error.strerror}",
             where=str(folder),
-            mend="set MLOPS_HOME to a writable folder",
+            fix="set MLOPS_HOME to a writable folder",
         ) from None
 
 

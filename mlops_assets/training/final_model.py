@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
-from mlops_assets.training import plots
-from mlops_assets.training.evaluation import Evaluation, evaluate
-from mlops_assets.training.explain_report import ExplanationReport, report
+from mlops_assets.evaluation.explanation_report import ExplanationReport, report
+from mlops_assets.evaluation.plots import curves as plots
+from mlops_assets.evaluation.report import Evaluation, evaluate
+from mlops_assets.evaluation.threshold import CostChoice, Threshold, by_alert_budget, by_cost
 from mlops_assets.training.objective import fit, judge, predict, quantized
-from mlops_assets.training.plots_search import search_pictures
-from mlops_assets.training.threshold import CostChoice, Threshold, by_alert_budget, by_cost
+from mlops_assets.training.search.plots import search_pictures
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -213,7 +213,7 @@ def _choose_threshold(validation: ScoredRows, plan: EvaluationPlan) -> tuple[Thr
         raise EvaluationError(
             "a threshold by cost needs amounts",
             where="evaluation configuration",
-            mend="name the amount column in the contract, or choose the threshold rule alert_budget",
+            fix="name the amount column in the contract, or choose the threshold rule alert_budget",
         )
     choice = by_cost(validation.y, validation.scores, validation.amounts, plan.alert_cost)
     return choice.threshold, choice

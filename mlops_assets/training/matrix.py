@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_assets.data.conform import ROW_NUMBER
-from mlops_assets.data.contract import SECONDS_PER_DAY
-from mlops_assets.data.ingest import BATCH_ID
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY
+from mlops_assets.data.ingest.staging import BATCH_ID
 
 if TYPE_CHECKING:
-    from mlops_assets.data.contract import Contract
+    from mlops_assets.data.contract.contract import Contract
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import xgboost as xgb
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training import metrics
+from mlops_assets.evaluation import metrics
 
 if TYPE_CHECKING:
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import Objective
-    from mlops_assets.training.shared_data import Samples
+    from mlops_assets.training.search.shared_data import Samples
     from mlops_assets.training.space import Point
 
 # Kappa and F1 are taken at their best validation threshold: at 0.5 a rare-event model that ranks well scores zero.
@@ -104,5 +104,5 @@ def to_loss(objective: Objective, value: float) -> float:
         SearchError: The value is not a finite number; hyperopt would take NaN for the best.
     """
     if not math.isfinite(value):
-        raise SearchError(f"{objective} is {value}", where="validation set", mend="look at the trial's parameters")
+        raise SearchError(f"{objective} is {value}", where="validation set", fix="look at the trial's parameters")
     return -value if objective in MAXIMIZED else value

@@ -63,7 +63,7 @@ class SearchPlan:
         for name, low in {**lowest, "checkpoint_rounds": 1}.items():
             given = getattr(self, name)
             if not low <= given < math.inf:  # so is NaN refused
-                raise SearchError(f"{name} is {given}", where="search plan", mend=f"choose {low} or more")
+                raise SearchError(f"{name} is {given}", where="search plan", fix=f"choose {low} or more")
 
     @property
     def watched(self) -> bool:

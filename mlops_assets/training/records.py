@@ -1,7 +1,7 @@
 """What is known of a trial and of a search once they are over, as plain values.
 
 What belongs here: the records that search, tracking store, pictures and refit share. What does not: making them
-(`search`), keeping them (`runs`), showing them (`plots`).
+(`search`), keeping them (`tracking`), showing them (`plots`).
 """
 
 from __future__ import annotations

@@ -72,10 +72,10 @@ class SearchSpace:
                 raise SearchError(
                     f"{name} from {bounds.low:g} to {bounds.high:g} is not usable",
                     where="search space",
-                    mend=f"choose low <= high, both {words}",
+                    fix=f"choose low <= high, both {words}",
                 )
             if name in WHOLE_NUMBERS and (bounds.low % 1 or bounds.high % 1):
-                raise SearchError(f"{name} wants whole numbers", where="search space", mend="round its bounds")
+                raise SearchError(f"{name} wants whole numbers", where="search space", fix="round its bounds")
 
     @property
     def is_one_point(self) -> bool:

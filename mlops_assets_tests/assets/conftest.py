@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.definitions import build_resources
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import load, split

@@ -20,10 +20,10 @@ from mlops_assets.assets.splits import SplitConfig, splits
 from mlops_assets.assets.transaction_labels import transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, TunedModelConfig, WholeRange
-from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.contract import ContractResource
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import (
     FileTransactions,

@@ -14,7 +14,7 @@ import pytest
 from mlops_assets.assets.as_of_backtest import AsOfConfig, as_of_backtest
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.splits import TABLES
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import (
     HERE,
@@ -26,7 +26,7 @@ from mlops_assets_tests.assets.harness import (
     transactions,
     write_csv,
 )
-from mlops_assets_tests.resources.delta_ages import committed_at
+from mlops_assets_tests.lakehouse.delta_ages import committed_at
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -11,9 +11,9 @@ import pytest
 
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS, daily_arrivals
 from mlops_assets.assets.raw_transactions import RAW
-from mlops_assets.data.validation import RAW_CHECKS
+from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.definitions import build_defs
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.sources import FileTransactions, TransactionSourceResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import (
@@ -109,7 +109,7 @@ def test_a_source_without_files_has_no_days(lakehouse: Lakehouse):
 
 
 def test_it_waits_for_a_load_that_goes_on(lakehouse: Lakehouse, landing: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mlops_assets.resources.lakehouse.LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("mlops_assets.lakehouse.lakehouse.LOCK_TIMEOUT_SECONDS", 0.1)
 
     with lakehouse.exclusive(RAW):
         outcome = deliver(lakehouse, FileTransactions(location=str(landing)), FIRST)

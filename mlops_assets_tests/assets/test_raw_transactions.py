@@ -17,13 +17,15 @@ from deltalake import DeltaTable, write_deltalake
 
 from mlops_assets.assets.raw_transactions import raw_transactions
 from mlops_assets.assets.reporting import REFUSED_INPUT
-from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.data.contract.contract import Contract, load_contract
+from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 from mlops_assets.data.sources.files import FilesSource
-from mlops_assets.data.validation import RAW_CHECKS
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import UnreachableError
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.transaction_tables import quarantined_rows
+from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.resources.sources import (
     DeltaTransactions,
     FileTransactions,
@@ -31,8 +33,6 @@ from mlops_assets.resources.sources import (
     SyntheticTransactions,
     TransactionSourceResource,
 )
-from mlops_assets.resources.transaction_tables import quarantined_rows
-from mlops_assets.resources.transactions import TransactionStore
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 
@@ -253,7 +253,7 @@ def test_a_source_that_cannot_be_read_gives_one_clear_error(lakehouse: Lakehouse
     outcome = load(lakehouse, source)
 
     assert said in outcome.message
-    assert "To mend it:" in outcome.message
+    assert "To fix it:" in outcome.message
     assert outcome.failure is not None
     assert outcome.failure.allow_retries is False
 
@@ -276,7 +276,7 @@ def test_checks_are_blocking():
     assert isinstance(raw_transactions, dg.AssetsDefinition)
 
 
-def mended(contract: Contract, version: int = 2) -> Contract:
+def fixed(contract: Contract, version: int = 2) -> Contract:
     """Return the contract with amounts below zero allowed."""
     columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
     return contract.model_copy(update={"version": version, "columns": columns})
@@ -288,7 +288,7 @@ def test_a_replay_brings_in_what_the_mended_contract_accepts(
     table = replaced(replaced(transactions(), "amount", ["-1.00"] * 3), "v3", ["oops"])
     load(lakehouse, write_csv(table, tmp_path / "a.csv"))
 
-    outcome = replay(lakehouse, mended(creditcard))
+    outcome = replay(lakehouse, fixed(creditcard))
 
     assert outcome.failure is None
     assert list(outcome.checks) == list(RAW_CHECKS)
@@ -301,8 +301,8 @@ def test_a_replay_brings_in_what_the_mended_contract_accepts(
 def test_the_job_replays_with_the_contract_of_the_settings(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
     source = write_csv(replaced(transactions(), "amount", ["-1.00"] * 3), tmp_path / "a.csv")
     load(lakehouse, source)
-    (tmp_path / "mended.yaml").write_text(mended(creditcard).to_yaml())
-    settings = Settings(home=tmp_path, contract=str(tmp_path / "mended.yaml"))
+    (tmp_path / "fixed.yaml").write_text(fixed(creditcard).to_yaml())
+    settings = Settings(home=tmp_path, contract=str(tmp_path / "fixed.yaml"))
 
     result = build_defs(settings, lakehouse=lakehouse).resolve_job_def("replay_quarantine").execute_in_process()
 
@@ -316,7 +316,7 @@ def test_a_changed_contract_under_the_same_version_is_refused_with_a_table_of_th
 ):
     load(lakehouse, write_csv(transactions(), tmp_path / "a.csv"))
 
-    outcome = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "b.csv"), mended(creditcard, version=1))
+    outcome = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "b.csv"), fixed(creditcard, version=1))
 
     assert "its version is still 1: amount: changed min (0.0 -> -5.0)" in outcome.message
     assert outcome.failure is not None
@@ -369,7 +369,7 @@ class AwayFirst:
 
 def _only_batch(location: str) -> SourceBatch:
     if not location:
-        raise UnreachableError("no answer", where="away.csv", mend="wait")
+        raise UnreachableError("no answer", where="away.csv", fix="wait")
     (batch,) = FilesSource(location).batches()
     return batch
 

@@ -9,8 +9,8 @@ import pytest
 
 from mlops_assets.assets.registered_model import GateConfig, registered_model
 from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, WholeRange
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.versions import by_alias
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import QUICK, register, tune
 

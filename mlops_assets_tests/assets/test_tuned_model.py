@@ -22,12 +22,12 @@ from mlops_assets.assets.tuning_config import (
     TunedModelConfig,
     WholeRange,
 )
+from mlops_assets.evaluation.explanation_report import EXPLANATION_FOLDER
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.versions import scores_from_bytes
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.training.explain_report import EXPLANATION_FOLDER
-from mlops_assets.training.resume import RESUMED_FROM
-from mlops_assets.training.runs import PARENT, STAGE, Store, read_artifact
+from mlops_assets.tracking.store import PARENT, STAGE, Store, read_artifact
+from mlops_assets.training.search.resume import RESUMED_FROM
 from mlops_assets_tests.assets.harness import QUICK, load, split, tune
 
 

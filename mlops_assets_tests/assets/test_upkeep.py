@@ -10,7 +10,7 @@ import pytest
 
 from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.upkeep import KEPT_UP, UpkeepConfig, table_upkeep
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import HERE, Outcome, collect, load, plain, split, transactions, write_csv
 from mlops_assets_tests.registry.test_pins import registered, searched

@@ -11,7 +11,7 @@ import pytest
 
 from mlops_assets.automation.doctor import DOCTOR
 from mlops_assets.definitions import build_defs
-from mlops_assets.doctor import examine
+from mlops_assets.diagnostics.doctor import examine
 from mlops_assets.settings import Settings
 from mlops_assets_tests.conftest import CHECKOUT
 
@@ -74,7 +74,7 @@ def test_a_placement_that_loading_would_refuse_is_a_line_too(tmp_path: Path, mon
 )
 def test_the_command_line(tmp_path: Path, variables: dict[str, str], code: int, words: str):
     done = subprocess.run(
-        [sys.executable, "-m", "mlops_assets.doctor"],
+        [sys.executable, "-m", "mlops_assets.diagnostics.doctor"],
         cwd=CHECKOUT,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path / "home"), **variables},
         capture_output=True,

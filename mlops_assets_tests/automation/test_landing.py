@@ -143,11 +143,11 @@ def test_a_bad_file_is_found_and_set_aside_and_the_good_ones_are_loaded():
     assert decision.state.refused == {bad.location: bad.mark}
     assert len(runs) == 5, "four, two and two of them, one and one"
 
-    mended = [*listed[:2], replace(bad, mark="mended"), listed[3]]
-    state = look(decision.state, mended, now + 30, runs).state
-    again = look(state, mended, now + 60, runs)
+    fixed = [*listed[:2], replace(bad, mark="fixed"), listed[3]]
+    state = look(decision.state, fixed, now + 30, runs).state
+    again = look(state, fixed, now + 60, runs)
     assert again.start is not None
-    assert again.start.files == (mended[2],), "a file that was mended is a new one"
+    assert again.start.files == (fixed[2],), "a file that was fixed is a new one"
     assert not again.state.refused
 
 

@@ -36,9 +36,9 @@ def loaded(source: FileTransactions) -> None:
             assert refused is not None
             raise refused
         if "garbled" in source.location:
-            raise SourceError("not a CSV", where=source.location, mend="export it anew")
+            raise SourceError("not a CSV", where=source.location, fix="export it anew")
         if "away" in source.location:
-            raise UnreachableError("no answer", where=source.location, mend="wait")
+            raise UnreachableError("no answer", where=source.location, fix="wait")
 
 
 JOB = dg.define_asset_job("load_data", selection=[loaded])
@@ -50,7 +50,7 @@ def brought(labels: LabelFiles) -> None:
     """Stand in for the labels' table."""
     with readable_errors():
         if "bad" in labels.location:
-            raise SourceError("2 of 2 label rows are bad", where=labels.location, mend="mend the file")
+            raise SourceError("2 of 2 label rows are bad", where=labels.location, fix="fix the file")
 
 
 @dg.multi_asset(

@@ -4,8 +4,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.dispatch_floor import PARALLELISM, SPACE, seconds_per_trial
-from mlops_assets.training.proposals import decode
-from mlops_assets.training.spark_trials import EventDrivenSparkTrials
+from mlops_assets.training.search.proposals import decode
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.quality import best_kappa_threshold, cut, read_handbook
-from mlops_assets.data.contract import load_contract
+from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.errors import SourceError
-from mlops_assets.training.metrics import best_kappa, kappa
+from mlops_assets.evaluation.metrics import best_kappa, kappa
 
 if TYPE_CHECKING:
     from mlops_assets_tests.benchmarks.conftest import Run

@@ -9,7 +9,7 @@ from hyperopt import Trials, fmin, space_eval
 from benchmarks import _seed_recipe
 from benchmarks._data import beside, draw_points, frame, ulb_shaped
 from benchmarks._given_points import suggest_given
-from mlops_assets.training.proposals import to_point
+from mlops_assets.training.search.proposals import to_point
 from mlops_assets.training.space import SearchSpace
 
 

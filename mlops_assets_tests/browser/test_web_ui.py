@@ -12,8 +12,8 @@ import pytest
 import requests
 from playwright.sync_api import expect
 
+from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.data.sources.synthetic import generate
-from mlops_assets.data.validation import RAW_CHECKS
 from mlops_assets.definitions import build_defs
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import replaced

@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlops_assets.errors import TrackingError
 from mlops_assets.registry import versions
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.tracking.store import Store, TableInput, read_artifact
 from mlops_assets.training.matrix import Matrix
-from mlops_assets.training.runs import Store, TableInput, read_artifact
 from mlops_assets_tests.databricks.main_job import mlflow_server
 from mlops_assets_tests.databricks_workspace import Workspace
 
@@ -129,7 +129,7 @@ def test_a_schema_that_is_not_there_is_said(trained: tuple[xgb.Booster, Matrix])
 def test_an_experiment_is_a_path_in_the_workspace():
     with pytest.raises(TrackingError, match="absolute path within the Databricks workspace") as caught:
         there(experiment="mlops_assets").connect()
-    assert "MLOPS_EXPERIMENT" in caught.value.mend
+    assert "MLOPS_EXPERIMENT" in caught.value.fix
 
 
 def test_without_credentials_it_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

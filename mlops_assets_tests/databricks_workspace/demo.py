@@ -1,7 +1,7 @@
 """`make demo TARGET=databricks-local`: the demo through step launchers, on a workspace that lives as long as it does.
 
 What belongs here: the workspace around the demo, and what only it knows of a launch. What does not: the demo itself
-(`mlops_assets.demo`), which is the same for every target.
+(`mlops_assets.cli.demo`), which is the same for every target.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.cli.demo import run_demo
 from mlops_assets.data.sources.locations import has_wildcard, split_list
-from mlops_assets.demo import run_demo
 from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.java import require_java
@@ -133,8 +133,8 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
     except Timeout:
-        mend = "wait for its end, or set MLOPS_HOME to another folder"
-        raise StorageError("another demo is running in this folder", where=str(folder), mend=mend) from None
+        fix = "wait for its end, or set MLOPS_HOME to another folder"
+        raise StorageError("another demo is running in this folder", where=str(folder), fix=fix) from None
 
 
 def _say(text: str) -> None:

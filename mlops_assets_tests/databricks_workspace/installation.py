@@ -126,7 +126,7 @@ def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 return
         time.sleep(0.2)
     said = log.read_text("utf-8", errors="replace")[-1_000:]
-    raise TrackingError(f"the MLflow server does not start: {said}", where=str(log), mend="see its log")
+    raise TrackingError(f"the MLflow server does not start: {said}", where=str(log), fix="see its log")
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -95,9 +95,9 @@ def require_namespaces() -> None:
         PlatformError: It can't; the text says why and what to do.
     """
     where = f"{sys.platform}, user id {os.getuid() if hasattr(os, 'getuid') else '?'}"
-    mend = "run it on Linux as root, or where user namespaces are allowed (`unshare -rm true` must succeed)"
+    fix = "run it on Linux as root, or where user namespaces are allowed (`unshare -rm true` must succeed)"
     if sys.platform != "linux" or shutil.which("unshare") is None:
-        raise PlatformError("the loopback workspace needs Linux namespaces and util-linux", where=where, mend=mend)
+        raise PlatformError("the loopback workspace needs Linux namespaces and util-linux", where=where, fix=fix)
     with tempfile.TemporaryDirectory() as folder:
         machine = Machine({}, None, Path(folder))
         root = Path(folder) / "root"
@@ -108,7 +108,7 @@ def require_namespaces() -> None:
         raise PlatformError(
             f"a cluster's machine can't be made: {done.stderr.strip() or f'exit code {done.returncode}'}",
             where=where,
-            mend=mend,
+            fix=fix,
         )
 
 

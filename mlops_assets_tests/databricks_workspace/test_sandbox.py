@@ -60,5 +60,5 @@ def test_user_namespace_serves_those_who_are_not_root(tmp_path: Path, monkeypatc
 def test_machine_without_the_tools_is_refused(monkeypatch: pytest.MonkeyPatch):
     require_namespaces()
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(PlatformError, match=r"needs Linux namespaces and util-linux .* To mend it: run it on Linux"):
+    with pytest.raises(PlatformError, match=r"needs Linux namespaces and util-linux .* Fix: run it on Linux"):
         require_namespaces()

@@ -12,8 +12,8 @@ import pytest
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_defs, build_resources
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.delta_jars import ensure_delta_jars
-from mlops_assets.resources.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.processes.control import CONFIG

@@ -20,9 +20,9 @@ from mlflow import MlflowClient
 
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.splits import TABLES
-from mlops_assets.resources.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.training.runs import PARENT, Store
+from mlops_assets.tracking.store import PARENT, Store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.instance import prepare_instance
+from mlops_assets.instance.home import prepare_instance
 from mlops_assets_tests.processes.control import (
     ANSWER_SECONDS,
     TUNING,

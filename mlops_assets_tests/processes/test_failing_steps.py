@@ -13,14 +13,14 @@ import pytest
 from mlops_assets.assets.splits import pinned_sets
 from mlops_assets.assets.tuned_model import read_matrix
 from mlops_assets.assets.tuning_config import TunedModelConfig
-from mlops_assets.data.contract import Contract
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.definitions import build_resources
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.training.search import run_search
-from mlops_assets.training.trial_writer import TrialWriter
+from mlops_assets.training.search.search import run_search
+from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets_tests.assets.harness import tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import SPACE, TUNING

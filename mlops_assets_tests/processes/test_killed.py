@@ -15,7 +15,7 @@ from mlops_assets.definitions import build_resources
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.training import runs
+from mlops_assets.tracking import store as runs
 from mlops_assets_tests.assets.harness import register
 from mlops_assets_tests.processes.conftest import ROWS, on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, SETS, eventually, processes_of, worker

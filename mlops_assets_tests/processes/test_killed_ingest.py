@@ -11,11 +11,11 @@ import pyarrow.csv as pa_csv
 import pytest
 from deltalake import DeltaTable
 
-from mlops_assets.data.contract import Contract, load_contract
+from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_resources
+from mlops_assets.lakehouse.transaction_tables import look_at, quarantined_rows
 from mlops_assets.resources.spark import SparkResource
-from mlops_assets.resources.transaction_tables import look_at, quarantined_rows
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import replaced
 from mlops_assets_tests.processes.conftest import on_shared_spark
@@ -40,11 +40,11 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def mended(tmp_path: Path) -> Path:
+def fixed(tmp_path: Path) -> Path:
     """A contract that takes amounts below zero."""
     contract = load_contract("creditcard")
     columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
-    path = tmp_path / "mended" / "creditcard.yaml"  # the file names the database
+    path = tmp_path / "fixed" / "creditcard.yaml"  # the file names the database
     path.parent.mkdir()
     path.write_text(contract.model_copy(update={"version": 2, "columns": columns}).to_yaml())
     return path
@@ -79,13 +79,13 @@ def spare(tmp_path: Path) -> Iterator[list[Worker]]:
 @pytest.mark.timeout(6 * ANSWER_SECONDS)
 def test_killed_between_any_two_commits_each_row_is_in_one_place(
     files: list[Path],
-    mended: Path,
+    fixed: Path,
     new_home: Callable[[], Path],
     places: Callable[[Path, Path, Contract], tuple[set[str], set[str]]],
     spare: list[Worker],
 ):
     home, (first, second) = new_home(), files
-    before, after = load_contract("creditcard"), load_contract(str(mended))
+    before, after = load_contract("creditcard"), load_contract(str(fixed))
     good, bad = {str(n) for n in range(BAD, ROWS)}, {str(n) for n in range(BAD)}
 
     def kill_at(point: Point, source: Path, contract: Path | None = None, *, replay: bool = False) -> None:
@@ -106,14 +106,14 @@ def test_killed_between_any_two_commits_each_row_is_in_one_place(
     kill_at(Point.RAW_COMMITTED, second)
     assert [places(home, file, before) for file in files] == [(good, bad)] * 2
 
-    kill_at(Point.REPLAY_MARKED, second, mended, replay=True)
+    kill_at(Point.REPLAY_MARKED, second, fixed, replay=True)
     assert [places(home, file, after) for file in files] == [(good, bad)] * 2
 
-    kill_at(Point.REPLAY_RECORDED, second, mended, replay=True)
+    kill_at(Point.REPLAY_RECORDED, second, fixed, replay=True)
     assert [places(home, file, after) for file in files] == [(good | bad, set())] * 2
 
-    with worker(mended.with_suffix(".log")) as process:
-        process.begin(home, second, RAW, contract=mended)
+    with worker(fixed.with_suffix(".log")) as process:
+        process.begin(home, second, RAW, contract=fixed)
         answer = process.answer()
     assert answer.failures == {}
     assert answer.metadata[RAW]["rows_added"] == 0

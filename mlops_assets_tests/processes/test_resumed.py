@@ -12,7 +12,7 @@ from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.definitions import build_resources
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
-from mlops_assets.training.resume import RESUMED_FROM, SEARCH_KEY
+from mlops_assets.training.search.resume import RESUMED_FROM, SEARCH_KEY
 from mlops_assets_tests.assets.harness import Outcome, tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, worker

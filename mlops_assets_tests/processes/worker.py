@@ -18,8 +18,8 @@ import dagster as dg
 
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.definitions import build_defs, build_resources
-from mlops_assets.instance import prepare_instance
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.instance.home import prepare_instance
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.settings import Settings
 from mlops_assets_tests.processes.points import Stop, stopping
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_assets.data.retention import Pin
 from mlops_assets.errors import TrackingError
+from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.lineage import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
 from mlops_assets.registry.pins import pins_of_models
-from mlops_assets.registry.tags import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.training.runs import Store, TableInput
+from mlops_assets.tracking.store import Store, TableInput
 
 MODEL = "fraud_t"
 

@@ -181,4 +181,4 @@ def test_folder_that_can_not_be_made(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="Not a directory") as error:
         ensure_delta_jars(tmp_path / "file" / "jars")
-    assert "MLOPS_HOME" in error.value.mend
+    assert "MLOPS_HOME" in error.value.fix

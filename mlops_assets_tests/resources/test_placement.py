@@ -11,7 +11,7 @@ import pytest
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.definitions import ASSETS, build_defs
 from mlops_assets.errors import SettingsError
-from mlops_assets.resources.lakehouse import Lakehouse
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.placement import check_placement, require_tables_here
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlops_assets.data.contract import load_contract
+from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.settings import Settings
 from mlops_assets_tests.browser.dagster_dev import DagsterDev

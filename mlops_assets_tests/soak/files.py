@@ -4,7 +4,7 @@ What belongs here: rows, files and the moments at which pieces of them are writt
 should hold in the end (`expectation`, which reads the folder and knows nothing of this module), processes.
 
 Rows carry numbers that no other row has, but for rows that are meant to be the same. A file that is written in pieces
-is cut so that half of it can do no harm that the rest does not mend: within a row, which leaves a file that is no
+is cut so that half of it can do no harm that the rest does not fix: within a row, which leaves a file that is no
 table, or (with a key alone) after a row, where nothing bad was written yet.
 """
 

@@ -22,8 +22,8 @@ from dagster._api.list_repositories import sync_list_repositories_grpc
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 
-from mlops_assets.instance import prepare_instance
-from mlops_assets.run_launcher import process_of
+from mlops_assets.instance.home import prepare_instance
+from mlops_assets.instance.run_launcher import process_of
 from mlops_assets.settings import Settings
 from mlops_assets_tests.browser.dagster_dev import free_port, living
 from mlops_assets_tests.processes.control import CHECKOUT, environment

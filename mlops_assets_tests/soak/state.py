@@ -20,7 +20,7 @@ def read(database: Path) -> Found:
     """Return the rows of a database's tables.
 
     Rows in quarantine count when their batch is on record: others are what a killed load has left (see
-    `mlops_assets.resources.transactions`).
+    `mlops_assets.lakehouse.transactions`).
     """
     records = _rows(database / MANIFEST)
     loads = [record for record in records if record["kind"] == "load"]

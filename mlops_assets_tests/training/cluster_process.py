@@ -22,13 +22,13 @@ from hyperopt import fmin, tpe
 
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.proposals import decode, to_hyperopt
-from mlops_assets.training.search import run_search
-from mlops_assets.training.shared_data import BroadcastData, Samples
-from mlops_assets.training.slots import count_slots
+from mlops_assets.training.search.proposals import decode, to_hyperopt
+from mlops_assets.training.search.search import run_search
+from mlops_assets.training.search.shared_data import BroadcastData, Samples
+from mlops_assets.training.search.slots import count_slots
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
+from mlops_assets.training.search.trial import Assignment, TrialTask
 from mlops_assets.training.space import Point, Range, SearchSpace
-from mlops_assets.training.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.trial import Assignment, TrialTask
 from mlops_assets_tests.training.conftest import make_halves, without_time
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperopt import fmin, tpe
 
-from mlops_assets.training.proposals import Document, decode, to_hyperopt
+from mlops_assets.training.search.proposals import Document, decode, to_hyperopt
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.space import Point, Range, SearchSpace
-from mlops_assets.training.spark_trials import EventDrivenSparkTrials
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 import pyspark
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-from mlops_assets.data.conform import ROW_NUMBER
-from mlops_assets.data.contract import Column, Contract
-from mlops_assets.data.ingest import BATCH_ID
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.ingest.staging import BATCH_ID
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
-from mlops_assets.training.distributed import placed, run_distributed_search
-from mlops_assets.training.distributed_model import finish_on_cluster
-from mlops_assets.training.engine import choose_engine, cluster_memory
+from mlops_assets.training.engines.choice import choose_engine, cluster_memory
+from mlops_assets.training.engines.distributed import placed, run_distributed_search
+from mlops_assets.training.engines.distributed_model import finish_on_cluster
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import matrix_columns, to_matrix
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.search import run_search
+from mlops_assets.training.search.search import run_search
 from mlops_assets.training.space import Range, SearchSpace
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ ROOM_MIB = 350
 
 # What a worker's address space comes to before it has any data.
 _IDLE = """
-import numpy, pandas, pyarrow, pyspark.worker, xgboost, xgboost.spark, mlops_assets.training.distributed
+import numpy, pandas, pyarrow, pyspark.worker, xgboost, xgboost.spark, mlops_assets.training.engines.distributed
 xgboost.train({"nthread": 1}, xgboost.QuantileDMatrix(numpy.zeros((10, 2)), label=numpy.zeros(10)), 1)
 print(open("/proc/self/status").read().split("VmPeak:")[1].split()[0])
 """

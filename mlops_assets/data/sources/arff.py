@@ -55,14 +55,14 @@ def read_arff(content: bytes, *, where: str) -> pa.Table:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SourceError(f"not UTF-8 text: line {line} can't be decoded", where=where, mend=_MEND) from None
+        raise SourceError(f"not UTF-8 text: line {line} can't be decoded", where=where, fix=_MEND) from None
     attributes, header_lines, data = _header(content, where)
     rows = _without_comments(data)
     table = _read_plain(rows, attributes) if _is_plain(rows) else None
     if table is None:
         table = _tokenized(rows, attributes, first_line=header_lines + 1, where=where)
     if table.num_rows == 0:
-        raise SourceError("no rows after @data", where=where, mend=_MEND)
+        raise SourceError("no rows after @data", where=where, fix=_MEND)
     for position, attribute in enumerate(attributes):
         _check_nominal(table.column(position), attribute, where)
     return table.rename_columns([attribute.name for attribute in attributes])
@@ -89,8 +89,8 @@ def _header(content: bytes, where: str) -> tuple[list[_Attribute], int, bytes]:
         elif keyword == "@data" and attributes:
             return attributes, number, content[start:]
         else:
-            raise SourceError(f"line {number} is not part of an ARFF header: {line[:40]!r}", where=where, mend=_MEND)
-    raise SourceError("no @data line: not an ARFF file, or cut off", where=where, mend=_MEND)
+            raise SourceError(f"line {number} is not part of an ARFF header: {line[:40]!r}", where=where, fix=_MEND)
+    raise SourceError("no @data line: not an ARFF file, or cut off", where=where, fix=_MEND)
 
 
 def _attribute(line: str, number: int, where: str) -> _Attribute:
@@ -103,7 +103,7 @@ def _attribute(line: str, number: int, where: str) -> _Attribute:
             return _Attribute(_unescaped(name), tuple(value for value in values if value is not None))
     elif re.fullmatch(r"(numeric|real|integer|string|date(\s.*)?)", kind, re.IGNORECASE):
         return _Attribute(_unescaped(name), None)
-    raise SourceError(f"line {number} declares no dense attribute: {line[:60]!r}", where=where, mend=_MEND)
+    raise SourceError(f"line {number} declares no dense attribute: {line[:60]!r}", where=where, fix=_MEND)
 
 
 def _without_comments(data: bytes) -> bytes:
@@ -162,14 +162,14 @@ def _tokenized(rows: bytes, attributes: list[_Attribute], *, first_line: int, wh
         if not line:
             continue
         if line.startswith("{"):
-            raise SourceError(f"line {number} is a sparse row: only dense ARFF is read", where=where, mend=_MEND)
+            raise SourceError(f"line {number} is a sparse row: only dense ARFF is read", where=where, fix=_MEND)
         values = _fields(line)
         if values is None:
             what = f"line {number} is not a list of values (an open quote, or a value that needs quotes)"
-            raise SourceError(what, where=where, mend=_MEND)
+            raise SourceError(what, where=where, fix=_MEND)
         if len(values) != len(attributes):
             what = f"line {number} has {len(values)} values for {len(attributes)} attributes"
-            raise SourceError(what, where=where, mend=_MEND)
+            raise SourceError(what, where=where, fix=_MEND)
         pending.append(values)
         if len(pending) == _ROWS_PER_BATCH:
             batches.append(_batch(pending, schema))
@@ -214,4 +214,4 @@ def _check_nominal(values: pa.ChunkedArray, attribute: _Attribute, where: str) -
     if count:
         example = values.filter(foreign)[0].as_py()
         what = f"{count} value(s) of {attribute.name} are not among those declared, {example[:40]!r} for one"
-        raise SourceError(what, where=where, mend=_MEND)
+        raise SourceError(what, where=where, fix=_MEND)

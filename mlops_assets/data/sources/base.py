@@ -72,12 +72,12 @@ def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:
         raise SourceError(
             f"column {nameless[0]} of {len(names)} has no name",
             where=where,
-            mend="name each column in the header; a row index that pandas wrote is left out with `index=False`",
+            fix="name each column in the header; a row index that pandas wrote is left out with `index=False`",
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise SourceError(
-            f"columns that are there twice: {', '.join(twice)}", where=where, mend="keep one of each, or rename one"
+            f"columns that are there twice: {', '.join(twice)}", where=where, fix="keep one of each, or rename one"
         )
     lowered = [name.lower() for name in names]
     clashes = sorted(name for name, lower in zip(names, lowered, strict=True) if lowered.count(lower) > 1)
@@ -85,6 +85,6 @@ def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:
         raise SchemaMismatchError(
             f"columns that differ only by case: {', '.join(clashes)}",
             where=where,
-            mend="keep one of each, or rename one: names are compared without case everywhere",
+            fix="keep one of each, or rename one: names are compared without case everywhere",
         )
     return table.rename_columns(lowered).replace_schema_metadata(None)

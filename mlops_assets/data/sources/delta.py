@@ -57,7 +57,7 @@ class DeltaSource:
             raise SourceError(
                 f"version {last} is wanted, and the newest is {newest.version()}: the table was made anew",
                 where=shown(self._location),
-                mend="reset the cursor of the sensor of the watched table",
+                fix="reset the cursor of the sensor of the watched table",
             )
         operations = {int(commit["version"]): str(commit.get("operation")) for commit in newest.history()}
         identity = str(newest.metadata().id)
@@ -74,7 +74,7 @@ class DeltaSource:
                     f"version {version} ({operations.get(version, 'unknown operation')}) rewrote rows, and without a "
                     "key nobody can tell which",
                     where=shown(self._location),
-                    mend="name the key column in the contract, or have the table written by appending only",
+                    fix="name the key column in the contract, or have the table written by appending only",
                 )
             yield self._batch(table, added, identity, version)
 
@@ -101,16 +101,16 @@ def _opened(location: str, version: int | None = None) -> DeltaTable:
 
 
 def _ask(location: str, action: Callable[[], Answered]) -> Answered:
-    where, mend = shown(location), "compare the location, and the right to read it"
+    where, fix = shown(location), "compare the location, and the right to read it"
     try:
         return action()
     except TableNotFoundError:
-        problem: SourceError = SourceError("no Delta table there", where=where, mend=mend)
+        problem: SourceError = SourceError("no Delta table there", where=where, fix=fix)
     except DeltaError as error:
-        mend = "load the newest rows by hand, then reset the cursor; keep the table's log and files for longer"
-        problem = SourceError(f"a version is no longer readable{_said(error, location)}", where=where, mend=mend)
+        fix = "load the newest rows by hand, then reset the cursor; keep the table's log and files for longer"
+        problem = SourceError(f"a version is no longer readable{_said(error, location)}", where=where, fix=fix)
     except (OSError, pa.ArrowException) as error:
-        problem = UnreachableError(f"the table can't be read{_said(error, location)}", where=where, mend=mend)
+        problem = UnreachableError(f"the table can't be read{_said(error, location)}", where=where, fix=fix)
     raise problem  # outside of the handlers: no foreign text, which may repeat a secret, hangs on to it
 
 

@@ -58,7 +58,7 @@ class HttpPolicy:
             raise SettingsError(
                 "tries, back-off and timeouts of a download must be positive",
                 where=str(self),
-                mend="choose larger numbers",
+                fix="choose larger numbers",
             )
 
 
@@ -83,7 +83,7 @@ class Answer:
 @dataclass(frozen=True)
 class _Failure:
     reason: str
-    mend: str = _MEND_SERVER
+    fix: str = _MEND_SERVER
     final: bool = False
     retry_after: float | None = None
 
@@ -119,7 +119,7 @@ def download(url: str, sink: BinaryIO, policy: HttpPolicy, *, max_bytes: int | N
                 break
             time.sleep(pause)
     tries = "" if outcome.final else f" ({attempt} {'try' if attempt == 1 else 'tries'})"
-    raise SourceError(f"{outcome.reason}{tries}", where=shown(url), mend=outcome.mend)
+    raise SourceError(f"{outcome.reason}{tries}", where=shown(url), fix=outcome.fix)
 
 
 def _attempt(
@@ -168,11 +168,11 @@ def _save(
     for chunk in _chunks(response, deadline, decode=decode):
         size += sink.write(chunk)
         if max_bytes is not None and size > max_bytes:
-            mend = "see whether the URL is the right one"
-            return _Failure(f"the answer is longer than {max_bytes:,} bytes", mend, final=True)
+            fix = "see whether the URL is the right one"
+            return _Failure(f"the answer is longer than {max_bytes:,} bytes", fix, final=True)
     if time.monotonic() >= deadline:
-        mend = "load again when the connection is better"
-        return _Failure(f"timeout: only {size:,} bytes had arrived in the time for this download", mend, final=True)
+        fix = "load again when the connection is better"
+        return _Failure(f"timeout: only {size:,} bytes had arrived in the time for this download", fix, final=True)
     return Answer(response.status_code)
 
 

@@ -63,7 +63,7 @@ class FilesSource:
         self._http = http or HttpPolicy()
         self._may_be_empty = may_be_empty
         if not self._items:
-            raise SettingsError("no location is given", where="files source", mend="name a file, a folder or a glob")
+            raise SettingsError("no location is given", where="files source", fix="name a file, a folder or a glob")
 
     def batches(self) -> Iterator[SourceBatch]:
         """Find all files and return an iterator of one batch per file, which can go on after a file it can't read.
@@ -86,11 +86,11 @@ class FilesSource:
             path = web_path(url)
         except ValueError:
             raise SourceError(
-                "not a URL", where=shown(url), mend="compare it with the one that a browser opens"
+                "not a URL", where=shown(url), fix="compare it with the one that a browser opens"
             ) from None
         if path.endswith("/") or any(character in path for character in "*["):
             raise SourceError(
-                "web servers list no folders", where=shown(url), mend="name the files, separated by commas"
+                "web servers list no folders", where=shown(url), fix="name the files, separated by commas"
             )
         return _InputFile(shown(url), _known_kind(path, where=shown(url)), lambda: _read_web(url, self._http))
 
@@ -98,7 +98,7 @@ class FilesSource:
 def _read(file: _InputFile) -> SourceBatch:
     content = file.read()
     if not content:
-        raise SourceError("the file is empty (0 bytes)", where=file.origin, mend="leave it out, or export it anew")
+        raise SourceError("the file is empty (0 bytes)", where=file.origin, fix="leave it out, or export it anew")
     if file.kind == "csv.gz":
         content = formats.gunzip(content, where=file.origin)
     table: pa.Table = (
@@ -113,12 +113,12 @@ def _read_web(url: str, policy: HttpPolicy) -> bytes:
     answer, content = download_bytes(url, policy)
     if answer.ok:
         return content
-    what, mend = {
+    what, fix = {
         401: ("access is denied", "give user and password, or a signed URL"),
         403: ("access is denied", "ask for the right to read it, or renew the signed URL"),
         404: ("no such file", "compare the URL with the one that a browser opens"),
     }.get(answer.status, ("the server refuses", "compare the URL with the one that a browser opens"))
-    raise SourceError(f"{what} (HTTP {answer.status})", where=shown(url), mend=mend)
+    raise SourceError(f"{what} (HTTP {answer.status})", where=shown(url), fix=fix)
 
 
 def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
@@ -130,7 +130,7 @@ def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
         raise SourceError(
             "no such file or folder",
             where=origin_of(fs, path, item),
-            mend="compare the path, or the folder it is relative to",
+            fix="compare the path, or the folder it is relative to",
         )
     if entry["type"] == "directory":
         return _listed(fs, path, item, may_be_empty=may_be_empty)
@@ -149,8 +149,8 @@ def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_I
     # What else matches is taken or refused: a pattern is a promise about all of its files.
     wanted = [(path, below, kind) for path, below, kind in found if not any(map(is_hidden, below.split("/")))]
     if not wanted and not may_be_empty:
-        mend = "compare the pattern with the folder, which must be readable"
-        raise SourceError("no file matches", where=origin_of(fs, pattern, item), mend=mend)
+        fix = "compare the pattern with the folder, which must be readable"
+        raise SourceError("no file matches", where=origin_of(fs, pattern, item), fix=fix)
     return [
         _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, kind) for path, below, kind in wanted
     ]
@@ -172,7 +172,7 @@ def _listed(fs: Any, folder: str, item: str, *, may_be_empty: bool) -> list[_Inp
         raise SourceError(
             f"the folder holds no file like {READABLE}",
             where=origin_of(fs, folder, item),
-            mend="put files there, or name another folder; sub-folders are reached with a glob",
+            fix="put files there, or name another folder; sub-folders are reached with a glob",
         )
     return [
         _stored_file(fs, path, origin_of(fs, path, f"{item.rstrip('/')}/{name}"), item, kind)
@@ -186,19 +186,19 @@ def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _Inpu
         entry = ask(item, lambda: info_of(fs, path))
         if entry is None or entry["type"] != "file":
             what = "a link to nothing" if entry is None else "neither a file nor a folder"
-            raise SourceError(what, where=origin, mend="remove it, or put a file in its place")
+            raise SourceError(what, where=origin, fix="remove it, or put a file in its place")
     return _InputFile(origin, _known_kind(name_of(path), where=origin), lambda: _contents(fs, path, origin, item))
 
 
 def _contents(fs: Any, path: str, origin: str, item: str) -> bytes:
     content: bytes | None = ask(item, lambda: fs.cat_file(path), where=origin)
     if content is None:
-        raise SourceError("the file vanished before it was read", where=origin, mend="load again")
+        raise SourceError("the file vanished before it was read", where=origin, fix="load again")
     return content
 
 
 def _known_kind(name: str, *, where: str) -> FileKind:
     kind = kind_of(name)
     if kind is None:
-        raise SourceError("a file of unknown kind", where=where, mend=_MEND_SUFFIX)
+        raise SourceError("a file of unknown kind", where=where, fix=_MEND_SUFFIX)
     return kind

@@ -31,7 +31,7 @@ def gunzip(packed: bytes, *, where: str) -> bytes:
     try:
         return gzip.decompress(packed)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SourceError(f"not a whole gzip file: {error}", where=where, mend=_MEND_COPY) from None
+        raise SourceError(f"not a whole gzip file: {error}", where=where, fix=_MEND_COPY) from None
 
 
 def read_csv(text: bytes, *, where: str) -> pa.Table:
@@ -44,18 +44,18 @@ def read_csv(text: bytes, *, where: str) -> pa.Table:
         SourceError: No rows, rows of another length than the header, an open quote, or not UTF-8 text.
     """
     if b"\0" in text:
-        raise SourceError("not a text file: it holds NUL bytes", where=where, mend=_MEND_EXPORT)
+        raise SourceError("not a text file: it holds NUL bytes", where=where, fix=_MEND_EXPORT)
     if not text.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise SourceError("the file is empty", where=where, mend="leave the file out, or export it anew")
+        raise SourceError("the file is empty", where=where, fix="leave the file out, or export it anew")
     if text.count(b'"') % 2:
-        raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, mend=_MEND_EXPORT)
+        raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, fix=_MEND_EXPORT)
     table, problem = _try_csv(text if b"\n" in text else text + b"\n")
     if table is None:
-        raise SourceError(problem, where=where, mend=_MEND_EXPORT)
+        raise SourceError(problem, where=where, fix=_MEND_EXPORT)
     if not all(pa.types.is_string(kind) for kind in table.schema.types):
-        raise SourceError("the header can't be read", where=where, mend=_MEND_EXPORT)
+        raise SourceError("the header can't be read", where=where, fix=_MEND_EXPORT)
     if table.num_rows == 1:
-        raise SourceError("a header but no rows", where=where, mend="leave the file out, or export it anew")
+        raise SourceError("a header but no rows", where=where, fix="leave the file out, or export it anew")
     names = [column[0].as_py() or "" for column in table.columns]
     return table.slice(1).rename_columns(names)
 
@@ -70,9 +70,9 @@ def read_parquet(content: bytes, *, where: str) -> pa.Table:
         table = pa_parquet.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise SourceError(f"not a whole Parquet file: {reason}", where=where, mend=_MEND_COPY) from None
+        raise SourceError(f"not a whole Parquet file: {reason}", where=where, fix=_MEND_COPY) from None
     if table.num_rows == 0:
-        raise SourceError("columns but no rows", where=where, mend="leave the file out, or export it anew")
+        raise SourceError("columns but no rows", where=where, fix="leave the file out, or export it anew")
     return table
 
 

@@ -85,13 +85,13 @@ def _found(locations: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _entries_of(item: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if is_web(item):
         raise SourceError(
-            "web servers list no folders", where=shown(item), mend="start `load_data` by a schedule, or by hand"
+            "web servers list no folders", where=shown(item), fix="start `load_data` by a schedule, or by hand"
         )
     if holds_secret(item):
         raise SourceError(
             "a landing place with credentials in its URL would show them in the configuration of each run",
             where=shown(item),
-            mend="give the credentials to its driver by environment variables or its configuration file",
+            fix="give the credentials to its driver by environment variables or its configuration file",
         )
     fs, path = file_system(item)
     entry = ask(item, lambda: info_of(fs, path))
@@ -99,7 +99,7 @@ def _entries_of(item: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         found: Mapping[str, Mapping[str, Any]] = ask(item, lambda: fs.glob(path, detail=True)) or {}
         return _readable(fs, found.values(), below=path[: _literal(path)])
     if entry is None:
-        raise SourceError("no such folder", where=shown(item), mend="make it, or correct MLOPS_SOURCE")
+        raise SourceError("no such folder", where=shown(item), fix="make it, or correct MLOPS_SOURCE")
     entries = (ask(item, lambda: fs.ls(path, detail=True)) or []) if entry["type"] == "directory" else [entry]
     return _readable(fs, entries, below=path.rpartition("/")[0] if entry["type"] != "directory" else path)
 
@@ -141,7 +141,7 @@ def _written_at(location: str, entry: Mapping[str, Any]) -> datetime:
     raise SourceError(
         "the storage does not say when the file was written",
         where=shown(location),
-        mend="load it by `load_data`, which needs no day",
+        fix="load it by `load_data`, which needs no day",
     )
 
 

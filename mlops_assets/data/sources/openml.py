@@ -97,7 +97,7 @@ class OpenMLSource:
         elif not is_web(self._base_url):
             problem = f"the base URL {shown(self._base_url)!r} is not http(s)"
         if problem:
-            raise SettingsError(problem, where="OpenML source", mend="give a name with or without version, or an id")
+            raise SettingsError(problem, where="OpenML source", fix="give a name with or without version, or an id")
 
     def batches(self) -> Iterator[SourceBatch]:
         """Yield the data set; its hash is over the downloaded file's bytes.
@@ -113,7 +113,7 @@ class OpenMLSource:
         where = f"openml:{described.name}@{described.version}"
         if read is None:
             what = f"the data set's format is {described.format}; dense ARFF and Parquet are read"
-            raise SourceError(what, where=where, mend="choose another version, or convert it by hand and load the file")
+            raise SourceError(what, where=where, fix="choose another version, or convert it by hand and load the file")
         content = self._file(described)
         table = lower_case_columns(read(content, where=where), where=where)
         yield SourceBatch(where, content_hash(content), table)
@@ -129,12 +129,12 @@ class OpenMLSource:
         known = ", ".join(map(str, sorted(active))) or "none"
         if deactivated and (wanted is None or wanted in deactivated):
             name = "all versions are" if wanted is None else f"version {wanted} is"
-            what, mend = f"{name} deactivated by OpenML", f"choose an active version ({known}), or another data set"
+            what, fix = f"{name} deactivated by OpenML", f"choose an active version ({known}), or another data set"
         elif active or deactivated:
-            what, mend = f"no version {wanted}", f"choose an active version ({known})"
+            what, fix = f"no version {wanted}", f"choose an active version ({known})"
         else:
-            what, mend = "no such data set", "compare the name with the one on the server, or give its id"
-        raise SourceError(what, where=where, mend=mend)
+            what, fix = "no such data set", "compare the name with the one on the server, or give its id"
+        raise SourceError(what, where=where, fix=fix)
 
     def _versions(self, status: str) -> dict[int, int]:
         """Return the ids of all versions of the name with this status, by version."""
@@ -158,8 +158,8 @@ class OpenMLSource:
         path = f"data/{did}"
         document = self._get(path)
         if document is None:
-            where, mend = f"{shown(self._base_url)}, data set {did}", "compare the id with the one on the server"
-            raise SourceError("no such data set", where=where, mend=mend)
+            where, fix = f"{shown(self._base_url)}, data set {did}", "compare the id with the one on the server"
+            raise SourceError("no such data set", where=where, fix=fix)
         try:
             fields = document["data_set_description"]
             described: _Description | None = _Description(
@@ -175,7 +175,7 @@ class OpenMLSource:
         if described.status != "active":
             where = f"{shown(self._base_url)}, data set {did}"
             what = f"{described.name} version {described.version} is {described.status[:40]}, not active"
-            raise SourceError(what, where=where, mend="choose an active version, or another data set")
+            raise SourceError(what, where=where, fix="choose an active version, or another data set")
         return described
 
     def _get(self, path: str) -> dict[str, Any] | None:
@@ -189,19 +189,19 @@ class OpenMLSource:
             detail = f", OpenML code {code}: {message}" if code else ""
             what = f"the server refuses (HTTP {answer.status}{detail})"
             raise SourceError(
-                what, where=shown(url), mend="compare base URL, name and id; a private data set can't be loaded"
+                what, where=shown(url), fix="compare base URL, name and id; a private data set can't be loaded"
             )
         try:
             document = json.loads(body)
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise SourceError("the server answers something else than JSON", where=shown(url), mend=_MEND_SERVER)
+            raise SourceError("the server answers something else than JSON", where=shown(url), fix=_MEND_SERVER)
         return document
 
     def _misshapen(self, path: str, wanted: str) -> SourceError:
         where = f"{shown(self._base_url)}/api/v1/json/{path}"
-        return SourceError(f"the server's JSON is not {wanted}", where=where, mend=_MEND_SERVER)
+        return SourceError(f"the server's JSON is not {wanted}", where=where, fix=_MEND_SERVER)
 
     def _file(self, described: _Description) -> bytes:
         """Return the verified data file, from the cache if it is there."""
@@ -220,14 +220,14 @@ class OpenMLSource:
                 raise StorageError(
                     f"the folder for downloads can't be used: {error.strerror or error}",
                     where=str(self._cache_dir or tempfile.gettempdir()),
-                    mend="make the folder writable, make room, or choose another one",
+                    fix="make the folder writable, make room, or choose another one",
                 ) from error
 
     def _downloaded(self, described: _Description, path: Path) -> bytes:
         """Download to a name of its own and rename when verified: other processes see a whole file or none."""
         url = urljoin(f"{self._base_url}/", described.url)
         if not is_web(url):
-            raise SourceError("the data file's URL is not http(s)", where=shown(url), mend=_MEND_FILE)
+            raise SourceError("the data file's URL is not http(s)", where=shown(url), fix=_MEND_FILE)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             with part.open("x+b") as sink:
@@ -236,11 +236,11 @@ class OpenMLSource:
                 content = sink.read()
             if not answer.ok:
                 what = f"the data file can't be had (HTTP {answer.status})"
-                raise SourceError(what, where=shown(url), mend=_MEND_FILE)
+                raise SourceError(what, where=shown(url), fix=_MEND_FILE)
             digest = _md5(content)
             if digest != described.md5_checksum:
                 what = f"the downloaded file is not the announced one (MD5 {digest}, not {described.md5_checksum})"
-                raise SourceError(what, where=shown(url), mend=_MEND_FILE)
+                raise SourceError(what, where=shown(url), fix=_MEND_FILE)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

@@ -31,20 +31,20 @@ def file_system(item: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(item)
     except ImportError as error:
         # fsspec keeps one sentence per driver that says which package it is in.
-        what, mend = f"the driver for {scheme}:// is missing", str(error).split("\n", maxsplit=1)[0]
+        what, fix = f"the driver for {scheme}:// is missing", str(error).split("\n", maxsplit=1)[0]
     except ValueError:
-        what, mend = (
+        what, fix = (
             f"no driver knows {scheme}://",
             "install the package with its driver (abfss: adlfs), or compare the scheme",
         )
     except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
         problem = _foreign(error, item)
-        mend = "compare the URL and the access rights that its driver needs"
+        fix = "compare the URL and the access rights that its driver needs"
     else:
         return fs, path
     if problem:
-        raise UnreachableError(problem, where=shown(item), mend=mend)
-    raise SourceError(what, where=shown(item), mend=mend)
+        raise UnreachableError(problem, where=shown(item), fix=fix)
+    raise SourceError(what, where=shown(item), fix=fix)
 
 
 def info_of(fs: Any, path: str) -> dict[str, Any]:
@@ -68,10 +68,10 @@ def ask(item: str, action: Callable[[], Answered], where: str | None = None) -> 
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
-        what, mend = "permission denied", "give the user of this process the right to read it"
+        what, fix = "permission denied", "give the user of this process the right to read it"
     except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
-        what, mend = _foreign(error, item), "see whether the storage is reachable from here, with these access rights"
-    raise UnreachableError(what, where=where or shown(item), mend=mend)
+        what, fix = _foreign(error, item), "see whether the storage is reachable from here, with these access rights"
+    raise UnreachableError(what, where=where or shown(item), fix=fix)
 
 
 def _foreign(error: Exception, item: str) -> str:

@@ -141,7 +141,7 @@ def _check(rows: int, days: float, fraud_rate: float, seed: int) -> None:
     ]
     broken = [text for holds, text in problems if not holds]
     if broken:
-        raise SettingsError("; ".join(broken), where="synthetic source", mend="choose values in these ranges")
+        raise SettingsError("; ".join(broken), where="synthetic source", fix="choose values in these ranges")
 
 
 def _times_and_labels(

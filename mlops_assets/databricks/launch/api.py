@@ -140,7 +140,7 @@ class Api:
                 raise LaunchError(
                     "there are no credentials",
                     where=self.host,
-                    mend="set DATABRICKS_TOKEN, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+                    fix="set DATABRICKS_TOKEN, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
                 )
             config = Config(
                 host=self.host,
@@ -165,14 +165,14 @@ class Api:
             raise LaunchError(
                 "a credential of the launching side stands in what would be sent",
                 where=where,
-                mend="remove it from the run's config, tags or the profile: the cluster has an identity of its own, "
+                fix="remove it from the run's config, tags or the profile: the cluster has an identity of its own, "
                 "and other secrets go into a secret scope",
             )
 
     def _attempts(self, what: str, retry_seconds: float | None) -> Iterator[_Attempt]:
         left = self._out_of_time_at - time.monotonic()
         if left <= 0:
-            raise OutOfTimeError(f"no time left for {what}", where=self.host, mend="give it more time, or try again")
+            raise OutOfTimeError(f"no time left for {what}", where=self.host, fix="give it more time, or try again")
         limit = min(self._retry_seconds if retry_seconds is None else retry_seconds, left)
         deadline, pause = time.monotonic() + limit, _FIRST_PAUSE_S
         while True:
@@ -183,7 +183,7 @@ class Api:
                 raise LaunchError(
                     f"the workspace does not answer ({what}): tried for {limit:.0f} s, last {_words(error)}",
                     where=self.host,
-                    mend="check the network and the status page of Databricks, then launch again",
+                    fix="check the network and the status page of Databricks, then launch again",
                 ) from error
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - callers that failed together shall not return so
             pause = min(pause * 2, _LONGEST_PAUSE_S)
@@ -209,7 +209,7 @@ class _Attempt:
             raise LaunchError(
                 f"the workspace does not accept the credentials: {_words(error)}",
                 where=f"{self._host} ({self._what})",
-                mend="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+                fix="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
             ) from None
         return False
 

@@ -64,13 +64,13 @@ def pack(packages: Sequence[str], *, forbidden: Sequence[bytes] = ()) -> CodeArc
                 raise LaunchError(
                     "a credential of the launching side stands in the code that would travel",
                     where=str(path),
-                    mend="remove it and revoke it; the cluster has an identity of its own",
+                    fix="remove it and revoke it; the cluster has an identity of its own",
                 )
             if size > _LARGEST:
                 raise LaunchError(
                     f"the code is larger than {_LARGEST // 2**20} MB",
                     where=", ".join(packages),
-                    mend="keep data out of the package's folder",
+                    fix="keep data out of the package's folder",
                 )
             digest.update(f"{name}\0{len(content)}\0".encode())
             digest.update(content)
@@ -112,6 +112,6 @@ def _folder(package: str) -> Path:
         raise LaunchError(
             f"there is no package {package} to send to the cluster",
             where="packages",
-            mend="name packages (folders with __init__.py) that can be imported here",
+            fix="name packages (folders with __init__.py) that can be imported here",
         )
     return Path(locations[0])

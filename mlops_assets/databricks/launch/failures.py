@@ -128,12 +128,12 @@ class Reason:
 
     Attributes:
         what: What happened.
-        mend: What to do.
+        fix: What to do.
         is_passing: Whether the same step may succeed on another machine.
     """
 
     what: str
-    mend: str
+    fix: str
     is_passing: bool
 
 
@@ -152,9 +152,9 @@ def reason_of(view: RunView, *, cluster_code: str = "") -> Reason:
     codes = [code for code in (cluster_code, found["code"] if found else "", view.code) if code]
     passing = any(part in code for code in codes for part in _PASSING)
     for code in codes:
-        for part, what, mend in _CODES:
+        for part, what, fix in _CODES:
             if part in code:
-                return Reason(what, mend, passing)
+                return Reason(what, fix, passing)
     return Reason("it ended without a report of its step", "see its page and the driver's log there", passing)
 
 
@@ -169,10 +169,8 @@ def refused_submission(message: str, *, where: str) -> LaunchError:
         ("permission", "correct `permissions` of the cluster in the profile, or grant the right that is named"),
         ("quota", "wait for other runs to end, or ask for a higher limit"),
     )
-    mend = next(
-        (what for word, what in known if word in text), "correct the cluster in the profile as the message says"
-    )
-    return LaunchError(f"the workspace refuses the run: {message}", where=where, mend=mend)
+    fix = next((what for word, what in known if word in text), "correct the cluster in the profile as the message says")
+    return LaunchError(f"the workspace refuses the run: {message}", where=where, fix=fix)
 
 
 def tail(text: str, *, lines: int = 40, characters: int = 6_000) -> str:

@@ -233,9 +233,7 @@ class DatabricksStepLauncher(StepLauncher):
             reason = reason_of(view, cluster_code=submission.termination_code(self._api, view))
             passing = passing and reason.is_passing
             told = f": {answer['error']}" if answer.get("error") and answer["error"] != view.message else ""
-            problem = (
-                f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{told} To mend it: {reason.mend}"
-            )
+            problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{told} Fix: {reason.fix}"
             details, stderr = answer.get("error_trace") or "", stderr or answer.get("logs") or ""
         if details:
             metadata["traceback on the cluster"] = dg.MetadataValue.md(f"```\n{tail(details)}\n```")
@@ -316,7 +314,7 @@ def _step_fields(context: StepExecutionContext, root: str) -> dict[str, str]:
         raise LaunchError(
             f"the code location is no module ({pointer.describe()})",
             where="workspace.yaml or the -f option",
-            mend="load it as a module (`-m mlops_assets.definitions`): the cluster can import that",
+            fix="load it as a module (`-m mlops_assets.definitions`): the cluster can import that",
         )
     # Paths of this machine say nothing there, and a container's settings may hold secrets.
     repository = job.repository._replace(

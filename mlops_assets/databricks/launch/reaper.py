@@ -114,7 +114,7 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
         raise LaunchError(
             f"the workspace refuses: {error}",
             where=staging.root,
-            mend="give the identity that Dagster has there the right to see and cancel runs and to clean up staging; "
+            fix="give the identity that Dagster has there the right to see and cancel runs and to clean up staging; "
             "`make doctor` looks for what else is missing",
         ) from None
     return reaped

@@ -151,7 +151,7 @@ class DbfsStaging(Staging):
             self._stream(path, data)
             if self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": path})["file_size"] == len(data):
                 return
-        raise LaunchError("a file arrives incomplete", where=path, mend="check the network, then launch again")
+        raise LaunchError("a file arrives incomplete", where=path, fix="check the network, then launch again")
 
     def _stream(self, path: str, data: bytes) -> None:
         """Send a large file; a block whose answer was lost is sent twice, which the file's size then shows."""
@@ -174,7 +174,7 @@ class DbfsStaging(Staging):
         return LaunchError(
             f"DBFS can't be used: {error}",
             where=self.root,
-            mend="newer workspaces have DBFS switched off: set `staging: volume` and `staging_path: "
+            fix="newer workspaces have DBFS switched off: set `staging: volume` and `staging_path: "
             "/Volumes/<catalog>/<schema>/<volume>` in the profile, and give the launching identity WRITE VOLUME there",
         )
 
@@ -213,7 +213,7 @@ class VolumeStaging(Staging):
             raise LaunchError(
                 f"the main script can't be stored as a workspace file: {error}",
                 where=path,
-                mend="set `script_folder` of the launch to a workspace folder that the launching identity may write to",
+                fix="set `script_folder` of the launch to a workspace folder that the launching identity may write to",
             ) from None
         self._scripts.append(path)
         return f"/Workspace{path}" if not path.startswith("/Workspace/") else path
@@ -292,7 +292,7 @@ class VolumeStaging(Staging):
         return LaunchError(
             f"the volume can't be used: {error}",
             where=self.root,
-            mend="create it and give the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in "
+            fix="create it and give the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in "
             "the profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`",
         )
 

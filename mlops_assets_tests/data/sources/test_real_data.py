@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from mlops_assets.data.contract import load_contract
+from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.data.sources.files import FilesSource
 
 _DATA = Path(__file__).resolve().parents[4] / "shared" / "data"

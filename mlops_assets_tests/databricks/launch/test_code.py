@@ -78,7 +78,7 @@ def test_package_within_a_package_comes_with_its_parents():
 
 def test_our_own_package_has_what_it_needs_and_no_caches():
     files = pack(["mlops_assets"]).files
-    assert {"mlops_assets/definitions.py", "mlops_assets/data/contracts/creditcard.yaml"} <= set(files)
+    assert {"mlops_assets/definitions.py", "mlops_assets/data/contract/shipped/creditcard.yaml"} <= set(files)
     assert all(name.startswith("mlops_assets/") and "__pycache__" not in name for name in files)
     assert any(name.startswith("mlops_assets/databricks/profiles/") for name in files)
 

@@ -44,7 +44,7 @@ def test_failure_of_the_step_keeps_its_own_words_and_metadata(volume: Driver):
 
 
 @pytest.mark.parametrize(
-    ("failure", "what", "mend"),
+    ("failure", "what", "fix"),
     [
         (start_failures.QUOTA, "the cloud account's quota is used up", "ask for a higher quota"),
         (start_failures.STOCKOUT, "the cloud has no such machine free", "spot: false"),
@@ -56,11 +56,11 @@ def test_failure_of_the_step_keeps_its_own_words_and_metadata(volume: Driver):
     ],
     ids=lambda value: value.code if isinstance(value, StartFailure) else "",
 )
-def test_cluster_that_does_not_start_says_why_in_words(volume: Driver, failure: StartFailure, what: str, mend: str):
+def test_cluster_that_does_not_start_says_why_in_words(volume: Driver, failure: StartFailure, what: str, fix: str):
     volume.workspace.faults.start_failure(failure)
     text = volume.run("nothing").failure_text
     assert what in text
-    assert mend in text
+    assert fix in text
     assert failure.code in text, "the platform's own message"
     assert has_link(volume, text)
 

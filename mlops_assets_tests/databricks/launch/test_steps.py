@@ -154,7 +154,7 @@ def test_no_pickle_travels(driver: Driver):
 def test_versions_that_do_not_go_together_are_one_clear_error(volume: Driver, change: dict[str, object], says: str):
     outcome = volume.run("nothing", versions=asdict(local_versions()) | change)
     assert says in outcome.failure_text
-    assert "To mend it: choose another `runtime`" in outcome.failure_text
+    assert "Fix: choose another `runtime`" in outcome.failure_text
     assert "traceback on the cluster" not in outcome.failure_text
     assert outcome.events(dg.DagsterEventType.STEP_START) == [], "nothing of the step was read"
 

@@ -1,0 +1,222 @@
+"""Bring one batch of rows to the contract's columns and types, and say which rows do not fit, and why.
+
+What belongs here: vectorised Arrow code that finds and counts, per column, the values that are null, unreadable,
+infinite or out of range. What does not: reading a value as its type (`casting`), setting rows aside (`quarantine`),
+deciding whether a batch may pass (`validation`), fetching it (`sources`), writing it.
+
+All of it runs on Arrow arrays in the driver: the file has just been read there, in its own order, so the contract is
+checked at memory speed before Spark sees a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_assets.data.contract.casting import example, read_column
+from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.errors import SchemaMismatchError
+
+ROW_NUMBER = "_row_number"
+UNREADABLE, NULL, INFINITE, OUT_OF_RANGE, NOT_BINARY = "unreadable", "null", "infinite", "out_of_range", "not_binary"
+# XGBoost computes in float32: from here on (2^128 less half a step) a double becomes infinite there.
+FLOAT32_OVERFLOW = float(2**128 - 2**103)
+
+
+@dataclass
+class ColumnFaults:
+    """How many rows of one column break the contract, by reason; a row counts under one reason only.
+
+    Attributes:
+        unreadable: Values that can't be read as the column's type.
+        null: Missing values, NaN included, where the contract wants one.
+        infinite: Infinite numbers, and features that are too large for float32, in which models compute.
+        out_of_range: Finite numbers below `min` or above `max`, but for the target.
+        not_binary: Labels that are neither 0 nor 1.
+        example: One of the unreadable values.
+    """
+
+    unreadable: int = 0
+    null: int = 0
+    infinite: int = 0
+    out_of_range: int = 0
+    not_binary: int = 0
+    example: str = ""
+
+    def add(self, other: ColumnFaults) -> None:
+        """Add the counts of another batch."""
+        self.unreadable += other.unreadable
+        self.null += other.null
+        self.infinite += other.infinite
+        self.out_of_range += other.out_of_range
+        self.not_binary += other.not_binary
+        self.example = self.example or other.example
+
+
+@dataclass(frozen=True)
+class ConformedBatch:
+    """A batch in the contract's columns and types.
+
+    Attributes:
+        table: The contract's columns in order, then `_row_number` (int64, 0-based position in the input).
+        faults: Per column, what does not fit; a column without faults is absent.
+        disorder: Rows whose event time is earlier than the row before, both being rows that fit.
+        reasons: Which rows do not fit, by reason code: `null:<column>`, `unreadable:<column>`, `infinite:<column>`,
+            `out_of_range:<column>`, and `not_binary:<target>` for a number that is neither 0 nor 1. Each mask has an
+            entry that is true.
+    """
+
+    table: pa.Table
+    faults: dict[str, ColumnFaults] = field(default_factory=dict)
+    disorder: int = 0
+    reasons: dict[str, pa.ChunkedArray] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> pa.ChunkedArray | None:
+        """Which rows do not fit for any reason, or None when all do."""
+        return reduce(pc.or_, self.reasons.values()) if self.reasons else None
+
+
+def require_columns(names: list[str], contract: Contract, *, where: str) -> None:
+    """Refuse input whose columns are not the contract's.
+
+    Args:
+        names: The input's column names, lower-cased.
+        contract: What is expected.
+        where: The input, for the error.
+
+    Raises:
+        SchemaMismatchError: Columns are missing, or there are some that the contract does not know.
+    """
+    missing = [name for name in contract.column_names if name not in names]
+    extra = [name for name in names if name not in contract.column_names and name not in contract.ignored]
+    if missing or extra:
+        parts = [f"missing columns: {', '.join(missing)}"] if missing else []
+        parts += [f"unknown columns: {', '.join(extra)}"] if extra else []
+        raise SchemaMismatchError(
+            f"{'; '.join(parts)} (contract {contract.name} v{contract.version})",
+            where=where,
+            fix="load the right file, choose another contract, or list columns to drop under its `ignored`",
+        )
+
+
+def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatch:
+    """Cast a batch to the contract and count what does not fit.
+
+    Args:
+        table: One batch, names lower-cased, in the input's order; text columns hold the values as written.
+        contract: What is expected.
+        where: The input, for errors.
+
+    Returns:
+        The typed batch. A value that can't be read is null in it and counted as `unreadable`; see
+        `casting.read_column` for what can be read.
+
+    Raises:
+        SchemaMismatchError: See `require_columns`.
+    """
+    require_columns(table.column_names, contract, where=where)
+    columns: list[pa.ChunkedArray] = []
+    faults: dict[str, ColumnFaults] = {}
+    reasons: dict[str, pa.ChunkedArray] = {}
+    for column in contract.columns:
+        raw = table.column(column.name)
+        binary, feature = column.name == contract.target, column.name in contract.features
+        values, found = conform_column(raw, column, binary=binary, feature=feature)
+        columns.append(values)
+        if found:
+            faults[column.name] = _counted(raw, found)
+            reasons |= {f"{reason}:{column.name}": mask for reason, mask in found.items()}
+    names = list(contract.column_names)
+    typed = pa.table(columns, names=names)
+    typed = typed.append_column(ROW_NUMBER, pa.array(np.arange(table.num_rows, dtype=np.int64)))
+    batch = ConformedBatch(typed, faults, 0, reasons)
+    times = typed.column(contract.event_time)
+    return replace(batch, disorder=_disorder(times if batch.bad is None else times.filter(pc.invert(batch.bad))))
+
+
+def conform_column(
+    raw: pa.ChunkedArray, column: Column, *, binary: bool = False, feature: bool = False
+) -> tuple[pa.ChunkedArray, dict[str, pa.ChunkedArray]]:
+    """Cast one column and find what does not fit.
+
+    Args:
+        raw: The values as they came in.
+        column: What they should be.
+        binary: Whether they are labels: 0 or 1, whatever range the column has.
+        feature: Whether models compute with them, in float32.
+
+    Returns:
+        The typed values, and the rows that do not fit by reason.
+    """
+    reading = read_column(raw, column.type)
+    values = reading.values
+    found: dict[str, pa.ChunkedArray] = {}
+    if reading.unreadable is not None:
+        found[UNREADABLE] = reading.unreadable
+    if reading.infinite is not None:
+        found[INFINITE] = reading.infinite
+    if not column.nullable:
+        missing = pc.is_null(values, nan_is_null=column.type == "double")
+        for elsewhere in found.values():  # these are null in `values` as well
+            missing = pc.and_not(missing, elsewhere)
+        if _count(missing):
+            found[NULL] = missing
+    if binary:
+        _find_strange_targets(values, found)
+    elif column.type in ("double", "long"):
+        overflow = FLOAT32_OVERFLOW if feature and column.type == "double" else float("inf")
+        _find_extremes(values, column, overflow, found)
+    return values, found
+
+
+def _find_extremes(values: pa.ChunkedArray, column: Column, overflow: float, found: dict[str, pa.ChunkedArray]) -> None:
+    """Find what is infinite, and what is finite and out of range; most columns are done once the bounds are known."""
+    bounds = pc.min_max(values).as_py()
+    if bounds["min"] is None:
+        return
+    values = values.cast(pa.float64(), safe=False)  # the range is given in doubles
+    if max(-bounds["min"], bounds["max"]) >= overflow:
+        infinite = pc.fill_null(pc.greater_equal(pc.abs(values), overflow), False)
+        values = pc.if_else(infinite, pa.scalar(None, values.type), values)
+        _note(found, INFINITE, infinite)
+    if column.min is not None and bounds["min"] < column.min:
+        _note(found, OUT_OF_RANGE, pc.less(values, column.min))
+    if column.max is not None and bounds["max"] > column.max:
+        _note(found, OUT_OF_RANGE, pc.greater(values, column.max))
+
+
+def _find_strange_targets(values: pa.ChunkedArray, found: dict[str, pa.ChunkedArray]) -> None:
+    """Find labels that are neither 0 nor 1, whatever range the contract gives them."""
+    bounds = pc.min_max(values).as_py()
+    if bounds["min"] is not None and (bounds["min"] < 0 or bounds["max"] > 1):
+        _note(found, NOT_BINARY, pc.or_(pc.less(values, 0), pc.greater(values, 1)))
+
+
+def _note(found: dict[str, pa.ChunkedArray], reason: str, mask: pa.ChunkedArray) -> None:
+    mask = pc.fill_null(mask, False)
+    mask = pc.or_(found[reason], mask) if reason in found else mask
+    if _count(mask):
+        found[reason] = mask
+
+
+def _counted(raw: pa.ChunkedArray, found: dict[str, pa.ChunkedArray]) -> ColumnFaults:
+    return ColumnFaults(
+        **{reason: _count(mask) for reason, mask in found.items()},
+        example=example(raw, found[UNREADABLE]) if UNREADABLE in found else "",
+    )
+
+
+def _disorder(times: pa.ChunkedArray) -> int:
+    flat = times.combine_chunks() if isinstance(times, pa.ChunkedArray) else times
+    if len(flat) < 2:  # noqa: PLR2004 - order needs two rows
+        return 0
+    return _count(pc.less(flat.slice(1), flat.slice(0, len(flat) - 1)))
+
+
+def _count(mask: pa.ChunkedArray | pa.Array) -> int:
+    return int(pc.sum(mask).as_py() or 0)

@@ -1,0 +1,275 @@
+"""The data contract: one declarative object that says what a table of transactions must look like.
+
+What belongs here: the contract's model, its YAML form, and what can be derived from it alone (feature list, event
+time in seconds, storage types). What does not: looking at rows (`validation`), fetching them (`sources`), Dagster.
+
+Column names are lower-cased everywhere: Spark compares names without case, pandas and XGBoost do not, and a table
+that was written as `V1` and read as `v1` is a bug that shows only in production.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mlops_assets.errors import ContractError
+
+ColumnType = Literal["double", "long", "timestamp", "string"]
+SHIPPED = ("creditcard", "handbook")
+SECONDS_PER_DAY = 86_400.0
+
+
+class Column(BaseModel):
+    """One column that must be there.
+
+    Attributes:
+        name: Lower-cased name of letters, digits and underscores; names that start with an underscore are the
+            platform's own.
+        type: Storage type; `long` and `double` are 64 bit, `timestamp` is UTC with microseconds.
+        nullable: Whether nulls are accepted; a feature may be nullable (XGBoost treats null as missing).
+        min: Smallest accepted value, in the column's own unit (numeric columns only).
+        max: Largest accepted value (numeric columns only).
+        description: What the column means, shown in the catalogue.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    type: ColumnType
+    nullable: bool = False
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
+    description: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError(f"{name!r}: use lower-case letters, digits and underscores, starting with a letter")
+        return name
+
+    @model_validator(mode="after")
+    def _range_makes_sense(self) -> Self:
+        bounded = self.min is not None or self.max is not None
+        if bounded and self.type not in ("double", "long"):
+            raise ValueError(f"column {self.name}: a range needs a numeric column, not {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"column {self.name}: min {self.min} is above max {self.max}")
+        return self
+
+
+class LabelColumns(BaseModel):
+    """The columns of files that bring labels after the transactions; any others in them are left unread.
+
+    Attributes:
+        key: Column that says which transactions a label is about, under the name it has in the contract: the contract's
+            key (one transaction) or its entity (all transactions of it that happened before the label became known).
+        label: Column with the label, 1 = fraud, 0 = genuine.
+        known_at: Column with the time at which the label became known, on the clock of the contract's event time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    label: str
+    known_at: str
+
+    @field_validator("key", "label", "known_at")
+    @classmethod
+    def _lower(cls, name: str) -> str:
+        return name.lower()
+
+    @model_validator(mode="after")
+    def _are_three(self) -> Self:
+        if len({self.key, self.label, self.known_at}) < len(LabelColumns.model_fields):
+            raise ValueError("key, label and known_at must be three columns")
+        return self
+
+
+class Contract(BaseModel):
+    """What a data set promises; see `mlops_assets/data/contract/shipped/*.yaml` for the two that ship.
+
+    Attributes:
+        name: Name of the data set.
+        version: Raised by hand whenever the columns change; stored with every row's table.
+        columns: All columns that are kept, in the order of the raw table.
+        features: Names of the columns that a model may see, in the order of the feature matrix.
+        target: The label, 1 = fraud, 0 = genuine; must be of type long.
+        event_time: When the transaction happened: `timestamp`, or a number of seconds since any fixed origin.
+        key: Column that identifies a row, if there is one: rows with one key are one row, and its last write wins (see
+            `data/ingest/merge`).
+        entity: Column that identifies the customer or card, if there is one.
+        amount: Column with the money at stake, if there is one; used for costs, allowed as a feature.
+        ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
+        ordered: Whether rows arrive in event-time order inside one file.
+        label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits. Younger rows
+            are left out of them, unless a label came for them.
+        labels: Columns of label files, if labels come later than their transactions; the target may be nullable then.
+        min_rows: Fewest rows that one load may bring.
+        max_bad_share: Largest share of rows of one input that may be set aside; an input with more is refused whole.
+            One in a hundred: more is no accident of single rows but a changed export, a wrong file or a wrong
+            contract, and frauds are rare enough to vanish in it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    version: int = Field(ge=1)
+    description: str = ""
+    columns: tuple[Column, ...] = Field(min_length=3)
+    features: tuple[str, ...] = Field(min_length=1)
+    target: str
+    event_time: str
+    key: str | None = None
+    entity: str | None = None
+    amount: str | None = None
+    ignored: tuple[str, ...] = ()
+    ordered: bool = True
+    label_delay_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    labels: LabelColumns | None = None
+    min_rows: int = Field(default=1, ge=1)
+    max_bad_share: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
+
+    @field_validator("ignored")
+    @classmethod
+    def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name.lower() for name in names)
+
+    @model_validator(mode="after")
+    def _roles_refer_to_columns(self) -> Self:
+        names = [column.name for column in self.columns]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"columns named twice: {', '.join(doubled)}")
+        roles = {"target": self.target, "event_time": self.event_time, "key": self.key, "entity": self.entity}
+        roles |= {"amount": self.amount} | {f"feature {name}": name for name in self.features}
+        absent = [f"{role} -> {name}" for role, name in roles.items() if name is not None and name not in names]
+        if absent:
+            raise ValueError(f"roles that name no column: {', '.join(absent)}")
+        self._check_features()
+        self._check_roles()
+        self._check_labels()
+        kept = sorted(set(names) & set(self.ignored))
+        if kept:
+            raise ValueError(f"columns both kept and ignored: {', '.join(kept)}")
+        return self
+
+    def _check_roles(self) -> None:
+        named = [self.target, self.event_time, *{self.key, self.entity, self.amount}]
+        doubled = sorted({name for name in (self.target, self.event_time) if named.count(name) > 1})
+        if doubled:
+            raise ValueError(f"target or event time with a second role: {', '.join(doubled)}")
+        if self.column(self.target).type != "long":
+            raise ValueError(f"target {self.target} must be of type long")
+        if self.column(self.event_time).type == "string":
+            raise ValueError(f"event_time {self.event_time} must be a timestamp or a number of seconds")
+        if self.amount is not None and self.column(self.amount).type not in ("double", "long"):
+            raise ValueError(f"amount {self.amount} must be numeric")
+        for required in (self.event_time, self.key, self.amount):
+            if required is not None and self.column(required).nullable:
+                raise ValueError(f"{required} is event time, key or amount and can't be nullable")
+        if self.column(self.target).nullable and self.labels is None:
+            raise ValueError(f"target {self.target} can't be nullable, unless `labels` says how labels come later")
+
+    def _check_labels(self) -> None:
+        if self.labels is None:
+            return
+        subjects = [name for name in (self.key, self.entity) if name is not None]
+        if not subjects:
+            raise ValueError("labels can't be told apart: they need a `key` or an `entity` in the contract")
+        if self.labels.key not in subjects:
+            raise ValueError(
+                f"labels.key {self.labels.key} must be the contract's key or entity: {', '.join(subjects)}"
+            )
+
+    def _check_features(self) -> None:
+        forbidden = {self.target, self.event_time, self.key, self.entity} & set(self.features)
+        if forbidden:
+            raise ValueError(f"never a feature: {', '.join(sorted(str(name) for name in forbidden))} (a leak)")
+        if len(set(self.features)) != len(self.features):
+            raise ValueError("a feature is listed twice")
+        textual = [name for name in self.features if self.column(name).type not in ("double", "long")]
+        if textual:
+            raise ValueError(f"features must be numeric: {', '.join(textual)}")
+
+    def column(self, name: str) -> Column:
+        """Return the column called `name`; raises KeyError for one that is not in the contract."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(name)
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names of all kept columns, in table order."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that the contract says of the table; changes exactly when that does, so not with descriptions."""
+        meaning = self.model_dump_json(
+            exclude={"description": True, "labels": True, "columns": {"__all__": {"description"}}}
+        )
+        return hashlib.sha256(meaning.encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Return the YAML text from which `parse_contract` rebuilds this contract."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+
+def parse_contract(text: str, *, where: str) -> Contract:
+    """Build a contract from YAML text.
+
+    Args:
+        text: The YAML document.
+        where: What to call it in an error (a path, or the name of a shipped contract).
+
+    Raises:
+        ContractError: The text is no YAML, or breaks a rule of `Contract`.
+    """
+    fix = "compare it with mlops_assets/data/contract/shipped/creditcard.yaml"
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ContractError(f"not valid YAML: {error}", where=where, fix=fix) from error
+    if not isinstance(document, dict):
+        raise ContractError("a contract is a YAML mapping with name, columns, features ...", where=where, fix=fix)
+    try:
+        return Contract.model_validate(document)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc']) or 'contract'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
+        raise ContractError(problems, where=where, fix=fix) from None
+
+
+def load_contract(name_or_path: str) -> Contract:
+    """Load a shipped contract by name, a user's own from a YAML file, or one given as a JSON document.
+
+    Raises:
+        ContractError: There is no such contract, or it can't be used.
+    """
+    if name_or_path.startswith("{"):  # the document itself, as a step on a cluster gets it: JSON is YAML
+        return parse_contract(name_or_path, where="contract from the launching side")
+    if name_or_path in SHIPPED:
+        text = (resources.files("mlops_assets.data.contract") / "shipped" / f"{name_or_path}.yaml").read_text("utf-8")
+        return parse_contract(text, where=name_or_path)
+    path = Path(name_or_path)
+    if not path.is_file():
+        raise ContractError(
+            "no such contract",
+            where=name_or_path,
+            fix=f"name one that ships ({', '.join(SHIPPED)}) or the path of a YAML file",
+        )
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"can't be read: {error}", where=str(path), fix="make it a readable UTF-8 file") from None
+    return parse_contract(text, where=str(path))

@@ -1,0 +1,51 @@
+"""Which of several rows with one key is the one that stays: the last write.
+
+What belongs here: the rule, and its use inside one batch. What does not: the same rule over tables (`merge_frames`).
+
+The last write is the row with the greatest (event time, arrival, position in its input). Event time comes first, so
+that files may come in any order; on equal event times - a correction of the same transaction, usually - the row that
+came in later wins, so that arrival decides only where the data do not. Since it is a greatest element, the outcome does
+not depend on the order in which rows are looked at, and looking twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.contract.contract import Contract
+
+
+def last_writes(rows: pa.Table, contract: Contract, good: pa.ChunkedArray | None = None) -> pa.ChunkedArray | None:
+    """Return which rows of one batch stay: those that are good, and that no other good row of the batch replaces.
+
+    Args:
+        rows: Rows with `_row_number`.
+        contract: Says what the key is; without one, all good rows stay.
+        good: Which rows keep the contract, one bool a row; None when all do.
+
+    Returns:
+        One bool a row, or None when all stay.
+    """
+    if contract.key is None:
+        return good
+    deciding = rows.select([contract.key, contract.event_time, ROW_NUMBER])
+    deciding = deciding if good is None else deciding.filter(good)
+    if _all_differ(deciding.column(contract.key).combine_chunks()):
+        return good
+    order = pc.sort_indices(deciding, sort_keys=[(name, "ascending") for name in deciding.column_names])
+    keys = deciding.column(contract.key).take(order).combine_chunks()
+    following = pc.equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(zero_copy_only=False)
+    last = np.append(~following.astype(bool), np.ones(1, dtype=bool))
+    candidates = np.arange(rows.num_rows) if good is None else np.flatnonzero(good.to_numpy())
+    stays = np.zeros(rows.num_rows, dtype=bool)
+    stays[candidates[order.to_numpy()[last]]] = True
+    return pa.chunked_array([pa.array(stays)])
+
+
+def _all_differ(keys: pa.Array) -> bool:
+    """Return whether no key comes twice; numbered rows mostly come in their order, which is seen at once."""
+    rising = pc.all(pc.greater(keys.slice(1), keys.slice(0, max(0, len(keys) - 1))), min_count=0).as_py()
+    return rising or pc.count_distinct(keys).as_py() == len(keys)

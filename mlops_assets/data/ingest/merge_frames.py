@@ -1,0 +1,64 @@
+"""Which rows of a load stay, over Spark tables: the rule of `merge` across inputs and against the raw table.
+
+What belongs here: Spark expressions for it. What does not: the rule's meaning (`merge`), committing (`lakehouse`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+from pyspark.sql.window import Window
+
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+FATE = "_fate"
+REPLACES, KNOWN = "replaces", "known"
+
+
+def last_of_each_key(rows: DataFrame, key: str, contract: Contract) -> DataFrame:
+    """Return the last write of each key, of rows that come from several inputs."""
+    latest = [F.col(name).desc() for name in _order(contract)]
+    numbered = rows.withColumn(FATE, F.row_number().over(Window.partitionBy(key).orderBy(*latest)))
+    return numbered.where(F.col(FATE) == 1).drop(FATE)
+
+
+def meet(
+    rows: DataFrame, table: DataFrame, key: str, contract: Contract, key_range: tuple[Any, Any] | None
+) -> DataFrame:
+    """Return key, batch id and fate of the rows whose key the table has.
+
+    The fate is `replaces` when the row is a later write than the table's, and `known` when it is not, or says the same:
+    a row that is delivered again with the same values leaves the table's row as it is.
+
+    Args:
+        rows: One row a key.
+        table: The raw table; columns of the contract that it does not have yet are null in it.
+        key: The contract's key.
+        contract: Names and types.
+        key_range: Smallest and largest key of `rows`, so that Delta reads the files with such keys alone.
+    """
+    if key_range is not None:
+        table = table.where(F.col(key).between(F.lit(key_range[0]), F.lit(key_range[1])))
+    old, new = table.alias("old"), rows.alias("new")
+    same, order = F.lit(True), _order(contract)  # the neutral element of AND
+    for name in contract.column_names:
+        before = F.col(f"old.{name}") if name in table.columns else F.lit(None)
+        same = same & before.eqNullSafe(F.col(f"new.{name}"))
+    later = _struct("new", order) > _struct("old", order)
+    fate = F.when(later & ~same, F.lit(REPLACES)).otherwise(F.lit(KNOWN))
+    joined = new.join(old, F.col(f"new.{key}") == F.col(f"old.{key}"))
+    return joined.select(F.col(f"new.{key}").alias(key), F.col(f"new.{BATCH_ID}").alias(BATCH_ID), fate.alias(FATE))
+
+
+def _order(contract: Contract) -> list[str]:
+    return [contract.event_time, INGESTED_AT, ROW_NUMBER]
+
+
+def _struct(side: str, names: list[str]) -> Column:
+    return F.struct(*[F.col(f"{side}.{name}") for name in names])

@@ -1,0 +1,262 @@
+"""From a source to Parquet files that Spark can commit: one pass over the input, one file in memory at a time.
+
+What belongs here: reading batches, telling known, refused, good and bad ones apart, and the record of what became of
+each. What does not: the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlops_assets.data.contract.conform import ROW_NUMBER, conform
+from mlops_assets.data.contract.diff import require_schema
+from mlops_assets.data.ingest.manifest import BatchRecord
+from mlops_assets.data.ingest.merge import last_writes
+from mlops_assets.data.ingest.quarantine import ORIGINAL, REASONS, bad_rows, count_reasons
+from mlops_assets.data.ingest.validation import InputFindings, LoadFindings
+from mlops_assets.errors import SchemaMismatchError, SourceError
+
+if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.sources.base import SourceBatch, TransactionSource
+
+BATCH_ID = "_batch_id"
+SOURCE = "_source"
+INGESTED_AT = "_ingested_at"
+CONTRACT = "_contract"
+REPLAY = "_replay"
+TECHNICAL_COLUMNS: dict[str, str] = {
+    ROW_NUMBER: "Position of the row in its input, from 0.",
+    BATCH_ID: "SHA-256 of the input's content: the same content is loaded once, whatever its name.",
+    SOURCE: "The input as it was named when it came in.",
+    INGESTED_AT: "When the input came in (UTC).",
+}
+# In tables of contracts whose labels come late; not among the others, since tables without it keep working.
+LABEL_KNOWN_AT = "_label_known_at"
+LABEL_COLUMNS: dict[str, str] = {
+    LABEL_KNOWN_AT: "When the late label of the row became known, on the clock of the event time; null without one.",
+}
+QUARANTINE_COLUMNS: dict[str, str] = {
+    ROW_NUMBER: TECHNICAL_COLUMNS[ROW_NUMBER],
+    REASONS: "What is wrong, as <reason>:<column>.",
+    ORIGINAL: "The values of the row as text, by column.",
+    BATCH_ID: TECHNICAL_COLUMNS[BATCH_ID],
+    SOURCE: TECHNICAL_COLUMNS[SOURCE],
+    INGESTED_AT: TECHNICAL_COLUMNS[INGESTED_AT],
+    CONTRACT: "Name and version of the contract that the reasons are about.",
+    REPLAY: "The replay that is taking the row to the raw table; null for a row that stays.",
+}
+GOOD, BAD = "good", "bad"
+# A large batch is staged as files of equal size, one core each at a time, and Spark writes them the same way: 128 MiB,
+# its share of a task, are about half a million rows of a wide table. Few columns repeat their values enough for a
+# dictionary to be worth looking for, in a file that is read once.
+_FILE_ROWS = 524_288
+_GROUP_ROWS = 131_072
+_REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
+
+
+def technical_columns(contract: Contract) -> dict[str, str]:
+    """Return the platform's own columns of a table under the contract, with their descriptions."""
+    return TECHNICAL_COLUMNS if contract.labels is None else TECHNICAL_COLUMNS | LABEL_COLUMNS
+
+
+# Every row that is set aside, in Arrow's terms.
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        (ROW_NUMBER, pa.int64()),
+        (REASONS, pa.list_(pa.string())),
+        (ORIGINAL, pa.map_(pa.string(), pa.large_string())),
+        (BATCH_ID, pa.string()),
+        (SOURCE, pa.string()),
+        (INGESTED_AT, pa.timestamp("us", tz="UTC")),
+        (CONTRACT, pa.string()),
+        (REPLAY, pa.string()),
+    ]
+)
+
+
+@dataclass
+class StagedLoad:
+    """What one look at the source brought.
+
+    Attributes:
+        findings: What was found in the inputs that are new.
+        records: New inputs that may go in; rows that another row of the same input replaces count as already known.
+        known: Origins whose content was loaded before.
+        known_rows: Their rows.
+        errors: Inputs that can't be read, or have other columns than the contract: one error each.
+        reasons: Rows set aside per reason code, of the inputs that may go in.
+        key_range: Smallest and largest key of the staged rows, if the contract has a key.
+    """
+
+    findings: LoadFindings = field(default_factory=LoadFindings)
+    records: list[BatchRecord] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    known_rows: int = 0
+    errors: list[SourceError | SchemaMismatchError] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+    key_range: tuple[Any, Any] | None = None
+
+    @property
+    def staged_rows(self) -> int:
+        """Rows that wait to go into the raw table."""
+        return sum(record.accepted for record in self.records)
+
+    @property
+    def bad_rows(self) -> int:
+        """Rows that wait to go into quarantine."""
+        return sum(record.quarantined for record in self.records)
+
+
+def stage_load(
+    source: TransactionSource,
+    contract: Contract,
+    folder: Path,
+    known: Collection[str],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> StagedLoad:
+    """Write the source's new batches as Parquet files into `folder`.
+
+    An input that can't be read or is refused (see `InputFindings.refused`) leaves no file, and does not keep the others
+    from being staged.
+
+    Args:
+        source: Where the rows come from.
+        contract: What they must look like.
+        folder: Empty folder. Good rows go to `good/*.parquet` (the contract's columns, then `TECHNICAL_COLUMNS`), bad
+            ones to `bad/*.parquet` (`QUARANTINE_COLUMNS`); no file has rows of two batches.
+        known: Batch ids that were loaded before.
+        now: The clock; each batch gets an instant of its own.
+
+    Raises:
+        SourceError: The source as a whole can't be read.
+    """
+    for kind in (GOOD, BAD):
+        (folder / kind).mkdir()
+    load, arrived = StagedLoad(), datetime.min.replace(tzinfo=UTC)
+    for batch in readable_batches(source, load.errors):
+        if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in load.records):
+            load.known.append(batch.origin)
+            load.known_rows += batch.table.num_rows
+            continue
+        arrived = max(now(), arrived + timedelta(microseconds=1))
+        try:
+            _stage(batch, contract, folder, load, arrived)
+        except SchemaMismatchError as error:
+            load.errors.append(error)
+    return load
+
+
+def first_staged(folder: Path, rows: int) -> pa.Table | None:
+    """Return the first staged rows of a kind, of one batch; None if there are none.
+
+    Args:
+        folder: `good` or `bad` of the folder that was staged into.
+        rows: How many, at most.
+    """
+    path = min(folder.glob("*.parquet"), default=None)
+    if path is None:
+        return None
+    with pq.ParquetFile(path) as file:
+        return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
+
+
+def readable_batches(
+    source: TransactionSource, errors: list[SourceError | SchemaMismatchError]
+) -> Iterator[SourceBatch]:
+    """Yield the batches that can be read, and add an error for each other one; an iterator may go on after one."""
+    batches = iter(source.batches())
+    while True:
+        try:
+            yield next(batches)
+        except StopIteration:
+            return
+        except (SourceError, SchemaMismatchError) as error:
+            errors.append(error)
+
+
+def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
+    require_schema(batch.table.schema, contract, where=batch.origin)
+    conformed = conform(batch.table, contract, where=batch.origin)
+    found = InputFindings.of(conformed, contract, origin=batch.origin)
+    load.findings.inputs.append(found)
+    if found.refused(contract):
+        return
+    stays = last_writes(conformed.table, contract, None if conformed.bad is None else pc.invert(conformed.bad))
+    accepted = found.rows if stays is None else int(pc.sum(stays).as_py() or 0)
+    technical = {
+        BATCH_ID: pa.scalar(batch.content_hash, pa.string()),
+        SOURCE: pa.scalar(batch.origin, pa.string()),
+        INGESTED_AT: pa.scalar(arrived, pa.timestamp("us", tz="UTC")),
+    }
+    if accepted:
+        _widen(load, conformed.table, stays, contract)
+        _write(conformed.table, technical, folder / GOOD / f"{len(load.records):05d}", chosen=stays)
+    if found.bad:
+        bad = bad_rows(batch.table, conformed, contract)
+        for code, rows in count_reasons(bad).items():
+            load.reasons[code] = load.reasons.get(code, 0) + rows
+        told = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
+        _write(bad, technical | told, folder / BAD / f"{len(load.records):05d}")
+    load.records.append(
+        BatchRecord(
+            batch_id=batch.content_hash,
+            kind="load",
+            source=batch.origin,
+            rows=found.rows,
+            accepted=accepted,
+            quarantined=found.bad,
+            already_known=found.rows - found.bad - accepted,
+            contract=f"{contract.name} v{contract.version}",
+            recorded_at=arrived.isoformat(),
+        )
+    )
+
+
+def _widen(load: StagedLoad, rows: pa.Table, stays: pa.ChunkedArray | None, contract: Contract) -> None:
+    if contract.key is None:
+        return
+    keys = rows.column(contract.key)
+    found = pc.min_max(keys if stays is None else keys.filter(stays)).as_py()
+    low, high = load.key_range or (found["min"], found["max"])
+    load.key_range = (min(low, found["min"]), max(high, found["max"]))
+
+
+def _write(
+    rows: pa.Table, repeated: dict[str, pa.Scalar], stem: Path, *, chosen: pa.ChunkedArray | None = None
+) -> None:
+    """Write the chosen rows as `<stem>-<number>.parquet`, a core each at a time."""
+    at_once = pa.cpu_count()
+    files = min(at_once * math.ceil(rows.num_rows / (at_once * _FILE_ROWS)), math.ceil(rows.num_rows / _GROUP_ROWS))
+    share = math.ceil(rows.num_rows / files)
+
+    def write(number: int) -> None:
+        mask = None if chosen is None else chosen.slice(number * share, share)
+        if mask is None or pc.any(mask).as_py():
+            _write_file(rows.slice(number * share, share), repeated, Path(f"{stem}-{number:05d}.parquet"), mask)
+
+    with ThreadPoolExecutor(at_once) as cores:
+        list(cores.map(write, range(files)))
+
+
+def _write_file(rows: pa.Table, repeated: dict[str, pa.Scalar], path: Path, chosen: pa.ChunkedArray | None) -> None:
+    """Write the chosen rows group by group: copying them all at once would take as much memory again, and longer."""
+    columns = [pa.field(name, values.type) for name, values in zip(rows.column_names, rows.columns, strict=True)]
+    columns += [pa.field(name, value.type) for name, value in repeated.items()]
+    dictionary = [name for name in _REPEATED if name in repeated]
+    with pq.ParquetWriter(path, pa.schema(columns), compression="lz4", use_dictionary=dictionary) as writer:
+        for start in range(0, rows.num_rows, _GROUP_ROWS):
+            group = rows.slice(start, _GROUP_ROWS)
+            group = group if chosen is None else group.filter(chosen.slice(start, _GROUP_ROWS))
+            repeats = [pa.repeat(value, group.num_rows) for value in repeated.values()]
+            writer.write_table(pa.table([*group.columns, *repeats], schema=writer.schema))

@@ -1,0 +1,265 @@
+"""Labels that come later than their transactions: from label files to rows of the label table.
+
+What belongs here: what a row of a label file must look like, one pass over the files, the columns of the label table.
+What does not: which label of several counts and which transactions it is about (`label_frames`), when a label can be
+trusted (`maturity`), committing (`lakehouse`).
+
+The label table is a ledger: every row that comes in is appended to it once, good or bad, and none is changed. So files
+may come again, under other names and in any order, and a label may come before its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.contract.conform import ROW_NUMBER, conform_column
+from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.contract.diff import Difference, as_markdown
+from mlops_assets.data.ingest.manifest import BatchRecord
+from mlops_assets.data.ingest.quarantine import ORIGINAL, REASONS, count_reasons, set_aside
+from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT, SOURCE, TECHNICAL_COLUMNS, readable_batches
+from mlops_assets.errors import ContractError, SchemaMismatchError, SourceError
+
+if TYPE_CHECKING:
+    from mlops_assets.data.sources.base import SourceBatch, TransactionSource
+
+LABEL, KNOWN_AT = "_label", "_known_at"
+FROM_THE_FUTURE = "from_the_future"
+LABELS_ACCOUNTED = "labels_accounted"
+LABEL_CHECKS: dict[str, str] = {
+    LABELS_ACCOUNTED: "Label rows in = accepted + set aside + already known.",
+    "label_files_readable": "Every label file can be read, has the columns that the contract names, and few bad rows.",
+}
+
+
+def require_labels(contract: Contract) -> LabelColumns:
+    """Return what the contract says of label files.
+
+    Raises:
+        ContractError: It says nothing.
+    """
+    if contract.labels is None:
+        raise ContractError(
+            "labels are to be merged, and the contract has no `labels`",
+            where=f"contract {contract.name}",
+            fix="name the columns of the label files under `labels` (key, label, known_at), or unset MLOPS_LABELS",
+        )
+    return contract.labels
+
+
+def known_at_type(contract: Contract) -> Column:
+    """Return the column of the time at which labels became known: on the clock of the event time, instants or seconds.
+
+    Raises:
+        ContractError: See `require_labels`.
+    """
+    on_calendar = contract.column(contract.event_time).type == "timestamp"
+    return Column(name=require_labels(contract).known_at, type="timestamp" if on_calendar else "double")
+
+
+def label_table_columns(contract: Contract) -> dict[str, str]:
+    """Return the columns of the label table with their descriptions, in order.
+
+    Raises:
+        ContractError: See `require_labels`.
+    """
+    return {
+        require_labels(contract).key: "Which transactions the label is about.",
+        LABEL: "1 = fraud, 0 = genuine.",
+        KNOWN_AT: "When the label became known, on the clock of the transactions.",
+        REASONS: "What is wrong with the row, as <reason>:<column>; empty for a label that counts.",
+        ORIGINAL: "Of a row with something wrong, its values as text, by column.",
+        **TECHNICAL_COLUMNS,
+    }
+
+
+@dataclass
+class StagedLabels:
+    """What one look at the label files brought.
+
+    Attributes:
+        records: New files that may go in; `accepted` rows are good, `quarantined` ones are kept with their reasons.
+        known: Origins whose content came in before.
+        known_rows: Their rows.
+        errors: Files that can't be read, have other columns, or too many bad rows: one error each.
+        reasons: Rows set aside per reason code, of the files that may go in.
+    """
+
+    records: list[BatchRecord] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    known_rows: int = 0
+    errors: list[SourceError | SchemaMismatchError] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def stage_labels(
+    source: TransactionSource,
+    contract: Contract,
+    folder: Path,
+    known: Collection[str],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> StagedLabels:
+    """Write the rows of new label files as Parquet files into `folder`, one per file.
+
+    Args:
+        source: The label files.
+        contract: Names their columns.
+        folder: Empty folder; the files have the columns of `label_table_columns`.
+        known: Batch ids that came in before.
+        now: The clock; each batch gets an instant of its own.
+
+    Raises:
+        SourceError: The source as a whole can't be read.
+        ContractError: See `require_labels`.
+    """
+    staged, arrived = StagedLabels(), datetime.min.replace(tzinfo=UTC)
+    for batch in readable_batches(source, staged.errors):
+        if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in staged.records):
+            staged.known.append(batch.origin)
+            staged.known_rows += batch.table.num_rows
+            continue
+        arrived = max(now(), arrived + timedelta(microseconds=1))
+        try:
+            _stage(batch, contract, folder, staged, arrived)
+        except (SourceError, SchemaMismatchError) as error:
+            staged.errors.append(error)
+    return staged
+
+
+def _stage(batch: SourceBatch, contract: Contract, folder: Path, staged: StagedLabels, arrived: datetime) -> None:
+    rows = read_labels(batch.table, contract, arrived, where=batch.origin)
+    bad = rows.filter(pc.greater(pc.list_value_length(rows.column(REASONS)), 0))
+    reasons = count_reasons(bad)
+    if bad.num_rows > contract.max_bad_share * rows.num_rows:
+        listed = ", ".join(f"{code} ({count:,} rows)" for code, count in reasons.items())
+        raise SourceError(
+            f"{bad.num_rows:,} of {rows.num_rows:,} label rows are bad: {listed}",
+            where=batch.origin,
+            fix=f"fix the file; at most {contract.max_bad_share:.2%} of its rows may be set aside (`max_bad_share`)",
+        )
+    for name, value in ((BATCH_ID, batch.content_hash), (SOURCE, batch.origin)):
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.string()), rows.num_rows))
+    moment = pa.scalar(arrived, pa.timestamp("us", tz="UTC"))
+    rows = rows.append_column(INGESTED_AT, pa.repeat(moment, rows.num_rows))
+    pq.write_table(rows, folder / f"{len(staged.records):05d}.parquet", compression="lz4")
+    for code, count in reasons.items():
+        staged.reasons[code] = staged.reasons.get(code, 0) + count
+    staged.records.append(
+        BatchRecord(
+            batch_id=batch.content_hash,
+            kind="labels",
+            source=batch.origin,
+            rows=rows.num_rows,
+            accepted=rows.num_rows - bad.num_rows,
+            quarantined=bad.num_rows,
+            already_known=0,
+            contract=f"{contract.name} v{contract.version}",
+            recorded_at=arrived.isoformat(),
+        )
+    )
+
+
+def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: str) -> pa.Table:
+    """Return the rows of a label file as the label table has them.
+
+    A row is bad when one of its three values is missing or can't be read, when the label is neither 0 nor 1, when the
+    key is out of the contract's range, or when the label became known later than it came in.
+
+    Args:
+        raw: The file, names lower-cased.
+        contract: Names the columns.
+        arrived: When the file came in.
+        where: The file, for errors.
+
+    Returns:
+        Key (contract's type), `_label` (int64), `_known_at` (UTC microseconds, or double seconds), `reasons` (list of
+        codes, empty for a good row), `original` (map, null for a good row), `_row_number` (int64); good rows first.
+
+    Raises:
+        SchemaMismatchError: A column is missing.
+        ContractError: See `require_labels`.
+    """
+    named = require_labels(contract)
+    key = contract.column(named.key).model_copy(update={"nullable": False})
+    known_at = known_at_type(contract)
+    columns = (key, Column(name=named.label, type="long"), known_at)
+    missing = [column for column in columns if column.name not in raw.column_names]
+    if missing:
+        found = ", ".join(raw.column_names)
+        raise SchemaMismatchError(
+            f"label files lack {', '.join(column.name for column in missing)}; there are {found}",
+            where=where,
+            fix="load the right file, or name its columns under `labels` in the contract",
+            diff=as_markdown([Difference(c.name, "missing", c.type) for c in missing], wanted="labels", found="input"),
+        )
+    faults: dict[str, pa.ChunkedArray] = {}
+    values: list[pa.ChunkedArray] = []
+    for column in columns:
+        typed, bad = conform_column(raw.column(column.name), column, binary=column.name == named.label)
+        values.append(typed)
+        faults |= {f"{reason}:{column.name}": mask for reason, mask in bad.items()}
+    if known_at.type == "timestamp":
+        late = pc.fill_null(pc.greater(values[2], pa.scalar(arrived, values[2].type)), False)
+        if pc.any(late).as_py():
+            faults[f"{FROM_THE_FUTURE}:{known_at.name}"] = late
+    rows = pa.table(values, names=[key.name, LABEL, KNOWN_AT])
+    aside = set_aside(raw, faults, {column.name: column.type for column in columns})
+    numbers = pa.array(np.arange(raw.num_rows, dtype=np.int64))
+    good = numbers if not faults else numbers.filter(pc.invert(reduce(pc.or_, faults.values())))
+    nothing = pa.table(
+        {
+            REASONS: pa.ListArray.from_arrays(np.zeros(len(good) + 1, dtype=np.int32), pa.array([], pa.string())),
+            ORIGINAL: pa.nulls(len(good), pa.map_(pa.string(), pa.large_string())),
+            ROW_NUMBER: good,
+        }
+    )
+    told = pa.concat_tables([nothing, aside.select(nothing.column_names).cast(nothing.schema)])
+    rows = rows.take(told.column(ROW_NUMBER))
+    for name in told.column_names:
+        rows = rows.append_column(name, told.column(name))
+    return rows
+
+
+def judge_labels(staged: StagedLabels, written: int) -> list[CheckOutcome]:
+    """Return one verdict per check of `LABEL_CHECKS`, in that order.
+
+    Args:
+        staged: What came in.
+        written: Rows that the label table's own log says were written.
+    """
+    accepted = sum(record.accepted for record in staged.records)
+    aside = sum(record.quarantined for record in staged.records)
+    total = staged.known_rows + sum(record.rows for record in staged.records)
+    missing = total - written - staged.known_rows
+    text = (
+        f"{total:,} label rows in = {accepted:,} accepted + {aside:,} set aside + {staged.known_rows:,} already known"
+    )
+    if missing:
+        text += f": {abs(missing):,} rows are {'lost' if missing > 0 else 'doubled'}; report it with the run's log"
+    counts: dict[str, str | int | float] = {
+        "rows_in": total,
+        "accepted": accepted,
+        "set_aside": aside,
+        "already_known": staged.known_rows,
+    }
+    told = "; ".join(f"{error.where}: {error.what}" for error in staged.errors)
+    return [
+        CheckOutcome(LABELS_ACCOUNTED, passed=not missing, description=text, details=counts),
+        CheckOutcome(
+            "label_files_readable",
+            passed=not staged.errors,
+            description=told or f"{len(staged.records) + len(staged.known):,} files were read",
+            details={"files_refused": len(staged.errors)},
+        ),
+    ]

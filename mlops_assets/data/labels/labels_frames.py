@@ -1,0 +1,89 @@
+"""Which label counts for a transaction, over Spark tables.
+
+What belongs here: Spark expressions for it, the same for rows on their way in and for rows that are in the raw table.
+What does not: reading label files (`labels`), committing (`lakehouse`).
+
+Of several labels of one key the one that became known last counts; on equal times the one that came in later does. It
+is a greatest element of (known at, arrival, position), so neither the order of files nor a repetition changes it, and a
+label that is older than the one in force never replaces it. A label by entity is about those of its transactions that
+happened before it became known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.ingest.quarantine import REASONS
+from mlops_assets.data.ingest.staging import INGESTED_AT, LABEL_COLUMNS, LABEL_KNOWN_AT
+from mlops_assets.data.labels.labels import KNOWN_AT, LABEL, require_labels
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+def latest_labels(ledger: DataFrame, contract: Contract) -> DataFrame:
+    """Return the label in force of each key: the key, `_label` and `_known_at`."""
+    key = require_labels(contract).key
+    ranked = F.max(F.struct(KNOWN_AT, INGESTED_AT, ROW_NUMBER, LABEL)).alias("last")
+    good = ledger.where(F.size(REASONS) == 0).groupBy(key).agg(ranked)
+    return good.select(key, F.col(f"last.{LABEL}").alias(LABEL), F.col(f"last.{KNOWN_AT}").alias(KNOWN_AT))
+
+
+def is_about(contract: Contract) -> str:
+    """Return the SQL condition under which a label (`new`) is about a transaction (`old`)."""
+    key = require_labels(contract).key
+    same = f"old.`{key}` = new.`{key}`"
+    return same if key == contract.key else f"{same} AND old.`{contract.event_time}` <= new.`{KNOWN_AT}`"
+
+
+def is_news(contract: Contract) -> str:
+    """Return the SQL condition under which a label that is about a row of the raw table changes it."""
+    return (
+        f"(old.`{LABEL_KNOWN_AT}` IS NULL OR old.`{LABEL_KNOWN_AT}` <= new.`{KNOWN_AT}`) "
+        f"AND NOT (old.`{contract.target}` <=> new.`{LABEL}` AND old.`{LABEL_KNOWN_AT}` <=> new.`{KNOWN_AT}`)"
+    )
+
+
+def news(table: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
+    """Return one row, the label, for each row of the raw table that a label would change.
+
+    Args:
+        table: The raw table, with `_label_known_at`.
+        latest: What `latest_labels` returns.
+        contract: Names.
+    """
+    joined = table.alias("old").join(latest.alias("new"), F.expr(is_about(contract)))
+    return joined.where(F.expr(is_news(contract))).select("new.*")
+
+
+def labelled(rows: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
+    """Return rows that come in with the labels that were there before them.
+
+    Args:
+        rows: Rows of the raw table without `_label_known_at`.
+        latest: What `latest_labels` returns.
+        contract: Names.
+
+    Returns:
+        The same rows, the target replaced where there is a label, and `_label_known_at` as the last column: null where
+        there is none.
+    """
+    joined = rows.alias("old").join(latest.alias("new"), F.expr(is_about(contract)), "left")
+    columns = {name: F.col(f"old.`{name}`") for name in rows.columns}
+    described = {"comment": contract.column(contract.target).description}
+    merged = F.coalesce(f"new.{LABEL}", f"old.{contract.target}")
+    columns[contract.target] = merged.alias(contract.target, metadata=described)
+    known = F.col(f"new.{KNOWN_AT}").alias(LABEL_KNOWN_AT, metadata={"comment": LABEL_COLUMNS[LABEL_KNOWN_AT]})
+    return joined.select(*columns.values(), known)
+
+
+def waiting(table: DataFrame | None, latest: DataFrame, contract: Contract) -> int:
+    """Return how many labels are about no transaction of the raw table (yet); None stands for no table."""
+    if table is None:
+        return latest.count()
+    about = F.expr(is_about(contract))
+    return latest.alias("new").join(table.alias("old"), about, "left_anti").count()

@@ -1,0 +1,66 @@
+"""When a row's label can be trusted: the rule that keeps rows that are too young out of training and test.
+
+What belongs here: the rule, and the moment it looks back from. What does not: the same rule over Spark columns
+(`maturity_frames`), where to cut (`split`).
+
+A genuine transaction and a fraud that nobody has reported yet look the same. So a row's label is mature when it came
+as a label of its own, or when the contract's label delay has passed since the transaction without one (Fraud Detection
+Handbook, chapter 3.4, "delay period"). Both are seen from one moment, so that the same version of the table always
+gives the same sets, and no label is used that was not known then.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
+from mlops_assets.errors import SplitError
+
+# Where rows go whose label is not mature: those that have one, and those that have none.
+IMMATURE, UNLABELLED = "immature", "unlabelled"
+LEFT_OUT = (IMMATURE, UNLABELLED)
+
+
+@dataclass(frozen=True)
+class Maturity:
+    """The rule for one version of the table.
+
+    Attributes:
+        as_of: Moment that is looked back from, in seconds on the clock of the event time (since 1970 for timestamps).
+        delay_days: The contract's label delay.
+    """
+
+    as_of: float
+    delay_days: float
+
+    @property
+    def newest_event(self) -> float:
+        """Latest event time, in seconds, at which a row without a label of its own is mature."""
+        return self.as_of - self.delay_days * SECONDS_PER_DAY
+
+
+def parse_as_of(text: str, contract: Contract) -> float:
+    """Return the moment that a configuration names, in seconds on the clock of the contract's event time.
+
+    Args:
+        text: ISO 8601 (UTC when it names no zone) for a contract with timestamps; a number of seconds for the others.
+        contract: Says which.
+
+    Raises:
+        SplitError: It is neither.
+    """
+    on_calendar = contract.column(contract.event_time).type == "timestamp"
+    try:
+        if not on_calendar:
+            seconds = float(text)
+        else:
+            moment = datetime.fromisoformat(text)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        wanted = "a date or time such as 2018-05-20T00:00:00Z" if on_calendar else "seconds on the clock of the data"
+        raise SplitError(f"as_of {text!r} is no such moment", where="split configuration", fix=f"give {wanted}")
+    return seconds

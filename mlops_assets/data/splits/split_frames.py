@@ -1,0 +1,132 @@
+"""Cut a Spark table into its three sets, and count what came out.
+
+What belongs here: Spark expressions for row identity and set membership, and counts over sets. What does not: choosing
+cut points (`split`), which rows are old enough (`maturity_frames`), verdicts (`split_checks`), reading and writing
+tables (`lakehouse`), Dagster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.ingest.staging import LABEL_KNOWN_AT
+from mlops_assets.data.labels.maturity import Maturity
+from mlops_assets.data.labels.maturity_frames import event_seconds, label_age_days, left_out
+from mlops_assets.data.splits.split import GAP, SET_NAMES, Block, Cuts, SplitSpec, cut_points
+from mlops_assets.data.splits.split_checks import SetSummary
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+SET_COLUMN = "_set"
+
+
+def row_hash(contract: Contract, seed: int) -> Column:
+    """Hash of all of the contract's columns: equal rows, and only these (but for chance), share it.
+
+    Spark's hashes take -0.0 for 0.0 (SPARK-35207). They skip nulls, so that a null and a 5 would hash like a 5 and a
+    null: where there may be nulls, the hash takes in which values are null.
+    """
+    values = [F.col(c.name) for c in contract.columns]
+    nulls = [F.col(c.name).isNull() for c in contract.columns if c.nullable]
+    return F.xxhash64(F.lit(seed), *values, *nulls)
+
+
+def assign_sets(
+    table: DataFrame, contract: Contract, spec: SplitSpec, maturity: Maturity | None = None, *, where: str
+) -> DataFrame:
+    """Return the table with a column `_set`: train, validation, test, gap, or why a row is left out.
+
+    Args:
+        table: The pinned raw table.
+        contract: Names and types.
+        spec: How to cut; the cuts are chosen along the rows that are not left out.
+        maturity: When a label is mature; None leaves out what has no label at all.
+        where: The table, for the error.
+
+    Raises:
+        SplitError: The table can't be cut as asked.
+    """
+    reason = left_out(table, contract, maturity)
+    usable = table.where(reason.isNull())
+    if spec.strategy == "time":
+        key = event_seconds(contract)
+        membership = _membership(key, _cuts_along(usable, key, spec, where=where))
+        return table.withColumn(SET_COLUMN, F.coalesce(reason, membership))
+    key, target = row_hash(contract, spec.seed), F.col(contract.target)
+    membership = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
+    for label in (0, 1):
+        of_class = usable.where(target == label)
+        cuts = _cuts_along(of_class, key, spec, where=f"{where}, {contract.target} = {label}")
+        membership = membership.when(target == label, _membership(key, cuts))
+    return table.withColumn(SET_COLUMN, F.coalesce(reason, membership))
+
+
+def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -> Cuts:
+    counted = table.groupBy(key.alias("key")).count().orderBy("key").toArrow()
+    keys = counted.column("key").to_numpy()
+    return cut_points(keys, counted.column("count").to_numpy().astype(np.int64), spec, where=where)
+
+
+def _membership(key: Column, cuts: Cuts) -> Column:
+    chosen = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
+    for name, block in zip(SET_NAMES, cuts.blocks, strict=True):
+        chosen = chosen.when(inside(key, block), F.lit(name))
+    return chosen.when(key.isNotNull(), F.lit(GAP))  # a row without a key is lost, and the checks must see that
+
+
+def inside(key: Column, block: Block) -> Column:
+    """Whether a key lies in a block."""
+    inside = F.lit(True)  # the neutral element of AND
+    if block.start is not None:
+        inside = inside & (key >= F.lit(block.start))
+    if block.end is not None:
+        inside = inside & (key < F.lit(block.end))
+    return inside
+
+
+def summarize(
+    table: DataFrame, contract: Contract, by: Column, maturity: Maturity | None = None
+) -> dict[str, SetSummary]:
+    """Return counts, bounds in time and, under a rule of maturity, ages of labels per value of `by`."""
+    age = F.lit(None).cast("double") if maturity is None else label_age_days(table, contract, maturity)
+    late = F.col(LABEL_KNOWN_AT).isNotNull() if LABEL_KNOWN_AT in table.columns else F.lit(False)
+    rows = (
+        table.groupBy(by.alias("name"))
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.sum(F.col(contract.target)).alias("frauds"),
+            F.min(event_seconds(contract)).alias("first"),
+            F.max(event_seconds(contract)).alias("last"),
+            F.count_if(late).alias("late"),
+            F.min(age).alias("youngest"),
+            F.percentile_approx(age, 0.5).alias("age"),
+        )
+        .collect()
+    )
+    return {
+        r["name"]: SetSummary(
+            int(r["rows"]), int(r["frauds"] or 0), r["first"], r["last"], int(r["late"]), r["youngest"], r["age"]
+        )
+        for r in rows
+    }
+
+
+def union_of(sets: Mapping[str, DataFrame]) -> DataFrame:
+    """Return the rows of several tables as one, with a column `_set` that names the table of each."""
+    tagged = [table.withColumn(SET_COLUMN, F.lit(name)) for name, table in sets.items()]
+    return reduce(lambda left, right: left.unionByName(right), tagged)
+
+
+def count_shared(union: DataFrame, contract: Contract) -> int:
+    """Return how many distinct rows, by content, stand in more than one set of a `union_of` sets."""
+    per_row = union.groupBy(row_hash(contract, 0).alias("row")).agg(
+        F.min(SET_COLUMN).alias("first"), F.max(SET_COLUMN).alias("last")
+    )
+    return per_row.where(F.col("first") != F.col("last")).count()

@@ -1,0 +1,4 @@
+"""What `doctor` looks at: Java, versions, settings, the workspace.
+
+What belongs here: checks that return findings. What does not: printing them (`cli`), starting them (`automation`).
+"""

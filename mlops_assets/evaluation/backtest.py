@@ -1,0 +1,114 @@
+"""How a model does on each of the days after the one it was made on.
+
+What belongs here: metrics per day with intervals, and the forms in which they leave. What does not: making the model
+and the report over all days together (`final_model`), the picture (`plots_backtest`), which rows are of which day.
+
+Metrics and intervals are those of the report over all days (`bootstrap`); a day that has one class only has none, which
+is said and not filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY
+from mlops_assets.evaluation.bootstrap import Interval, bootstrap
+from mlops_assets.evaluation.ranking import Array
+
+DAILY: Final = ("average_precision", "precision_at_budget", "recall_at_budget")
+
+
+@dataclass(frozen=True)
+class DayAfter:
+    """One day.
+
+    Attributes:
+        day: Day number, as in `Matrix.days`.
+        label: What to call it.
+        rows: Rows that were scored.
+        frauds: Frauds among them.
+        metrics: The metrics named by `DAILY`; empty when all rows are of one class.
+    """
+
+    day: int
+    label: str
+    rows: int
+    frauds: int
+    metrics: dict[str, Interval]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Return the day as a document that strict JSON can hold."""
+        return asdict(self)
+
+
+def days_after(
+    *,
+    y: Array,
+    scores: Array,
+    days: Array,
+    dated: bool,
+    threshold: float,
+    alerts_per_day: int,
+    replicates: int,
+    seed: int,
+) -> list[DayAfter]:
+    """Evaluate each day by itself.
+
+    Args:
+        y: Labels [n], 0 or 1.
+        scores: Scores [n], float32 or float64 probabilities of fraud.
+        days: Day number of each row [n], integer.
+        dated: Whether day numbers count from 1970; else from the data's own origin.
+        threshold: The alert threshold.
+        alerts_per_day: Alerts that can be checked in a day.
+        replicates: Bootstrap replicates behind each interval.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        EvaluationError: An argument is unfit.
+    """
+    found = []
+    for day in np.unique(days).tolist():
+        at = days == day
+        frauds, rows = int(np.count_nonzero(y[at])), int(np.count_nonzero(at))
+        metrics: dict[str, Interval] = {}
+        if 0 < frauds < rows:
+            intervals = bootstrap(
+                y_true=y[at],
+                scores=scores[at],
+                days=days[at],
+                threshold=threshold,
+                alerts_per_day=alerts_per_day,
+                replicates=replicates,
+                seed=seed,
+            ).intervals
+            metrics = {name: intervals[name] for name in DAILY}
+        found.append(DayAfter(int(day), _label(int(day), dated=dated), rows, frauds, metrics))
+    return found
+
+
+def days_markdown(days: Sequence[DayAfter]) -> str:
+    """Return a table with a line for each day."""
+    lines = [
+        "| day | rows | frauds | average precision | precision on the budget | recall on the budget |",
+        "|:--|--:|--:|:-:|:-:|:-:|",
+    ]
+    for found in days:
+        cells = [_cell(found.metrics.get(name)) for name in DAILY]
+        lines.append(f"| {found.label} | {found.rows:,} | {found.frauds:,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "one class"
+    return f"{interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _label(day: int, *, dated: bool) -> str:
+    return f"{datetime.fromtimestamp(day * SECONDS_PER_DAY, UTC):%Y-%m-%d}" if dated else f"day {day}"

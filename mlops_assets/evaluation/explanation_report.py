@@ -1,0 +1,105 @@
+"""The explanation of one model as it is kept: files and pictures for its MLflow run, a table for the asset's page.
+
+What belongs here: putting the parts of an explanation together and writing them as JSON and PNG; nothing is pickled.
+What does not: SHAP values (`explanations`), drawing (`curves`), MLflow, Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops_assets.evaluation.explanations import (
+    SAMPLE_ROWS,
+    Explanation,
+    RowReasons,
+    explain_sample,
+    reasons,
+    stratified_sample,
+)
+from mlops_assets.evaluation.plots import explanations as explain_plots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+    import xgboost as xgb
+
+EXPLANATION_FOLDER = "explanation"
+_HIGHEST_ROWS = 100
+_TABLE_ROWS = 10
+
+
+@dataclass(frozen=True)
+class ExplanationReport:
+    """What is kept of an explanation.
+
+    Attributes:
+        explanation: The sample and its contributions.
+        highest: Reasons of the rows with the highest scores, highest first; `row` is the position in the explained set.
+        files: JSON by file name: `global_importance.json`, `highest_scores.json`.
+        pictures: PNG by file name: `shap_importance.png`, `shap_summary.png`.
+    """
+
+    explanation: Explanation
+    highest: tuple[RowReasons, ...]
+    files: dict[str, bytes]
+    pictures: dict[str, bytes]
+
+    def table_markdown(self) -> str:
+        """Return the features that matter most as a table."""
+        shown = list(self.explanation.importance.items())[:_TABLE_ROWS]
+        lines = ["| feature | mean size of its contribution (log-odds) |", "|:--|--:|"]
+        lines += [f"| {name} | {value:.3g} |" for name, value in shown]
+        sample = f"SHAP values of {len(self.explanation.rows):,} of {self.explanation.drawn_from:,} rows"
+        return "\n".join([*lines, "", f"{sample}, {self.explanation.frauds:,} frauds among them."]) + "\n"
+
+
+def report(
+    booster: xgb.Booster,
+    features: Sequence[str],
+    y: npt.NDArray[np.uint8],
+    scores: npt.NDArray[np.float32],
+    rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
+    *,
+    seed: int,
+) -> ExplanationReport:
+    """Explain a model on rows that it has scored: in the mean over a sample, and the highest scores one by one.
+
+    Args:
+        booster: The model.
+        features: Its features, in its order.
+        y: Labels of the rows, uint8 [rows].
+        scores: Its scores of the rows, float32 [rows].
+        rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
+        seed: Seed of the sample.
+
+    Raises:
+        EvaluationError: There are no rows, or they do not fit the model.
+    """
+    sample = stratified_sample(y, SAMPLE_ROWS, seed)
+    found = explain_sample(booster, rows_at(sample), sample, y, features)
+    highest = np.argsort(-scores, kind="stable")[:_HIGHEST_ROWS]
+    why = tuple(
+        RowReasons(int(highest[item.row]), item.score, item.margin, item.reasons)
+        for item in reasons(booster, rows_at(highest), features)
+    )
+    return ExplanationReport(
+        explanation=found,
+        highest=why,
+        files={
+            "global_importance.json": _json(found.to_json_dict()),
+            "highest_scores.json": _json([asdict(item) for item in why]),
+        },
+        pictures={
+            "shap_importance.png": explain_plots.importance(found),
+            "shap_summary.png": explain_plots.summary(found),
+        },
+    )
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, indent=2, allow_nan=False).encode()

@@ -1,0 +1,361 @@
+"""How a table is named and reached: by its folder, or by its name in a catalog.
+
+What belongs here: the difference between the two, and nothing else. What does not: when to read or commit
+(`lakehouse`), what a catalog's refusal means (`catalog_errors`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mlops_assets.errors import StorageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
+
+# Commits that leave the rows as they are, by their name in a table's history (`DeltaOperations` of Delta); Unity
+# Catalog's predictive optimization makes some of them at times of its own choice.
+_UPKEEP: Final = frozenset(
+    {
+        "OPTIMIZE",
+        "VACUUM START",
+        "VACUUM END",
+        "COMPUTE STATS",
+        "REORG",
+        "CLUSTER BY",
+        "SET TBLPROPERTIES",
+        "UNSET TBLPROPERTIES",
+        "UPGRADE PROTOCOL",
+        "ADD FEATURE",
+        "DROP FEATURE",
+        "ADD CONSTRAINT",
+        "DROP CONSTRAINT",
+        "CHANGE COLUMN",
+    }
+)
+_LOOK_BACK: Final = 100
+_UNKNOWN: Final = -1
+_HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
+NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
+# Models are pinned to versions. By default Delta reads no version older than a week, forgets then which files it has
+# removed, so that VACUUM takes them for strangers', and drops the log after a month; a catalog vacuums by itself.
+_KEPT: Final = "interval 3650 days"
+RETENTION: Final[Mapping[str, str]] = {
+    "delta.deletedFileRetentionDuration": _KEPT,
+    "delta.logRetentionDuration": _KEPT,
+}
+
+
+@dataclass(frozen=True)
+class LastCommit:
+    """A version of a table.
+
+    Attributes:
+        version: Its number.
+        rows_version: The version that its rows came with: what came after is upkeep.
+        note: What the writer of its rows noted (`userMetadata`).
+        metrics: What Delta counted in that writer's commit (`operationMetrics`), as far as these are counts.
+    """
+
+    version: int
+    rows_version: int
+    note: Mapping[str, Any]
+    metrics: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tables(Protocol):
+    """The tables of one database."""
+
+    def address(self, name: str) -> str:
+        """Return what a person or a query calls the table."""
+        ...
+
+    def newest(self, name: str) -> LastCommit | None:
+        """Return the newest commit, or None when the table was never written."""
+        ...
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Return the commits of rows after a version, oldest first."""
+        ...
+
+    def sql_name(self, name: str) -> str:
+        """Return what SQL calls the table, quoted."""
+        ...
+
+    def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
+        """Run a statement in which `{table}` stands for the table."""
+        ...
+
+    def load(self, reader: DataFrameReader, name: str) -> DataFrame:
+        """Read the table with a configured reader."""
+        ...
+
+    def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
+        """Return columns of a version of a small table."""
+        ...
+
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+        """Write the table with a configured writer.
+
+        Args:
+            writer: The writer.
+            name: The table.
+            note: The commit's `userMetadata`.
+            defines: Whether the table is created or replaced, not added to.
+        """
+        ...
+
+    def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
+        """Merge rows into the table, as the session's settings say.
+
+        Args:
+            session: The session, with note and transaction number among its settings.
+            name: The table.
+            rows: Temporary view of the rows that come in.
+            on: SQL condition under which a row that comes in (`new`) meets one that is there (`old`).
+            then: What is done with them, as the WHEN clauses of the statement.
+        """
+        ...
+
+
+def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
+    """Return the newest version with note and counts of the newest commit that changed rows.
+
+    Args:
+        history: Entries of the table's history, newest first, with `_HISTORY`'s columns.
+    """
+    entries = list(history)
+    wrote = next((entry for entry in entries if _wrote_rows(entry)), {})
+    return replace(
+        _commit_of({**wrote, "version": entries[0]["version"]}),
+        rows_version=int(wrote.get("version", _UNKNOWN)),
+    )
+
+
+def _newest(look: Callable[[int | None], Iterable[Mapping[str, Any]]]) -> LastCommit:
+    """Return the newest version; a note is looked for so far back, the version of the rows to the log's beginning.
+
+    Args:
+        look: Returns the newest so many entries of the history; all of them when None.
+    """
+    found = last_commit(look(_LOOK_BACK))
+    if found.rows_version != _UNKNOWN:
+        return found
+    entries = list(look(None))
+    whole = last_commit(entries).rows_version
+    # Of a log that begins with upkeep only so much is known: its rows are at least as old as its first version.
+    oldest = int(entries[-1]["version"])
+    return replace(found, rows_version=oldest if whole == _UNKNOWN else whole)
+
+
+def _commits_after(history: Iterable[Mapping[str, Any]], version: int) -> list[LastCommit]:
+    found = [_commit_of(entry) for entry in history if int(entry["version"]) > version and _wrote_rows(entry)]
+    return sorted(found, key=lambda commit: commit.version)
+
+
+def _wrote_rows(entry: Mapping[str, Any]) -> bool:
+    return str(entry["operation"]).upper() not in _UPKEEP
+
+
+def _commit_of(entry: Mapping[str, Any]) -> LastCommit:
+    counted = entry.get("operationMetrics") or {}
+    counts = {name: int(value) for name, value in counted.items() if str(value).isdigit()}
+    return LastCommit(int(entry["version"]), int(entry["version"]), _note(entry.get("userMetadata")), counts)
+
+
+def _note(text: str | None) -> dict[str, Any]:
+    """Return what a commit of ours noted; what others write there may be any text."""
+    try:
+        found = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def spark_path(path: str | Path) -> str:
+    """Return what Spark calls a path that Python sees: DBFS is mounted for Python, and a scheme for Spark."""
+    text = str(path)
+    return f"dbfs:/{text.removeprefix('/dbfs/')}" if text.startswith("/dbfs/") else text
+
+
+def mounted(path: str) -> str:
+    """Return where Python finds a `dbfs:/` path; any other path as it is."""
+    return f"/dbfs/{path.removeprefix('dbfs:').lstrip('/')}" if path.startswith("dbfs:") else path
+
+
+@dataclass(frozen=True)
+class PathTables:
+    """Tables in folders of one root, as Python sees it: a disk, a volume, or DBFS under `/dbfs`."""
+
+    root: str
+
+    def address(self, name: str) -> str:
+        """Return the table's folder."""
+        return str(Path(self.root) / name)
+
+    def newest(self, name: str) -> LastCommit | None:
+        """Read the log by delta-rs: a tenth of a second, where a Spark session that is not started costs five."""
+        from deltalake import DeltaTable
+
+        if not DeltaTable.is_deltatable(self.address(name)):
+            return None
+        return _newest(DeltaTable(self.address(name)).history)
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Read the log by delta-rs."""
+        from deltalake import DeltaTable
+
+        table = DeltaTable(self.address(name))
+        return _commits_after(table.history(max(1, table.version() - version)), version)
+
+    def sql_name(self, name: str) -> str:
+        """Return the folder as a Delta table."""
+        return f"delta.`{spark_path(self.address(name))}`"
+
+    def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
+        """Run a statement on the table's folder."""
+        return session.sql(statement.replace("{table}", self.sql_name(name)))
+
+    def load(self, reader: DataFrameReader, name: str) -> DataFrame:
+        """Read the table's folder."""
+        return reader.load(spark_path(self.address(name)))
+
+    def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
+        """Read the columns by delta-rs, in a fraction of the time that planning a query takes Spark."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.address(name), version=version).to_pyarrow_table(columns=list(columns))
+
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+        """Write into the table's folder."""
+        writer = writer.option("userMetadata", note)
+        if defines:
+            writer = writer.options(**RETENTION)
+        writer.save(spark_path(self.address(name)))
+
+    def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
+        """Merge into the table's folder."""
+        session.sql(_merge(self.sql_name(name), rows, on, then))
+
+
+def _merge(table: str, rows: str, on: str, then: str) -> str:
+    return f"MERGE INTO {table} AS old USING {rows} AS new ON {on} {then}"
+
+
+@dataclass(frozen=True)
+class CatalogTables:
+    """Managed tables of a catalog (Unity Catalog), under three-level names.
+
+    The schema is not made here: it holds the staging volume and the model too, so one that is missing is misspelt.
+    """
+
+    catalog: str
+    schema: str
+    session: Callable[[], SparkSession]
+
+    def address(self, name: str) -> str:
+        """Return the three-level name."""
+        return f"{self.catalog}.{self.schema}.{name}"
+
+    def newest(self, name: str) -> LastCommit | None:
+        """Ask the catalog, then the table's history.
+
+        Raises:
+            StorageError: There is no such catalog or schema, it may not be used, or the name is that of something else
+                than a Delta table.
+        """
+        from mlops_assets.lakehouse.catalog_errors import readable
+
+        session = self.session()
+        with readable(self.address(name), self.catalog, self.schema):
+            if not session.catalog.tableExists(self.sql_name(name)):
+                self._require_schema()
+                return None
+            return _newest(lambda limit: self._history(session, name, limit))
+
+    def since(self, name: str, version: int) -> list[LastCommit]:
+        """Ask the table's history.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.lakehouse.catalog_errors import readable
+
+        with readable(self.address(name), self.catalog, self.schema):
+            history = self.session().sql(f"DESCRIBE HISTORY {self.sql_name(name)}").select(*_HISTORY)
+            entries = history.where(f"version > {version}").collect()
+        return _commits_after([entry.asDict() for entry in entries], version)
+
+    def sql_name(self, name: str) -> str:
+        """Return the three-level name, quoted."""
+        return f"`{self.catalog}`.`{self.schema}`.`{name}`"
+
+    def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
+        """Run a statement on the table by name.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.lakehouse.catalog_errors import readable
+
+        with readable(self.address(name), self.catalog, self.schema):
+            return session.sql(statement.replace("{table}", self.sql_name(name)))
+
+    def load(self, reader: DataFrameReader, name: str) -> DataFrame:
+        """Read the table by name."""
+        return reader.table(self.sql_name(name))
+
+    def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
+        """Ask Spark for the columns."""
+        rows = self.load(self.session().read.option("versionAsOf", version), name)
+        return rows.select(*columns).toArrow()
+
+    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+        """Write the table by name.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.lakehouse.catalog_errors import readable
+
+        writer = writer.option("userMetadata", note)
+        with readable(self.address(name), self.catalog, self.schema):
+            if not defines:
+                writer.saveAsTable(self.sql_name(name))
+                return
+            # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
+            conf = self.session().conf
+            conf.set(NOTE, note)
+            try:
+                writer.options(**RETENTION).saveAsTable(self.sql_name(name))
+            finally:
+                conf.unset(NOTE)
+
+    def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
+        """Merge into the table by name.
+
+        Raises:
+            StorageError: The catalog refuses.
+        """
+        from mlops_assets.lakehouse.catalog_errors import readable
+
+        with readable(self.address(name), self.catalog, self.schema):
+            session.sql(_merge(self.sql_name(name), rows, on, then))
+
+    def _history(self, session: SparkSession, name: str, limit: int | None) -> list[dict[str, Any]]:
+        newest = "" if limit is None else f" LIMIT {limit}"
+        found = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)}{newest}").select(*_HISTORY)
+        return [entry.asDict() for entry in found.collect()]
+
+    def _require_schema(self) -> None:
+        if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):
+            raise StorageError(
+                f"there is no schema {self.schema} in catalog {self.catalog}",
+                where=f"{self.catalog}.{self.schema}",
+                fix=f"correct MLOPS_DATABRICKS_SCHEMA, or have it made: CREATE SCHEMA {self.catalog}.{self.schema}",
+            )

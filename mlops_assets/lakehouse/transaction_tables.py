@@ -1,0 +1,189 @@
+"""The three tables that transactions go into, as a reader sees them: what is in, what is not, what is left to do.
+
+What belongs here: their names, reading and counting them together, and which rows of the quarantine count. What does
+not: writing (`transactions`, which says how the three become one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlops_assets.data.contract.diff import new_columns
+from mlops_assets.data.ingest.manifest import BatchRecord
+from mlops_assets.data.ingest.staging import BATCH_ID, LABEL_KNOWN_AT, QUARANTINE_SCHEMA, REPLAY, SOURCE
+from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+
+if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
+
+RAW = "raw_transactions"
+QUARANTINED = "quarantined_transactions"
+MANIFEST = "ingested_batches"
+LABELS = "transaction_labels"
+# What commits note: records of batches, batches that may not be in, replays that may not be finished, and the version
+# of the label table up to which the raw table has the labels.
+RECORDS, UNSETTLED, REPLAYS, LABELS_VERSION = "records", "unsettled", "replays", "labels_version"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The tables as they are at one moment.
+
+    Attributes:
+        raw: Raw table, None before the first load.
+        quarantined: Quarantine.
+        manifest: Manifest.
+        recorded: Ids of all batches and replays that are in, in the manifest or not.
+        pending: Records that the raw table's notes hold and the manifest does not.
+        rules: What the contract said about rows when the last one went in; None before the first.
+        labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.settle`.
+        labelled: Rows of the raw table that `settle` has given a label.
+    """
+
+    raw: TableVersion | None
+    quarantined: TableVersion | None
+    manifest: TableVersion | None
+    recorded: frozenset[str]
+    pending: tuple[BatchRecord, ...] = ()
+    rules: str | None = None
+    labels: TableVersion | None = None
+    labelled: int = 0
+
+    @property
+    def orphans(self) -> list[str]:
+        """Batches that have rows in quarantine and are not in: of a killed load, or of one that is going on."""
+        return [batch for batch in self._noted(UNSETTLED) if batch not in self.recorded]
+
+    @property
+    def replayed(self) -> list[str]:
+        """Replays that are in and whose rows still lie in quarantine."""
+        return [replay for replay in self._noted(REPLAYS) if replay in self.recorded]
+
+    @property
+    def open_replays(self) -> list[str]:
+        """Replays that have marked rows and are not in."""
+        return [replay for replay in self._noted(REPLAYS) if replay not in self.recorded]
+
+    def _noted(self, name: str) -> list[str]:
+        return [] if self.quarantined is None else list(self.quarantined.metadata.get(name, []))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How many rows there are.
+
+    Attributes:
+        rows: In the raw table.
+        with_label: Of these, those that have a label.
+        frauds: Of these, the frauds.
+        late_labels: Rows whose label came late.
+        quarantined: Rows in quarantine, as readers see it.
+    """
+
+    rows: int = 0
+    with_label: int = 0
+    frauds: int = 0
+    late_labels: int = 0
+    quarantined: int = 0
+
+
+def look_at(lakehouse: Lakehouse, contract: Contract) -> Look:
+    """Return the tables as they are.
+
+    Raises:
+        ContractError: The tables were written under a contract that today's can't follow.
+        StorageError: A table of that name is not the platform's.
+    """
+    raw, quarantined, manifest = (lakehouse.current(name) for name in (RAW, QUARANTINED, MANIFEST))
+    ours = ((raw, [BATCH_ID, contract.target]), (quarantined, [BATCH_ID, REPLAY]), (manifest, ["batch_id", "rules"]))
+    for found, columns in ours:
+        if found is not None:
+            lakehouse.require_columns(found, columns)
+    known: list[str] = []
+    rules = None
+    if manifest is not None:
+        table = lakehouse.fetch(manifest, ["batch_id", "kind", "recorded_at", "rules"])
+        known = table.column("batch_id").to_pylist()
+        of_contract = table.filter(pc.equal(table.column("kind"), "contract")).sort_by("recorded_at")
+        rules = of_contract.column("rules").to_pylist()[-1] if of_contract.num_rows else None
+    pending = _pending(lakehouse, raw, manifest, known)
+    for record in pending:
+        rules = record.rules or rules
+    if rules is not None:
+        new_columns(contract, rules, where=lakehouse.location(RAW))
+    recorded = frozenset([*known, *(record.batch_id for record in pending)])
+    return Look(raw, quarantined, manifest, recorded, pending, rules)
+
+
+def quarantined_rows(lakehouse: Lakehouse, look: Look, limit: int | None = None) -> pa.Table:
+    """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those that are not in or not there any more."""
+    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+    if look.quarantined is None:
+        return QUARANTINE_SCHEMA.empty_table()
+    rows = lakehouse.read(QUARANTINED, look.quarantined.version)
+    if look.orphans:
+        rows = rows.where(~F.col(BATCH_ID).isin(look.orphans))
+    if look.replayed:
+        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
+    return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
+
+
+def count_rows(lakehouse: Lakehouse, contract: Contract, look: Look) -> Totals:
+    """Count the rows of the tables."""
+    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+    set_aside = count_quarantined(lakehouse, look)
+    if look.raw is None:
+        return Totals(quarantined=set_aside)
+    rows = lakehouse.read(RAW, look.raw.version)
+    late = F.count(LABEL_KNOWN_AT) if LABEL_KNOWN_AT in rows.columns else F.lit(0)
+    counted = rows.agg(F.count(F.lit(1)), F.count(contract.target), F.sum(contract.target), late).collect()[0]
+    total, with_label, frauds, labelled = (int(count or 0) for count in counted)
+    return Totals(total, with_label, frauds, labelled, set_aside)
+
+
+def count_quarantined(lakehouse: Lakehouse, look: Look) -> int:
+    """Count `quarantined_rows` without a query, whose planning takes longer than looking at two columns."""
+    if look.quarantined is None:
+        return 0
+    rows = lakehouse.fetch(look.quarantined, [BATCH_ID, REPLAY])
+    orphaned, gone = (
+        pc.is_in(rows.column(name), pa.array(hidden, rows.schema.field(name).type))
+        for name, hidden in ((BATCH_ID, look.orphans), (REPLAY, look.replayed))
+    )
+    return rows.num_rows - int(pc.sum(pc.or_(orphaned, gone)).as_py() or 0)
+
+
+def _pending(
+    lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None, known: Collection[str]
+) -> tuple[BatchRecord, ...]:
+    # After a hundred upkeep commits nothing says how far the manifest accounts for the raw table, but its rows do.
+    noted = None if manifest is None else manifest.metadata.get("raw_version")
+    accounted = -1 if noted is None else int(noted)
+    if raw is None or raw.version <= accounted:
+        return ()
+    notes = lakehouse.notes_since(RAW, accounted)
+    pending = [BatchRecord(**record) for note in notes for record in note.get(RECORDS, [])]
+    if noted is None:
+        pending = [record for record in pending if record.batch_id not in known]
+    if manifest is None:
+        pending = [*_without_record(lakehouse, raw, {record.batch_id for record in pending}), *pending]
+    return tuple(pending)
+
+
+def _without_record(lakehouse: Lakehouse, raw: TableVersion, noted: set[str]) -> list[BatchRecord]:
+    """Make records for the batches of a table that was written before there was a manifest."""
+    rows = lakehouse.read(RAW, raw.version).groupBy(BATCH_ID, SOURCE).count().collect()
+    now = datetime.now(UTC).isoformat()
+    return [
+        BatchRecord(row[BATCH_ID], "load", row[SOURCE], row["count"], row["count"], 0, 0, "", now)
+        for row in rows
+        if row[BATCH_ID] not in noted
+    ]

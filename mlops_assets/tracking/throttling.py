@@ -1,0 +1,62 @@
+"""Waiting for an MLflow server that asks to be asked later.
+
+What belongs here: telling "later" from "no" and "gone", and waiting. What does not: what is asked (`tracking`,
+`trial_writer`).
+
+MLflow's own client honours Retry-After, but counts each 429 as one of its few retries of anything; it must give up
+soon on a server that is gone, so it gives up as soon on one that is only busy. Rate limits of managed servers last for
+minutes (the comment at MLFLOW_HTTP_REQUEST_MAX_RETRIES in `mlflow/environment_variables.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import requests
+from mlflow.exceptions import MlflowException
+
+Answer = TypeVar("Answer")
+
+TOO_MANY_REQUESTS = 429
+PATIENCE_SECONDS = 600.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+
+
+def patiently(
+    request: Callable[[], Answer], *, seconds: float = PATIENCE_SECONDS, stop: threading.Event | None = None
+) -> Answer:
+    """Make a request, again and again while the server throttles it.
+
+    A throttled request was not carried out, so repeating it changes nothing twice.
+
+    Args:
+        request: Makes it.
+        seconds: How long to go on.
+        stop: Set when waiting has no use any more.
+
+    Raises:
+        MlflowException: Any other refusal, or the last throttling.
+    """
+    until = time.monotonic() + seconds
+    ended = stop or threading.Event()
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return request()
+        except MlflowException as error:
+            if not is_throttled(error) or ended.is_set() or time.monotonic() + pause > until:
+                raise
+        ended.wait(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def is_throttled(error: MlflowException) -> bool:
+    """Return whether a request failed for nothing but a rate limit (HTTP status 429)."""
+    if error.get_http_status_code() == TOO_MANY_REQUESTS:
+        return True
+    # After the last retry `requests` raises, and MLflow wraps it without a code of its own.
+    cause = error.__cause__ or error.__context__
+    return isinstance(cause, requests.exceptions.RetryError) and f"too many {TOO_MANY_REQUESTS} error" in str(cause)

@@ -1,0 +1,375 @@
+"""The search for tables that outgrow one worker's memory: each trial is trained over the whole cluster.
+
+What belongs here: placing the rows on the cluster, fitting one model there, the search over such fits. What does not:
+metrics of scores on the cluster (`distributed_metrics`), the search in memory (`search`), the final model
+(`distributed_model`), Dagster.
+
+Trials run one after another, each with `xgboost.spark`: one XGBoost worker per task slot, histograms summed over the
+network. No row reaches the driver. Proposals are those of the search in memory at parallelism 1: hyperopt's TPE with
+the same space and seed.
+
+The rows are read from Delta once, cast to float32 as in memory, spread over the workers by a hash of their identity,
+sorted, and kept on the executors' disks. So every trial meets the same rows in the same order on the same worker, and
+with the same number of workers a search repeats to the last bit. Against the model in memory the bins differ a little
+(the quantiles are merged from the workers' sketches) and so do models and values, by much less than an evaluation's
+interval.
+
+Early stopping is XGBoost's own and looks after every tree: at the log loss, which is exact, when that is the objective,
+else at the area under the precision-recall curve, which XGBoost averages over the workers. It only decides how many
+trees are kept; the value of a trial is exact. There is no pruning: a trial can't be told from outside to stop.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin, tpe
+from hyperopt.exceptions import AllTrialsFailed
+from pyspark import StorageLevel
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+from xgboost.spark import SparkXGBClassifier
+
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.ingest.staging import BATCH_ID
+from mlops_assets.errors import SearchError
+from mlops_assets.training.engines.distributed_metrics import LABEL, ScoredCounts, judge_on_cluster, packed
+from mlops_assets.training.objective import to_loss
+from mlops_assets.training.records import SearchResult, TrialRecord
+from mlops_assets.training.search.proposals import to_hyperopt, to_point
+from mlops_assets.training.search.search import best_trial, startup_trials
+from mlops_assets.training.search.slots import count_slots
+
+if TYPE_CHECKING:
+    import xgboost as xgb
+    from pyspark import Broadcast
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.training.plan import Objective, SearchPlan
+    from mlops_assets.training.space import Point
+
+logger = logging.getLogger(__name__)
+
+VALIDATION = "_validation"
+_ERROR_LENGTH = 2_000
+_LEAST_SECONDS = 0.001  # hyperopt refuses a timeout of 0
+_NO_PRUNING = "trials over the whole cluster are not pruned"
+
+
+@dataclass(frozen=True)
+class PlacedRows:
+    """Training and validation rows where they are trained on.
+
+    Attributes:
+        features: Names of the feature columns, in the contract's order.
+        rows: Features as float (null where missing), `LABEL` and `VALIDATION`; a partition for each XGBoost worker.
+        workers: Number of XGBoost workers.
+        train: Rows and frauds of the training set.
+        validation: Rows and frauds of the validation set.
+    """
+
+    features: tuple[str, ...]
+    rows: DataFrame
+    workers: int
+    train: ScoredCounts
+    validation: ScoredCounts
+
+    @property
+    def train_rows(self) -> DataFrame:
+        """The training rows, each where it is in `rows`."""
+        return self.rows.where(~F.col(VALIDATION))
+
+    @property
+    def validation_rows(self) -> DataFrame:
+        """The validation rows, each where it is in `rows`."""
+        return self.rows.where(VALIDATION)
+
+
+@contextmanager
+def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contract: Contract) -> Iterator[PlacedRows]:
+    """Spread the rows over the cluster's workers for the length of a block.
+
+    Args:
+        spark: The session.
+        train: Rows to fit on: the contract's columns, batch id and row number.
+        validation: Rows to judge on.
+        contract: Names of features and target.
+
+    Raises:
+        SearchError: The validation rows are of one class, there are no training rows, or the cluster can't run the
+            workers at once.
+    """
+    workers = count_workers(spark)
+    both = _model_columns(train, contract, validation=False).unionByName(
+        _model_columns(validation, contract, validation=True)
+    )
+    identity = [BATCH_ID, ROW_NUMBER]
+    # DISK_ONLY: executors that are short of memory need theirs for training; reading costs little beside a fit.
+    rows = both.repartition(workers, *identity).sortWithinPartitions(*identity).drop(*identity)
+    rows = rows.persist(StorageLevel.DISK_ONLY)
+    try:
+        counted = rows.groupBy(VALIDATION).agg(F.count(F.lit(1)), F.sum(LABEL)).collect()
+        counts = {bool(name): ScoredCounts(int(n), int(frauds)) for name, n, frauds in counted}
+        if False not in counts:
+            raise SearchError("no rows", where="training set", fix="load a longer period")
+        judged = counts.get(True, ScoredCounts(0, 0))
+        if judged.frauds in (0, judged.rows):
+            raise SearchError(
+                f"{judged.frauds} frauds in {judged.rows} rows", where="validation set", fix="load a longer period"
+            )
+        yield PlacedRows(contract.features, rows, workers, counts[False], judged)
+    finally:
+        rows.unpersist()
+
+
+def fit_on_cluster(data: PlacedRows, point: Point, *, seed: int, rounds: int) -> xgb.Booster:
+    """Train one model over the cluster; the first so many trees are the same whatever `rounds` is."""
+    return _classifier(data, point, seed=seed, rounds=rounds).fit(data.train_rows).get_booster()
+
+
+def run_distributed_search(
+    spark: SparkSession,
+    data: PlacedRows,
+    plan: SearchPlan,
+    on_trial: Callable[[TrialRecord], None],
+    resumed: Sequence[TrialRecord] = (),
+) -> SearchResult:
+    """Search for the best point, one trial after another, each over the whole cluster.
+
+    Args:
+        spark: The session.
+        data: The rows, see `placed`.
+        plan: What to search; parallelism, threads and pruning do not apply. A time budget is looked at between trials.
+        on_trial: Called once for each trial of this run that is over; what it raises ends the search.
+        resumed: Trials of an earlier, unfinished search of the same key, engine and number of workers. They are not
+            run again: the search proposes its points anew, and takes the value of each that it has already.
+
+    Raises:
+        SearchError: No trial finished, or `resumed` is from another search.
+    """
+    started = time.perf_counter()
+    run = _Run(spark, data, plan, on_trial, resumed)
+    reason = run.to_the_end(started)
+    return SearchResult(
+        trials=tuple(run.records),
+        best=best_trial(run.records, reason),
+        parallelism=1,
+        seconds=time.perf_counter() - started,
+        end_reason=reason,
+        threads=task_cpus(spark),
+        notes=search_notes(data, plan),
+    )
+
+
+def search_notes(data: PlacedRows, plan: SearchPlan) -> tuple[str, ...]:
+    """Return what the user should know of a search over the cluster."""
+    trained = f"each trial is trained over the cluster, by {data.workers} workers"
+    return (trained, _NO_PRUNING) if plan.pruning else (trained,)
+
+
+class _Run:
+    """One search while it goes on."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        data: PlacedRows,
+        plan: SearchPlan,
+        on_trial: Callable[[TrialRecord], None],
+        resumed: Sequence[TrialRecord],
+    ) -> None:
+        self._spark, self._data, self._plan, self._on_trial = spark, data, plan, on_trial
+        self._known = {record.number: record for record in resumed}
+        self._budget = 1 if plan.space.is_one_point else plan.trials
+        self.records: list[TrialRecord] = []
+
+    def to_the_end(self, started: float) -> str:
+        """Try what is left to try, and return why the search ended."""
+        plan, trials = self._plan, Trials()
+        seconds = max(_LEAST_SECONDS, plan.max_seconds - (time.perf_counter() - started)) if plan.max_seconds else None
+        with suppress(AllTrialsFailed):  # said in our own words by who picks the best of the records
+            fmin(
+                self._evaluate,
+                to_hyperopt(plan.space),
+                algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
+                max_evals=self._budget,
+                timeout=seconds,
+                trials=trials,
+                rstate=np.random.default_rng(plan.seed),
+                show_progressbar=False,
+                return_argmin=False,
+            )
+        tried, before = len(self.records), sum(record.number in self._known for record in self.records)
+        if tried < self._budget:
+            return f"the time budget of {plan.max_seconds:g} s was used up after {tried} of {self._budget} trials"
+        if plan.space.is_one_point:
+            return "the space has one point, and it was tried"
+        return f"all {tried} trials were tried" + (f", {before} of them resumed" if before else "")
+
+    def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:
+        number, point = len(self.records), to_point(values)
+        if known := self._known.get(number):
+            if known.point != point:
+                raise SearchError(
+                    f"trial {number} tried {known.point}, and this search proposes {point}",
+                    where=known.resumed_from or "earlier search",
+                    fix="resume searches of the same key only",
+                )
+            self.records.append(known)
+        else:
+            self.records.append(self._try(number, point))
+            self._on_trial(self.records[-1])
+        record = self.records[-1]
+        if record.loss is None:
+            return {"status": STATUS_FAIL, "error": record.error}
+        return {"status": STATUS_OK, "loss": record.loss}
+
+    def _try(self, number: int, point: Point) -> TrialRecord:
+        started = time.perf_counter()
+        record = TrialRecord(number, point, "failed", value=None, loss=None, seconds=0.0)
+        try:
+            with _one_group(self._spark):
+                booster, curve = self._fit(point)
+                with broadcast_model(self._spark, booster) as model:
+                    value = judge_on_cluster(
+                        self._plan.objective,
+                        self._data.validation_rows,
+                        self._data.features,
+                        model,
+                        self._data.validation,
+                    )
+            loss = to_loss(self._plan.objective, value)
+        except Exception as error:  # noqa: BLE001 - whatever a trial dies of is recorded in its result
+            text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+            return replace(record, error=text[:_ERROR_LENGTH], seconds=time.perf_counter() - started)
+        return replace(
+            record,
+            state="finished",
+            value=value,
+            loss=loss,
+            rounds=booster.num_boosted_rounds(),
+            curve=curve,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _fit(self, point: Point) -> tuple[xgb.Booster, tuple[tuple[int, float], ...]]:
+        plan, data = self._plan, self._data
+        if not plan.early_stopping_rounds:
+            return fit_on_cluster(data, point, seed=plan.seed, rounds=point.n_estimators), ()
+        metric = _stopping_metric(plan.objective)
+        estimator = _classifier(
+            data, point, seed=plan.seed, rounds=point.n_estimators, stopping=(metric, plan.early_stopping_rounds)
+        )
+        model = estimator.fit(data.rows)
+        booster = model.get_booster()
+        curve: tuple[tuple[int, float], ...] = ()
+        if plan.objective == "log_loss":  # the other curves are not those of the objective
+            seen = model.training_summary.validation_objective_history[metric]
+            curve = tuple((trees, float(value)) for trees, value in enumerate(seen, 1))
+        return booster[: booster.best_iteration + 1], curve
+
+
+def _stopping_metric(objective: Objective) -> str:
+    return "logloss" if objective == "log_loss" else "aucpr"
+
+
+def _classifier(
+    data: PlacedRows, point: Point, *, seed: int, rounds: int, stopping: tuple[str, int] | None = None
+) -> SparkXGBClassifier:
+    """Return the estimator for a point; its parameters are those of `objective.booster_parameters`."""
+    watched: dict[str, Any] = {}
+    if stopping is not None:
+        metric, patience = stopping
+        watched = {
+            "validation_indicator_col": VALIDATION,
+            "eval_metric": metric,
+            "early_stopping_rounds": patience,
+        }
+    return SparkXGBClassifier(
+        features_col=list(data.features),
+        feature_names=list(data.features),
+        label_col=LABEL,
+        num_workers=data.workers,
+        # On an executor: workers need not reach the driver, and a stage that Spark runs again gets a new tracker.
+        launch_tracker_on_driver=False,
+        tree_method="hist",
+        missing=float("nan"),
+        n_estimators=rounds,
+        max_depth=point.max_depth,
+        learning_rate=point.learning_rate,
+        reg_alpha=point.reg_alpha,
+        base_score=point.base_score,
+        random_state=seed,
+        verbosity=0,
+        **watched,
+    )
+
+
+def as_feature(name: str) -> Column:
+    """Return a feature as XGBoost gets it: float32 by way of double, as in memory; null is read as NaN, missing."""
+    return F.col(name).cast("double").cast("float").alias(name)
+
+
+def _model_columns(rows: DataFrame, contract: Contract, *, validation: bool) -> DataFrame:
+    return rows.select(
+        BATCH_ID,
+        ROW_NUMBER,
+        *(as_feature(name) for name in contract.features),
+        F.col(contract.target).cast("int").alias(LABEL),
+        F.lit(validation).alias(VALIDATION),
+    )
+
+
+def count_workers(spark: SparkSession) -> int:
+    """Return how many XGBoost workers train one model: one for each task slot of the cluster.
+
+    Raises:
+        SearchError: The cluster can't promise to run them at once.
+    """
+    conf = spark.sparkContext.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        raise SearchError(
+            "Spark starts and stops executors as it likes, and XGBoost's workers must all run at once",
+            where="spark.dynamicAllocation.enabled",
+            fix="switch it off for this cluster (a fixed number of workers), or take the engine memory",
+        )
+    return count_slots(spark.sparkContext, task_cpus(spark))
+
+
+def task_cpus(spark: SparkSession) -> int:
+    """Return the CPUs of a Spark task, which are the threads of an XGBoost worker."""
+    return int(spark.sparkContext.getConf().get("spark.task.cpus") or 1)
+
+
+@contextmanager
+def broadcast_model(spark: SparkSession, booster: xgb.Booster) -> Iterator[Broadcast[bytes]]:
+    """Lend a model to the executors for the length of a block."""
+    model = spark.sparkContext.broadcast(packed(booster))
+    try:
+        yield model
+    finally:
+        model.destroy()
+
+
+@contextmanager
+def _one_group(spark: SparkSession) -> Iterator[None]:
+    """Put the block's Spark jobs into a group of their own, and cancel what runs when the block is interrupted."""
+    context, group = spark.sparkContext, f"trial-{uuid.uuid4().hex[:8]}"
+    context.setJobGroup(group, "a trial over the whole cluster", interruptOnCancel=True)
+    try:
+        yield
+    except BaseException:
+        context.cancelJobGroup(group)
+        raise
+    finally:
+        for name in ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"):
+            context.setLocalProperty(name, None)  # type: ignore[arg-type]  # None removes it

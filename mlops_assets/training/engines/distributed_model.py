@@ -1,0 +1,156 @@
+"""From the best point of a search over the cluster to the final model, with rows scored where they are.
+
+What belongs here: the refit over the cluster, and scored rows in the order of `Matrix`. What does not: threshold,
+evaluation, pictures (`final_model`, the same for both engines), the search (`distributed`).
+
+The threshold and the intervals of an evaluation need all scores at once, so labels, scores, days and amounts of the
+validation and of the test rows do come to the driver, 29 bytes a row: 2.9 GB for 100 million rows. The features
+stay where they are, but for the few thousand rows that are explained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark import StorageLevel
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.ingest.staging import BATCH_ID
+from mlops_assets.errors import EvaluationError
+from mlops_assets.training.engines.choice import result_limit
+from mlops_assets.training.engines.distributed import PlacedRows, as_feature, broadcast_model, fit_on_cluster
+from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
+from mlops_assets.training.final_model import ScoredRows, conclude, judge_reproduction
+from mlops_assets.training.matrix import day_numbers, doubles
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from pyspark.sql import DataFrame, SparkSession
+
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.training.final_model import EvaluationPlan, FinalModel
+    from mlops_assets.training.plan import SearchPlan
+    from mlops_assets.training.records import SearchResult
+
+# Label, score, event time, amount and place.
+_BYTES_PER_ROW = 1 + 4 + 8 + 8 + 8
+_LABEL, _TIME, _AMOUNT = "_y", "_time", "_amount"  # features may be called like the plain words
+_PLACE = "_place"
+_SCORE = "_score"
+
+
+def finish_on_cluster(
+    spark: SparkSession,
+    data: PlacedRows,
+    validation: DataFrame,
+    read_test: Callable[[], DataFrame],
+    contract: Contract,
+    found: SearchResult,
+    search: SearchPlan,
+    plan: EvaluationPlan,
+) -> FinalModel:
+    """Refit the best point over the cluster, then go on as `final_model.finish` does.
+
+    Args:
+        spark: The session.
+        data: Training and validation rows, as the search had them: with as many workers the refit is the same model.
+        validation: Rows for the threshold: the contract's columns, batch id and row number.
+        read_test: Returns the test rows, the same columns; called once, after every choice has been made.
+        contract: Names and roles of the columns.
+        found: The finished search.
+        search: What was searched.
+        plan: How to evaluate.
+
+    Raises:
+        EvaluationError: A set is too large for its scores to be collected, the threshold rule needs amounts that the
+            data do not have, or a metric is not defined.
+    """
+    best = found.best
+    booster = fit_on_cluster(data, best.point, seed=search.seed, rounds=best.rounds)
+    with ExitStack() as held:
+        model = held.enter_context(broadcast_model(spark, booster))
+        value = judge_on_cluster(search.objective, data.validation_rows, data.features, model, data.validation)
+
+        def scored(rows: DataFrame, dataset: str) -> ScoredRows:
+            return score_in_order(rows, contract, model, held, result_limit(spark), where=dataset)
+
+        return conclude(
+            booster,
+            judge_reproduction(value, found),
+            scored(validation, "validation set"),
+            lambda: scored(read_test(), "test set"),
+            found,
+            search,
+            plan,
+        )
+
+
+def score_in_order(
+    rows: DataFrame,
+    contract: Contract,
+    model: Broadcast[bytes],
+    held: ExitStack,
+    limit: int | None,
+    *,
+    where: str,
+) -> ScoredRows:
+    """Score rows on the cluster and collect what an evaluation needs, in the order of `Matrix`.
+
+    Args:
+        rows: The contract's columns, batch id and row number.
+        contract: Names and roles of the columns.
+        model: The model, as `distributed_metrics.packed`.
+        held: Keeps the sorted rows on the executors' disks until it is closed: `rows_at` reads from them.
+        limit: Most bytes that the driver may collect; None for no limit.
+        where: Name of the set, for errors.
+
+    Raises:
+        EvaluationError: The set is too large for that.
+    """
+    count = rows.count()
+    if limit is not None and count * _BYTES_PER_ROW > limit:
+        raise EvaluationError(
+            f"{count:,} rows have {count * _BYTES_PER_ROW:,} bytes of scores, the driver may collect {limit:,}",
+            where=where,
+            fix="raise spark.driver.maxResultSize, and the driver's memory with it, or split off a shorter period",
+        )
+    features = list(contract.features)
+    ordered = rows.orderBy(contract.event_time, BATCH_ID, ROW_NUMBER).select(
+        *(as_feature(name) for name in features),
+        F.col(contract.target).cast("byte").alias(_LABEL),
+        F.col(contract.event_time).alias(_TIME),
+        (F.lit(None) if contract.amount is None else F.col(contract.amount)).cast("double").alias(_AMOUNT),
+    )
+    ordered = ordered.withColumn(_PLACE, F.monotonically_increasing_id()).persist(StorageLevel.DISK_ONLY)
+    held.callback(ordered.unpersist)
+    kept = [_LABEL, _TIME, _AMOUNT, _PLACE]
+    schema = ordered.select(*kept).withColumn(_SCORE, F.lit(0.0).cast("float")).schema
+
+    def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        scores_of = predictor(features, model)
+        for batch in batches:
+            columns = [*(batch.column(name) for name in kept), pa.array(scores_of(batch), pa.float32())]
+            yield pa.RecordBatch.from_arrays(columns, [*kept, _SCORE])
+
+    table = ordered.mapInArrow(score, schema).toArrow()
+    places = table.column(_PLACE).to_numpy()
+
+    def rows_at(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        asked = places[positions]
+        found = ordered.where(F.col(_PLACE).isin(np.unique(asked).tolist())).select(_PLACE, *features).toArrow()
+        at = np.searchsorted(found.column(_PLACE).to_numpy(), asked)  # ascending, as the rows are
+        return np.column_stack([found.column(name).to_numpy()[at] for name in features]).astype(np.float32)
+
+    return ScoredRows(
+        y=table.column(_LABEL).to_numpy().astype(np.uint8),
+        scores=table.column(_SCORE).to_numpy(),
+        days=day_numbers(table.column(_TIME)),
+        amounts=None if contract.amount is None else doubles(table.column(_AMOUNT)),
+        rows_at=rows_at,
+    )

@@ -1,0 +1,197 @@
+"""The search: hyperopt's TPE proposes points, SparkTrials tries each as a Spark task.
+
+What belongs here: running one search and recording its trials. What does not: what a trial does (`trial`), the space
+(`space`), where results are kept (`tracking`), Dagster.
+
+What repeats, and what does not. With parallelism 1 a search is a function of its plan and its rows: the same points in
+the same order with the same values, early stopping and pruning included, to the last bit, and also when it was cut
+and resumed in between (the machines being alike: other CPUs may round otherwise). With more trials in flight a point is
+proposed, and its bars are set, from those that happen to have ended by then. So points, bars, what is pruned, the
+order of the records and the best trial may all differ between two runs; a point's value after so many trees does not.
+A time budget cuts wherever the clock says.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hyperopt import STATUS_OK, fmin, tpe
+from hyperopt.base import JOB_STATE_DONE
+
+from mlops_assets.errors import SearchError
+from mlops_assets.training.objective import to_loss
+from mlops_assets.training.records import SearchResult, TrialRecord
+from mlops_assets.training.search.proposals import decode, to_document, to_hyperopt, to_record
+from mlops_assets.training.search.shared_data import shared
+from mlops_assets.training.search.slots import Slots, choose_slots
+from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
+from mlops_assets.training.search.stopping import Bars, Curve, median_bars
+from mlops_assets.training.search.trial import Assignment, TrialTask
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.plan import SearchPlan
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_RANDOM_START = 20
+_LEAST_SECONDS = 0.001  # hyperopt refuses a timeout of 0
+
+
+def run_search(
+    spark: SparkSession,
+    train: Matrix,
+    validation: Matrix,
+    plan: SearchPlan,
+    on_trial: Callable[[TrialRecord], None],
+    resumed: Sequence[TrialRecord] = (),
+) -> SearchResult:
+    """Search for the best point.
+
+    Args:
+        spark: The session whose executors run the trials.
+        train: Rows to fit on.
+        validation: Rows to judge on; the test rows are never seen here.
+        plan: What to search.
+        on_trial: Called once for each trial of this run that is over, while the search goes on; what it raises ends
+            the search. Trials that are cancelled, and resumed ones, are not reported.
+        resumed: Trials of an earlier, unfinished search of the same `search_key`. They count as tried, failed ones
+            too, inform TPE and the pruning, and one of them may be the best.
+
+    Raises:
+        SearchError: No trial finished, the validation rows are of one class, or `resumed` is from another search.
+    """
+    started = time.perf_counter()
+    _refuse_one_class(validation)
+    slots = choose_slots(spark, plan)
+    for note in slots.notes:
+        logger.warning(note)
+    run = _Run(spark, plan, slots, on_trial, resumed)
+    reason = run.to_the_end(train, validation, started)
+    return SearchResult(
+        trials=tuple(run.records),
+        best=best_trial(run.records, reason),
+        parallelism=slots.parallelism,
+        seconds=time.perf_counter() - started,
+        end_reason=reason,
+        threads=slots.threads,
+        notes=slots.notes,
+    )
+
+
+class _Run:
+    """One search while it goes on."""
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        plan: SearchPlan,
+        slots: Slots,
+        on_trial: Callable[[TrialRecord], None],
+        resumed: Sequence[TrialRecord],
+    ) -> None:
+        self._spark, self._plan, self._slots, self._on_trial = spark, plan, slots, on_trial
+        self.records = sorted(resumed, key=lambda record: record.number)
+        numbers = [record.number for record in self.records]
+        if len(set(numbers)) < len(numbers):
+            raise SearchError("two resumed trials have one number", where="search", fix="resume one search at a time")
+        self._budget = 1 if plan.space.is_one_point else plan.trials
+        self._trials = EventDrivenSparkTrials(spark, slots.parallelism, self._assign, self._finished)
+        self._trials.insert_trial_docs([to_document(record, plan.space) for record in self.records])
+
+    def to_the_end(self, train: Matrix, validation: Matrix, started: float) -> str:
+        """Try what is left to try, and return why the search ended."""
+        plan, before = self._plan, len(self.records)
+        if before >= self._budget:
+            return f"all of its {before} trials were resumed: nothing was left to try"
+        with shared(self._spark, train, validation) as data:
+            fmin(
+                TrialTask(
+                    uuid.uuid4().hex,
+                    data,
+                    plan.objective,
+                    plan.seed,
+                    self._slots.threads,
+                    checkpoint_rounds=plan.checkpoint_rounds if plan.watched else 0,
+                    early_stopping_rounds=plan.early_stopping_rounds,
+                ),
+                to_hyperopt(plan.space),
+                algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
+                max_evals=self._budget,
+                timeout=self._seconds_left(started),
+                trials=self._trials,
+                rstate=np.random.default_rng(plan.seed),
+                show_progressbar=False,
+                return_argmin=False,
+            )
+        tried = len(self.records)
+        if self._trials.fmin_cancelled_reason is not None:
+            return f"the time budget of {plan.max_seconds:g} s was used up after {tried} of {self._budget} trials"
+        if plan.space.is_one_point:
+            return "the space has one point, and it was tried"
+        return f"all {tried} trials were tried" + (f", {before} of them resumed" if before else "")
+
+    def _seconds_left(self, started: float) -> float | None:
+        if not self._plan.max_seconds:
+            return None
+        return max(_LEAST_SECONDS, self._plan.max_seconds - (time.perf_counter() - started))
+
+    def _assign(self, values: dict[str, Any]) -> Assignment:
+        bars = median_bars(self._finished_curves()) if self._plan.pruning else Bars()
+        return Assignment(decode(self._plan.space, values), bars)
+
+    def _finished_curves(self) -> list[Curve]:
+        """Return the curves so far of trials that were not pruned, in losses.
+
+        They are read from the documents, which are complete when the next trial is assigned; the records are not yet.
+        """
+        results = [trial["result"] for trial in self._trials.trials if trial["state"] == JOB_STATE_DONE]
+        return [
+            [(rounds, to_loss(self._plan.objective, value)) for rounds, value in result["curve"]]
+            for result in results
+            if result["status"] == STATUS_OK and not result["pruned"]
+        ]
+
+    def _finished(self, document: dict[str, Any]) -> None:
+        self.records.append(to_record(document, self._plan.space))
+        self._on_trial(self.records[-1])
+
+
+def _refuse_one_class(validation: Matrix) -> None:
+    if validation.frauds in (0, validation.rows):
+        raise SearchError(
+            f"{validation.frauds} frauds in {validation.rows} rows", where="validation set", fix="load a longer period"
+        )
+
+
+def startup_trials(plan: SearchPlan) -> int:
+    """Return how many points are drawn at random before TPE has enough to learn from."""
+    return max(1, min(_LARGEST_RANDOM_START, plan.trials // 4))
+
+
+def best_trial(records: Sequence[TrialRecord], reason: str) -> TrialRecord:
+    """Return the finished trial with the smallest loss; of equals the one proposed first.
+
+    Raises:
+        SearchError: None finished; `reason` says why the search ended.
+    """
+    finished = [record for record in records if record.state == "finished"]
+    if finished:
+        return min(finished, key=lambda record: (record.loss, record.number))
+    failed = [record.error.strip().splitlines()[0] for record in records if record.error.strip()]
+    first = f"; the first one: {failed[0]}" if failed else ""
+    raise SearchError(
+        f"none of {len(records)} trials succeeded ({reason}){first}",
+        where="search",
+        fix="read the failed child runs in MLflow: a range of the space or the data is not usable"
+        if failed
+        else "raise the time budget: one trial has to finish within it",
+    )

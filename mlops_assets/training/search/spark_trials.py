@@ -1,0 +1,232 @@
+"""hyperopt's SparkTrials with an event-driven dispatcher: a trial is a Spark task, the driver proposes by TPE.
+
+What belongs here: keeping the cluster's slots busy and writing trial documents as hyperopt wants them. What does not:
+what a trial computes (`trial`), what is made of the results (`search`).
+
+What the stock dispatcher (hyperopt 0.3.0, `hyperopt/spark.py`) does otherwise:
+- It sleeps a second between looks, and `fmin` polls once a second on top. Here finished trials wake the driver.
+- Its task function never reads its input, so PySpark's worker finds unread data behind the task, gives up on being
+  reused and exits (`pyspark/worker.py`, "check end of stream"): each trial pays for a new interpreter, all imports and
+  all data preparation. Here the trial is the task's input, and reading it keeps the worker.
+- On an interrupt, and when the time is up, it waits for what it has cancelled. Here nothing is waited for but the
+  cancelling.
+- A trial whose worker process dies is run again, three times on a usual cluster, and then left out of what TPE knows.
+  Here it has failed, once, and TPE knows it: a point that kills its worker is a bad point.
+- It can't go on from trials that are there already. Here `fmin` does, see there.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from hyperopt import SparkTrials
+from hyperopt.base import JOB_STATE_CANCEL, JOB_STATE_DONE, JOB_STATE_RUNNING, Domain
+from hyperopt.spark import FMIN_CANCELLED_REASON_TIMEOUT
+from hyperopt.utils import coarse_utcnow
+from pyspark import TaskContext, inheritable_thread_target
+
+from mlops_assets.training.search.proposals import Document, raw_values
+from mlops_assets.training.search.trial import failure
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Task = Callable[[Any], dict[str, Any]]
+_CANCEL_SECONDS = 10.0
+_CANCEL_AGAIN_SECONDS = 0.5
+_REASON = "most recent failure:"
+DIED = "the worker process or the executor of this trial died; it is not run again"
+
+
+class EventDrivenSparkTrials(SparkTrials):
+    """Trials that run as Spark tasks and are dispatched the moment a slot is free.
+
+    Args:
+        spark: The session whose executors run the trials.
+        parallelism: Trials in flight.
+        assign: Turns hyperopt's raw values of a trial into what the task receives; called in `fmin`'s thread when the
+            trial starts, so it may tell the task what the trials before have come to.
+        on_finish: Called in `fmin`'s thread with each finished document, after the free slot was filled again; what
+            it raises ends the search.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        parallelism: int,
+        assign: Callable[[dict[str, Any]], Any],
+        on_finish: Callable[[Document], None],
+    ) -> None:
+        super().__init__(parallelism=parallelism, spark_session=spark)
+        self._assign, self._on_finish = assign, on_finish
+
+    def fmin(
+        self,
+        fn: Task,
+        space: Any,
+        algo: Callable[..., list[Document]],
+        max_evals: int,
+        *,
+        rstate: Any,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> None:
+        """Run the search; `hyperopt.fmin` calls this.
+
+        Trials that are there already (`insert_trial_docs`) count, and the search goes on as if it had proposed them:
+        with one trial in flight it proposes what it would have proposed without the break.
+
+        Args:
+            fn: Evaluates what `assign` returned on an executor, and returns hyperopt's result document.
+            space: hyperopt's search space.
+            algo: Proposes points, such as `tpe.suggest`.
+            max_evals: Number of trials.
+            rstate: NumPy generator behind the proposals, fresh from its seed.
+            timeout: Seconds after which nothing is proposed any more and running trials are cancelled;
+                `fmin_cancelled_reason` then says so.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.refresh()
+        # Numbers go on behind the largest one. Those in between that are missing were in flight when the earlier
+        # search ended; each proposal took one draw, theirs too.
+        proposed_before = max(self.tids, default=-1) + 1
+        self._ids.update(range(proposed_before))
+        for _number in range(proposed_before):
+            _draw(rstate)
+        open_trials = max_evals - len(self)
+        domain = Domain(fn, space)
+        slots = _Slots(self._spark, self.parallelism, fn)
+        finished: Document | None = None
+        try:
+            while True:
+                while open_trials > 0 and slots.running < self.parallelism and not _is_past(deadline):
+                    document = self._propose(domain, algo, rstate)
+                    slots.start(document, self._assign(raw_values(document)))
+                    open_trials -= 1
+                if finished is not None:
+                    self._on_finish(finished)
+                if not slots.running:
+                    break
+                finished = slots.wait(deadline)
+                if finished is None:
+                    break
+            if open_trials > 0 or slots.running:
+                self._fmin_cancelled, self._fmin_cancelled_reason = True, FMIN_CANCELLED_REASON_TIMEOUT
+        finally:
+            slots.close()
+            self.refresh()
+
+    def _propose(self, domain: Any, algo: Callable[..., list[Document]], rstate: Any) -> Document:
+        self.refresh()
+        documents = algo(self.new_trial_ids(1), domain, self, _draw(rstate))
+        self.insert_trial_docs(documents)
+        self.refresh()
+        number = documents[0]["tid"]
+        return next(document for document in self._dynamic_trials if document["tid"] == number)
+
+
+def _draw(rstate: Any) -> int:
+    """Return the seed of the next proposal, drawn as hyperopt's own `fmin` draws it."""
+    return int(rstate.integers(2**31 - 1))
+
+
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+class _Slots:
+    """Threads that each submit one Spark job at a time; all jobs are one group, so that they end together.
+
+    Documents are written in the caller's thread alone.
+    """
+
+    def __init__(self, spark: SparkSession, count: int, task: Task) -> None:
+        self._context, self._task = spark.sparkContext, task
+        self._group = f"search-{uuid.uuid4().hex[:8]}"
+        self._waiting: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        self._finished: queue.SimpleQueue[tuple[int, dict[str, Any]]] = queue.SimpleQueue()
+        self._in_flight: dict[int, Document] = {}
+        self._closing = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=inheritable_thread_target(spark)(self._work), daemon=True, name=f"trial-slot-{number}"
+            )
+            for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> int:
+        """Trials in flight."""
+        return len(self._in_flight)
+
+    def start(self, document: Document, assignment: Any) -> None:
+        """Run a trial in a free slot."""
+        document["state"] = JOB_STATE_RUNNING
+        document["book_time"] = document["refresh_time"] = coarse_utcnow()
+        self._in_flight[document["tid"]] = document
+        self._waiting.put((document["tid"], assignment))
+
+    def wait(self, deadline: float | None) -> Document | None:
+        """Return the next trial that finishes, or None when the time is up before."""
+        try:
+            tid, result = self._finished.get(
+                timeout=None if deadline is None else max(0.0, deadline - time.monotonic())
+            )
+        except queue.Empty:
+            return None
+        document = self._in_flight.pop(tid)
+        document["state"] = JOB_STATE_DONE
+        document["result"] = result
+        document["refresh_time"] = coarse_utcnow()
+        return document
+
+    def close(self) -> None:
+        """Cancel what still runs and end the threads."""
+        self._closing.set()
+        for document in self._in_flight.values():
+            document["state"] = JOB_STATE_CANCEL
+        for _ in self._threads:
+            self._waiting.put(None)
+        until = time.monotonic() + _CANCEL_SECONDS
+        while alive := [thread for thread in self._threads if thread.is_alive()]:
+            if self._in_flight:  # again and again: a job that was about to be submitted escaped the last time
+                self._context.cancelJobGroup(self._group)
+            alive[0].join(_CANCEL_AGAIN_SECONDS)
+            if time.monotonic() > until:
+                break
+
+    def _work(self) -> None:
+        self._context.setJobGroup(self._group, "trials of a hyperparameter search", interruptOnCancel=True)
+        while (item := self._waiting.get()) is not None and not self._closing.is_set():
+            tid, assignment = item
+            try:
+                result = self._context.parallelize([assignment], 1).mapPartitions(_evaluator(self._task)).collect()[0]
+            except Exception as error:  # noqa: BLE001 - a lost executor or a cancelled job is this trial's end only
+                result = failure(_cause(error))
+            self._finished.put((tid, result))
+
+
+def _cause(error: Exception) -> str:
+    """Return why Spark gave a task up, the reason first: py4j and Spark say it last."""
+    text = f"{type(error).__name__}: {error}"
+    reason = next((line for line in text.splitlines() if _REASON in line), text).rpartition(_REASON)[2].strip()
+    return f"lost with its Spark task: {reason}\n{text}"
+
+
+def _evaluator(task: Task) -> Callable[[Iterable[Any]], Iterable[dict[str, Any]]]:
+    def evaluate(assignments: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        context = TaskContext.get()
+        # A cluster runs a task again when its process died. Speculation can't be the reason: Spark does not speculate
+        # on the only task of a stage unless told to (spark.speculation.task.duration.threshold).
+        repeated = context is not None and context.attemptNumber() > 0
+        for assignment in assignments:  # to the end: an input that is not read through costs the worker its reuse
+            yield {"status": "fail", "error": DIED} if repeated else task(assignment)
+
+    return evaluate

@@ -1,0 +1,65 @@
+"""`make demo` as a stranger runs it: progress, summary, JSON, and a refusal that can be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlops_assets_tests.assets.harness import replaced, transactions, write_csv
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+KEYS = {"data_set", "rows", "raw_version", "run_id", "registered_version", "best_point", "seconds", "metrics"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, shared_home: Path) -> Path:
+    """A home of its own that shares the cached jars."""
+    made = tmp_path / "home"
+    made.mkdir()
+    (made / "jars").symlink_to(shared_home / "jars")
+    return made
+
+
+def demo(home: Path, source: Path, trials: int = 4) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mlops_assets.cli.demo", "--trials", str(trials)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CHECKOUT,
+        env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_SOURCE": str(source)},
+        timeout=280,
+    )
+
+
+def test_the_demo_ends_with_a_summary_and_the_same_as_json(home: Path, tmp_path: Path):
+    write_csv(transactions(rows=4_000, days=6, fraud_rate=0.04), tmp_path / "t.csv")
+
+    done = demo(home, tmp_path / "t.csv")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((home / "demo.json").read_text())
+    assert set(summary) >= KEYS
+    assert summary["rows"] == 4_000
+    assert set(summary["seconds"]) == {"raw_transactions", "splits", "tuned_model", "registered_model"}
+    for metric in summary["metrics"].values():
+        assert metric["low"] <= metric["estimate"] <= metric["high"]
+    for said in ("trial 4 of 4 done", summary["run_id"], "average_precision", "make ui", "demo.json"):
+        assert said in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_demo_on_bad_data_says_why_in_one_line(home: Path, tmp_path: Path):
+    write_csv(replaced(transactions(), "v3", ["oops"] * 7), tmp_path / "bad.csv")
+
+    done = demo(home, tmp_path / "bad.csv")
+
+    assert done.returncode == 1
+    assert "v3 (7 rows), such as 'oops'" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (home / "demo.json").exists()

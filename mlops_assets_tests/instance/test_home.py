@@ -1,0 +1,112 @@
+"""The pool of launches: which assets are in it, and that Dagster keeps its limit over all runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mlops_assets.databricks.preflight import Finding
+from mlops_assets.definitions import ASSETS
+from mlops_assets.diagnostics.doctor import launch_limit
+from mlops_assets.instance.home import prepare_instance
+from mlops_assets.resources.placement import CLUSTER_KEYS
+from mlops_assets.settings import LAUNCH_POOL, Settings
+from mlops_assets_tests.conftest import CHECKOUT
+
+JOB = "launch_job"
+
+
+@dg.asset(pool=LAUNCH_POOL)
+def launched() -> None:
+    """Wait for a second step to begin, for 10 s at most, and leave the times between which this one ran."""
+    folder, began = Path(os.environ["LAUNCH_TIMES"]), time.time()
+    (folder / f"{os.getpid()}.began").touch()
+    while len(list(folder.glob("*.began"))) < 2 and time.time() < began + 10:
+        time.sleep(0.1)
+    (folder / f"{os.getpid()}.times").write_text(f"{began} {time.time()}", "utf-8")
+
+
+defs = dg.Definitions(assets=[launched], jobs=[dg.define_asset_job(JOB, [launched])], executor=dg.in_process_executor)
+
+
+def limit_of(folder: Path) -> int | None:
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        return {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()}.get(LAUNCH_POOL)
+
+
+def test_every_asset_that_names_a_cluster_is_in_the_pool():
+    assert {asset.op.name: asset.op.pool for asset in ASSETS if CLUSTER_KEYS.keys() & asset.required_resource_keys} == {
+        "raw_transactions": LAUNCH_POOL,
+        "splits": LAUNCH_POOL,
+        "tuned_model": LAUNCH_POOL,
+        "registered_model": LAUNCH_POOL,
+        "table_upkeep": LAUNCH_POOL,
+        "as_of_backtest": LAUNCH_POOL,
+    }
+
+
+def test_the_limit_is_set_and_changed_and_otherwise_left_alone(tmp_path: Path):
+    assert limit_of(prepare_instance(tmp_path)) is None
+    assert limit_of(prepare_instance(tmp_path, launches=2)) == 2
+    assert limit_of(prepare_instance(tmp_path, launches=1)) == 1
+    assert limit_of(prepare_instance(tmp_path)) == 1
+
+
+def test_the_instance_of_the_command_line_has_the_limit_of_the_profile(tmp_path: Path):
+    variables = {"MLOPS_TARGET": "databricks", "MLOPS_DATABRICKS_HOST": "https://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mlops_assets.instance.home"],
+        cwd=CHECKOUT,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path), **variables}
+        | {"MLOPS_DATABRICKS_MAX_CONCURRENT_LAUNCHES": "5"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert limit_of(Path(done.stdout.strip())) == 5
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(("limit", "overlap"), [(1, False), (2, True)])
+def test_runs_launch_no_more_than_the_limit_at_once(tmp_path: Path, limit: int, overlap: bool):
+    times = tmp_path / "times"
+    times.mkdir()
+    variables = {"DAGSTER_HOME": str(prepare_instance(tmp_path / "dagster", launches=limit))}
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", __name__, "-a", "defs", "-j", JOB]
+    runs = [
+        subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env={**os.environ, **variables, "LAUNCH_TIMES": str(times)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for run in runs:
+        _, log = run.communicate(timeout=120)
+        assert run.returncode == 0, log[-3_000:]
+    (_, first_end), (second_begin, _) = sorted(
+        tuple(map(float, path.read_text("utf-8").split())) for path in times.glob("*.times")
+    )
+    assert (second_begin < first_end) == overlap
+
+
+def test_the_doctor_compares_the_limit_with_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://127.0.0.1:9")
+    here, there = Settings(home=tmp_path), Settings(home=tmp_path, target="databricks")
+    found: list[Finding] = []
+    for launches in (None, 7, 2):
+        with dg.DagsterInstance.from_config(str(prepare_instance(tmp_path, launches=launches))) as instance:
+            assert list(launch_limit(here, instance)) == []
+            found += launch_limit(there, instance)
+    assert [finding.level for finding in found] == ["warning", "warning", "ok"]
+    assert found[0].text.startswith("no limit, where the profile wants 2 at once; dagster instance concurrency set")
+    assert found[1].text.startswith("a limit of 7,")

@@ -1,0 +1,183 @@
+"""Upkeep of real Delta tables: what is pinned stays readable, what is not goes, and small files become few."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from mlops_assets.data.sources.delta import DeltaSource
+from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.catalog_errors import spark_errors
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.maintenance import UpkeepReport, keep_up, plan_upkeep
+from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets_tests.lakehouse.delta_ages import committed_at, days_ago
+from mlops_assets_tests.lakehouse.test_lakehouse import numbers, session_settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+AGES = {0: 40.0, 1: 30.0, 2: 20.0, 3: 10.0, 4: 5.0}
+
+
+@pytest.fixture(params=["by folder", pytest.param("by name", marks=pytest.mark.proof)])
+def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource) -> Lakehouse:
+    """Tables of both kinds: a commit means the same in each."""
+    if request.param == "by folder":
+        return lakehouse
+    name = request.getfixturevalue("schema")
+    return Lakehouse(
+        spark=spark_resource, database=name, root=lakehouse.root, catalog="spark_catalog", locks=lakehouse.locks
+    )
+
+
+def folder(lakehouse: Lakehouse, tmp_path: Path) -> Path:
+    return tmp_path / "warehouse" / "t" if lakehouse.catalog else Path(lakehouse.location("t"))
+
+
+def overwritten(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path) -> None:
+    """Write versions 0 to 3, each over the last, 40 to 10 days ago, and append a second file 5 days ago."""
+    table = None
+    for version in range(4):
+        table = lakehouse.replace("t", numbers(spark, 0, version + 1), base=table, note={"by": version})
+    lakehouse.append("t", numbers(spark, 10, 12), base=table, note={"by": 4})
+    committed_at(spark, folder(lakehouse, tmp_path), {version: days_ago(age) for version, age in AGES.items()})
+
+
+def keep(lakehouse: Lakehouse, *pinned: int, hours: int = 0) -> UpkeepReport:
+    (plan,) = plan_upkeep(lakehouse, ["none", "t"], [Pin("t", version, "a model") for version in pinned], hours)
+    return keep_up(lakehouse, plan)
+
+
+def readable(lakehouse: Lakehouse, version: int) -> bool:
+    try:
+        return len(lakehouse.read("t", version).collect()) > 0
+    except spark_errors() as error:
+        if "FILE_NOT_EXIST" in str(error):
+            return False
+        raise
+
+
+def test_a_pinned_version_stays_and_older_ones_go(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+    overwritten(lakehouse, spark, tmp_path)
+    settings = session_settings(spark)
+
+    report = keep(lakehouse, 2)
+
+    assert [version for version in AGES if readable(lakehouse, version)] == [1, 2, 3, 4], "1 within the margin"
+    assert lakehouse.read("t", 2).count() == 3
+    assert (report.files_before, report.files_after, report.files_deleted) == (2, 1, 1)
+    assert report.bytes_deleted > 0
+    assert report.pinned_versions == (2, 4)
+    assert (report.retention_hours, report.retention_reason) == (21 * 24 + 1, "version 2 is needed by a model")
+    assert session_settings(spark) == settings
+
+    assert keep(lakehouse).pinned_versions == (4,), "the model is not registered any more"
+    assert [version for version in AGES if readable(lakehouse, version)] == [3, 4]
+
+
+def test_what_nothing_is_to_be_done_to_gets_no_new_version(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+    """Also what a process does that comes after one that was killed at the end."""
+    overwritten(lakehouse, spark, tmp_path)
+    first = keep(lakehouse, 2)
+
+    second = keep(lakehouse, 2)
+
+    assert (second.version, second.files_deleted) == (first.version, 0)
+
+
+def test_what_a_killed_upkeep_has_left_is_finished(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+    """It was killed while VACUUM was deleting: the table is compacted, and one of two files is gone."""
+    overwritten(lakehouse, spark, tmp_path)
+    lakehouse.sql("OPTIMIZE {table}", "t")
+    files = [path for version in (0, 1) for path in lakehouse.read("t", version).inputFiles()]
+    Path(unquote(urlsplit(files[0]).path)).unlink()
+
+    report = keep(lakehouse, 3)
+
+    assert report.files_deleted == len(files) - 1
+    assert [version for version in AGES if readable(lakehouse, version)] == [2, 3, 4]
+    assert lakehouse.read("t", lakehouse.require("t", made_by="t").version).count() == 6
+
+
+def test_upkeep_is_no_new_data(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+    overwritten(lakehouse, spark, tmp_path)
+    before = lakehouse.require("t", made_by="t")
+
+    keep(lakehouse, 2)
+    after = lakehouse.require("t", made_by="t")
+
+    assert after.version > before.version
+    assert (after.rows_version, after.metadata, after.rows_written) == (4, before.metadata, before.rows_written)
+    assert after.named_by_rows.version == 4
+    followed = DeltaSource(str(folder(lakehouse, tmp_path)), after_version=3, has_key=True)
+    assert [batch.table.num_rows for batch in followed.batches()] == [2], "whoever watches it sees version 4 alone"
+    grown = lakehouse.append("t", numbers(spark, 20, 21), base=after, note={})
+    assert grown.rows_version == grown.version == after.version + 1
+    assert lakehouse.read("t", grown.version).count() == 7
+
+
+def test_a_log_that_has_forgotten_what_was_removed_when_gives_no_pinned_file_away(
+    lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path
+):
+    """A file of version 0 that is still part of the pinned version 2, and removed by 3, is a stranger to VACUUM.
+
+    The checkpoint is of a time when the table kept nothing for longer than an hour.
+    """
+    table = None
+    for version in range(3):
+        table = lakehouse.append("t", numbers(spark, version, version + 1), base=table, note={})
+    lakehouse.replace("t", numbers(spark, 9, 10), base=table, note={})
+    lakehouse.sql(
+        "ALTER TABLE {table} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 1 hours')", "t"
+    )
+    committed_at(spark, folder(lakehouse, tmp_path), {version: days_ago(age) for version, age in AGES.items()})
+    java: Any = spark.sparkContext._jvm  # PySpark has no such call
+    delta = java.org.apache.spark.sql.delta.DeltaLog.forTable(spark._jsparkSession, str(folder(lakehouse, tmp_path)))
+    delta.checkpoint()
+
+    with pytest.raises(StorageError, match="of 3 files of version 2, which is pinned"):
+        keep(lakehouse, 2)
+
+    assert lakehouse.read("t", 2).count() == 3
+    assert readable(lakehouse, 2)
+    assert keep(lakehouse).files_deleted == 3, "nobody needs it any more"
+    assert not readable(lakehouse, 2)
+
+
+def test_a_table_without_our_properties_is_given_them(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+    lakehouse.replace("t", numbers(spark, 0, 1), base=None, note={})
+    lakehouse.sql("ALTER TABLE {table} UNSET TBLPROPERTIES ('delta.logRetentionDuration')", "t")
+    lakehouse.sql(
+        "ALTER TABLE {table} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 8 days')", "t"
+    )
+
+    keep(lakehouse)
+
+    properties = lakehouse.sql("DESCRIBE DETAIL {table}", "t").collect()[0]["properties"]
+    assert properties["delta.deletedFileRetentionDuration"] == "interval 3650 days"
+    assert properties["delta.logRetentionDuration"] == "interval 3650 days"
+
+
+def test_where_there_are_no_locks_a_short_retention_is_refused(lakehouse: Lakehouse, spark: SparkSession):
+    lakehouse.replace("t", numbers(spark, 0, 1), base=None, note={})
+    fields = {name: getattr(lakehouse, name) for name in type(lakehouse).model_fields}
+    unlocked = Lakehouse(**{**fields, "locks": ""})
+
+    with pytest.raises(StorageError, match="no lock keeps him away"):
+        plan_upkeep(unlocked, ["t"], [], 167)
+
+    assert plan_upkeep(unlocked, ["t"], [], 168)[0].retention.hours == 168
+
+
+def test_a_pin_to_a_version_that_never_was_stops_before_anything_is_touched(lakehouse: Lakehouse, spark: SparkSession):
+    table = lakehouse.replace("t", numbers(spark, 0, 1), base=None, note={})
+
+    with pytest.raises(StorageError, match=r"log has no version 7 \(a model\)"):
+        keep(lakehouse, 7)
+
+    assert lakehouse.require("t", made_by="t").version == table.version

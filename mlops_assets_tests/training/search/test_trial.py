@@ -1,0 +1,122 @@
+"""A trial in its own process: checkpoints cost no bit, end what has lost, and whatever goes wrong is a result."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_assets.training.matrix import Matrix
+from mlops_assets.training.objective import fit, judge, quantized
+from mlops_assets.training.plan import Objective
+from mlops_assets.training.search.shared_data import Samples
+from mlops_assets.training.search.stopping import Bars
+from mlops_assets.training.search.trial import Assignment, TrialTask
+from mlops_assets.training.space import Point
+
+POINT = Point(max_depth=3, n_estimators=48, learning_rate=0.3, reg_alpha=0.05, base_score=0.03)
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """Rows that are in the process already."""
+
+    sets: tuple[Matrix, Matrix]
+
+    def load(self) -> tuple[Samples, Samples]:
+        """Return them."""
+        train, validation = (Samples(rows.features, rows.X, rows.y) for rows in self.sets)
+        return train, validation
+
+    def release(self) -> None:
+        """Keep them."""
+
+
+def task(sets: tuple[Matrix, Matrix], name: str, every: int, patience: int, **changed: Any) -> TrialTask:
+    made = TrialTask(name, Here(sets), "average_precision", 42, 1, every, patience)
+    return dataclasses.replace(made, **changed)
+
+
+def value_of(sets: tuple[Matrix, Matrix], rounds: int, objective: Objective = "average_precision") -> float:
+    """Return the value of a model with so many trees, fitted and judged from nothing."""
+    train, validation = sets
+    binned = quantized(train, threads=1)
+    model = fit(POINT, binned, seed=42, threads=1, rounds=rounds)
+    return judge(objective, validation.y, model.predict(quantized(validation, threads=1, ref=binned)))
+
+
+@pytest.mark.parametrize("objective", ["average_precision", "kappa", "f1", "log_loss"])
+def test_each_checkpoint_has_the_bits_of_a_model_of_that_size(halves: tuple[Matrix, Matrix], objective: Objective):
+    result = task(halves, objective, every=5, patience=0, objective=objective)(Assignment(POINT))
+
+    assert [rounds for rounds, _ in result["curve"]] == [5, 10, 15, 20, 25, 30, 35, 40, 45, 48]
+    assert result["curve"] == [(rounds, value_of(halves, rounds, objective)) for rounds, _ in result["curve"]]
+    assert (result["rounds"], result["value"]) == result["curve"][-1]  # no early stopping: all trees count
+
+
+def test_early_stopping_keeps_the_best_checkpoint_and_fits_no_more_than_it_must(halves: tuple[Matrix, Matrix]):
+    free = task(halves, "early", every=2, patience=0)(Assignment(POINT))
+    stopped = task(halves, "early", every=2, patience=6)(Assignment(POINT))
+
+    last = stopped["curve"][-1][0]
+    assert last < POINT.n_estimators, "the rows are chosen so that it stops"
+    assert stopped["curve"] == free["curve"][: len(stopped["curve"])]
+    assert last - stopped["rounds"] == 6
+    assert stopped["value"] == max(value for _, value in stopped["curve"]) == value_of(halves, stopped["rounds"])
+    assert stopped["loss"] == -stopped["value"]
+    assert not stopped["pruned"]
+
+
+def test_a_hopeless_trial_ends_at_the_first_bar_it_misses_with_its_curve(halves: tuple[Matrix, Matrix]):
+    free = task(halves, "pruned", every=5, patience=0)(Assignment(POINT))
+
+    ended = task(halves, "pruned", every=5, patience=0)(Assignment(POINT, Bars((5, 15), (1.0, -1.0))))
+
+    assert ended["pruned"]
+    assert ended["curve"] == free["curve"][:3]
+    assert ended["value"] == max(value for _, value in ended["curve"])
+    assert not free["pruned"]
+
+
+def test_a_trial_that_misses_a_bar_with_its_last_tree_has_finished(halves: tuple[Matrix, Matrix]):
+    result = task(halves, "last", every=5, patience=0)(Assignment(POINT, Bars((48,), (-1.0,))))
+
+    assert not result["pruned"]
+    assert result["rounds"] == 48
+
+
+def test_the_exact_budget_looks_once(halves: tuple[Matrix, Matrix]):
+    result = task(halves, "exact", every=0, patience=0)(Assignment(POINT))
+
+    assert result["curve"] == []
+    assert (result["rounds"], result["value"]) == (48, value_of(halves, 48))
+
+
+def test_a_prediction_that_is_no_number_is_a_failure_and_not_the_best(halves: tuple[Matrix, Matrix]):
+    """hyperopt would take a loss of NaN for the best."""
+    endless = dataclasses.replace(
+        POINT, learning_rate=float("inf")
+    )  # no space has it: leaves become infinite, then NaN
+    train, validation = halves
+    assert np.isnan(fit(endless, quantized(train, threads=1), seed=42, threads=1).inplace_predict(validation.X)).any()
+
+    result = task(halves, "nan", every=5, patience=10)(Assignment(endless))
+
+    assert result["status"] == "fail"
+    assert "scores are not in [0, 1]" in result["error"]
+    assert "loss" not in result
+    assert result["error"]
+    assert result["seconds"] > 0
+
+
+def test_an_objective_that_raises_is_a_result(halves: tuple[Matrix, Matrix]):
+    train, validation = halves
+    narrow = dataclasses.replace(validation, X=validation.X[:, :5])
+
+    result = task((train, narrow), "raises", every=5, patience=10)(Assignment(POINT))
+
+    assert result["status"] == "fail"
+    assert result["error"].splitlines()[0].startswith("ValueError: ('feature names must have the same length")
+    assert "Traceback" in result["error"]
