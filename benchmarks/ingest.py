@@ -145,7 +145,7 @@ class Ours:
 
     def __init__(self, spark: SparkResource, case: Case, folder: Path) -> None:
         lakehouse = Lakehouse(
-            spark=spark, database="bench", root=str(folder / "lakehouse"), locks=str(folder / "locks")
+            spark=lambda: spark.session, database="bench", root=str(folder / "lakehouse"), locks=str(folder / "locks")
         )
         self._defs = build_defs(
             Settings(home=folder, source=str(folder)),

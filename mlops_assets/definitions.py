@@ -33,9 +33,9 @@ from mlops_assets.data.ingest.staging import QUARANTINE_COLUMNS, technical_colum
 from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.data.sources.locations import is_web, split_list
 from mlops_assets.databricks.launch.reaper import reaper_sensor
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.tables import mounted
 from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.placement import check_placement
 from mlops_assets.resources.sources import (
@@ -95,7 +95,7 @@ def _embedded_spark(settings: Settings) -> SparkResource:
 
 def _embedded(settings: Settings) -> dict[str, Any]:
     return {
-        "lakehouse": Lakehouse(
+        "lakehouse": LakehouseResource(
             spark=_embedded_spark(settings),
             database=settings.database_name,
             root=str(settings.home / "lakehouse" / settings.database_name),
@@ -124,7 +124,7 @@ def _on_databricks(settings: Settings) -> dict[str, Any]:
     if profile.tracking_uri.startswith("databricks") and not experiment.startswith("/"):
         experiment = f"/Shared/{experiment}"
     return {
-        "lakehouse": Lakehouse(
+        "lakehouse": LakehouseResource(
             # On the launching side it is for assets that are placed there.
             spark=SparkResource(home=str(settings.home), on_cluster=True)
             if settings.on_cluster

@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,8 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def lakehouse(settings: Settings, spark_resource: SparkResource) -> Lakehouse:
-    made: Lakehouse = build_resources(settings)["lakehouse"]
-    return Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+    made: Lakehouse = build_resources(settings)["lakehouse"].open()
+    return replace(made, spark=lambda: spark_resource.session)
 
 
 @pytest.fixture
@@ -81,7 +82,9 @@ def schema(spark: SparkSession, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def catalog(spark_resource: SparkResource, schema: str, tmp_path: Path) -> Lakehouse:
     """Tables by name, as in Unity Catalog."""
-    return Lakehouse(spark=spark_resource, database=schema, root=str(tmp_path / "staging"), catalog="spark_catalog")
+    return Lakehouse(
+        spark=lambda: spark_resource.session, database=schema, root=str(tmp_path / "staging"), catalog="spark_catalog"
+    )
 
 
 @pytest.fixture(scope="session")

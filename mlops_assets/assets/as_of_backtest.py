@@ -75,7 +75,7 @@ def as_of_backtest(
     context: dg.AssetExecutionContext,
     config: AsOfConfig,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     trials_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -92,7 +92,7 @@ def as_of_backtest(
         search, plan = config.search_plan(), config.evaluation_plan()
         store = tracking.connect()  # before anything is paid for
         past = _Past.choose(day_of(context), config, contract.load(), lakehouse)
-        tables = SplitTables(lakehouse.spark.session, past.frames.__getitem__, past.contract)
+        tables = SplitTables(lakehouse.session, past.frames.__getitem__, past.contract)
         choice = choose_engine(
             tables.searched_rows(), len(past.contract.features), cluster_memory(tables.spark), config.engine.value
         )

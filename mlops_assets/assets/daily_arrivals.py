@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.assets.days import DAYS, day_of
-from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, load_in_turn
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, load_with_write_lock
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, of_asset, readable_errors
 from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.errors import SettingsError
@@ -49,7 +49,7 @@ def daily_arrivals(
     context: dg.AssetExecutionContext,
     source: TransactionSourceResource,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Load the files of one day."""
@@ -62,12 +62,12 @@ def daily_arrivals(
         day = day_of(context)
         files = _files_of(source, day)
         context.log.info(f"{day}: {len(files)} files")
-        told: dict[str, Any] = {"day": day.isoformat(), "files": len(files)}
+        summary: dict[str, Any] = {"day": day.isoformat(), "files": len(files)}
         if not files:
-            yield from _nothing(lakehouse, told)
+            yield from _nothing(lakehouse, summary)
             return
         store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        for found in load_in_turn(context, FileTransactions.of(files), store):
+        for found in load_with_write_lock(context, FileTransactions.of(files), store):
             if isinstance(found, dg.AssetCheckResult):
                 yield of_asset(found, DAILY_ARRIVALS)
             elif found.asset_key == dg.AssetKey(RAW):
@@ -75,7 +75,9 @@ def daily_arrivals(
             elif found.asset_key == dg.AssetKey(QUARANTINED):
                 metadata = {name: loaded[name] for name in (*_COUNTS, *_INPUTS)}
                 reasons = (found.metadata or {})["reasons_of_this_load"]
-                yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**told, **metadata, "reasons": reasons})
+                yield dg.MaterializeResult(
+                    asset_key=DAILY_ARRIVALS, metadata={**summary, **metadata, "reasons": reasons}
+                )
 
 
 def _files_of(source: TransactionSourceResource, day: "date") -> list[str]:
@@ -88,13 +90,15 @@ def _files_of(source: TransactionSourceResource, day: "date") -> list[str]:
     return source.arrived_on(day)
 
 
-def _nothing(lakehouse: Lakehouse, told: dict[str, Any]) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def _nothing(
+    lakehouse: Lakehouse, summary: dict[str, Any]
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     from mlops_assets.data.checks import CheckOutcome
 
     table = lakehouse.current(RAW)
     counts = {name: 0 for name in _COUNTS if name.startswith("rows")}
     # The conditions compare the newest version that any load has told of.
     version = {} if table is None else {"delta_version": table.rows_version}
-    yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**told, **counts, **version})
+    yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts, **version})
     outcomes = [CheckOutcome(name, passed=True, description="no file arrived on this day") for name in RAW_CHECKS]
     yield from check_results(outcomes, DAILY_ARRIVALS)

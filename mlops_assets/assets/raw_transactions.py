@@ -20,7 +20,7 @@ from mlops_assets.assets.reporting import (
     refusal,
     rounded,
 )
-from mlops_assets.assets.turns import Results, in_turn
+from mlops_assets.assets.write_lock import Results, with_write_lock
 from mlops_assets.data.ingest.validation import RAW_CHECKS, ROWS_ACCOUNTED
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse import transaction_tables
@@ -88,7 +88,7 @@ def raw_transactions(
     config: IngestConfig,
     source: TransactionSourceResource,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Load what the source holds and the tables do not, or try again what is in quarantine."""
@@ -100,14 +100,14 @@ def raw_transactions(
 
         store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
         if config.replay:
-            yield from in_turn(context, lakehouse, RAW, lambda: _replay(context, store))
+            yield from with_write_lock(context, lakehouse, RAW, lambda: _replay(context, store))
         elif config.labels_only:
-            yield from in_turn(context, lakehouse, RAW, lambda: _merge_labels(context, store))
+            yield from with_write_lock(context, lakehouse, RAW, lambda: _merge_labels(context, store))
         else:
-            yield from load_in_turn(context, source, store)
+            yield from load_with_write_lock(context, source, store)
 
 
-def load_in_turn(
+def load_with_write_lock(
     context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore"
 ) -> Results:
     """Load what a source holds and the tables do not, when no other writer is at it.
@@ -119,7 +119,7 @@ def load_in_turn(
         dg.Failure: Something is refused.
         PlatformError: The source can't be read, or the tables not written.
     """
-    yield from in_turn(context, store.lakehouse, RAW, lambda: _load(context, source, store))
+    yield from with_write_lock(context, store.lakehouse, RAW, lambda: _load(context, source, store))
 
 
 def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, store: "TransactionStore") -> Results:
@@ -128,12 +128,12 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
 
     contract = store.contract
     with store.lakehouse.staging(RAW) as folder:
-        look = store.settle(folder)
-        load = stage_load(source.open(), contract, folder, look.recorded)
+        snapshot = store.recover(folder)
+        load = stage_load(source.open(), contract, folder, snapshot.recorded)
         if load.errors and not (load.records or load.known or load.findings.inputs):
             raise _one_of(load.errors)
         brought = load.findings.classes(contract)
-        classes = {} if brought[0] and brought[1] else store.classes(look)
+        classes = {} if brought[0] and brought[1] else store.classes(snapshot)
         outcomes = judge_load(load.findings, contract, classes, errors=load.errors, known_rows=load.known_rows)
         refused = _refused(load, store)
         whole = refuses_load(outcomes)
@@ -144,8 +144,8 @@ def _load(context: dg.AssetExecutionContext, source: TransactionSourceResource, 
             what = f"refused {', '.join(named)}; nothing was written"
             blames_input = _blames_input(load, store, outcomes)
             raise refusal(outcomes, what=what, blames_input=blames_input) or dg.Failure(what, allow_retries=False)
-        done = store.commit(look, load, folder) if load.records else _nothing_new(store, look)
-        context.log.info(_told(done, load))
+        done = store.commit(snapshot, load, folder) if load.records else _nothing_new(store, snapshot)
+        context.log.info(_summary(done, load))
         accounted = rows_accounted(
             rows=load.known_rows + sum(record.rows for record in load.records),
             accepted=done.accepted,
@@ -170,9 +170,9 @@ def _replay(context: dg.AssetExecutionContext, store: "TransactionStore") -> Res
     from mlops_assets.data.ingest.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
-        look = store.settle(folder)
+        snapshot = store.recover(folder)
         store.lakehouse.require(RAW, made_by=RAW)
-        done = store.replay(look, folder)
+        done = store.replay(snapshot, folder)
         tried = sum(record.rows for record in done.records) or done.quarantined
         accounted = rows_accounted(rows=tried, accepted=done.accepted, quarantined=done.quarantined, known=done.known)
         context.log.info(f"replay: {accounted.description}")
@@ -186,9 +186,9 @@ def _merge_labels(context: dg.AssetExecutionContext, store: "TransactionStore") 
     from mlops_assets.data.ingest.validation import rows_accounted
 
     with store.lakehouse.staging(RAW) as folder:
-        look = store.settle(folder)
-        done = _nothing_new(store, look)
-        context.log.info(f"{look.labelled:,} rows have got a label that came late")
+        snapshot = store.recover(folder)
+        done = _nothing_new(store, snapshot)
+        context.log.info(f"{snapshot.labelled:,} rows have got a label that came late")
         accounted = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
         yield from _without_input(store, done, accounted, "no input was read: labels alone were merged")
 
@@ -204,11 +204,11 @@ def _without_input(store: "TransactionStore", done: "Outcome", accounted: "Check
     yield from check_results([accounted, *rest], RAW)
 
 
-def _nothing_new(store: "TransactionStore", look: transaction_tables.Look) -> "Outcome":
+def _nothing_new(store: "TransactionStore", snapshot: transaction_tables.Snapshot) -> "Outcome":
     from mlops_assets.lakehouse.transactions import Outcome
 
     store.lakehouse.require(RAW, made_by=RAW)
-    return Outcome(look)
+    return Outcome(snapshot)
 
 
 def _refused(load: "StagedLoad", store: "TransactionStore") -> list[str]:
@@ -238,11 +238,11 @@ def _one_of(errors: "Sequence[PlatformError]") -> "PlatformError":
     return type(first)(f"{first.what}; also {others}", where=first.where, fix=first.fix, diff=first.diff)
 
 
-def _told(done: "Outcome", load: "StagedLoad") -> str:
+def _summary(done: "Outcome", load: "StagedLoad") -> str:
     if not done.records:
         return f"nothing new: {', '.join(load.known)} came in before" if load.known else "nothing came in"
     set_aside = f", {done.quarantined:,} set aside" if done.quarantined else ""
-    version = "none" if done.look.raw is None else done.look.raw.version
+    version = "none" if done.snapshot.raw is None else done.snapshot.raw.version
     return f"{done.accepted:,} rows from {len(done.records)} inputs{set_aside}: version {version}"
 
 
@@ -264,7 +264,7 @@ def _raw_metadata(
     of_labels = {
         "unlabelled_rows": totals.rows - totals.with_label,
         "late_labels": totals.late_labels,
-        "labels_merged": done.look.labelled,
+        "labels_merged": done.snapshot.labelled,
     }
     return {
         "table": store.lakehouse.location(RAW),
@@ -295,8 +295,8 @@ def _quarantine_metadata(
 ) -> dict[str, Any]:
     from mlops_assets.data.ingest.quarantine import first_originals
 
-    table = done.look.quarantined
-    first = transaction_tables.quarantined_rows(store.lakehouse, done.look, _PREVIEW_ROWS) if bad is None else bad
+    table = done.snapshot.quarantined
+    first = transaction_tables.quarantined_rows(store.lakehouse, done.snapshot, _PREVIEW_ROWS) if bad is None else bad
     shown = first_originals(first, _PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
     lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]

@@ -69,7 +69,7 @@ def registered_model(
     context: dg.AssetExecutionContext,
     config: GateConfig,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:

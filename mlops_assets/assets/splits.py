@@ -107,7 +107,7 @@ def splits(
     context: dg.AssetExecutionContext,
     config: SplitConfig,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Cut the raw table; the same cut of the same version is not written again."""
@@ -208,9 +208,12 @@ class _Cut:
                 written[name] = present.named_by_rows
                 continue
             rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN)
-            note = {"split_id": self.split_id, "raw_version": self.raw.version, "dagster_run": dagster_run}
-            note |= {"spec": self.spec.as_dict(), "as_of": None if self.maturity is None else self.maturity.as_of}
-            written[name] = self.lakehouse.replace(table, rows, base=present, note=note)
+            metadata = {"split_id": self.split_id, "raw_version": self.raw.version, "dagster_run": dagster_run}
+            metadata |= {
+                "spec": self.spec.as_dict(),
+                "as_of": None if self.maturity is None else self.maturity.as_of,
+            }
+            written[name] = self.lakehouse.replace(table, rows, base=present, metadata=metadata)
         return written
 
     def verify(self, written: Mapping[str, TableVersion]) -> "tuple[list[CheckOutcome], dict[str, SetSummary]]":

@@ -18,7 +18,7 @@ from mlops_assets.assets.reporting import (
     readable_errors,
     refusal,
 )
-from mlops_assets.assets.turns import Results, in_turn
+from mlops_assets.assets.write_lock import Results, with_write_lock
 from mlops_assets.data.labels.labels import LABEL_CHECKS
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse import transaction_tables
@@ -53,7 +53,7 @@ def transaction_labels(
     context: dg.AssetExecutionContext,
     labels: LabelFiles,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Append the label files that the table does not have."""
@@ -64,7 +64,7 @@ def transaction_labels(
         from mlops_assets.lakehouse.label_store import LabelStore
 
         store = LabelStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        yield from in_turn(context, lakehouse, TRANSACTION_LABELS, lambda: _load(context, labels, store))
+        yield from with_write_lock(context, lakehouse, TRANSACTION_LABELS, lambda: _load(context, labels, store))
 
 
 def _load(context: dg.AssetExecutionContext, labels: LabelFiles, store: "LabelStore") -> Results:

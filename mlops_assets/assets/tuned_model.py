@@ -69,7 +69,7 @@ def tuned_model(
     context: dg.AssetExecutionContext,
     config: TunedModelConfig,
     contract: ContractResource,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     trials_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -86,9 +86,7 @@ def tuned_model(
         search, evaluation = config.search_plan(), config.evaluation_plan()
         store = tracking.connect()  # before anything is paid for
         sets, rules = pinned_sets(lakehouse), contract.load()
-        tables = SplitTables(
-            lakehouse.spark.session, lambda name: lakehouse.read(sets[name].name, sets[name].version), rules
-        )
+        tables = SplitTables(lakehouse.session, lambda name: lakehouse.read(sets[name].name, sets[name].version), rules)
         memory = cluster_memory(tables.spark)
         choice = choose_engine(tables.searched_rows(), len(rules.features), memory, config.engine.value)
         data = {**_searched_data(lakehouse, rules, sets), **key_of(choice.engine, tables.spark)}
@@ -106,12 +104,12 @@ def tuned_model(
 
 
 def _tune(
-    say: "Callable[[str], None]",
+    log: "Callable[[str], None]",
     run: "ParentRun",
     writer: "TrialWriter",
     choice: "EngineChoice",
     tables: "SplitTables",
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     sets: "Mapping[str, TableVersion]",
     search: SearchPlan,
     plan: "EvaluationPlan",
@@ -127,11 +125,11 @@ def _tune(
             for name, table in sets.items()
         ]
     )
-    say(f"engine {choice.engine}: {choice.reason}")
+    log(f"engine {choice.engine}: {choice.reason}")
     with rows_in_place(choice.engine, tables) as engine:
         rows = f"{engine.train_rows:,} training and {engine.validation_rows:,} validation rows"
-        say(f"searching {search.trials} points on {rows}")
-        found = watched_search(say, writer, engine, search, resumed)
+        log(f"searching {search.trials} points on {rows}")
+        found = watched_search(log, writer, engine, search, resumed)
         model = engine.finish(found, search, plan)
     best = found.best
     uri = _record(run, model, found, choice, search, plan)
@@ -163,7 +161,7 @@ def _tune(
 
 
 def watched_search(
-    say: "Callable[[str], None]",
+    log: "Callable[[str], None]",
     writer: "TrialWriter",
     engine: "TrainingEngine",
     search: SearchPlan,
@@ -174,8 +172,8 @@ def watched_search(
 
     slots = engine.slots(search)
     for note in slots.notes:
-        say(note)
-    progress = Progress(search, slots.parallelism, say)
+        log(note)
+    progress = Progress(search, slots.parallelism, log)
     progress.take_over(resumed)
     for trial in resumed:
         writer.write(trial)
@@ -187,7 +185,7 @@ def watched_search(
     found = engine.search(search, report, resumed)
     progress.end()
     best = found.best
-    say(
+    log(
         f"search ended after {found.seconds:.1f} s: {found.end_reason}; best trial {best.number}: "
         f"validation {search.objective} {best.value:.4f}"
     )

@@ -22,10 +22,10 @@ from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
-    from mlops_assets.lakehouse.maintenance import UpkeepReport
+    pass
 
 TABLE_UPKEEP = "table_upkeep"
-KEPT_UP = (RAW, QUARANTINED, MANIFEST, LABELS, *TABLES.values())
+MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, *TABLES.values())
 
 
 class UpkeepConfig(dg.Config):
@@ -55,7 +55,7 @@ class UpkeepConfig(dg.Config):
 def table_upkeep(
     context: dg.AssetExecutionContext,
     config: UpkeepConfig,
-    lakehouse: Lakehouse,
+    lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     loader_cluster: StepLauncherResource,
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -64,7 +64,7 @@ def table_upkeep(
         yield from runner.run(context)
         return
     with readable_errors():
-        from mlops_assets.lakehouse.maintenance import keep_up, plan_upkeep
+        from mlops_assets.lakehouse.maintenance import maintain, plan_maintenance
         from mlops_assets.registry.pins import pins_of_models
 
         store = tracking.connect()  # who pins must be known before anything is touched
@@ -76,11 +76,11 @@ def table_upkeep(
             pins = pins_of_models(
                 store, tracking.registered_model, lakehouse.database, raw=RAW, test=TABLES["test"]
             ) + _pins_of_sets(lakehouse)
-            plans = plan_upkeep(lakehouse, KEPT_UP, pins, config.retention_hours)
+            plans = plan_maintenance(lakehouse, MAINTAINED, pins, config.retention_hours)
             reports = []
             for plan in plans:
-                reports.append(keep_up(lakehouse, plan))
-                context.log.info(_told(reports[-1]))
+                reports.append(maintain(lakehouse, plan))
+                context.log.info(_summary(reports[-1]))
         yield dg.MaterializeResult(asset_key=TABLE_UPKEEP, metadata=_metadata(reports, pins))
 
 
@@ -94,14 +94,14 @@ def _pins_of_sets(lakehouse: Lakehouse) -> list[Pin]:
     ]
 
 
-def _told(report: "UpkeepReport") -> str:
+def _summary(report: "MaintenanceReport") -> str:
     return (
         f"{report.table}: {report.files_before:,} files are {report.files_after:,}, {report.files_deleted:,} old ones "
         f"deleted ({report.retention_hours:,} h kept: {report.retention_reason})"
     )
 
 
-def _metadata(reports: "list[UpkeepReport]", pins: list[Pin]) -> dict[str, Any]:
+def _metadata(reports: "list[MaintenanceReport]", pins: list[Pin]) -> dict[str, Any]:
     head = [
         "| table | files | bytes | deleted files | deleted bytes | kept for | because | pinned versions |",
         "|:--|--:|--:|--:|--:|--:|:--|:--|",

@@ -241,8 +241,8 @@ def _launched_lines(launches: list[dict[str, Any]]) -> list[str]:
 
 
 def _words(known: dict[str, Any]) -> str:
-    told = {name.replace("_", " "): value for name, value in known.items() if name not in ("step", "page")}
-    return ", ".join(f"{name} {value}" for name, value in told.items())
+    summary = {name.replace("_", " "): value for name, value in known.items() if name not in ("step", "page")}
+    return ", ".join(f"{name} {value}" for name, value in summary.items())
 
 
 def _say(text: str) -> None:

@@ -155,18 +155,18 @@ class PipesRunner:
             launch: The launch.
             error: What went wrong on this side, if it did.
         """
-        view, told = launch.view, launch.failure
+        view, summary = launch.view, launch.failure
         if error is not None:
             problem = str(error) if isinstance(error, PlatformError) else f"the workspace refuses: {error}"
             return _failure_of(launch, problem, allow_retries=False)
-        if told is not None:
-            own = told["failure"]
+        if summary is not None:
+            own = summary["failure"]
             if own is not None:
                 metadata = dict(metadata_map_from_external(own["metadata"]))
-                text = own["description"] or told["text"]
+                text = own["description"] or summary["text"]
                 return _failure_of(launch, text, metadata=metadata, allow_retries=own["allow_retries"])
-            text = told["text"] if not told["trace"] else f"{told['type']}: {told['text']}"
-            return _failure_of(launch, text, trace=told["trace"], allow_retries=bool(told["trace"]))
+            text = summary["text"] if not summary["trace"] else f"{summary['type']}: {summary['text']}"
+            return _failure_of(launch, text, trace=summary["trace"], allow_retries=bool(summary["trace"]))
         if view is None or view.succeeded:
             problem = f"Databricks run {launch.run_id} succeeded, and its reports did not arrive"
             return _failure_of(launch, f"{problem}. Fix: check the storage behind {self._staging.root}")

@@ -46,9 +46,9 @@ class LocalRunLauncher(DefaultRunLauncher):
 def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
     """Return the id of the process that executes a run, as it has told it; None before it does."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        told = entry.get_dagster_event().engine_event_data.metadata.get("pid")
-        if told is not None:
-            return int(str(told.value))
+        summary = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        if summary is not None:
+            return int(str(summary.value))
     return None
 
 

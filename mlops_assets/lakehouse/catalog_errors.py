@@ -13,10 +13,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mlops_assets.errors import StorageError
-from mlops_assets.resources.spark import error_condition
+
+if TYPE_CHECKING:
+    from pyspark.errors import PySparkException
 
 # The last two are what Spark without Unity Catalog says, which takes the unknown first level for a schema.
 _NO_CATALOG: Final = re.compile(
@@ -37,6 +39,15 @@ _DENIED: Final = re.compile(r"User does not have [^\n.]+? on \w+ [`'\w.]+|Insuff
 _STACK: Final = "\n\tat "
 # Delta documentation, "Concurrency control": what a commit that comes second fails with.
 _CONFLICT: Final = re.compile(r"DELTA_CONCURRENT|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception")
+
+
+def error_condition(error: PySparkException) -> str:
+    """Return the name of what went wrong, such as `DELTA_CONCURRENT_APPEND`; empty if Spark gives it none.
+
+    Spark 4 calls it a condition, Spark 3.5 (Databricks Runtime 16.4 LTS), which has no `getCondition`, an error class.
+    """
+    ask = error.getCondition if hasattr(error, "getCondition") else error.getErrorClass
+    return ask() or ""
 
 
 def spark_errors() -> tuple[type[Exception], ...]:

@@ -15,7 +15,7 @@ from mlops_assets.data.labels.labels import KNOWN_AT, LABEL, known_at_type
 from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
-from mlops_assets.lakehouse.transaction_tables import LABELS, LABELS_VERSION, RAW, Look
+from mlops_assets.lakehouse.transaction_tables import LABELS, LABELS_VERSION, RAW, Snapshot
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
 
 
-def merge_labels(lakehouse: Lakehouse, contract: Contract, look: Look, note: Mapping[str, Any]) -> Look:
+def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, metadata: Mapping[str, Any]) -> Snapshot:
     """Bring labels to the rows that came in before them; the column for it is added where it is missing.
 
     Whatever a killed process has left undone is done here: the note of a commit says up to which version of the label
@@ -32,8 +32,8 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, look: Look, note: Map
     Args:
         lakehouse: Where the tables are.
         contract: Names the columns.
-        look: The tables.
-        note: What any commit is to note.
+        snapshot: The tables.
+        metadata: What any commit is to note.
 
     Returns:
         The tables afterwards, with `labels` and `labelled`.
@@ -45,24 +45,24 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, look: Look, note: Map
     """
     from mlops_assets.data.labels.labels_frames import is_about, is_news, latest_labels, news
 
-    raw = look.raw
+    raw = snapshot.raw
     there = raw is not None and LABEL_KNOWN_AT in lakehouse.read(RAW, raw.version).columns
     if contract.labels is None and not there:
-        return look
+        return snapshot
     ledger = _label_table(lakehouse, contract, expected=there)
     if ledger is None:
-        return look
-    look = replace(look, labels=ledger)
+        return snapshot
+    snapshot = replace(snapshot, labels=ledger)
     if raw is None or raw.metadata.get(LABELS_VERSION) == ledger.rows_version:
-        return look
+        return snapshot
     if not there:
-        raw = _add_column(lakehouse, contract, raw, note)
-        look = replace(look, raw=raw)
+        raw = _add_column(lakehouse, contract, raw, metadata)
+        snapshot = replace(snapshot, raw=raw)
     latest = latest_labels(lakehouse.read(LABELS, ledger.version), contract)
     changes = news(lakehouse.read(RAW, raw.version), latest, contract)
     rows = changes.count()
     if not rows:  # a commit that changes nothing would have the sets cut anew
-        return look
+        return snapshot
     written = lakehouse.update(
         RAW,
         changes.distinct(),
@@ -70,18 +70,18 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, look: Look, note: Map
         when=is_news(contract),
         values={contract.target: LABEL, LABEL_KNOWN_AT: KNOWN_AT},
         base=raw,
-        note={**note, LABELS_VERSION: ledger.rows_version},
+        metadata={**metadata, LABELS_VERSION: ledger.rows_version},
     )
-    return replace(look, raw=written, labelled=written.rows_written)
+    return replace(snapshot, raw=written, labelled=written.rows_written)
 
 
-def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, look: Look) -> DataFrame:
+def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, snapshot: Snapshot) -> DataFrame:
     """Return rows on their way in with the labels that are there; see `label_frames.labelled`."""
     from mlops_assets.data.labels.labels_frames import labelled, latest_labels
 
-    if look.labels is None:
+    if snapshot.labels is None:
         return rows
-    return labelled(rows, latest_labels(lakehouse.read(LABELS, look.labels.version), contract), contract)
+    return labelled(rows, latest_labels(lakehouse.read(LABELS, snapshot.labels.version), contract), contract)
 
 
 def _label_table(lakehouse: Lakehouse, contract: Contract, *, expected: bool) -> TableVersion | None:
@@ -101,11 +101,13 @@ def _label_table(lakehouse: Lakehouse, contract: Contract, *, expected: bool) ->
     return ledger
 
 
-def _add_column(lakehouse: Lakehouse, contract: Contract, raw: TableVersion, note: Mapping[str, Any]) -> TableVersion:
+def _add_column(
+    lakehouse: Lakehouse, contract: Contract, raw: TableVersion, metadata: Mapping[str, Any]
+) -> TableVersion:
     """Add the column in a commit without rows."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     described = {"comment": LABEL_COLUMNS[LABEL_KNOWN_AT]}
     column = F.lit(None).cast(known_at_type(contract).type).alias(LABEL_KNOWN_AT, metadata=described)
     rows = lakehouse.read(RAW, raw.version).where(F.lit(False)).select("*", column)
-    return lakehouse.append(RAW, rows, base=raw, note=note, new_columns=True)
+    return lakehouse.append(RAW, rows, base=raw, metadata=metadata, new_columns=True)

@@ -103,10 +103,10 @@ class LabelStore:
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         described = label_table_columns(self.contract)
-        rows = self.lakehouse.spark.session.read.parquet(spark_path(folder))
+        rows = self.lakehouse.session.read.parquet(spark_path(folder))
         rows = rows.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in described.items()])
-        note = {RECORDS: [asdict(record) for record in staged.records], "dagster_run": self.dagster_run}
-        return self.lakehouse.append(LABELS, rows, base=table, note=note)
+        metadata = {RECORDS: [asdict(record) for record in staged.records], "dagster_run": self.dagster_run}
+        return self.lakehouse.append(LABELS, rows, base=table, metadata=metadata)
 
     def count(self, table: TableVersion) -> LabelCounts:
         """Count what the table holds."""

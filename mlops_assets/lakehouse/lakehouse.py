@@ -1,6 +1,6 @@
 """Delta tables: names, pinned reads, and writes that happen once or not at all.
 
-What belongs here: everything that knows how Delta commits. What does not: what the rows mean (`data/`), Dagster events.
+What belongs here: everything that knows how Delta commits. What does not: what the rows mean (`data/`), Dagster.
 
 Data crosses a stage as a `TableVersion` (name and Delta version), never as rows: the next stage may run elsewhere.
 What a commit was made from is written into its `userMetadata`, so that a later stage, or a cluster without Dagster's
@@ -17,11 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
 from mlops_assets.errors import StorageError
-from mlops_assets.lakehouse.tables import NOTE, CatalogTables, PathTables, Tables
-from mlops_assets.resources.spark import SparkResource, error_condition
+from mlops_assets.lakehouse.catalog_errors import error_condition, is_conflict, spark_errors
+from mlops_assets.lakehouse.tables import COMMIT_METADATA, CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,22 +68,30 @@ class TableVersion:
         return self.metrics.get("numOutputRows", 0)
 
 
-class Lakehouse(dg.ConfigurableResource[Any]):
+@dataclass(frozen=True)
+class Lakehouse:
     """The database that holds the platform's Delta tables.
 
     Attributes:
-        spark: The Spark session.
+        spark: Returns the Spark session; called when a table is first looked at, not before.
         database: Its name.
         root: Its folder: the tables' own, and the one that rows on their way in are staged in.
         catalog: Catalog that knows the tables as `catalog.database.table`; empty for tables in folders below `root`.
         locks: Folder of the lock files; empty where the store itself keeps two writers apart.
+        catalog_here: Whether this process's Spark knows `catalog`.
     """
 
-    spark: dg.ResourceDependency[SparkResource]
+    spark: "Callable[[], SparkSession]"
     database: str
     root: str
     catalog: str = ""
     locks: str = ""
+    catalog_here: bool = True
+
+    @property
+    def session(self) -> "SparkSession":
+        """The Spark session; the first call may start it."""
+        return self.spark()
 
     def location(self, name: str) -> str:
         """Return what the table is called: its folder, or its three-level name."""
@@ -94,15 +100,17 @@ class Lakehouse(dg.ConfigurableResource[Any]):
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
         last = self._tables.newest(name)
-        return None if last is None else TableVersion(name, last.version, last.note, last.metrics, last.rows_version)
+        return (
+            None if last is None else TableVersion(name, last.version, last.metadata, last.metrics, last.rows_version)
+        )
 
-    def notes_since(self, name: str, version: int) -> list[Mapping[str, Any]]:
+    def commit_metadata_since(self, name: str, version: int) -> list[Mapping[str, Any]]:
         """Return what the writers of rows after a version noted, oldest first.
 
         A table keeps it for ten years (`tables.RETENTION`); one in a folder that was made before, and that upkeep has
         not seen yet, for 30 days.
         """
-        return [commit.note for commit in self._tables.since(name, version)]
+        return [commit.metadata for commit in self._tables.since(name, version)]
 
     def require(self, name: str, *, made_by: str) -> TableVersion:
         """Return the newest version of a table that must be there.
@@ -138,7 +146,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         """
         from pyspark.errors import AnalysisException
 
-        reader = self._session.read.format("delta").option("versionAsOf", version)
+        reader = self.session.read.format("delta").option("versionAsOf", version)
         try:
             return self._tables.load(reader, name)
         except AnalysisException as error:
@@ -164,7 +172,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         Raises:
             StorageError: The catalog refuses.
         """
-        return self._tables.sql(self._session, statement, name)
+        return self._tables.sql(self.session, statement, name)
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -233,7 +241,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         rows: "DataFrame",
         *,
         base: TableVersion | None,
-        note: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         new_columns: bool = False,
         skip_by: Sequence[str] = (),
     ) -> TableVersion:
@@ -243,7 +251,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             name: The table.
             rows: What to append.
             base: The version that was looked at, None for no table.
-            note: What the commit was made from.
+            metadata: What the commit was made from.
             new_columns: Whether the table takes columns that it does not have, the platform's own among them; without
                 it they are an error.
             skip_by: When the append makes the table, the columns that readers choose rows by: Delta keeps the range of
@@ -257,7 +265,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         more = {"mergeSchema": "true"} if new_columns else {}
         if skip_by and base is None:
             more["delta.dataSkippingStatsColumns"] = ",".join(skip_by)
-        return self._write(name, rows, mode="append", base=base, note=note, options=more)
+        return self._write(name, rows, mode="append", base=base, metadata=metadata, options=more)
 
     def merge(
         self,
@@ -266,7 +274,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         *,
         key: str,
         base: TableVersion,
-        note: Mapping[str, Any],
+        metadata: Mapping[str, Any],
     ) -> TableVersion:
         """Replace the rows with the same key and append the others, in one commit; see `append`.
 
@@ -275,7 +283,15 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             StorageError: The table is not the platform's, or the catalog refuses.
         """
         then = "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
-        return self._merge(name, rows, rows.columns, on=f"old.`{key}` = new.`{key}`", then=then, base=base, note=note)
+        return self._merge(
+            name,
+            rows,
+            rows.columns,
+            on=f"old.`{key}` = new.`{key}`",
+            then=then,
+            base=base,
+            metadata=metadata,
+        )
 
     def update(
         self,
@@ -286,7 +302,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         when: str,
         values: Mapping[str, str],
         base: TableVersion,
-        note: Mapping[str, Any],
+        metadata: Mapping[str, Any],
     ) -> TableVersion:
         """Change columns of rows that are there, in one commit; see `append`.
 
@@ -298,7 +314,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             when: SQL condition under which it changes it.
             values: Column of `rows` by the column that takes its value.
             base: The version that was looked at.
-            note: What the commit was made from.
+            metadata: What the commit was made from.
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
@@ -306,7 +322,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         """
         changes = ", ".join(f"old.`{column}` = new.`{value}`" for column, value in values.items())
         then = f"WHEN MATCHED AND {when} THEN UPDATE SET {changes}"
-        return self._merge(name, rows, list(values), on=on, then=then, base=base, note=note)
+        return self._merge(name, rows, list(values), on=on, then=then, base=base, metadata=metadata)
 
     def _merge(
         self,
@@ -317,7 +333,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         on: str,
         then: str,
         base: TableVersion,
-        note: Mapping[str, Any],
+        metadata: Mapping[str, Any],
     ) -> TableVersion:
         """Merge in one commit that writes the given columns.
 
@@ -327,11 +343,11 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         session = rows.sparkSession
         view = f"_merge_into_{name}"
 
-        def statement(number: int, noted: str) -> None:
+        def statement(number: int, document: str) -> None:
             conf = {
                 "spark.databricks.delta.write.txnAppId": _WRITER,
                 "spark.databricks.delta.write.txnVersion": str(number),
-                NOTE: noted,
+                COMMIT_METADATA: document,
             }
             rows.createOrReplaceTempView(view)
             try:
@@ -343,10 +359,10 @@ class Lakehouse(dg.ConfigurableResource[Any]):
                     session.conf.unset(setting)
                 session.catalog.dropTempView(view)
 
-        return self._commit(name, columns, statement, base=base, note=note)
+        return self._commit(name, columns, statement, base=base, metadata=metadata)
 
     def replace(
-        self, name: str, rows: "DataFrame", *, base: TableVersion | None, note: Mapping[str, Any]
+        self, name: str, rows: "DataFrame", *, base: TableVersion | None, metadata: Mapping[str, Any]
     ) -> TableVersion:
         """Replace the table's rows (older versions stay readable); see `append` for `base`.
 
@@ -354,7 +370,14 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             StaleBaseError: Someone else has committed since `base`.
             StorageError: The table is not the platform's, or the catalog refuses.
         """
-        return self._write(name, rows, mode="overwrite", base=base, note=note, options={"overwriteSchema": "true"})
+        return self._write(
+            name,
+            rows,
+            mode="overwrite",
+            base=base,
+            metadata=metadata,
+            options={"overwriteSchema": "true"},
+        )
 
     def _write(
         self,
@@ -363,15 +386,15 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         *,
         mode: str,
         base: TableVersion | None,
-        note: Mapping[str, Any],
+        metadata: Mapping[str, Any],
         options: Mapping[str, str],
     ) -> TableVersion:
-        def save(number: int, noted: str) -> None:
+        def save(number: int, document: str) -> None:
             writer = rows.write.format("delta").mode(mode).options(**options)
             writer = writer.option("txnAppId", _WRITER).option("txnVersion", number)
-            self._tables.save(writer, name, noted, defines=base is None or mode == "overwrite")
+            self._tables.save(writer, name, document, defines=base is None or mode == "overwrite")
 
-        return self._commit(name, rows.columns, save, base=base, note=note)
+        return self._commit(name, rows.columns, save, base=base, metadata=metadata)
 
     def _commit(
         self,
@@ -380,7 +403,7 @@ class Lakehouse(dg.ConfigurableResource[Any]):
         write: Callable[[int, str], None],
         *,
         base: TableVersion | None,
-        note: Mapping[str, Any],
+        metadata: Mapping[str, Any],
     ) -> TableVersion:
         """Write under the transaction number that follows `base`, and check that it was written.
 
@@ -389,10 +412,8 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             columns: What is written.
             write: Writes with that number and that note.
             base: The version that was looked at.
-            note: What the commit was made from.
+            metadata: What the commit was made from.
         """
-        from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
-
         if base is not None:
             # Names with an underscore are the platform's own (see `Column`). A table of ours may lack the
             # ones that it is about to get; one of someone else lacks all.
@@ -400,27 +421,23 @@ class Lakehouse(dg.ConfigurableResource[Any]):
             if ours.isdisjoint(self.read(name, base.version).columns):
                 self.require_columns(base, ours)
         wanted = 0 if base is None else base.version + 1
-        noted = json.dumps({**note, "follows": wanted - 1}, sort_keys=True)
+        document = json.dumps({**metadata, "follows": wanted - 1}, sort_keys=True)
         try:
-            write(wanted, noted)
+            write(wanted, document)
         except spark_errors() as error:
             if is_conflict(error):
                 raise StaleBaseError(name) from None
             raise
         committed = self.require(name, made_by=name)
-        if committed.metadata != json.loads(noted):  # Delta skips a transaction number that is taken, silently
+        if committed.metadata != json.loads(document):  # Delta skips a transaction number that is taken, silently
             raise StaleBaseError(name)
         return committed
 
     @property
     def _tables(self) -> Tables:
         if self.catalog:
-            return CatalogTables(self.catalog, self.database, lambda: self._session)
+            return CatalogTables(self.catalog, self.database, self.spark)
         return PathTables(self.root)
-
-    @property
-    def _session(self) -> "SparkSession":
-        return self.spark.session
 
     @staticmethod
     def _unwritable(folder: Path, error: OSError) -> StorageError:

@@ -42,7 +42,7 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True)
-class UpkeepPlan:
+class MaintenancePlan:
     """What is to be done to one table.
 
     Attributes:
@@ -55,7 +55,7 @@ class UpkeepPlan:
 
 
 @dataclass(frozen=True)
-class UpkeepReport:
+class MaintenanceReport:
     """What was done to one table.
 
     Attributes:
@@ -85,9 +85,9 @@ class UpkeepReport:
     pinned_versions: tuple[int, ...]
 
 
-def plan_upkeep(
+def plan_maintenance(
     lakehouse: Lakehouse, tables: Sequence[str], pins: Sequence[Pin], asked_hours: int, now: float | None = None
-) -> list[UpkeepPlan]:
+) -> list[MaintenancePlan]:
     """Decide for each table that is there how long its removed files are kept; nothing is changed.
 
     The version that the newest rows came with is kept in any case: what is made next is pinned to it.
@@ -117,11 +117,11 @@ def plan_upkeep(
         committed = lakehouse.commits(table.name)
         at = time.time() if now is None else now
         decided = decide_retention(asked_hours, wanted, committed, at, where=lakehouse.location(table.name))
-        plans.append(UpkeepPlan(table, decided))
+        plans.append(MaintenancePlan(table, decided))
     return plans
 
 
-def keep_up(lakehouse: Lakehouse, plan: UpkeepPlan) -> UpkeepReport:
+def maintain(lakehouse: Lakehouse, plan: MaintenancePlan) -> MaintenanceReport:
     """Compact a table and delete the files that nobody needs. Hold the table's lock.
 
     Raises:
@@ -144,7 +144,7 @@ def keep_up(lakehouse: Lakehouse, plan: UpkeepPlan) -> UpkeepReport:
         if doomed:
             lakehouse.sql(vacuum, name)
     done = lakehouse.require(name, made_by=name)
-    return UpkeepReport(
+    return MaintenanceReport(
         table=name,
         version=done.version,
         files_before=before["numFiles"],
@@ -189,7 +189,7 @@ def _file_name(path: str) -> str:
 @contextmanager
 def _settings(lakehouse: Lakehouse) -> Iterator[None]:
     """Lend the session the settings of upkeep, and give it back as it was."""
-    conf = lakehouse.spark.session.conf
+    conf = lakehouse.session.conf
     before = {name: conf.get(name, None) for name in _SETTINGS}
     try:
         for name, value in _SETTINGS.items():

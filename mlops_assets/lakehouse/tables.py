@@ -41,7 +41,7 @@ _UPKEEP: Final = frozenset(
 _LOOK_BACK: Final = 100
 _UNKNOWN: Final = -1
 _HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
-NOTE: Final = "spark.databricks.delta.commitInfo.userMetadata"
+COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. By default Delta reads no version older than a week, forgets then which files it has
 # removed, so that VACUUM takes them for strangers', and drops the log after a month; a catalog vacuums by itself.
 _KEPT: Final = "interval 3650 days"
@@ -58,13 +58,13 @@ class LastCommit:
     Attributes:
         version: Its number.
         rows_version: The version that its rows came with: what came after is upkeep.
-        note: What the writer of its rows noted (`userMetadata`).
+        metadata: What the writer of its rows noted (`userMetadata`).
         metrics: What Delta counted in that writer's commit (`operationMetrics`), as far as these are counts.
     """
 
     version: int
     rows_version: int
-    note: Mapping[str, Any]
+    metadata: Mapping[str, Any]
     metrics: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -99,13 +99,13 @@ class Tables(Protocol):
         """Return columns of a version of a small table."""
         ...
 
-    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+    def save(self, writer: DataFrameWriter, name: str, metadata: str, *, defines: bool) -> None:
         """Write the table with a configured writer.
 
         Args:
             writer: The writer.
             name: The table.
-            note: The commit's `userMetadata`.
+            metadata: The commit's `userMetadata`.
             defines: Whether the table is created or replaced, not added to.
         """
         ...
@@ -231,9 +231,9 @@ class PathTables:
 
         return DeltaTable(self.address(name), version=version).to_pyarrow_table(columns=list(columns))
 
-    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+    def save(self, writer: DataFrameWriter, name: str, metadata: str, *, defines: bool) -> None:
         """Write into the table's folder."""
-        writer = writer.option("userMetadata", note)
+        writer = writer.option("userMetadata", metadata)
         if defines:
             writer = writer.options(**RETENTION)
         writer.save(spark_path(self.address(name)))
@@ -315,7 +315,7 @@ class CatalogTables:
         rows = self.load(self.session().read.option("versionAsOf", version), name)
         return rows.select(*columns).toArrow()
 
-    def save(self, writer: DataFrameWriter, name: str, note: str, *, defines: bool) -> None:
+    def save(self, writer: DataFrameWriter, name: str, metadata: str, *, defines: bool) -> None:
         """Write the table by name.
 
         Raises:
@@ -323,18 +323,18 @@ class CatalogTables:
         """
         from mlops_assets.lakehouse.catalog_errors import readable
 
-        writer = writer.option("userMetadata", note)
+        writer = writer.option("userMetadata", metadata)
         with readable(self.address(name), self.catalog, self.schema):
             if not defines:
                 writer.saveAsTable(self.sql_name(name))
                 return
             # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
             conf = self.session().conf
-            conf.set(NOTE, note)
+            conf.set(COMMIT_METADATA, metadata)
             try:
                 writer.options(**RETENTION).saveAsTable(self.sql_name(name))
             finally:
-                conf.unset(NOTE)
+                conf.unset(COMMIT_METADATA)
 
     def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
         """Merge into the table by name.

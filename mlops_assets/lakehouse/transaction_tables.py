@@ -32,7 +32,7 @@ RECORDS, UNSETTLED, REPLAYS, LABELS_VERSION = "records", "unsettled", "replays",
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """The tables as they are at one moment.
 
     Attributes:
@@ -43,7 +43,7 @@ class Look:
         pending: Records that the raw table's notes hold and the manifest does not.
         rules: What the contract said about rows when the last one went in; None before the first.
         labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.settle`.
-        labelled: Rows of the raw table that `settle` has given a label.
+        labelled: Rows of the raw table that `recover` has given a label.
     """
 
     raw: TableVersion | None
@@ -93,7 +93,7 @@ class Totals:
     quarantined: int = 0
 
 
-def look_at(lakehouse: Lakehouse, contract: Contract) -> Look:
+def take_snapshot(lakehouse: Lakehouse, contract: Contract) -> Snapshot:
     """Return the tables as they are.
 
     Raises:
@@ -118,45 +118,45 @@ def look_at(lakehouse: Lakehouse, contract: Contract) -> Look:
     if rules is not None:
         new_columns(contract, rules, where=lakehouse.location(RAW))
     recorded = frozenset([*known, *(record.batch_id for record in pending)])
-    return Look(raw, quarantined, manifest, recorded, pending, rules)
+    return Snapshot(raw, quarantined, manifest, recorded, pending, rules)
 
 
-def quarantined_rows(lakehouse: Lakehouse, look: Look, limit: int | None = None) -> pa.Table:
+def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int | None = None) -> pa.Table:
     """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those that are not in or not there any more."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    if look.quarantined is None:
+    if snapshot.quarantined is None:
         return QUARANTINE_SCHEMA.empty_table()
-    rows = lakehouse.read(QUARANTINED, look.quarantined.version)
-    if look.orphans:
-        rows = rows.where(~F.col(BATCH_ID).isin(look.orphans))
-    if look.replayed:
-        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
+    rows = lakehouse.read(QUARANTINED, snapshot.quarantined.version)
+    if snapshot.orphans:
+        rows = rows.where(~F.col(BATCH_ID).isin(snapshot.orphans))
+    if snapshot.replayed:
+        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
     return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
 
 
-def count_rows(lakehouse: Lakehouse, contract: Contract, look: Look) -> Totals:
+def count_rows(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot) -> Totals:
     """Count the rows of the tables."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    set_aside = count_quarantined(lakehouse, look)
-    if look.raw is None:
+    set_aside = count_quarantined(lakehouse, snapshot)
+    if snapshot.raw is None:
         return Totals(quarantined=set_aside)
-    rows = lakehouse.read(RAW, look.raw.version)
+    rows = lakehouse.read(RAW, snapshot.raw.version)
     late = F.count(LABEL_KNOWN_AT) if LABEL_KNOWN_AT in rows.columns else F.lit(0)
     counted = rows.agg(F.count(F.lit(1)), F.count(contract.target), F.sum(contract.target), late).collect()[0]
     total, with_label, frauds, labelled = (int(count or 0) for count in counted)
     return Totals(total, with_label, frauds, labelled, set_aside)
 
 
-def count_quarantined(lakehouse: Lakehouse, look: Look) -> int:
+def count_quarantined(lakehouse: Lakehouse, snapshot: Snapshot) -> int:
     """Count `quarantined_rows` without a query, whose planning takes longer than looking at two columns."""
-    if look.quarantined is None:
+    if snapshot.quarantined is None:
         return 0
-    rows = lakehouse.fetch(look.quarantined, [BATCH_ID, REPLAY])
+    rows = lakehouse.fetch(snapshot.quarantined, [BATCH_ID, REPLAY])
     orphaned, gone = (
         pc.is_in(rows.column(name), pa.array(hidden, rows.schema.field(name).type))
-        for name, hidden in ((BATCH_ID, look.orphans), (REPLAY, look.replayed))
+        for name, hidden in ((BATCH_ID, snapshot.orphans), (REPLAY, snapshot.replayed))
     )
     return rows.num_rows - int(pc.sum(pc.or_(orphaned, gone)).as_py() or 0)
 
@@ -165,25 +165,25 @@ def _pending(
     lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None, known: Collection[str]
 ) -> tuple[BatchRecord, ...]:
     # After a hundred upkeep commits nothing says how far the manifest accounts for the raw table, but its rows do.
-    noted = None if manifest is None else manifest.metadata.get("raw_version")
-    accounted = -1 if noted is None else int(noted)
+    raw_version = None if manifest is None else manifest.metadata.get("raw_version")
+    accounted = -1 if raw_version is None else int(raw_version)
     if raw is None or raw.version <= accounted:
         return ()
-    notes = lakehouse.notes_since(RAW, accounted)
-    pending = [BatchRecord(**record) for note in notes for record in note.get(RECORDS, [])]
-    if noted is None:
+    notes = lakehouse.commit_metadata_since(RAW, accounted)
+    pending = [BatchRecord(**record) for metadata in notes for record in metadata.get(RECORDS, [])]
+    if raw_version is None:
         pending = [record for record in pending if record.batch_id not in known]
     if manifest is None:
         pending = [*_without_record(lakehouse, raw, {record.batch_id for record in pending}), *pending]
     return tuple(pending)
 
 
-def _without_record(lakehouse: Lakehouse, raw: TableVersion, noted: set[str]) -> list[BatchRecord]:
+def _without_record(lakehouse: Lakehouse, raw: TableVersion, recorded: set[str]) -> list[BatchRecord]:
     """Make records for the batches of a table that was written before there was a manifest."""
     rows = lakehouse.read(RAW, raw.version).groupBy(BATCH_ID, SOURCE).count().collect()
     now = datetime.now(UTC).isoformat()
     return [
         BatchRecord(row[BATCH_ID], "load", row[SOURCE], row["count"], row["count"], 0, 0, "", now)
         for row in rows
-        if row[BATCH_ID] not in noted
+        if row[BATCH_ID] not in recorded
     ]

@@ -12,14 +12,14 @@ Delta has no transaction over several tables. So one commit decides, the one of 
 
 A process that is killed after 1 has done nothing: the batch comes again, and its rows replace the orphans in
 quarantine. One that is killed after 2 has done everything but 3, which the next writer makes up for before anything
-else (`settle`). A load that brings no row to the raw table is decided by 3.
+else (`recover`). A load that brings no row to the raw table is decided by 3.
 
 A replay takes rows out of quarantine the same way: they are marked with the replay's id, then merged into the raw
 table with a record of that id, then recorded in the manifest, then deleted. A row whose mark is on record is in the raw
 table and is not shown in quarantine; one whose mark is not on record is in quarantine and nowhere else.
 
-Labels that come late are in once `transaction_labels` has them (`label_store`). `settle` brings them to the rows of the
-raw table that they are about; a commit there notes the version of the label table that it has looked at, so that what
+Labels that come late are in once `transaction_labels` has them (`label_store`). `recover` brings them to the rows of
+the raw table that they are about; a commit there notes the version of the label table that it has looked at, so that what
 a killed process has left is seen. A row that comes after its label gets it on its way in, and so does one that
 replaces a row: a merge would take the label away otherwise.
 
@@ -67,12 +67,12 @@ from mlops_assets.lakehouse.transaction_tables import (
     RECORDS,
     REPLAYS,
     UNSETTLED,
-    Look,
+    Snapshot,
     Totals,
     count_quarantined,
     count_rows,
-    look_at,
     quarantined_rows,
+    take_snapshot,
 )
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Outcome:
     """What a load or a replay did.
 
     Attributes:
-        look: The tables afterwards.
+        snapshot: The tables afterwards.
         records: What became of each batch.
         accepted: Rows that the raw table's log counts as written.
         quarantined: Rows that the quarantine's log counts as written; after a replay, those that stay.
@@ -94,7 +94,7 @@ class Outcome:
         counted: The tables' rows, if they were counted on the way; ask `TransactionStore.totals` for them.
     """
 
-    look: Look
+    snapshot: Snapshot
     records: Sequence[BatchRecord] = ()
     accepted: int = 0
     quarantined: int = 0
@@ -103,7 +103,7 @@ class Outcome:
 
 
 @dataclass
-class _Fates:
+class _Outcomes:
     """Rows on their way into the raw table, and how many of each batch are not."""
 
     rows: DataFrame
@@ -127,33 +127,33 @@ class TransactionStore:
     contract: Contract
     dagster_run: str = ""
 
-    def look(self) -> Look:
+    def snapshot(self) -> Snapshot:
         """Return the tables as they are; see `transaction_tables.look_at`."""
-        return look_at(self.lakehouse, self.contract)
+        return take_snapshot(self.lakehouse, self.contract)
 
-    def settle(self, folder: Path) -> Look:
+    def recover(self, folder: Path) -> Snapshot:
         """Finish what a killed process has left, merge new labels, and return the tables as they are then.
 
         Args:
             folder: Where to stage rows.
 
         Raises:
-            ContractError: See `look`; or the contract does not tell about the labels that the raw table has.
+            ContractError: See `snapshot`; or the contract does not tell about the labels that the raw table has.
             StorageError: The labels that the raw table has are gone.
             StaleBaseError: Someone else is writing.
         """
-        look = self.look()
-        if look.pending:
-            look = self._record(look, look.pending, folder / "pending.parquet")
-        if look.replayed:
-            look = self._forget_replayed(look)
-        return merge_labels(self.lakehouse, self.contract, self._widen(look, folder), self._note([]))
+        snapshot = self.snapshot()
+        if snapshot.pending:
+            snapshot = self._record(snapshot, snapshot.pending, folder / "pending.parquet")
+        if snapshot.replayed:
+            snapshot = self._forget_replayed(snapshot)
+        return merge_labels(self.lakehouse, self.contract, self._widen(snapshot, folder), self._note([]))
 
-    def commit(self, look: Look, load: StagedLoad, folder: Path) -> Outcome:
+    def commit(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Outcome:
         """Bring a staged load in.
 
         Args:
-            look: The tables as they were when the load was staged.
+            snapshot: The tables as they were when the load was staged.
             load: What was staged.
             folder: Where.
 
@@ -162,24 +162,24 @@ class TransactionStore:
         """
         # What is done beside setting rows aside decides nothing yet, and takes as long, on another core.
         with ThreadPoolExecutor(max_workers=1) as beside:
-            setting_aside = beside.submit(self._quarantine, look, load, folder / BAD)
+            setting_aside = beside.submit(self._quarantine, snapshot, load, folder / BAD)
             counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
-            fates = None
+            outcomes = None
             if load.staged_rows:
-                staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look)
-                fates = self._fates(look, staged, counts, key_range=load.key_range)
-            look = setting_aside.result()
-        quarantined = look.quarantined.rows_written if load.bad_rows and look.quarantined is not None else 0
-        records = load.records if fates is None else [_without(record, fates.known) for record in load.records]
+                staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
+                outcomes = self._merge_outcomes(snapshot, staged, counts, key_range=load.key_range)
+            snapshot = setting_aside.result()
+        quarantined = snapshot.quarantined.rows_written if load.bad_rows and snapshot.quarantined is not None else 0
+        records = load.records if outcomes is None else [_without(record, outcomes.known) for record in load.records]
         known = sum(record.already_known for record in records)
-        look, accepted, counted = self._accept(look, records, fates, folder)
-        return Outcome(look, records, accepted, quarantined, known, counted)
+        snapshot, accepted, counted = self._accept(snapshot, records, outcomes, folder)
+        return Outcome(snapshot, records, accepted, quarantined, known, counted)
 
-    def replay(self, look: Look, folder: Path) -> Outcome:
+    def replay(self, snapshot: Snapshot, folder: Path) -> Outcome:
         """Try the rows in quarantine again, under today's contract.
 
         Args:
-            look: The settled tables.
+            snapshot: The settled tables.
             folder: Where to stage rows.
 
         Raises:
@@ -187,27 +187,27 @@ class TransactionStore:
         """
         from mlops_assets.data.ingest.quarantine import try_again
 
-        waiting = quarantined_rows(self.lakehouse, look)
+        waiting = quarantined_rows(self.lakehouse, snapshot)
         if not waiting.num_rows:
-            return Outcome(look)
+            return Outcome(snapshot)
         batch, judged = try_again(waiting, self.contract)
         every = pa.array([True] * waiting.num_rows)
         good = every if batch.bad is None else pc.invert(batch.bad.combine_chunks())
         rows = batch.table.select(list(self.contract.column_names)).filter(good)
         if not rows.num_rows:
-            return Outcome(look, quarantined=waiting.num_rows)
+            return Outcome(snapshot, quarantined=waiting.num_rows)
         carried = waiting.filter(good)
         for name in TECHNICAL_COLUMNS:
             rows = rows.append_column(name, carried.column(name))
         (folder / GOOD).mkdir()
         pq.write_table(rows, folder / GOOD / "00000.parquet", compression="lz4")
         replay = f"replay-{uuid.uuid4().hex}"
-        look = self._mark(look, waiting, judged, good, replay, folder)
+        snapshot = self._mark(snapshot, waiting, judged, good, replay, folder)
         counted = pc.value_counts(carried.column(BATCH_ID)).to_pylist()
         counts = {pair["values"]: int(pair["counts"]) for pair in counted}
-        staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), look)
-        fates = self._fates(look, staged, counts, key_range=self._key_range(rows), again=True)
-        known = sum(fates.known.values())
+        staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
+        outcomes = self._merge_outcomes(snapshot, staged, counts, key_range=self._key_range(rows), again=True)
+        known = sum(outcomes.known.values())
         record = BatchRecord(
             batch_id=replay,
             kind="replay",
@@ -219,21 +219,21 @@ class TransactionStore:
             contract=self._contract_name,
             recorded_at=datetime.now(UTC).isoformat(),
         )
-        look, accepted, counted = self._accept(look, [record], fates, folder)
-        look = self._forget_replayed(look)
-        return Outcome(look, [record], accepted, count_quarantined(self.lakehouse, look), known, counted)
+        snapshot, accepted, counted = self._accept(snapshot, [record], outcomes, folder)
+        snapshot = self._forget_replayed(snapshot)
+        return Outcome(snapshot, [record], accepted, count_quarantined(self.lakehouse, snapshot), known, counted)
 
     def totals(self, done: Outcome) -> Totals:
         """Return how many rows the tables have afterwards; they are counted if they were not on the way."""
-        return done.counted or count_rows(self.lakehouse, self.contract, done.look)
+        return done.counted or count_rows(self.lakehouse, self.contract, done.snapshot)
 
-    def classes(self, look: Look) -> dict[int, int]:
+    def classes(self, snapshot: Snapshot) -> dict[int, int]:
         """Return the raw table's rows per target value, without those that have none yet."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        if look.raw is None:
+        if snapshot.raw is None:
             return {}
-        rows = self.lakehouse.read(RAW, look.raw.version).where(F.col(self.contract.target).isNotNull())
+        rows = self.lakehouse.read(RAW, snapshot.raw.version).where(F.col(self.contract.target).isNotNull())
         counted = rows.groupBy(self.contract.target).count().collect()
         return {int(row[self.contract.target]): int(row["count"]) for row in counted}
 
@@ -241,15 +241,15 @@ class TransactionStore:
     def _contract_name(self) -> str:
         return f"{self.contract.name} v{self.contract.version}"
 
-    def _widen(self, look: Look, folder: Path) -> Look:
+    def _widen(self, snapshot: Snapshot, folder: Path) -> Snapshot:
         """Add the columns that a raised version of the contract brings, in a commit without rows."""
-        if look.raw is None:
-            return look
-        there = self.lakehouse.read(RAW, look.raw.version).columns
+        if snapshot.raw is None:
+            return snapshot
+        there = self.lakehouse.read(RAW, snapshot.raw.version).columns
         missing = [name for name in self.contract.column_names if name not in there]
         if not missing:
-            return look
-        if look.rules is None:
+            return snapshot
+        if snapshot.rules is None:
             raise ContractError(
                 f"the table has no columns {', '.join(missing)}, and nothing says under which contract it was written",
                 where=self.lakehouse.location(RAW),
@@ -257,11 +257,11 @@ class TransactionStore:
             )
         (folder / "widen").mkdir()
         pq.write_table(_no_rows(self.contract), folder / "widen" / "none.parquet")
-        records = self._new_rules(look)
+        records = self._new_rules(snapshot)
         rows = self._staged(folder / "widen")
-        note = self._note(records)
-        written = self.lakehouse.append(RAW, rows, base=look.raw, note=note, new_columns=True)
-        return self._record(replace(look, raw=written), records, folder / "widen.parquet")
+        metadata = self._note(records)
+        written = self.lakehouse.append(RAW, rows, base=snapshot.raw, metadata=metadata, new_columns=True)
+        return self._record(replace(snapshot, raw=written), records, folder / "widen.parquet")
 
     def _note(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
         return {
@@ -278,49 +278,49 @@ class TransactionStore:
 
         described = {column.name: column.description for column in self.contract.columns} | TECHNICAL_COLUMNS
         comments = columns or described
-        staged = self.lakehouse.spark.session.read.parquet(spark_path(folder))
+        staged = self.lakehouse.session.read.parquet(spark_path(folder))
         return staged.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in comments.items()])
 
-    def _quarantine(self, look: Look, load: StagedLoad, folder: Path) -> Look:
+    def _quarantine(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Snapshot:
         """Add the bad rows, in the place of what a killed load of the same batches has left."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         coming = [record.batch_id for record in load.records]
-        orphans = [batch for batch in look.orphans if batch not in coming]
-        again = len(orphans) < len(look.orphans)
-        if look.quarantined is not None and not (load.bad_rows or again):
-            return look
+        orphans = [batch for batch in snapshot.orphans if batch not in coming]
+        again = len(orphans) < len(snapshot.orphans)
+        if snapshot.quarantined is not None and not (load.bad_rows or again):
+            return snapshot
         if not load.bad_rows:
             pq.write_table(QUARANTINE_SCHEMA.empty_table(), folder / "none.parquet")
         rows = self._staged(folder, QUARANTINE_COLUMNS)
         brought = [record.batch_id for record in load.records if record.quarantined]
-        note = {
+        metadata = {
             UNSETTLED: [*orphans, *brought],
-            REPLAYS: [*look.replayed, *look.open_replays],
+            REPLAYS: [*snapshot.replayed, *snapshot.open_replays],
             "dagster_run": self.dagster_run,
         }
-        base = look.quarantined
+        base = snapshot.quarantined
         if again and base is not None:
             others = self.lakehouse.read(QUARANTINED, base.version).where(~F.col(BATCH_ID).isin(coming))
-            self.lakehouse.replace(QUARANTINED, others, base=base, note={**note, UNSETTLED: orphans})
+            self.lakehouse.replace(QUARANTINED, others, base=base, metadata={**metadata, UNSETTLED: orphans})
             base = self.lakehouse.require(QUARANTINED, made_by=RAW)
             if not load.bad_rows:
-                return replace(look, quarantined=base)
-        return replace(look, quarantined=self.lakehouse.append(QUARANTINED, rows, base=base, note=note))
+                return replace(snapshot, quarantined=base)
+        return replace(snapshot, quarantined=self.lakehouse.append(QUARANTINED, rows, base=base, metadata=metadata))
 
-    def _fates(
+    def _merge_outcomes(
         self,
-        look: Look,
+        snapshot: Snapshot,
         rows: DataFrame,
         counts: Mapping[str, int],
         *,
         key_range: tuple[Any, Any] | None,
         again: bool = False,
-    ) -> _Fates:
+    ) -> _Outcomes:
         """Take the rows out that are known by their key, or, of a replay without a key, by their place.
 
         Args:
-            look: The tables.
+            snapshot: The tables.
             rows: Staged rows, of each batch those that no other row of the batch replaces; of a replay any.
             counts: How many there are of each batch.
             key_range: Smallest and largest key of them.
@@ -329,78 +329,82 @@ class TransactionStore:
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         from mlops_assets.data.contract.conform import ROW_NUMBER
-        from mlops_assets.data.ingest.merge_frames import FATE, KNOWN, REPLACES, last_of_each_key, meet
+        from mlops_assets.data.ingest.merge_frames import KNOWN, MERGE_OUTCOME, REPLACES, last_of_each_key, meet
 
-        key, fates = self.contract.key, _Fates(rows)
-        table = None if look.raw is None else self.lakehouse.read(RAW, look.raw.version)
+        key, outcomes = self.contract.key, _Outcomes(rows)
+        table = None if snapshot.raw is None else self.lakehouse.read(RAW, snapshot.raw.version)
         if key is None:
             if again and table is not None:  # no lock kept another replay from taking the same rows
                 place = [BATCH_ID, ROW_NUMBER]
-                fates.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
-                fates.known = _lost(counts, fates.rows)
-            return fates
+                outcomes.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
+                outcomes.known = _lost(counts, outcomes.rows)
+            return outcomes
         if len(counts) > 1 or again:
-            fates.rows = last_of_each_key(rows, key, self.contract)
-            fates.known = _lost(counts, fates.rows)
+            outcomes.rows = last_of_each_key(rows, key, self.contract)
+            outcomes.known = _lost(counts, outcomes.rows)
         if table is None:
-            return fates
+            return outcomes
         if key_range is not None and table.where(F.col(key).between(*map(F.lit, key_range))).select(key).isEmpty():
-            return fates  # new keys follow the old ones, as they mostly do: the log alone tells it
-        met = meet(fates.rows, table, key, self.contract, key_range)
-        for row in met.groupBy(BATCH_ID, FATE).count().collect():
-            if row[FATE] == KNOWN:
-                fates.known[row[BATCH_ID]] = fates.known.get(row[BATCH_ID], 0) + int(row["count"])
-            fates.replaces = fates.replaces or row[FATE] == REPLACES
-        if fates.known:
-            known = met.where(F.col(FATE) == KNOWN).select(key)
-            fates.rows = fates.rows.join(known, key, "left_anti").select(*rows.columns)
-        return fates
+            return outcomes  # new keys follow the old ones, as they mostly do: the log alone tells it
+        met = meet(outcomes.rows, table, key, self.contract, key_range)
+        for row in met.groupBy(BATCH_ID, MERGE_OUTCOME).count().collect():
+            if row[MERGE_OUTCOME] == KNOWN:
+                outcomes.known[row[BATCH_ID]] = outcomes.known.get(row[BATCH_ID], 0) + int(row["count"])
+            outcomes.replaces = outcomes.replaces or row[MERGE_OUTCOME] == REPLACES
+        if outcomes.known:
+            known = met.where(F.col(MERGE_OUTCOME) == KNOWN).select(key)
+            outcomes.rows = outcomes.rows.join(known, key, "left_anti").select(*rows.columns)
+        return outcomes
 
     def _accept(
-        self, look: Look, records: Sequence[BatchRecord], fates: _Fates | None, folder: Path
-    ) -> tuple[Look, int, Totals | None]:
+        self, snapshot: Snapshot, records: Sequence[BatchRecord], outcomes: _Outcomes | None, folder: Path
+    ) -> tuple[Snapshot, int, Totals | None]:
         """Commit the rows that are left, with the records; return the rows that Delta says it wrote, and all there are.
 
         What is counted is not changed by the records' own commit, and counting takes as long as that, on another core.
         """
-        records = [*self._new_rules(look), *records]
-        if fates is None or not sum(record.accepted for record in records):
-            return (self._record(look, records, folder / "records.parquet") if records else look), 0, None
-        note = self._note(records)
-        if look.labels is not None:
-            note[LABELS_VERSION] = look.labels.rows_version
-        if fates.replaces and look.raw is not None and self.contract.key is not None:
-            written = self.lakehouse.merge(RAW, fates.rows, key=self.contract.key, base=look.raw, note=note)
+        records = [*self._new_rules(snapshot), *records]
+        if outcomes is None or not sum(record.accepted for record in records):
+            return (self._record(snapshot, records, folder / "records.parquet") if records else snapshot), 0, None
+        metadata = self._note(records)
+        if snapshot.labels is not None:
+            metadata[LABELS_VERSION] = snapshot.labels.rows_version
+        if outcomes.replaces and snapshot.raw is not None and self.contract.key is not None:
+            written = self.lakehouse.merge(
+                RAW, outcomes.rows, key=self.contract.key, base=snapshot.raw, metadata=metadata
+            )
         else:
             chosen_by = [self.contract.key, self.contract.event_time, self.contract.entity]  # by merges and splits
             skip_by = [name for name in chosen_by if name is not None]
-            written = self.lakehouse.append(RAW, fates.rows, base=look.raw, note=note, skip_by=skip_by)
-        recorded = look.recorded | {record.batch_id for record in records}
-        look = replace(look, raw=written, recorded=recorded)
+            written = self.lakehouse.append(RAW, outcomes.rows, base=snapshot.raw, metadata=metadata, skip_by=skip_by)
+        recorded = snapshot.recorded | {record.batch_id for record in records}
+        snapshot = replace(snapshot, raw=written, recorded=recorded)
         with ThreadPoolExecutor(max_workers=1) as beside:
-            counting = beside.submit(count_rows, self.lakehouse, self.contract, look)
-            look = self._record(look, records, folder / "records.parquet")
-        return look, written.rows_written, counting.result()
+            counting = beside.submit(count_rows, self.lakehouse, self.contract, snapshot)
+            snapshot = self._record(snapshot, records, folder / "records.parquet")
+        return snapshot, written.rows_written, counting.result()
 
-    def _new_rules(self, look: Look) -> list[BatchRecord]:
+    def _new_rules(self, snapshot: Snapshot) -> list[BatchRecord]:
         rules = table_rules(self.contract)
-        if rules == look.rules:
+        if rules == snapshot.rules:
             return []
         name = f"{self._contract_name} ({self.contract.fingerprint})"
         now = datetime.now(UTC).isoformat()
         return [BatchRecord(name, "contract", self.contract.name, 0, 0, 0, 0, self._contract_name, now, rules)]
 
-    def _record(self, look: Look, records: Sequence[BatchRecord], staged: Path) -> Look:
+    def _record(self, snapshot: Snapshot, records: Sequence[BatchRecord], staged: Path) -> Snapshot:
         """Append records to the manifest, which then accounts for the raw table as it is."""
         pq.write_table(as_table(records), staged)
-        rows = self.lakehouse.spark.session.read.parquet(spark_path(staged))
-        note = {"raw_version": -1 if look.raw is None else look.raw.version}
-        manifest = self.lakehouse.append(MANIFEST, rows, base=look.manifest, note=note)
-        recorded = look.recorded | {record.batch_id for record in records}
-        rules = next((record.rules for record in reversed(records) if record.rules), look.rules)
-        return replace(look, manifest=manifest, recorded=recorded, pending=(), rules=rules)
+        rows = self.lakehouse.session.read.parquet(spark_path(staged))
+        metadata = {"raw_version": -1 if snapshot.raw is None else snapshot.raw.version}
+        manifest = self.lakehouse.append(MANIFEST, rows, base=snapshot.manifest, metadata=metadata)
+        recorded = snapshot.recorded | {record.batch_id for record in records}
+        rules = next((record.rules for record in reversed(records) if record.rules), snapshot.rules)
+        return replace(snapshot, manifest=manifest, recorded=recorded, pending=(), rules=rules)
 
-    def _mark(self, look: Look, waiting: pa.Table, judged: pa.Table, good: pa.Array, replay: str, folder: Path) -> Look:
+    def _mark(
+        self, snapshot: Snapshot, waiting: pa.Table, judged: pa.Table, good: pa.Array, replay: str, folder: Path
+    ) -> Snapshot:
         """Write the quarantine anew: rows to be replayed with their mark, the others with today's reasons."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
@@ -414,22 +418,28 @@ class TransactionStore:
             pa.concat_tables([part.cast(QUARANTINE_SCHEMA) for part in (marked, stays)]), folder / BAD / "00000.parquet"
         )
         rows = self._staged(folder / BAD, QUARANTINE_COLUMNS)
-        if look.orphans and look.quarantined is not None:
-            everything = self.lakehouse.read(QUARANTINED, look.quarantined.version)
-            rows = rows.unionByName(everything.where(F.col(BATCH_ID).isin(look.orphans)))
-        note = {UNSETTLED: look.orphans, REPLAYS: [replay], "dagster_run": self.dagster_run}
-        return replace(look, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=look.quarantined, note=note))
+        if snapshot.orphans and snapshot.quarantined is not None:
+            everything = self.lakehouse.read(QUARANTINED, snapshot.quarantined.version)
+            rows = rows.unionByName(everything.where(F.col(BATCH_ID).isin(snapshot.orphans)))
+        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: [replay], "dagster_run": self.dagster_run}
+        return replace(
+            snapshot,
+            quarantined=self.lakehouse.replace(QUARANTINED, rows, base=snapshot.quarantined, metadata=metadata),
+        )
 
-    def _forget_replayed(self, look: Look) -> Look:
+    def _forget_replayed(self, snapshot: Snapshot) -> Snapshot:
         """Delete the rows of replays that are in."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        if look.quarantined is None:
-            return look
-        rows = self.lakehouse.read(QUARANTINED, look.quarantined.version)
-        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(look.replayed))
-        note = {UNSETTLED: look.orphans, REPLAYS: look.open_replays, "dagster_run": self.dagster_run}
-        return replace(look, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=look.quarantined, note=note))
+        if snapshot.quarantined is None:
+            return snapshot
+        rows = self.lakehouse.read(QUARANTINED, snapshot.quarantined.version)
+        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
+        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: snapshot.open_replays, "dagster_run": self.dagster_run}
+        return replace(
+            snapshot,
+            quarantined=self.lakehouse.replace(QUARANTINED, rows, base=snapshot.quarantined, metadata=metadata),
+        )
 
     def _key_range(self, rows: pa.Table) -> tuple[Any, Any] | None:
         if self.contract.key is None:

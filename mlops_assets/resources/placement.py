@@ -85,7 +85,7 @@ def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
     if not isinstance(lakehouse, Lakehouse):
         return
     if lakehouse.catalog:
-        reachable = f"spark.sql.catalog.{lakehouse.catalog}" in lakehouse.spark.extra_conf
+        reachable = lakehouse.catalog_here
         tables = f"its tables are in Unity Catalog ({lakehouse.catalog}.{lakehouse.database})"
     else:
         mount = _mount(lakehouse.root)

@@ -20,7 +20,6 @@ from pydantic import Field, PrivateAttr
 from mlops_assets.errors import StorageError
 
 if TYPE_CHECKING:
-    from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
 # C1 only and a serial collector: on two cores this halves the cold start (5.6 s against 11 s), and the heavy work,
@@ -112,12 +111,3 @@ class SparkResource(dg.ConfigurableResource[Any]):
             **self.extra_conf,
             _JAVA_OPTIONS: f"{options} {self.extra_conf.get(_JAVA_OPTIONS, '')}".rstrip(),
         }
-
-
-def error_condition(error: PySparkException) -> str:
-    """Return the name of what went wrong, such as `DELTA_CONCURRENT_APPEND`; empty if Spark gives it none.
-
-    Spark 4 calls it a condition, Spark 3.5 (Databricks Runtime 16.4 LTS), which has no `getCondition`, an error class.
-    """
-    ask = error.getCondition if hasattr(error, "getCondition") else error.getErrorClass
-    return ask() or ""

@@ -6,6 +6,7 @@ What belongs here: what more than one file of this room begins with. What does n
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ from mlops_assets_tests.assets.harness import load, split
 @pytest.fixture(scope="session")
 def split_once(tmp_path_factory: pytest.TempPathFactory, spark_resource: SparkResource) -> Lakehouse:
     """Tables of the small synthetic source, loaded and cut."""
-    made: Lakehouse = build_resources(Settings(home=tmp_path_factory.mktemp("split_once")))["lakehouse"]
-    lakehouse = Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+    made: Lakehouse = build_resources(Settings(home=tmp_path_factory.mktemp("split_once")))["lakehouse"].open()
+    lakehouse = replace(made, spark=lambda: spark_resource.session)
     assert load(lakehouse).failure is None
     assert split(lakehouse).failure is None
     return lakehouse

@@ -40,7 +40,7 @@ from mlops_assets_tests.assets.harness import load, replaced, replay, transactio
 def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
     """Return what a reader sees of the quarantine."""
     store = TransactionStore(lakehouse, load_contract("creditcard"))
-    return quarantined_rows(lakehouse, store.look()).sort_by("_row_number").to_pylist()
+    return quarantined_rows(lakehouse, store.snapshot()).sort_by("_row_number").to_pylist()
 
 
 def rows_of(lakehouse: Lakehouse) -> int:
@@ -253,7 +253,7 @@ def test_a_source_that_cannot_be_read_gives_one_clear_error(lakehouse: Lakehouse
     outcome = load(lakehouse, source)
 
     assert said in outcome.message
-    assert "To fix it:" in outcome.message
+    assert "Fix:" in outcome.message
     assert outcome.failure is not None
     assert outcome.failure.allow_retries is False
 

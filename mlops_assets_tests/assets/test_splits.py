@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -27,8 +28,8 @@ def by_table(outcome: Outcome) -> dict[str, dict[str, object]]:
 @pytest.fixture(scope="module")
 def loaded_once(tmp_path_factory: pytest.TempPathFactory, spark_resource: SparkResource) -> Lakehouse:
     folder = tmp_path_factory.mktemp("loaded_once")
-    made: Lakehouse = build_resources(Settings(home=folder))["lakehouse"]
-    lakehouse = Lakehouse(spark=spark_resource, database=made.database, root=made.root, locks=made.locks)
+    made: Lakehouse = build_resources(Settings(home=folder))["lakehouse"].open()
+    lakehouse = replace(made, spark=lambda: spark_resource.session)
     table = transactions(rows=2_000, days=6)
     twins = pa.concat_tables([table.slice(0, 100), table.slice(0, 100)]).sort_by("time")  # exact duplicates
     load(lakehouse, write_csv(pa.concat_tables([twins, table.slice(100)]), folder / "t.csv"))
@@ -153,7 +154,7 @@ def test_sets_of_two_cuts_are_refused_downstream(loaded: Lakehouse):
     split(loaded)
     test = loaded.require("test_set", made_by="test")
     rows = loaded.read("test_set", test.version)
-    loaded.replace("test_set", rows, base=test, note={**test.metadata, "split_id": "another"})
+    loaded.replace("test_set", rows, base=test, metadata={**test.metadata, "split_id": "another"})
 
     with pytest.raises(StorageError, match="different cuts"):
         pinned_sets(loaded)
@@ -164,7 +165,7 @@ def test_a_row_in_two_sets_is_found(loaded: Lakehouse):
     split(loaded)
     test = loaded.require("test_set", made_by="test")
     train = loaded.read("train_set", 0).orderBy("time", "_row_number").dropDuplicates(["time", "v1"]).limit(7)
-    loaded.append("test_set", train, base=test, note=test.metadata)
+    loaded.append("test_set", train, base=test, metadata=test.metadata)
 
     outcome = split(loaded)
 

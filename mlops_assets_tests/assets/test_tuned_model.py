@@ -220,7 +220,7 @@ def test_nothing_of_the_test_set_reaches_the_choice(prepared: Lakehouse, trackin
     whole = tune(prepared, tracking)
     test = prepared.require("test_set", made_by="test")
     flipped = prepared.read("test_set", test.version).withColumn("class", 1 - F.col("class"))
-    prepared.replace("test_set", flipped, base=test, note=dict(test.metadata))
+    prepared.replace("test_set", flipped, base=test, metadata=dict(test.metadata))
 
     other = tune(prepared, tracking)
 
@@ -275,7 +275,7 @@ def test_a_search_that_was_broken_off_is_not_searched_again_unless_rows_are_othe
     break_off(prepared, tracking)
     train = prepared.require("train_set", made_by="test")
     fewer = prepared.read("train_set", train.version).limit(2_000)
-    prepared.replace("train_set", fewer, base=train, note=dict(train.metadata))
+    prepared.replace("train_set", fewer, base=train, metadata=dict(train.metadata))
     assert tune(prepared, tracking).metadata["trials_resumed"] == 0
 
 

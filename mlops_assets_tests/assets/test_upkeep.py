@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from mlops_assets.assets.splits import TABLES, pinned_sets
-from mlops_assets.assets.upkeep import KEPT_UP, UpkeepConfig, table_upkeep
+from mlops_assets.assets.upkeep import MAINTAINED, UpkeepConfig, table_upkeep
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import HERE, Outcome, collect, load, plain, split, transactions, write_csv
@@ -18,7 +18,7 @@ from mlops_assets_tests.registry.test_pins import registered, searched
 MODEL = "fraud_creditcard_synthetic"
 
 
-def keep_up(lakehouse: Lakehouse, tracking: Tracking, **config: Any) -> Outcome:
+def maintain(lakehouse: Lakehouse, tracking: Tracking, **config: Any) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
             table_upkeep(
@@ -32,7 +32,7 @@ def keep_up(lakehouse: Lakehouse, tracking: Tracking, **config: Any) -> Outcome:
 
 
 def versions(lakehouse: Lakehouse) -> dict[str, int]:
-    return {name: lakehouse.require(name, made_by=name).version for name in KEPT_UP if lakehouse.current(name)}
+    return {name: lakehouse.require(name, made_by=name).version for name in MAINTAINED if lakehouse.current(name)}
 
 
 def facts(lakehouse: Lakehouse) -> dict[str, object]:
@@ -53,11 +53,11 @@ def test_tables_are_kept_up_and_nothing_that_follows_takes_it_for_new_data(
     registered(tracking.connect(), searched(tracking.connect(), 0, 0, prepared.database), MODEL)
     before, was = facts(prepared), versions(prepared)
 
-    outcome = keep_up(prepared, tracking)
+    outcome = maintain(prepared, tracking)
 
     assert outcome.failure is None
     reports = outcome.metadata["reports"]
-    assert set(reports) == {name for name in KEPT_UP if prepared.current(name)}
+    assert set(reports) == {name for name in MAINTAINED if prepared.current(name)}
     assert list(reports["raw_transactions"]["pinned_versions"]) == [0, 1]
     assert f"{MODEL} version 1: train_set version 0" in outcome.metadata["pins"]
     assert (reports["raw_transactions"]["files_before"], reports["raw_transactions"]["files_after"]) == (2, 1)
@@ -73,7 +73,7 @@ def test_when_the_registry_does_not_answer_nothing_is_touched(prepared: Lakehous
     away = Tracking(**{**fields, "mlflow_tracking_uri": "http://127.0.0.1:9", "artifact_root": None})
     before = versions(prepared)
 
-    outcome = keep_up(prepared, away, retention_hours=0)
+    outcome = maintain(prepared, away, retention_hours=0)
 
     assert "the MLflow server does not answer" in outcome.message
     assert versions(prepared) == before
@@ -83,7 +83,7 @@ def test_when_a_version_can_not_be_traced_nothing_is_touched(prepared: Lakehouse
     registered(tracking.connect(), None, MODEL)
     before = versions(prepared)
 
-    outcome = keep_up(prepared, tracking, retention_hours=0)
+    outcome = maintain(prepared, tracking, retention_hours=0)
 
     assert "nothing says which version of raw_transactions" in outcome.message
     assert versions(prepared) == before
@@ -94,14 +94,14 @@ def test_it_refuses_while_a_load_or_a_cut_goes_on(prepared: Lakehouse, tracking:
     before = versions(prepared)
 
     with prepared.exclusive(lock):
-        outcome = keep_up(prepared, tracking, wait_seconds=0.1)
+        outcome = maintain(prepared, tracking, wait_seconds=0.1)
 
     assert "another run has held the table" in outcome.message
     assert versions(prepared) == before
 
 
 def test_where_no_table_is_there_is_nothing_to_do(lakehouse: Lakehouse, tracking: Tracking):
-    outcome = keep_up(lakehouse, tracking)
+    outcome = maintain(lakehouse, tracking)
 
     assert outcome.failure is None
     assert outcome.metadata["tables"] == "no table is there yet"

@@ -182,7 +182,7 @@ def same_tables(way: Way, workspace: Workspace, here: Finished) -> dict[str, str
         assert one is not None
         assert two is not None
         assert one.version == two.version == 0
-        assert one.note.get("split_id") == two.note.get("split_id")
+        assert one.metadata.get("split_id") == two.metadata.get("split_id")
     return {table: way.address(table) for table in TABLES}
 
 

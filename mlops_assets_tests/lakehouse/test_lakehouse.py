@@ -27,7 +27,11 @@ def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resour
         return lakehouse
     name = request.getfixturevalue("schema")
     return Lakehouse(
-        spark=spark_resource, database=name, root=lakehouse.root, catalog="spark_catalog", locks=lakehouse.locks
+        spark=lambda: spark_resource.session,
+        database=name,
+        root=lakehouse.root,
+        catalog="spark_catalog",
+        locks=lakehouse.locks,
     )
 
 
@@ -49,8 +53,8 @@ def session_settings(spark: SparkSession) -> dict[str, str]:
 def test_versions_and_notes_come_back_from_the_table(lakehouse: Lakehouse, spark: SparkSession):
     assert lakehouse.current("t") is None
 
-    first = lakehouse.append("t", numbers(spark, 0, 3), base=None, note={"what": "first"})
-    second = lakehouse.append("t", numbers(spark, 3, 5), base=first, note={"what": "second"})
+    first = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={"what": "first"})
+    second = lakehouse.append("t", numbers(spark, 3, 5), base=first, metadata={"what": "second"})
 
     assert (first.version, second.version) == (0, 1)
     assert lakehouse.current("t") == second
@@ -60,8 +64,8 @@ def test_versions_and_notes_come_back_from_the_table(lakehouse: Lakehouse, spark
 
 
 def test_a_small_table_is_fetched_as_it_was_at_a_version(lakehouse: Lakehouse, spark: SparkSession):
-    first = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice"), base=None, note={})
-    lakehouse.append("t", numbers(spark, 3, 5).selectExpr("id", "id * 2 AS twice"), base=first, note={})
+    first = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice"), base=None, metadata={})
+    lakehouse.append("t", numbers(spark, 3, 5).selectExpr("id", "id * 2 AS twice"), base=first, metadata={})
 
     found = lakehouse.fetch(first, ["twice"])
 
@@ -71,8 +75,8 @@ def test_a_small_table_is_fetched_as_it_was_at_a_version(lakehouse: Lakehouse, s
 
 def test_a_table_keeps_ranges_of_what_readers_choose_by_and_of_nothing_else(lakehouse: Lakehouse, spark: SparkSession):
     wide = numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice", "id * 3 AS thrice")
-    first = lakehouse.append("t", wide, base=None, note={}, skip_by=["id", "thrice"])
-    lakehouse.append("t", wide, base=first, note={}, skip_by=["id", "thrice"])
+    first = lakehouse.append("t", wide, base=None, metadata={}, skip_by=["id", "thrice"])
+    lakehouse.append("t", wide, base=first, metadata={}, skip_by=["id", "thrice"])
 
     folder = spark.sql(f"DESCRIBE DETAIL {lakehouse._tables.sql_name('t')}").collect()[0]["location"]
     added = pa.table(DeltaTable(folder.removeprefix("file:")).get_add_actions(flatten=True))
@@ -83,73 +87,84 @@ def test_a_table_keeps_ranges_of_what_readers_choose_by_and_of_nothing_else(lake
 
 
 def test_replacing_keeps_the_past_readable(lakehouse: Lakehouse, spark: SparkSession):
-    first = lakehouse.replace("t", numbers(spark, 0, 3), base=None, note={})
+    first = lakehouse.replace("t", numbers(spark, 0, 3), base=None, metadata={})
 
-    lakehouse.replace("t", numbers(spark, 7, 9), base=first, note={})
+    lakehouse.replace("t", numbers(spark, 7, 9), base=first, metadata={})
 
     assert rows(lakehouse) == [7, 8]
     assert lakehouse.read("t", 0).count() == 3
 
 
 def test_a_merge_replaces_and_appends_in_one_commit_that_counts_and_notes(lakehouse: Lakehouse, spark: SparkSession):
-    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "0 AS by"), base=None, note={"what": "start"})
+    start = lakehouse.append(
+        "t", numbers(spark, 0, 3).selectExpr("id", "0 AS by"), base=None, metadata={"what": "start"}
+    )
     settings = session_settings(spark)
 
     coming = numbers(spark, 2, 6).selectExpr("id", "1 AS by")
-    merged = lakehouse.merge("t", coming, key="id", base=start, note={"what": "merge"})
+    merged = lakehouse.merge("t", coming, key="id", base=start, metadata={"what": "merge"})
 
     assert (start.rows_written, merged.version, merged.rows_written) == (3, 1, 4)
     assert merged.metadata["what"] == "merge"
-    assert [note["what"] for note in lakehouse.notes_since("t", -1)] == ["start", "merge"]
-    assert [note["what"] for note in lakehouse.notes_since("t", 0)] == ["merge"]
+    assert [metadata["what"] for metadata in lakehouse.commit_metadata_since("t", -1)] == [
+        "start",
+        "merge",
+    ]
+    assert [metadata["what"] for metadata in lakehouse.commit_metadata_since("t", 0)] == ["merge"]
     found = lakehouse.read("t", 1).collect()
     assert sorted((row["id"], row["by"]) for row in found) == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1)]
     assert session_settings(spark) == settings
     with pytest.raises(StaleBaseError):
-        lakehouse.merge("t", coming, key="id", base=start, note={"what": "late"})
+        lakehouse.merge("t", coming, key="id", base=start, metadata={"what": "late"})
     assert lakehouse.current("t") == merged
 
 
 def test_a_merge_into_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
-    theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, note={})
+    theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
     ours = numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id")
 
     with pytest.raises(StorageError, match="not the platform's: it lacks _batch_id"):
-        lakehouse.merge("t", ours, key="id", base=theirs, note={})
+        lakehouse.merge("t", ours, key="id", base=theirs, metadata={})
 
     assert lakehouse.current("t") == theirs
 
 
 def test_an_update_changes_what_it_is_about_and_adds_no_row(lakehouse: Lakehouse, spark: SparkSession):
-    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "0 AS _seen"), base=None, note={})
+    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "0 AS _seen"), base=None, metadata={})
     news = spark.createDataFrame([(1, 5), (2, 0), (9, 5)], "subject long, seen int")
     about: dict[str, Any] = {"on": "old.id = new.subject", "when": "old._seen < new.seen", "values": {"_seen": "seen"}}
 
-    written = lakehouse.update("t", news, **about, base=start, note={"what": "update"})
+    written = lakehouse.update("t", news, **about, base=start, metadata={"what": "update"})
 
     assert (written.version, written.rows_written, written.metadata["what"]) == (1, 1, "update")
     rows = lakehouse.read("t", 1).collect()
     assert sorted((row["id"], row["_seen"]) for row in rows) == [(0, 0), (1, 5), (2, 0)]
     with pytest.raises(StaleBaseError):
-        lakehouse.update("t", news, **about, base=start, note={"what": "late"})
+        lakehouse.update("t", news, **about, base=start, metadata={"what": "late"})
 
 
 def test_an_update_of_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
-    theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, note={})
+    theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
 
     with pytest.raises(StorageError, match="not the platform's: it lacks _seen"):
         lakehouse.update(
-            "t", numbers(spark, 0, 3), on="old.id = new.id", when="true", values={"_seen": "id"}, base=theirs, note={}
+            "t",
+            numbers(spark, 0, 3),
+            on="old.id = new.id",
+            when="true",
+            values={"_seen": "id"},
+            base=theirs,
+            metadata={},
         )
 
 
 def test_a_table_gets_a_column_of_the_platforms_when_that_is_asked_for_alone(lakehouse: Lakehouse, spark: SparkSession):
-    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id"), base=None, note={})
+    start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id"), base=None, metadata={})
     more = numbers(spark, 3, 4).selectExpr("id", "'a' AS _batch_id", "1 AS _seen")
 
     with pytest.raises(Exception, match="schema"):
-        lakehouse.append("t", more, base=start, note={})
-    lakehouse.append("t", more, base=start, note={}, new_columns=True)
+        lakehouse.append("t", more, base=start, metadata={})
+    lakehouse.append("t", more, base=start, metadata={}, new_columns=True)
 
     assert lakehouse.read("t", 1).columns == ["id", "_batch_id", "_seen"]
 
@@ -159,25 +174,25 @@ def test_a_writer_that_looked_too_early_writes_nothing(lakehouse: Lakehouse, spa
     """Two writers look at the same version; without a lock between them only one of them may commit."""
     start: TableVersion | None = None
     if base is not None:
-        start = lakehouse.append("t", numbers(spark, 0, 1), base=None, note={"by": "start"})
-    lakehouse.append("t", numbers(spark, 10, 12), base=start, note={"by": "the faster one"})
+        start = lakehouse.append("t", numbers(spark, 0, 1), base=None, metadata={"by": "start"})
+    lakehouse.append("t", numbers(spark, 10, 12), base=start, metadata={"by": "the faster one"})
 
     with pytest.raises(StaleBaseError):
-        lakehouse.append("t", numbers(spark, 20, 22), base=start, note={"by": "the slower one"})
+        lakehouse.append("t", numbers(spark, 20, 22), base=start, metadata={"by": "the slower one"})
 
     assert [value for value in rows(lakehouse) if value >= 10] == [10, 11]
 
 
 def test_of_two_writers_at_once_one_commits(lakehouse: Lakehouse, spark: SparkSession):
     """Without a lock: in a cloud store Delta itself keeps two apart, as it does here within one JVM."""
-    start = lakehouse.append("t", numbers(spark, 0, 1), base=None, note={})
+    start = lakehouse.append("t", numbers(spark, 0, 1), base=None, metadata={})
     together = threading.Barrier(2)
     told: list[str] = []
 
     def write(first: int) -> None:
         together.wait()
         try:
-            lakehouse.append("t", numbers(spark, first, first + 2), base=start, note={"first": first})
+            lakehouse.append("t", numbers(spark, first, first + 2), base=start, metadata={"first": first})
         except StaleBaseError:
             told.append("stale")
         else:
@@ -227,7 +242,7 @@ def test_a_missing_table_says_what_to_materialize(lakehouse: Lakehouse):
 
 
 def test_a_missing_version_is_named(lakehouse: Lakehouse, spark: SparkSession):
-    lakehouse.append("t", numbers(spark, 0, 3), base=None, note={})
+    lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
 
     with pytest.raises(StorageError, match="version 5 can't be read"):
         lakehouse.read("t", 5)
@@ -239,7 +254,7 @@ def test_a_half_written_first_version_is_no_table(lakehouse: Lakehouse, spark: S
     numbers(spark, 100, 103).write.parquet(lakehouse.location("t"))
     assert lakehouse.current("t") is None
 
-    lakehouse.append("t", numbers(spark, 0, 2), base=None, note={})
+    lakehouse.append("t", numbers(spark, 0, 2), base=None, metadata={})
 
     assert rows(lakehouse) == [0, 1]
 

@@ -19,7 +19,7 @@ from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
-from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Look
+from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
 from mlops_assets.lakehouse.transactions import TransactionStore
 
 # id, card, time, target as written
@@ -76,15 +76,15 @@ class Database:
     lakehouse: Lakehouse
     contract: Contract = field(default_factory=contract)
 
-    def load(self, *rows: Row) -> Look:
+    def load(self, *rows: Row) -> Snapshot:
         """Load transactions, as the asset does it."""
         store = TransactionStore(self.lakehouse, self.contract, "run")
         source = Listed(("id", "card", "at", "amount", "fraud"), [(*row[:3], 1.0, row[3]) for row in rows])
         with self.lakehouse.exclusive(RAW), self.lakehouse.staging(RAW) as folder:
-            look = store.settle(folder)
-            load = stage_load(source, self.contract, folder, look.recorded)
+            snapshot = store.recover(folder)
+            load = stage_load(source, self.contract, folder, snapshot.recorded)
             assert load.errors == []
-            return store.commit(look, load, folder).look if load.records else look
+            return store.commit(snapshot, load, folder).snapshot if load.records else snapshot
 
     def bring(self, *labels: Label, name: str = "labels.csv") -> TableVersion | None:
         """Bring labels to their table, as the asset does it; None if they are known."""
@@ -97,12 +97,12 @@ class Database:
             assert staged.errors == []
             return store.commit(table, staged, folder) if staged.records else None
 
-    def merge(self) -> Look:
+    def merge(self) -> Snapshot:
         """Merge the labels that are there, as the asset does it."""
         with self.lakehouse.exclusive(RAW), self.lakehouse.staging(RAW) as folder:
-            return TransactionStore(self.lakehouse, self.contract, "run").settle(folder)
+            return TransactionStore(self.lakehouse, self.contract, "run").recover(folder)
 
-    def bring_and_merge(self, *labels: Label) -> Look:
+    def bring_and_merge(self, *labels: Label) -> Snapshot:
         self.bring(*labels)
         return self.merge()
 
@@ -155,9 +155,9 @@ def test_a_label_waits_for_its_transaction_and_outlives_its_replacement(database
     assert database.waiting() == 1
 
     # A later write of 1 takes its place, one of 2 says the same, and 7 comes at last.
-    look = database.load((1, "a", 1.5, "0"), (2, "a", 2.0, "0"), (7, "b", 3.0, "0"))
-    assert look.raw is not None
-    assert look.raw.rows_written == 2
+    snapshot = database.load((1, "a", 1.5, "0"), (2, "a", 2.0, "0"), (7, "b", 3.0, "0"))
+    assert snapshot.raw is not None
+    assert snapshot.raw.rows_written == 2
     assert database.raw() == [(1, 1, 9.0), (2, 0, None), (7, 1, 9.0)]
     assert database.waiting() == 0
     # Delivered again as it was: known, though its own target is not the one in the table.
@@ -211,10 +211,10 @@ def dying(lakehouse: Lakehouse, after: Callable[[str, Sequence[str], Mapping[str
             write: Callable[[int, str], None],
             *,
             base: TableVersion | None,
-            note: Mapping[str, Any],
+            metadata: Mapping[str, Any],
         ) -> TableVersion:
-            written = super()._commit(name, columns, write, base=base, note=note)
-            if after(name, columns, note):
+            written = super()._commit(name, columns, write, base=base, metadata=metadata)
+            if after(name, columns, metadata):
                 raise Killed
             return written
 
@@ -223,8 +223,8 @@ def dying(lakehouse: Lakehouse, after: Callable[[str, Sequence[str], Mapping[str
 
 STEPS: dict[str, Callable[[str, Sequence[str], Mapping[str, Any]], bool]] = {
     "labels in their table": lambda name, _, __: name == LABELS,
-    "column added": lambda name, columns, note: name == RAW and "amount" in columns,
-    "labels merged": lambda name, columns, note: name == RAW and "amount" not in columns,
+    "column added": lambda name, columns, metadata: name == RAW and "amount" in columns,
+    "labels merged": lambda name, columns, metadata: name == RAW and "amount" not in columns,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -12,7 +13,7 @@ from mlops_assets.data.sources.delta import DeltaSource
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.maintenance import UpkeepReport, keep_up, plan_upkeep
+from mlops_assets.lakehouse.maintenance import MaintenanceReport, maintain, plan_maintenance
 from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets_tests.lakehouse.delta_ages import committed_at, days_ago
@@ -31,7 +32,11 @@ def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resour
         return lakehouse
     name = request.getfixturevalue("schema")
     return Lakehouse(
-        spark=spark_resource, database=name, root=lakehouse.root, catalog="spark_catalog", locks=lakehouse.locks
+        spark=lambda: spark_resource.session,
+        database=name,
+        root=lakehouse.root,
+        catalog="spark_catalog",
+        locks=lakehouse.locks,
     )
 
 
@@ -43,14 +48,14 @@ def overwritten(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path) -> No
     """Write versions 0 to 3, each over the last, 40 to 10 days ago, and append a second file 5 days ago."""
     table = None
     for version in range(4):
-        table = lakehouse.replace("t", numbers(spark, 0, version + 1), base=table, note={"by": version})
-    lakehouse.append("t", numbers(spark, 10, 12), base=table, note={"by": 4})
+        table = lakehouse.replace("t", numbers(spark, 0, version + 1), base=table, metadata={"by": version})
+    lakehouse.append("t", numbers(spark, 10, 12), base=table, metadata={"by": 4})
     committed_at(spark, folder(lakehouse, tmp_path), {version: days_ago(age) for version, age in AGES.items()})
 
 
-def keep(lakehouse: Lakehouse, *pinned: int, hours: int = 0) -> UpkeepReport:
-    (plan,) = plan_upkeep(lakehouse, ["none", "t"], [Pin("t", version, "a model") for version in pinned], hours)
-    return keep_up(lakehouse, plan)
+def keep(lakehouse: Lakehouse, *pinned: int, hours: int = 0) -> MaintenanceReport:
+    (plan,) = plan_maintenance(lakehouse, ["none", "t"], [Pin("t", version, "a model") for version in pinned], hours)
+    return maintain(lakehouse, plan)
 
 
 def readable(lakehouse: Lakehouse, version: int) -> bool:
@@ -116,7 +121,7 @@ def test_upkeep_is_no_new_data(lakehouse: Lakehouse, spark: SparkSession, tmp_pa
     assert after.named_by_rows.version == 4
     followed = DeltaSource(str(folder(lakehouse, tmp_path)), after_version=3, has_key=True)
     assert [batch.table.num_rows for batch in followed.batches()] == [2], "whoever watches it sees version 4 alone"
-    grown = lakehouse.append("t", numbers(spark, 20, 21), base=after, note={})
+    grown = lakehouse.append("t", numbers(spark, 20, 21), base=after, metadata={})
     assert grown.rows_version == grown.version == after.version + 1
     assert lakehouse.read("t", grown.version).count() == 7
 
@@ -130,8 +135,8 @@ def test_a_log_that_has_forgotten_what_was_removed_when_gives_no_pinned_file_awa
     """
     table = None
     for version in range(3):
-        table = lakehouse.append("t", numbers(spark, version, version + 1), base=table, note={})
-    lakehouse.replace("t", numbers(spark, 9, 10), base=table, note={})
+        table = lakehouse.append("t", numbers(spark, version, version + 1), base=table, metadata={})
+    lakehouse.replace("t", numbers(spark, 9, 10), base=table, metadata={})
     lakehouse.sql(
         "ALTER TABLE {table} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 1 hours')", "t"
     )
@@ -150,7 +155,7 @@ def test_a_log_that_has_forgotten_what_was_removed_when_gives_no_pinned_file_awa
 
 
 def test_a_table_without_our_properties_is_given_them(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
-    lakehouse.replace("t", numbers(spark, 0, 1), base=None, note={})
+    lakehouse.replace("t", numbers(spark, 0, 1), base=None, metadata={})
     lakehouse.sql("ALTER TABLE {table} UNSET TBLPROPERTIES ('delta.logRetentionDuration')", "t")
     lakehouse.sql(
         "ALTER TABLE {table} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 8 days')", "t"
@@ -164,18 +169,17 @@ def test_a_table_without_our_properties_is_given_them(lakehouse: Lakehouse, spar
 
 
 def test_where_there_are_no_locks_a_short_retention_is_refused(lakehouse: Lakehouse, spark: SparkSession):
-    lakehouse.replace("t", numbers(spark, 0, 1), base=None, note={})
-    fields = {name: getattr(lakehouse, name) for name in type(lakehouse).model_fields}
-    unlocked = Lakehouse(**{**fields, "locks": ""})
+    lakehouse.replace("t", numbers(spark, 0, 1), base=None, metadata={})
+    unlocked = replace(lakehouse, locks="")
 
     with pytest.raises(StorageError, match="no lock keeps him away"):
-        plan_upkeep(unlocked, ["t"], [], 167)
+        plan_maintenance(unlocked, ["t"], [], 167)
 
-    assert plan_upkeep(unlocked, ["t"], [], 168)[0].retention.hours == 168
+    assert plan_maintenance(unlocked, ["t"], [], 168)[0].retention.hours == 168
 
 
 def test_a_pin_to_a_version_that_never_was_stops_before_anything_is_touched(lakehouse: Lakehouse, spark: SparkSession):
-    table = lakehouse.replace("t", numbers(spark, 0, 1), base=None, note={})
+    table = lakehouse.replace("t", numbers(spark, 0, 1), base=None, metadata={})
 
     with pytest.raises(StorageError, match=r"log has no version 7 \(a model\)"):
         keep(lakehouse, 7)

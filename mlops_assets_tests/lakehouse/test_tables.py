@@ -6,6 +6,7 @@ common is tested in `test_lakehouse`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,19 @@ from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import readable
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.tables import last_commit
-from mlops_assets.lakehouse.transaction_tables import look_at
+from mlops_assets.lakehouse.transaction_tables import take_snapshot
 from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def elsewhere(lakehouse: Lakehouse, **fields: str) -> Lakehouse:
-    return Lakehouse(**{name: getattr(lakehouse, name) for name in type(lakehouse).model_fields} | fields)
+def elsewhere(lakehouse: Lakehouse, **fields: Any) -> Lakehouse:
+    return replace(lakehouse, **fields)
 
 
 def test_a_table_has_three_levels(catalog: Lakehouse, spark: SparkSession, schema: str):
-    catalog.append("t", spark.range(3), base=None, note={})
+    catalog.append("t", spark.range(3), base=None, metadata={})
 
     assert catalog.location("t") == f"spark_catalog.{schema}.t"
     assert spark.table(f"spark_catalog.{schema}.t").count() == 3
@@ -38,8 +39,8 @@ def test_a_table_has_three_levels(catalog: Lakehouse, spark: SparkSession, schem
 
 def test_pinned_versions_stay_readable_for_years(catalog: Lakehouse, spark: SparkSession):
     """A catalog vacuums managed tables by itself, after a week if nothing is said."""
-    first = catalog.append("t", spark.range(3), base=None, note={})
-    catalog.replace("t", spark.range(1), base=first, note={})
+    first = catalog.append("t", spark.range(3), base=None, metadata={})
+    catalog.replace("t", spark.range(1), base=first, metadata={})
 
     kept = {row["key"]: row["value"] for row in spark.sql(f"SHOW TBLPROPERTIES {catalog.location('t')}").collect()}
 
@@ -61,7 +62,7 @@ def test_a_catalog_or_schema_that_is_not_there_is_one_error(
     with pytest.raises(StorageError, match=message) as looking:
         wrong.current("t")
     with pytest.raises(StorageError, match=message):
-        wrong.append("t", spark.range(3), base=None, note={})
+        wrong.append("t", spark.range(3), base=None, metadata={})
 
     assert "MLOPS_DATABRICKS_" in looking.value.fix
     assert looking.value.__cause__ is None
@@ -82,7 +83,7 @@ def test_a_delta_table_of_someone_else_is_neither_read_nor_written(catalog: Lake
 
     outcome = load(catalog)
     with pytest.raises(StorageError, match="not the platform's: it lacks _batch_id"):
-        catalog.replace("train_set", spark.range(3).withColumnRenamed("id", "_batch_id"), base=theirs, note={})
+        catalog.replace("train_set", spark.range(3).withColumnRenamed("id", "_batch_id"), base=theirs, metadata={})
 
     assert "not the platform's: it lacks _batch_id, class" in outcome.message
     assert spark.table(catalog.location("raw_transactions")).count() == 3
@@ -122,8 +123,8 @@ def test_what_is_no_refusal_passes(spark: SparkSession):
 def test_upkeep_does_not_hide_who_wrote_the_rows(request: pytest.FixtureRequest, spark: SparkSession, kind: str):
     """Predictive optimization compacts managed tables when it likes: the note is still that of the rows."""
     tables: Lakehouse = request.getfixturevalue(kind)
-    first = tables.append("t", spark.range(0, 2, 1, 1), base=None, note={"split_id": "one"})
-    tables.append("t", spark.range(2, 4, 1, 1), base=first, note={"split_id": "two"})
+    first = tables.append("t", spark.range(0, 2, 1, 1), base=None, metadata={"split_id": "one"})
+    tables.append("t", spark.range(2, 4, 1, 1), base=first, metadata={"split_id": "two"})
     name = tables.location("t") if tables.catalog else f"delta.`{tables.location('t')}`"
     spark.sql(f"OPTIMIZE {name}")
     spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('owner.note' = 'x')")
@@ -133,8 +134,8 @@ def test_upkeep_does_not_hide_who_wrote_the_rows(request: pytest.FixtureRequest,
     assert (found.version, found.rows_version) == (3, 1)
     assert found.metadata["split_id"] == "two"
     assert found.rows_written == 2
-    assert [note["split_id"] for note in tables.notes_since("t", 0)] == ["two"]
-    assert tables.append("t", spark.range(4, 5), base=found, note={"split_id": "three"}).version == 4
+    assert [metadata["split_id"] for metadata in tables.commit_metadata_since("t", 0)] == ["two"]
+    assert tables.append("t", spark.range(4, 5), base=found, metadata={"split_id": "three"}).version == 4
 
 
 @pytest.mark.parametrize("text", [None, "", "a remark", "[1]", '{"a": '])
@@ -144,7 +145,7 @@ def test_a_commit_of_someone_else_has_no_note_of_ours(text: str | None):
 
     found = last_commit([theirs, ours])
 
-    assert (found.version, found.note) == (2, {})
+    assert (found.version, found.metadata) == (2, {})
 
 
 @pytest.mark.parametrize("kind", [pytest.param("catalog", marks=pytest.mark.proof), "lakehouse"])
@@ -180,13 +181,13 @@ def test_loads_and_replays_account_for_rows_whatever_upkeep_comes_between(
 def test_a_manifest_whose_note_upkeep_has_buried_still_accounts(lakehouse: Lakehouse, tmp_path: Path):
     """A hundred commits back is as far as a note is looked for."""
     load(lakehouse, write_csv(transactions(), tmp_path / "1.csv"))
-    before = look_at(lakehouse, load_contract("creditcard"))
+    before = take_snapshot(lakehouse, load_contract("creditcard"))
     for number in range(101):
         DeltaTable(lakehouse.location("ingested_batches")).alter.set_table_properties(
             {"owner.note": str(number)}, raise_if_not_exists=False
         )
 
-    after = look_at(lakehouse, load_contract("creditcard"))
+    after = take_snapshot(lakehouse, load_contract("creditcard"))
 
     assert after.manifest is not None
     assert before.manifest is not None

@@ -77,15 +77,15 @@ class Database:
         """Load, as the asset does it."""
         store = self.store()
         with self.lakehouse.exclusive(RAW), self.lakehouse.staging(RAW) as folder:
-            look = store.settle(folder)
-            load = stage_load(Listed(contents), self.contract, folder, look.recorded)
+            snapshot = store.recover(folder)
+            load = stage_load(Listed(contents), self.contract, folder, snapshot.recorded)
             assert load.errors == []
-            return store.commit(look, load, folder) if load.records else Outcome(look)
+            return store.commit(snapshot, load, folder) if load.records else Outcome(snapshot)
 
     def replay(self) -> Outcome:
         store = self.store()
         with self.lakehouse.exclusive(RAW), self.lakehouse.staging(RAW) as folder:
-            return store.replay(store.settle(folder), folder)
+            return store.replay(store.recover(folder), folder)
 
     def raw(self) -> list[Row]:
         table = self.lakehouse.current(RAW)
@@ -96,9 +96,9 @@ class Database:
 
     def aside(self) -> list[tuple[int, list[str]]]:
         store = self.store()
-        look = store.look()
-        rows = quarantined_rows(self.lakehouse, look).to_pylist()
-        assert store.totals(Outcome(look)).quarantined == len(rows), "what is counted is what a reader sees"
+        snapshot = store.snapshot()
+        rows = quarantined_rows(self.lakehouse, snapshot).to_pylist()
+        assert store.totals(Outcome(snapshot)).quarantined == len(rows), "what is counted is what a reader sees"
         return sorted((int(dict(row["original"])["id"]), row["reasons"]) for row in rows)
 
     def version(self, name: str) -> int:
@@ -230,12 +230,12 @@ def dying(lakehouse: Lakehouse, when: Callable[[str, Mapping[str, Any]], bool], 
             write: Callable[[int, str], None],
             *,
             base: TableVersion | None,
-            note: Mapping[str, Any],
+            metadata: Mapping[str, Any],
         ) -> TableVersion:
-            if before and when(name, note):
+            if before and when(name, metadata):
                 raise Killed
-            written = super()._commit(name, columns, write, base=base, note=note)
-            if when(name, note):
+            written = super()._commit(name, columns, write, base=base, metadata=metadata)
+            if when(name, metadata):
                 raise Killed
             return written
 
@@ -312,10 +312,10 @@ def test_rows_of_a_killed_load_that_comes_again_under_a_mended_contract_are_not_
 
 
 REPLAY_STEPS: dict[str, tuple[Callable[[str, Mapping[str, Any]], bool], bool]] = {
-    "marked": (lambda name, note: name == QUARANTINED and bool(note["replays"]), False),
+    "marked": (lambda name, metadata: name == QUARANTINED and bool(metadata["replays"]), False),
     "merged": (lambda name, _: name == RAW, False),
     "on record": (lambda name, _: name == MANIFEST, False),
-    "forgotten": (lambda name, note: name == QUARANTINED and not note["replays"], False),
+    "forgotten": (lambda name, metadata: name == QUARANTINED and not metadata["replays"], False),
 }
 
 
@@ -375,7 +375,7 @@ def test_a_table_follows_its_contract_by_version_only(keyed: Database):
 
     keyed.contract = keyed.contract.model_copy(update={"version": 2})
     with keyed.lakehouse.staging(RAW) as folder:
-        keyed.store().settle(folder)
+        keyed.store().recover(folder)
     assert keyed.lakehouse.read(RAW, keyed.version(RAW)).columns[-1] == "shop"
     assert keyed.raw() == [(1, 1.0, "1.0", 0)]
     keyed.contract = KEYED
@@ -389,7 +389,7 @@ def test_a_table_from_before_the_manifest_is_taken_over(plain: Database):
         path.unlink() if path.is_file() else path.rmdir()
     rows = plain.lakehouse.read(RAW, 0)
     Path(plain.lakehouse.location(MANIFEST)).rmdir()
-    plain.lakehouse.replace(RAW, rows, base=plain.lakehouse.current(RAW), note={"contract": "by an older release"})
+    plain.lakehouse.replace(RAW, rows, base=plain.lakehouse.current(RAW), metadata={"contract": "by an older release"})
 
     plain.load(a=FIRST[:1], b=SECOND)
 
@@ -400,7 +400,7 @@ def test_a_table_of_an_unknown_contract_gets_no_columns_by_accident(plain: Datab
     rows = spark.createDataFrame(
         [(1, 1.0, 0, "hash", "a")], "id long, at double, fraud long, _batch_id string, _source string"
     )
-    plain.lakehouse.append(RAW, rows, base=None, note={})
+    plain.lakehouse.append(RAW, rows, base=None, metadata={})
 
     with pytest.raises(ContractError, match="the table has no columns amount, and nothing says under which contract"):
         plain.load(a=FIRST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_defs, build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.delta_jars import ensure_delta_jars
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.processes.control import CONFIG
@@ -21,9 +23,9 @@ from mlops_assets_tests.processes.control import CONFIG
 ROWS = 3_000
 
 
-def on_shared_spark(lakehouse: Lakehouse, spark: SparkResource) -> Lakehouse:
+def on_shared_spark(lakehouse: LakehouseResource, spark: SparkResource) -> Lakehouse:
     """Return the same tables on the Spark of the test session."""
-    return Lakehouse(spark=spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks)
+    return replace(lakehouse.open(), spark=lambda: spark.session)
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ class Stop:
 
 def stopping(resources: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
     """Return the resources that can stop, made from those of the settings."""
-    lakehouse, tracking = resources["lakehouse"], resources["tracking"]
+    lakehouse, tracking = resources["lakehouse"].open(), resources["tracking"]
 
     return {
         "lakehouse": _stopping_lakehouse(stop)(
@@ -99,7 +99,7 @@ def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
             rows: DataFrame,
             *,
             base: TableVersion | None,
-            note: Mapping[str, Any],
+            metadata: Mapping[str, Any],
             new_columns: bool = False,
             skip_by: Sequence[str] = (),
         ) -> TableVersion:
@@ -107,27 +107,27 @@ def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
                 stop.reached(Point.RAW_STAGED)
                 if stop.at == Point.RAW_HALF_WRITTEN:
                     threading.Thread(target=_watch, args=(Path(self.location(name)), stop), daemon=True).start()
-            written = super().append(name, rows, base=base, note=note, new_columns=new_columns, skip_by=skip_by)
+            written = super().append(name, rows, base=base, metadata=metadata, new_columns=new_columns, skip_by=skip_by)
             if name in (QUARANTINED, RAW):
                 stop.reached(Point.QUARANTINE_COMMITTED if name == QUARANTINED else Point.RAW_COMMITTED)
             return written
 
         def merge(
-            self, name: str, rows: DataFrame, *, key: str, base: TableVersion, note: Mapping[str, Any]
+            self, name: str, rows: DataFrame, *, key: str, base: TableVersion, metadata: Mapping[str, Any]
         ) -> TableVersion:
-            written = super().merge(name, rows, key=key, base=base, note=note)
+            written = super().merge(name, rows, key=key, base=base, metadata=metadata)
             stop.reached(Point.RAW_COMMITTED)
             return written
 
         def replace(
-            self, name: str, rows: DataFrame, *, base: TableVersion | None, note: Mapping[str, Any]
+            self, name: str, rows: DataFrame, *, base: TableVersion | None, metadata: Mapping[str, Any]
         ) -> TableVersion:
-            if name == QUARANTINED and not note["replays"]:
+            if name == QUARANTINED and not metadata["replays"]:
                 stop.reached(Point.REPLAY_RECORDED)
-            written = super().replace(name, rows, base=base, note=note)
+            written = super().replace(name, rows, base=base, metadata=metadata)
             if name == TABLES["train"]:
                 stop.reached(Point.ONE_SET_COMMITTED)
-            if name == QUARANTINED and note["replays"]:
+            if name == QUARANTINED and metadata["replays"]:
                 stop.reached(Point.REPLAY_MARKED)
             return written
 

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_resources
-from mlops_assets.lakehouse.transaction_tables import look_at, quarantined_rows
+from mlops_assets.lakehouse.transaction_tables import quarantined_rows, take_snapshot
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import replaced
@@ -54,10 +54,10 @@ def fixed(tmp_path: Path) -> Path:
 def places(spark_resource: SparkResource) -> Callable[[Path, Path, Contract], tuple[set[str], set[str]]]:
     """Returns which rows of a file a reader sees in the raw table and in quarantine."""
 
-    def look(home: Path, file: Path, contract: Contract) -> tuple[set[str], set[str]]:
+    def snapshot(home: Path, file: Path, contract: Contract) -> tuple[set[str], set[str]]:
         lakehouse = on_shared_spark(build_resources(Settings(home=home, source=str(file)))["lakehouse"], spark_resource)
         found = []
-        aside = quarantined_rows(lakehouse, look_at(lakehouse, contract))
+        aside = quarantined_rows(lakehouse, take_snapshot(lakehouse, contract))
         raw = table(home, RAW).rows() if table(home, RAW).exists else aside.slice(0, 0)
         for rows in (raw, aside):
             mine = rows.filter(pa.compute.equal(rows.column("_source"), str(file))).column("_row_number").to_pylist()
@@ -65,7 +65,7 @@ def places(spark_resource: SparkResource) -> Callable[[Path, Path, Contract], tu
             found.append({str(number) for number in mine})
         return found[0], found[1]
 
-    return look
+    return snapshot
 
 
 @pytest.fixture

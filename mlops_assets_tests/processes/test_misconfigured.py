@@ -102,7 +102,7 @@ def test_a_setting_that_cannot_work_is_one_clear_error(ended: dict[str, Ended], 
 
     assert found.status != 0
     (line, *_) = [line for line in found.errors.splitlines() if case.said in line]
-    assert "To fix it:" in line
+    assert "Fix:" in line
     assert found.seconds < QUICK_SECONDS
     assert not [path for path in found.left if "spark" in path or "_delta_log" in path]
     if case.command in (DEMO, INSTANCE):  # the others are Dagster's own program, which adds its stack traces

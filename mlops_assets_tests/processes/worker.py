@@ -19,7 +19,6 @@ import dagster as dg
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.definitions import build_defs, build_resources
 from mlops_assets.instance.home import prepare_instance
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.settings import Settings
 from mlops_assets_tests.processes.points import Stop, stopping
 
@@ -48,10 +47,7 @@ def run(command: dict[str, Any], stop: Stop) -> dict[str, Any]:
     )
     resources = build_resources(settings)
     if command["locks"]:
-        made: Lakehouse = resources["lakehouse"]
-        resources["lakehouse"] = Lakehouse(
-            spark=made.spark, database=made.database, root=made.root, locks=command["locks"]
-        )
+        resources["lakehouse"] = resources["lakehouse"].model_copy(update={"locks": command["locks"]})
     definitions = build_defs(settings, **stopping(resources, stop))
     with dg.DagsterInstance.from_config(str(prepare_instance(settings.dagster_home))) as instance:
         result = definitions.resolve_job_def(MAIN).execute_in_process(

@@ -12,6 +12,7 @@ from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.definitions import ASSETS, build_defs
 from mlops_assets.errors import SettingsError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.placement import check_placement, require_tables_here
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
@@ -34,7 +35,8 @@ def on_databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def lakehouse_at(root: str, *, catalog: str = "", **spark: Any) -> Lakehouse:
-    return Lakehouse(spark=SparkResource(home="/nowhere", **spark), database="ml", root=root, catalog=catalog)
+    spark_resource = SparkResource(home="/nowhere", **spark)
+    return LakehouseResource(spark=spark_resource, database="ml", root=root, catalog=catalog).open()
 
 
 def test_a_place_is_that_of_all_assets_of_the_step():

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 from pyspark.errors import AnalysisException, PySparkException
 
-from mlops_assets.resources.spark import SparkResource, error_condition
+from mlops_assets.lakehouse.catalog_errors import error_condition
+from mlops_assets.resources.spark import SparkResource
 
 
 class ErrorOfSpark35:

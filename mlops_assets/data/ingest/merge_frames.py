@@ -17,15 +17,15 @@ from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-FATE = "_fate"
+MERGE_OUTCOME = "_fate"
 REPLACES, KNOWN = "replaces", "known"
 
 
 def last_of_each_key(rows: DataFrame, key: str, contract: Contract) -> DataFrame:
     """Return the last write of each key, of rows that come from several inputs."""
     latest = [F.col(name).desc() for name in _order(contract)]
-    numbered = rows.withColumn(FATE, F.row_number().over(Window.partitionBy(key).orderBy(*latest)))
-    return numbered.where(F.col(FATE) == 1).drop(FATE)
+    numbered = rows.withColumn(MERGE_OUTCOME, F.row_number().over(Window.partitionBy(key).orderBy(*latest)))
+    return numbered.where(F.col(MERGE_OUTCOME) == 1).drop(MERGE_OUTCOME)
 
 
 def meet(
@@ -51,9 +51,11 @@ def meet(
         before = F.col(f"old.{name}") if name in table.columns else F.lit(None)
         same = same & before.eqNullSafe(F.col(f"new.{name}"))
     later = _struct("new", order) > _struct("old", order)
-    fate = F.when(later & ~same, F.lit(REPLACES)).otherwise(F.lit(KNOWN))
+    outcome = F.when(later & ~same, F.lit(REPLACES)).otherwise(F.lit(KNOWN))
     joined = new.join(old, F.col(f"new.{key}") == F.col(f"old.{key}"))
-    return joined.select(F.col(f"new.{key}").alias(key), F.col(f"new.{BATCH_ID}").alias(BATCH_ID), fate.alias(FATE))
+    return joined.select(
+        F.col(f"new.{key}").alias(key), F.col(f"new.{BATCH_ID}").alias(BATCH_ID), outcome.alias(MERGE_OUTCOME)
+    )
 
 
 def _order(contract: Contract) -> list[str]:

@@ -151,8 +151,8 @@ def _lists(reasons: dict[str, pa.Array], rows: int) -> pa.ListArray:
     count = reduce(np.add, [mask.astype(np.int32) for mask in masks], np.zeros(rows, dtype=np.int32))
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
     # Row after row, in each the codes in their order: what is true of (rows, codes), read along the rows.
-    told = np.stack(masks, axis=1) if masks else np.zeros((rows, 0), dtype=bool)
-    codes = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(told)[1]))
+    summary = np.stack(masks, axis=1) if masks else np.zeros((rows, 0), dtype=bool)
+    codes = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(summary)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), codes)
 
 

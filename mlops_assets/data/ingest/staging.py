@@ -206,8 +206,8 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoa
         bad = bad_rows(batch.table, conformed, contract)
         for code, rows in count_reasons(bad).items():
             load.reasons[code] = load.reasons.get(code, 0) + rows
-        told = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
-        _write(bad, technical | told, folder / BAD / f"{len(load.records):05d}")
+        summary = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
+        _write(bad, technical | summary, folder / BAD / f"{len(load.records):05d}")
     load.records.append(
         BatchRecord(
             batch_id=batch.content_hash,

@@ -191,8 +191,8 @@ def _inputs_readable(errors: Sequence[PlatformError]) -> CheckOutcome:
 
 def _per_column(name: str, findings: LoadFindings, contract: Contract) -> CheckOutcome:
     reason = _REASON_OF[name]
-    told = {found.origin: _columns(found, reason, contract) for found in findings.inputs}
-    return _judged_by_share(name, {origin: text for origin, text in told.items() if text}, findings, contract)
+    summary = {found.origin: _columns(found, reason, contract) for found in findings.inputs}
+    return _judged_by_share(name, {origin: text for origin, text in summary.items() if text}, findings, contract)
 
 
 def _columns(found: InputFindings, reason: str, contract: Contract) -> str:
@@ -206,7 +206,7 @@ def _columns(found: InputFindings, reason: str, contract: Contract) -> str:
 
 
 def _binary_target(findings: LoadFindings, contract: Contract) -> CheckOutcome:
-    told = {}
+    summary = {}
     for found in findings.inputs:
         faults = found.faults.get(contract.target, ColumnFaults())
         listed = [f"{value} ({rows:,} rows)" for value, rows in sorted(found.strange_targets.items())]
@@ -217,24 +217,25 @@ def _binary_target(findings: LoadFindings, contract: Contract) -> CheckOutcome:
         if unusable:
             listed.append(f"no whole number ({unusable:,} rows)")
         if listed:
-            told[found.origin] = f"{contract.target} holds {', '.join(listed)}"
-    return _judged_by_share("binary_target", told, findings, contract)
+            summary[found.origin] = f"{contract.target} holds {', '.join(listed)}"
+    return _judged_by_share("binary_target", summary, findings, contract)
 
 
-def _judged_by_share(name: str, told: Mapping[str, str], findings: LoadFindings, contract: Contract) -> CheckOutcome:
+def _judged_by_share(name: str, summary: Mapping[str, str], findings: LoadFindings, contract: Contract) -> CheckOutcome:
     """Fail for what is wrong in inputs that are too bad; otherwise say what was set aside."""
-    refused = [found for found in findings.inputs if found.too_bad(contract) and found.origin in told]
+    refused = [found for found in findings.inputs if found.too_bad(contract) and found.origin in summary]
     if refused:
         listed = "; ".join(
-            f"{found.origin}: {told[found.origin]} ({found.bad:,} of {found.rows:,} rows are bad)" for found in refused
+            f"{found.origin}: {summary[found.origin]} ({found.bad:,} of {found.rows:,} rows are bad)"
+            for found in refused
         )
         text = (
             f"{listed}; at most {contract.max_bad_share:.2%} may be set aside: "
             "fix these values at the source, or the contract if they are right"
         )
         return CheckOutcome(name, passed=False, description=text, details={"inputs": len(refused)})
-    if told:
-        text = "set aside: " + "; ".join(f"{origin}: {text}" for origin, text in told.items())
+    if summary:
+        text = "set aside: " + "; ".join(f"{origin}: {text}" for origin, text in summary.items())
         return CheckOutcome(name, passed=True, description=text)
     return CheckOutcome(name, passed=True, description=f"{findings.rows:,} rows, no finding")
 

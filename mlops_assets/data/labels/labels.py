@@ -224,10 +224,10 @@ def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: 
             ROW_NUMBER: good,
         }
     )
-    told = pa.concat_tables([nothing, aside.select(nothing.column_names).cast(nothing.schema)])
-    rows = rows.take(told.column(ROW_NUMBER))
-    for name in told.column_names:
-        rows = rows.append_column(name, told.column(name))
+    summary = pa.concat_tables([nothing, aside.select(nothing.column_names).cast(nothing.schema)])
+    rows = rows.take(summary.column(ROW_NUMBER))
+    for name in summary.column_names:
+        rows = rows.append_column(name, summary.column(name))
     return rows
 
 
@@ -253,13 +253,13 @@ def judge_labels(staged: StagedLabels, written: int) -> list[CheckOutcome]:
         "set_aside": aside,
         "already_known": staged.known_rows,
     }
-    told = "; ".join(f"{error.where}: {error.what}" for error in staged.errors)
+    summary = "; ".join(f"{error.where}: {error.what}" for error in staged.errors)
     return [
         CheckOutcome(LABELS_ACCOUNTED, passed=not missing, description=text, details=counts),
         CheckOutcome(
             "label_files_readable",
             passed=not staged.errors,
-            description=told or f"{len(staged.records) + len(staged.known):,} files were read",
+            description=summary or f"{len(staged.records) + len(staged.known):,} files were read",
             details={"files_refused": len(staged.errors)},
         ),
     ]

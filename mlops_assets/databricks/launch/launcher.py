@@ -232,8 +232,8 @@ class DatabricksStepLauncher(StepLauncher):
             answer = submission.output(self._api, view)
             reason = reason_of(view, cluster_code=submission.termination_code(self._api, view))
             passing = passing and reason.is_passing
-            told = f": {answer['error']}" if answer.get("error") and answer["error"] != view.message else ""
-            problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{told} Fix: {reason.fix}"
+            summary = f": {answer['error']}" if answer.get("error") and answer["error"] != view.message else ""
+            problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{summary} Fix: {reason.fix}"
             details, stderr = answer.get("error_trace") or "", stderr or answer.get("logs") or ""
         if details:
             metadata["traceback on the cluster"] = dg.MetadataValue.md(f"```\n{tail(details)}\n```")

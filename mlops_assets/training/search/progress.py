@@ -75,9 +75,9 @@ class Progress:
     """
 
     def __init__(
-        self, plan: SearchPlan, parallelism: int, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+        self, plan: SearchPlan, parallelism: int, log: Callable[[str], None], now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._plan, self._parallelism, self._say, self._now = plan, parallelism, say, now
+        self._plan, self._parallelism, self._say, self._now = plan, parallelism, log, now
         self._total = 1 if plan.space.is_one_point else plan.trials
         self._counts: Counter[str] = Counter()
         self._resumed = 0

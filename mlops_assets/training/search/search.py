@@ -31,7 +31,7 @@ from mlops_assets.training.search.proposals import decode, to_document, to_hyper
 from mlops_assets.training.search.shared_data import shared
 from mlops_assets.training.search.slots import Slots, choose_slots
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.search.stopping import Bars, Curve, median_bars
+from mlops_assets.training.search.stopping import Curve, PruningThresholds, median_thresholds
 from mlops_assets.training.search.trial import Assignment, TrialTask
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ class _Run:
         return max(_LEAST_SECONDS, self._plan.max_seconds - (time.perf_counter() - started))
 
     def _assign(self, values: dict[str, Any]) -> Assignment:
-        bars = median_bars(self._finished_curves()) if self._plan.pruning else Bars()
-        return Assignment(decode(self._plan.space, values), bars)
+        thresholds = median_thresholds(self._finished_curves()) if self._plan.pruning else PruningThresholds()
+        return Assignment(decode(self._plan.space, values), thresholds)
 
     def _finished_curves(self) -> list[Curve]:
         """Return the curves so far of trials that were not pruned, in losses.

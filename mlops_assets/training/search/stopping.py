@@ -27,7 +27,7 @@ FINISHED_BEFORE_PRUNING = 5
 
 
 @dataclass(frozen=True)
-class Bars:
+class PruningThresholds:
     """What a trial must have come to: after so many trees, a loss at most so large; sent along with each new trial.
 
     Attributes:
@@ -44,7 +44,7 @@ class Bars:
         return self.losses[place - 1] if place else None
 
 
-def median_bars(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PRUNING) -> Bars:
+def median_thresholds(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PRUNING) -> PruningThresholds:
     """Return the medians of the running bests of finished trials.
 
     A curve that has ended counts on with its best, which is what that trial has to offer; one that has not begun does
@@ -55,7 +55,7 @@ def median_bars(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PRUNING)
         minimum: Curves that must have begun for there to be a bar.
     """
     if len(curves) < minimum:
-        return Bars()
+        return PruningThresholds()
     rounds = np.unique([trees for curve in curves for trees, _ in curve])
     bests = np.full((len(curves), len(rounds)), np.inf)
     for row, curve in zip(bests, curves, strict=True):
@@ -65,7 +65,7 @@ def median_bars(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PRUNING)
     rounds, bests, begun = (kept[..., begun >= minimum] for kept in (rounds, bests, begun))
     columns = np.arange(len(rounds))
     medians = (bests[(begun - 1) // 2, columns] + bests[begun // 2, columns]) / 2
-    return Bars(tuple(rounds.tolist()), tuple(medians.tolist()))
+    return PruningThresholds(tuple(rounds.tolist()), tuple(medians.tolist()))
 
 
 def is_due(rounds: int, last: int, every: int) -> bool:
@@ -83,7 +83,7 @@ def is_stale(curve: Curve, patience: int) -> bool:
     return patience > 0 and curve[-1][0] - best_checkpoint(curve)[0] >= patience
 
 
-def is_hopeless(curve: Curve, bars: Bars) -> bool:
+def is_hopeless(curve: Curve, thresholds: PruningThresholds) -> bool:
     """Return whether the best so far is strictly worse than the bar."""
-    bar = bars.at(curve[-1][0])
+    bar = thresholds.at(curve[-1][0])
     return bar is not None and best_checkpoint(curve)[1] > bar

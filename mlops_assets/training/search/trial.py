@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import xgboost as xgb
 
 from mlops_assets.training.objective import fit, judge, quantized, to_loss
-from mlops_assets.training.search.stopping import Bars, best_checkpoint, is_due, is_hopeless, is_stale
+from mlops_assets.training.search.stopping import PruningThresholds, best_checkpoint, is_due, is_hopeless, is_stale
 
 if TYPE_CHECKING:
     from mlops_assets.training.plan import Objective
@@ -44,11 +44,11 @@ class Assignment:
 
     Attributes:
         point: What to try.
-        bars: What it must come to on its way; none for a trial that is not to be pruned.
+        thresholds: What it must come to on its way; none for a trial that is not to be pruned.
     """
 
     point: Point
-    bars: Bars = field(default_factory=Bars)
+    thresholds: PruningThresholds = field(default_factory=PruningThresholds)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class TrialTask:
 
         point = assignment.point
         watch = Checkpoints(
-            look, point.n_estimators, self.checkpoint_rounds, self.early_stopping_rounds, assignment.bars
+            look, point.n_estimators, self.checkpoint_rounds, self.early_stopping_rounds, assignment.thresholds
         )
         fit(point, prepared.train, seed=self.seed, threads=self.threads, callback=watch)
         # Without early stopping a finished trial stands for all its trees, whatever it was worth on the way.
@@ -134,7 +134,7 @@ class Checkpoints(xgb.callback.TrainingCallback):
         last: Trees of the whole model.
         every: Trees between two looks; 0 looks at the whole model only.
         patience: Trees without anything better after which the model is stale; 0: never.
-        bars: What it must have come to.
+        thresholds: What it must have come to.
 
     Attributes:
         curve: (trees, loss) of each look.
@@ -142,10 +142,21 @@ class Checkpoints(xgb.callback.TrainingCallback):
     """
 
     def __init__(
-        self, look: Callable[[xgb.Booster, int], float], last: int, every: int, patience: int, bars: Bars
+        self,
+        look: Callable[[xgb.Booster, int], float],
+        last: int,
+        every: int,
+        patience: int,
+        thresholds: PruningThresholds,
     ) -> None:
         super().__init__()
-        self._look, self._last, self._every, self._patience, self._bars = look, last, every or last, patience, bars
+        self._look, self._last, self._every, self._patience, self._thresholds = (
+            look,
+            last,
+            every or last,
+            patience,
+            thresholds,
+        )
         self.curve: list[tuple[int, float]] = []
         self.pruned = False
 
@@ -157,7 +168,7 @@ class Checkpoints(xgb.callback.TrainingCallback):
         self.curve.append((rounds, self._look(model, rounds)))
         if rounds == self._last or is_stale(self.curve, self._patience):
             return True
-        self.pruned = is_hopeless(self.curve, self._bars)
+        self.pruned = is_hopeless(self.curve, self._thresholds)
         return self.pruned
 
 

@@ -75,7 +75,7 @@ def test_ignored_columns_are_dropped():
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["time", "score", "label"], r"^missing columns: count \(contract small v3\) \[day.csv\] To fix it:"),
+        (["time", "score", "label"], r"^missing columns: count \(contract small v3\) \[day.csv\] Fix:"),
         (["time", "score", "count", "label", "colour"], r"^unknown columns: colour \(contract small v3\)"),
         (["score", "colour", "shape"], "^missing columns: time, count, label; unknown columns: colour, shape"),
         (["Time", "score", "count", "label"], "^missing columns: time; unknown columns: Time"),

@@ -242,7 +242,7 @@ def test_early_stopping_keeps_fewer_trees_and_judges_those(spark: SparkSession, 
     assert best.value == pytest.approx(best.curve[best.rounds - 1][1], abs=1e-5)
     assert best.value <= min(value for _, value in best.curve) + 1e-5
     assert len(best.curve) < 60
-    assert any("not pruned" in note for note in found.notes)
+    assert any("not pruned" in metadata for metadata in found.notes)
     booster = fit_on_cluster(data, best.point, seed=plan.seed, rounds=best.rounds)
     assert booster.num_boosted_rounds() == best.rounds
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.training.search.stopping import (
-    Bars,
     Curve,
+    PruningThresholds,
     best_checkpoint,
     is_due,
     is_hopeless,
     is_stale,
-    median_bars,
+    median_thresholds,
 )
 
 LOSSES = st.floats(-1e6, 1e6)
@@ -38,7 +38,7 @@ def best_until(curve: Curve, rounds: int) -> float | None:
 def test_a_bar_is_the_median_of_the_running_bests(finished: list[Curve], rounds: int, minimum: int):
     bests = [best for curve in finished if (best := best_until(curve, rounds)) is not None]
 
-    bar = median_bars(finished, minimum).at(rounds)
+    bar = median_thresholds(finished, minimum).at(rounds)
 
     if len(bests) < minimum:
         assert bar is None
@@ -49,46 +49,46 @@ def test_a_bar_is_the_median_of_the_running_bests(finished: list[Curve], rounds:
 @given(st.lists(curves(), min_size=5, max_size=12))
 def test_bars_do_not_rise_once_all_trials_have_begun_nor_depend_on_their_order(finished: list[Curve]):
     begun = max(curve[0][0] for curve in finished)
-    bars = median_bars(finished)
+    thresholds = median_thresholds(finished)
 
-    later = [bars.at(rounds) for rounds in range(begun, 61)]
+    later = [thresholds.at(rounds) for rounds in range(begun, 61)]
 
     assert later == sorted(later, reverse=True)  # type: ignore[type-var]
-    assert bars == median_bars(finished[::-1])
+    assert thresholds == median_thresholds(finished[::-1])
 
 
 @given(st.lists(curves(), min_size=5, max_size=12))
 def test_at_least_half_of_the_finished_trials_would_pass_at_each_checkpoint(finished: list[Curve]):
-    bars = median_bars(finished)
+    thresholds = median_thresholds(finished)
     for rounds in range(1, 61):
         begun = [[point for point in curve if point[0] <= rounds] for curve in finished]
         here = [[*curve, (rounds, curve[-1][1])] for curve in begun if curve]
-        assert sum(is_hopeless(curve, bars) for curve in here) <= len(here) / 2
+        assert sum(is_hopeless(curve, thresholds) for curve in here) <= len(here) / 2
 
 
 @given(st.lists(curves(), min_size=5, max_size=12), st.integers(1, 60))
 def test_the_best_of_all_is_never_hopeless(finished: list[Curve], rounds: int):
     record = min(loss for curve in finished for _, loss in curve)
 
-    assert not is_hopeless([(rounds, record)], median_bars(finished))
+    assert not is_hopeless([(rounds, record)], median_thresholds(finished))
 
 
 def test_a_trial_is_hopeless_only_when_strictly_worse_and_its_best_counts_not_its_last():
-    bars = Bars((5, 10), (0.5, 0.3))
+    thresholds = PruningThresholds((5, 10), (0.5, 0.3))
 
-    assert is_hopeless([(5, 0.6)], bars)
-    assert not is_hopeless([(5, 0.5)], bars)
-    assert not is_hopeless([(5, 0.2), (10, 9.0)], bars)
-    assert is_hopeless([(5, 0.4), (10, 0.4)], bars)
-    assert is_hopeless([(5, 0.4), (50, 0.4)], bars)  # the last bar goes on
+    assert is_hopeless([(5, 0.6)], thresholds)
+    assert not is_hopeless([(5, 0.5)], thresholds)
+    assert not is_hopeless([(5, 0.2), (10, 9.0)], thresholds)
+    assert is_hopeless([(5, 0.4), (10, 0.4)], thresholds)
+    assert is_hopeless([(5, 0.4), (50, 0.4)], thresholds)  # the last bar goes on
 
 
 def test_there_is_no_bar_before_the_first_nor_from_few_trials():
-    assert not is_hopeless([(4, 1e9)], Bars((5,), (0.5,)))
-    assert not is_hopeless([(5, 1e9)], Bars())
-    assert median_bars([[(5, 0.1)]] * 4) == Bars()
-    assert median_bars([[(5, 0.1)]] * 5) == Bars((5,), (0.1,))
-    assert median_bars([[]] * 5) == Bars()
+    assert not is_hopeless([(4, 1e9)], PruningThresholds((5,), (0.5,)))
+    assert not is_hopeless([(5, 1e9)], PruningThresholds())
+    assert median_thresholds([[(5, 0.1)]] * 4) == PruningThresholds()
+    assert median_thresholds([[(5, 0.1)]] * 5) == PruningThresholds((5,), (0.1,))
+    assert median_thresholds([[]] * 5) == PruningThresholds()
 
 
 @given(curves(), st.integers(0, 30))

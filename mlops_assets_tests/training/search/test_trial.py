@@ -12,7 +12,7 @@ from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.objective import fit, judge, quantized
 from mlops_assets.training.plan import Objective
 from mlops_assets.training.search.shared_data import Samples
-from mlops_assets.training.search.stopping import Bars
+from mlops_assets.training.search.stopping import PruningThresholds
 from mlops_assets.training.search.trial import Assignment, TrialTask
 from mlops_assets.training.space import Point
 
@@ -72,7 +72,7 @@ def test_early_stopping_keeps_the_best_checkpoint_and_fits_no_more_than_it_must(
 def test_a_hopeless_trial_ends_at_the_first_bar_it_misses_with_its_curve(halves: tuple[Matrix, Matrix]):
     free = task(halves, "pruned", every=5, patience=0)(Assignment(POINT))
 
-    ended = task(halves, "pruned", every=5, patience=0)(Assignment(POINT, Bars((5, 15), (1.0, -1.0))))
+    ended = task(halves, "pruned", every=5, patience=0)(Assignment(POINT, PruningThresholds((5, 15), (1.0, -1.0))))
 
     assert ended["pruned"]
     assert ended["curve"] == free["curve"][:3]
@@ -81,7 +81,7 @@ def test_a_hopeless_trial_ends_at_the_first_bar_it_misses_with_its_curve(halves:
 
 
 def test_a_trial_that_misses_a_bar_with_its_last_tree_has_finished(halves: tuple[Matrix, Matrix]):
-    result = task(halves, "last", every=5, patience=0)(Assignment(POINT, Bars((48,), (-1.0,))))
+    result = task(halves, "last", every=5, patience=0)(Assignment(POINT, PruningThresholds((48,), (-1.0,))))
 
     assert not result["pruned"]
     assert result["rounds"] == 48

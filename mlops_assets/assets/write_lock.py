@@ -13,7 +13,7 @@ Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 _ATTEMPTS = 5
 
 
-def in_turn(
+def with_write_lock(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, write: Callable[[], Results]
 ) -> Results:
     """Yield what a write yields, when no other writer is at the table; look and write again if one was faster.
