@@ -22,7 +22,7 @@ from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
-    pass
+    from mlops_assets.lakehouse.maintenance import MaintenanceReport
 
 TABLE_UPKEEP = "table_upkeep"
 MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, *TABLES.values())

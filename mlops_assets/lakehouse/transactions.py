@@ -19,7 +19,7 @@ table with a record of that id, then recorded in the manifest, then deleted. A r
 table and is not shown in quarantine; one whose mark is not on record is in quarantine and nowhere else.
 
 Labels that come late are in once `transaction_labels` has them (`label_store`). `recover` brings them to the rows of
-the raw table that they are about; a commit there notes the version of the label table that it has looked at, so that what
+the raw table that they are about; a commit there notes which version of the label table it has looked at, so that what
 a killed process has left is seen. A row that comes after its label gets it on its way in, and so does one that
 replaces a row: a merge would take the label away otherwise.
 
