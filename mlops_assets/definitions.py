@@ -7,7 +7,6 @@ mlflow: loading the code location must stay as quick as Dagster itself.
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -17,6 +16,7 @@ from mlops_assets.assets.daily_arrivals import daily_arrivals
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, raw_transactions
 from mlops_assets.assets.registered_model import registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
+from mlops_assets.assets.shell import with_code_references
 from mlops_assets.assets.splits import TABLES, splits
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
@@ -259,11 +259,8 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         return described.replace_attributes(automation_condition=follows.get(name), freshness_policy=ages.get(name))
 
     assets = dg.map_asset_specs(bound, assets_of(settings))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # one per asset at each load, and nothing a user could fix
-        referenced = dg.with_source_code_references(assets)
     return dg.Definitions(
-        assets=referenced,
+        assets=[with_code_references(asset) for asset in assets],
         jobs=[
             *JOBS,
             *([backfill_arrivals] if _files_land(settings) else []),

@@ -8,7 +8,7 @@ stage that is never registered.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from pydantic import Field
 
 from mlops_assets.assets.days import DAYS, day_of, end_of
 from mlops_assets.assets.raw_transactions import RAW
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, readable_errors, rounded
+from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, rounded
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuned_model import count_trials, origin_tags, watched_search
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.errors import SplitError, StorageError
@@ -71,6 +72,7 @@ class AsOfConfig(TunedModelConfig):
     check_specs=check_specs(_CHECKS, AS_OF_BACKTEST),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="trials_cluster")
 def as_of_backtest(
     context: dg.AssetExecutionContext,
     config: AsOfConfig,
@@ -78,41 +80,37 @@ def as_of_backtest(
     lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     trials_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Search and refit on what was known, score what came after, record."""
-    if runner := trials_cluster.pipes(context):
-        yield from runner.run(context)
-        return
     from mlops_assets.tracking.store import BACKTEST, TableInput
     from mlops_assets.training.engines.choice import choose_engine, cluster_memory
     from mlops_assets.training.engines.engines import SplitTables, rows_in_place
     from mlops_assets.training.search.trial_writer import TrialWriter
 
-    with readable_errors():
-        search, plan = config.search_plan(), config.evaluation_plan()
-        store = tracking.connect()  # before anything is paid for
-        past = _Past.choose(day_of(context), config, contract.load(), lakehouse)
-        tables = SplitTables(lakehouse.session, past.frames.__getitem__, past.contract)
-        choice = choose_engine(
-            tables.searched_rows(), len(past.contract.features), cluster_memory(tables.spark), config.engine.value
+    search, plan = config.search_plan(), config.evaluation_plan()
+    store = tracking.connect()  # before anything is paid for
+    past = _Past.choose(day_of(context), config, contract.load(), lakehouse)
+    tables = SplitTables(lakehouse.session, past.frames.__getitem__, past.contract)
+    choice = choose_engine(
+        tables.searched_rows(), len(past.contract.features), cluster_memory(tables.spark), config.engine.value
+    )
+    context.log.info(f"{RAW} version {past.version} is that of {past.day}; engine {choice.engine}: {choice.reason}")
+    tags = {**tracking.extra_tags, **past.tags(context.op_execution_context.run_id)}
+    with store.open_run(f"{AS_OF_BACKTEST} {lakehouse.database} {past.day}", tags, stage=BACKTEST) as run:
+        address = lakehouse.location(RAW)
+        run.log_inputs(
+            [TableInput(RAW, address, past.version, "training"), TableInput(RAW, address, past.today, "scoring")]
         )
-        context.log.info(f"{RAW} version {past.version} is that of {past.day}; engine {choice.engine}: {choice.reason}")
-        tags = {**tracking.extra_tags, **past.tags(context.op_execution_context.run_id)}
-        with store.open_run(f"{AS_OF_BACKTEST} {lakehouse.database} {past.day}", tags, stage=BACKTEST) as run:
-            address = lakehouse.location(RAW)
-            run.log_inputs(
-                [TableInput(RAW, address, past.version, "training"), TableInput(RAW, address, past.today, "scoring")]
-            )
-            with (
-                TrialWriter(run, search.objective, f"{BACKTEST}-{run.run_id}") as writer,
-                rows_in_place(choice.engine, tables) as engine,
-            ):
-                found = watched_search(context.log.info, writer, engine, search, ())
-                model = engine.finish(found, search, plan)
-            days = past.by_day(model, config)
-            metadata = _record(run, past, model, found, days, config)
-        yield dg.MaterializeResult(asset_key=AS_OF_BACKTEST, metadata=metadata)
-        yield from check_results([model.reproduction], AS_OF_BACKTEST)
+        with (
+            TrialWriter(run, search.objective, f"{BACKTEST}-{run.run_id}") as writer,
+            rows_in_place(choice.engine, tables) as engine,
+        ):
+            found = watched_search(context.log.info, writer, engine, search, ())
+            model = engine.finish(found, search, plan)
+        days = past.by_day(model, config)
+        metadata = _record(run, past, model, found, days, config)
+    yield dg.MaterializeResult(asset_key=AS_OF_BACKTEST, metadata=metadata)
+    yield from check_results([model.reproduction], AS_OF_BACKTEST)
 
 
 @dataclass(frozen=True)

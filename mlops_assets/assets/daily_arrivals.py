@@ -8,14 +8,14 @@ so what is in adds nothing. The version of the raw table that comes out is in th
 conditions look at both.
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from mlops_assets.assets.days import DAYS, day_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, load_with_write_lock
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, of_asset, readable_errors
+from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, of_asset
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.errors import SettingsError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -45,39 +45,34 @@ _INPUTS = ("inputs_added", "inputs_already_known", "inputs_refused")
     check_specs=check_specs(RAW_CHECKS, DAILY_ARRIVALS),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="loader_cluster")
 def daily_arrivals(
     context: dg.AssetExecutionContext,
     source: TransactionSourceResource,
     contract: ContractResource,
     lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Load the files of one day."""
-    if runner := loader_cluster.pipes(context):
-        yield from runner.run(context)
-        return
-    with readable_errors():
-        from mlops_assets.lakehouse.transactions import TransactionStore
+    from mlops_assets.lakehouse.transactions import TransactionStore
 
-        day = day_of(context)
-        files = _files_of(source, day)
-        context.log.info(f"{day}: {len(files)} files")
-        summary: dict[str, Any] = {"day": day.isoformat(), "files": len(files)}
-        if not files:
-            yield from _nothing(lakehouse, summary)
-            return
-        store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        for found in load_with_write_lock(context, FileTransactions.of(files), store):
-            if isinstance(found, dg.AssetCheckResult):
-                yield of_asset(found, DAILY_ARRIVALS)
-            elif found.asset_key == dg.AssetKey(RAW):
-                loaded = found.metadata or {}
-            elif found.asset_key == dg.AssetKey(QUARANTINED):
-                metadata = {name: loaded[name] for name in (*_COUNTS, *_INPUTS)}
-                reasons = (found.metadata or {})["reasons_of_this_load"]
-                yield dg.MaterializeResult(
-                    asset_key=DAILY_ARRIVALS, metadata={**summary, **metadata, "reasons": reasons}
-                )
+    day = day_of(context)
+    files = _files_of(source, day)
+    context.log.info(f"{day}: {len(files)} files")
+    summary: dict[str, Any] = {"day": day.isoformat(), "files": len(files)}
+    if not files:
+        yield from _nothing(lakehouse, summary)
+        return
+    store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
+    for found in load_with_write_lock(context, FileTransactions.of(files), store):
+        if isinstance(found, dg.AssetCheckResult):
+            yield of_asset(found, DAILY_ARRIVALS)
+        elif found.asset_key == dg.AssetKey(RAW):
+            loaded = found.metadata or {}
+        elif found.asset_key == dg.AssetKey(QUARANTINED):
+            metadata = {name: loaded[name] for name in (*_COUNTS, *_INPUTS)}
+            reasons = (found.metadata or {})["reasons_of_this_load"]
+            yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **metadata, "reasons": reasons})
 
 
 def _files_of(source: TransactionSourceResource, day: "date") -> list[str]:
@@ -90,9 +85,7 @@ def _files_of(source: TransactionSourceResource, day: "date") -> list[str]:
     return source.arrived_on(day)
 
 
-def _nothing(
-    lakehouse: Lakehouse, summary: dict[str, Any]
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def _nothing(lakehouse: Lakehouse, summary: dict[str, Any]) -> Results:
     from mlops_assets.data.checks import CheckOutcome
 
     table = lakehouse.current(RAW)

@@ -4,7 +4,7 @@ What belongs here: the assets' shell - source in, checks, metadata. What does no
 the order of commits (`lakehouse/transactions`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -16,11 +16,10 @@ from mlops_assets.assets.reporting import (
     check_specs,
     column_schema,
     preview,
-    readable_errors,
     refusal,
     rounded,
 )
-from mlops_assets.assets.write_lock import Results, with_write_lock
+from mlops_assets.assets.shell import Results, asset_shell, with_write_lock
 from mlops_assets.data.ingest.validation import RAW_CHECKS, ROWS_ACCOUNTED
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse import transaction_tables
@@ -83,6 +82,7 @@ class IngestConfig(dg.Config):
     check_specs=check_specs(RAW_CHECKS, RAW),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="loader_cluster", lock=RAW)
 def raw_transactions(
     context: dg.AssetExecutionContext,
     config: IngestConfig,
@@ -90,21 +90,17 @@ def raw_transactions(
     contract: ContractResource,
     lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Load what the source holds and the tables do not, or try again what is in quarantine."""
-    if runner := loader_cluster.pipes(context):
-        yield from runner.run(context)
-        return
-    with readable_errors():
-        from mlops_assets.lakehouse.transactions import TransactionStore
+    from mlops_assets.lakehouse.transactions import TransactionStore
 
-        store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        if config.replay:
-            yield from with_write_lock(context, lakehouse, RAW, lambda: _replay(context, store))
-        elif config.labels_only:
-            yield from with_write_lock(context, lakehouse, RAW, lambda: _merge_labels(context, store))
-        else:
-            yield from load_with_write_lock(context, source, store)
+    store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
+    if config.replay:
+        yield from _replay(context, store)
+    elif config.labels_only:
+        yield from _merge_labels(context, store)
+    else:
+        yield from _load(context, source, store)
 
 
 def load_with_write_lock(

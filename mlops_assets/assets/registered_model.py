@@ -5,13 +5,13 @@ What belongs here: the asset's shell. What does not: calls of the registry (`reg
 """
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, readable_errors, refusal
+from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, refusal
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import (
     DAGSTER_RUN_TAG,
@@ -65,6 +65,7 @@ class GateConfig(dg.Config):
     check_specs=check_specs(_CHECKS, REGISTERED_MODEL),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="loader_cluster")
 def registered_model(
     context: dg.AssetExecutionContext,
     config: GateConfig,
@@ -72,46 +73,41 @@ def registered_model(
     lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     loader_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Register the newest tuned model of this database."""
-    if runner := loader_cluster.pipes(context):
-        yield from runner.run(context)
-        return
-
     from mlops_assets.registry.versions import CHALLENGER, CHAMPION, set_alias
 
-    with readable_errors():
-        rule = GateRule(config.min_lift)
-        store = tracking.connect()
-        with store.answering():
-            run_id = _tuned_run(store, context.op_execution_context.run_id, lakehouse.database)
-            tags = store.client.get_run(run_id).data.tags
-            pinned = TableVersion(TABLES["test"], int(tags[TEST_VERSION_TAG]), {})
-            test = read_matrix(lakehouse, pinned, contract.load())
-            with lakehouse.exclusive(REGISTERED_MODEL):
-                version, reproduced = _register(store, tracking.registered_model, run_id, tags[MODEL_URI_TAG], test)
-                if refused := refusal([reproduced], what=f"{version.name} version {version.number} got no alias"):
-                    yield from check_results([reproduced], REGISTERED_MODEL)
-                    raise refused
-                set_alias(store, version, CHALLENGER)
-                verdict = _gate(store, version, test, rule)
-                if verdict.passed:
-                    set_alias(store, version, CHAMPION)
-        context.log.info(f"{version.name} version {version.number}: {verdict.description}")
-        yield dg.MaterializeResult(
-            asset_key=REGISTERED_MODEL,
-            metadata={
-                "model": version.name,
-                "version": version.number,
-                "mlflow_run_id": run_id,
-                "model_uri": f"models:/{version.name}/{version.number}",
-                "aliases": dg.MetadataValue.json([CHALLENGER, CHAMPION] if verdict.passed else [CHALLENGER]),
-                "promoted": verdict.passed,
-                "gate": verdict.description,
-                "test_set_version": int(tags[TEST_VERSION_TAG]),
-            },
-        )
-        yield from check_results([reproduced, verdict], REGISTERED_MODEL)
+    rule = GateRule(config.min_lift)
+    store = tracking.connect()
+    with store.answering():
+        run_id = _tuned_run(store, context.op_execution_context.run_id, lakehouse.database)
+        tags = store.client.get_run(run_id).data.tags
+        pinned = TableVersion(TABLES["test"], int(tags[TEST_VERSION_TAG]), {})
+        test = read_matrix(lakehouse, pinned, contract.load())
+        with lakehouse.exclusive(REGISTERED_MODEL):
+            version, reproduced = _register(store, tracking.registered_model, run_id, tags[MODEL_URI_TAG], test)
+            if refused := refusal([reproduced], what=f"{version.name} version {version.number} got no alias"):
+                yield from check_results([reproduced], REGISTERED_MODEL)
+                raise refused
+            set_alias(store, version, CHALLENGER)
+            verdict = _gate(store, version, test, rule)
+            if verdict.passed:
+                set_alias(store, version, CHAMPION)
+    context.log.info(f"{version.name} version {version.number}: {verdict.description}")
+    yield dg.MaterializeResult(
+        asset_key=REGISTERED_MODEL,
+        metadata={
+            "model": version.name,
+            "version": version.number,
+            "mlflow_run_id": run_id,
+            "model_uri": f"models:/{version.name}/{version.number}",
+            "aliases": dg.MetadataValue.json([CHALLENGER, CHAMPION] if verdict.passed else [CHALLENGER]),
+            "promoted": verdict.passed,
+            "gate": verdict.description,
+            "test_set_version": int(tags[TEST_VERSION_TAG]),
+        },
+    )
+    yield from check_results([reproduced, verdict], REGISTERED_MODEL)
 
 
 def _tuned_run(store: "Store", dagster_run: str, database: str) -> str:

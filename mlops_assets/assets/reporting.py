@@ -1,20 +1,18 @@
 """From plain findings to what Dagster shows.
 
-What belongs here: turning check outcomes, contracts, errors and pictures into Dagster's own types. What does not:
-making findings (pure rooms), deciding what an asset does.
+What belongs here: turning check outcomes, contracts and pictures into Dagster's own types. What does not: making
+findings (pure rooms), deciding what an asset does, errors (`shell`).
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from mlops_assets.data.labels.labels import label_table_columns
-from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +30,6 @@ _TECHNICAL_TYPES = {
     "reasons": "array<string>",
     "original": "map<string,string>",
 }
-_INPUT_ERRORS = (SchemaMismatchError, SourceError)
 _PREVIEW_ROWS = 5
 # As wide as the value column of an asset's page; what is left out stands in the column schema.
 _PREVIEW_COLUMNS = 6
@@ -84,20 +81,6 @@ def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool =
     reasons = "; ".join(f"{outcome.name}: {outcome.description}" for outcome in failed)
     metadata = {REFUSED_INPUT: True} if blames_input else {}
     return dg.Failure(f"{what}: {reasons}", metadata=metadata, allow_retries=False)
-
-
-@contextmanager
-def readable_errors() -> Iterator[None]:
-    """Show an error that the user can fix as one message, and never retry it: it would fail the same way."""
-    try:
-        yield
-    except PlatformError as error:
-        metadata: dict[str, Any] = {"what": error.what, "where": error.where, "fix": error.fix}
-        if error.diff:
-            metadata["differences"] = dg.MetadataValue.md(error.diff)
-        if isinstance(error, _INPUT_ERRORS) and not isinstance(error, UnreachableError):
-            metadata[REFUSED_INPUT] = True
-        raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
 
 
 def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableSchema:

@@ -6,7 +6,7 @@ sets that belong together. What does not: where to cut (`data/splits`), Delta (`
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
     column_schema,
-    readable_errors,
     refusal,
     rounded,
 )
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.data.labels.maturity import LEFT_OUT
 from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec
 from mlops_assets.data.splits.split_checks import SPLIT_CHECKS
@@ -103,38 +103,33 @@ class SplitConfig(dg.Config):
     check_specs=check_specs(SPLIT_CHECKS, _CHECKED),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="loader_cluster")
 def splits(
     context: dg.AssetExecutionContext,
     config: SplitConfig,
     contract: ContractResource,
     lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Cut the raw table; the same cut of the same version is not written again."""
-    if runner := loader_cluster.pipes(context):
-        yield from runner.run(context)
-        return
-    with readable_errors():
-        definition = contract.load()
-        with lakehouse.exclusive(SETS_LOCK):
-            cut = _Cut.plan(config, definition, lakehouse)
-            outcomes = cut.refuse_early()
-            if refused := refusal(
-                outcomes, what=f"{RAW} version {cut.raw.version} can't be split; nothing was written"
-            ):
-                yield from check_results(outcomes, _CHECKED)
-                raise refused
-            try:
-                written = cut.write(context.op_execution_context.run_id)
-            except StaleBaseError:
-                raise StorageError(
-                    "someone else wrote the sets at the same time", where="splits", fix="run again"
-                ) from None
-            outcomes, summaries = cut.verify(written)
-        context.log.info(f"split {cut.split_id} of {RAW} version {cut.raw.version}")
-        for name, table in TABLES.items():
-            yield dg.MaterializeResult(asset_key=table, metadata=cut.metadata(written[name], summaries[name]))
-        yield from check_results(outcomes, _CHECKED)
+    definition = contract.load()
+    with lakehouse.exclusive(SETS_LOCK):
+        cut = _Cut.plan(config, definition, lakehouse)
+        outcomes = cut.refuse_early()
+        if refused := refusal(outcomes, what=f"{RAW} version {cut.raw.version} can't be split; nothing was written"):
+            yield from check_results(outcomes, _CHECKED)
+            raise refused
+        try:
+            written = cut.write(context.op_execution_context.run_id)
+        except StaleBaseError:
+            raise StorageError(
+                "someone else wrote the sets at the same time", where="splits", fix="run again"
+            ) from None
+        outcomes, summaries = cut.verify(written)
+    context.log.info(f"split {cut.split_id} of {RAW} version {cut.raw.version}")
+    for name, table in TABLES.items():
+        yield dg.MaterializeResult(asset_key=table, metadata=cut.metadata(written[name], summaries[name]))
+    yield from check_results(outcomes, _CHECKED)
 
 
 @dataclass(frozen=True)

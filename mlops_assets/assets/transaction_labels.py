@@ -4,7 +4,6 @@ What belongs here: the asset's shell - files in, checks, metadata. What does not
 (`data/labels`), committing (`lakehouse/label_store`), bringing labels to transactions (`raw_transactions`).
 """
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,10 +14,9 @@ from mlops_assets.assets.reporting import (
     check_specs,
     label_schema,
     preview,
-    readable_errors,
     refusal,
 )
-from mlops_assets.assets.write_lock import Results, with_write_lock
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.data.labels.labels import LABEL_CHECKS
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse import transaction_tables
@@ -49,22 +47,19 @@ _PREVIEW_ROWS = 5
     check_specs=check_specs(LABEL_CHECKS, TRANSACTION_LABELS),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="loader_cluster", lock=TRANSACTION_LABELS)
 def transaction_labels(
     context: dg.AssetExecutionContext,
     labels: LabelFiles,
     contract: ContractResource,
     lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Append the label files that the table does not have."""
-    if runner := loader_cluster.pipes(context):
-        yield from runner.run(context)
-        return
-    with readable_errors():
-        from mlops_assets.lakehouse.label_store import LabelStore
+    from mlops_assets.lakehouse.label_store import LabelStore
 
-        store = LabelStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-        yield from with_write_lock(context, lakehouse, TRANSACTION_LABELS, lambda: _load(context, labels, store))
+    store = LabelStore(lakehouse, contract.load(), context.op_execution_context.run_id)
+    yield from _load(context, labels, store)
 
 
 def _load(context: dg.AssetExecutionContext, labels: LabelFiles, store: "LabelStore") -> Results:

@@ -5,7 +5,6 @@ search, fit or evaluate (`training/`).
 """
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -17,9 +16,9 @@ from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
     picture,
-    readable_errors,
     rounded,
 )
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
@@ -65,6 +64,7 @@ _CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that wo
     check_specs=check_specs(_CHECKS, TUNED_MODEL),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="trials_cluster")
 def tuned_model(
     context: dg.AssetExecutionContext,
     config: TunedModelConfig,
@@ -72,35 +72,31 @@ def tuned_model(
     lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     trials_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Search, refit, evaluate, and record."""
-    if runner := trials_cluster.pipes(context):
-        yield from runner.run(context)
-        return
     from mlops_assets.training.engines.choice import choose_engine, cluster_memory
     from mlops_assets.training.engines.engines import SplitTables, key_of
     from mlops_assets.training.search.resume import SEARCH_KEY, finished_trials
     from mlops_assets.training.search.trial_writer import TrialWriter
 
-    with readable_errors():
-        search, evaluation = config.search_plan(), config.evaluation_plan()
-        store = tracking.connect()  # before anything is paid for
-        sets, rules = pinned_sets(lakehouse), contract.load()
-        tables = SplitTables(lakehouse.session, lambda name: lakehouse.read(sets[name].name, sets[name].version), rules)
-        memory = cluster_memory(tables.spark)
-        choice = choose_engine(tables.searched_rows(), len(rules.features), memory, config.engine.value)
-        data = {**_searched_data(lakehouse, rules, sets), **key_of(choice.engine, tables.spark)}
-        key = search_key(search, data)
-        resumed = finished_trials(store, key)
-        tags = {**tracking.extra_tags, **_tags(context.op_execution_context.run_id, lakehouse, tracking, sets)}
-        with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", {**tags, SEARCH_KEY: key}) as run:
-            context.log.info(f"MLflow run {run.run_id}")
-            with TrialWriter(run, search.objective, key) as writer:
-                result, reproduced = _tune(
-                    context.log.info, run, writer, choice, tables, lakehouse, sets, search, evaluation, resumed
-                )
-        yield result
-        yield reproduced
+    search, evaluation = config.search_plan(), config.evaluation_plan()
+    store = tracking.connect()  # before anything is paid for
+    sets, rules = pinned_sets(lakehouse), contract.load()
+    tables = SplitTables(lakehouse.session, lambda name: lakehouse.read(sets[name].name, sets[name].version), rules)
+    memory = cluster_memory(tables.spark)
+    choice = choose_engine(tables.searched_rows(), len(rules.features), memory, config.engine.value)
+    data = {**_searched_data(lakehouse, rules, sets), **key_of(choice.engine, tables.spark)}
+    key = search_key(search, data)
+    resumed = finished_trials(store, key)
+    tags = {**tracking.extra_tags, **_tags(context.op_execution_context.run_id, lakehouse, tracking, sets)}
+    with store.open_run(f"{TUNED_MODEL} {lakehouse.database}", {**tags, SEARCH_KEY: key}) as run:
+        context.log.info(f"MLflow run {run.run_id}")
+        with TrialWriter(run, search.objective, key) as writer:
+            result, reproduced = _tune(
+                context.log.info, run, writer, choice, tables, lakehouse, sets, search, evaluation, resumed
+            )
+    yield result
+    yield reproduced
 
 
 def _tune(

@@ -4,7 +4,6 @@ What belongs here: the asset's shell - which tables, whose pins, metadata. What 
 are kept (`lakehouse/retention`), the commands (`lakehouse/maintenance`).
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,8 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
-from mlops_assets.assets.reporting import OWNERS, readable_errors
+from mlops_assets.assets.reporting import OWNERS
+from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import SETS_LOCK, TABLES
 from mlops_assets.lakehouse.lakehouse import LOCK_TIMEOUT_SECONDS, Lakehouse
 from mlops_assets.lakehouse.retention import Pin
@@ -52,36 +52,33 @@ class UpkeepConfig(dg.Config):
     ),
     pool=LAUNCH_POOL,
 )
+@asset_shell(runner="loader_cluster")
 def table_upkeep(
     context: dg.AssetExecutionContext,
     config: UpkeepConfig,
     lakehouse: dg.ResourceParam[Lakehouse],
     tracking: Tracking,
     loader_cluster: StepLauncherResource,
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Results:
     """Keep up the tables that are there; refuse while one of them is being written."""
-    if runner := loader_cluster.pipes(context):
-        yield from runner.run(context)
-        return
-    with readable_errors():
-        from mlops_assets.lakehouse.maintenance import maintain, plan_maintenance
-        from mlops_assets.registry.pins import pins_of_models
+    from mlops_assets.lakehouse.maintenance import maintain, plan_maintenance
+    from mlops_assets.registry.pins import pins_of_models
 
-        store = tracking.connect()  # who pins must be known before anything is touched
-        with (
-            lakehouse.exclusive(RAW, config.wait_seconds),
-            lakehouse.exclusive(SETS_LOCK, config.wait_seconds),
-            lakehouse.exclusive(LABELS, config.wait_seconds),
-        ):
-            pins = pins_of_models(
-                store, tracking.registered_model, lakehouse.database, raw=RAW, test=TABLES["test"]
-            ) + _pins_of_sets(lakehouse)
-            plans = plan_maintenance(lakehouse, MAINTAINED, pins, config.retention_hours)
-            reports = []
-            for plan in plans:
-                reports.append(maintain(lakehouse, plan))
-                context.log.info(_summary(reports[-1]))
-        yield dg.MaterializeResult(asset_key=TABLE_UPKEEP, metadata=_metadata(reports, pins))
+    store = tracking.connect()  # who pins must be known before anything is touched
+    with (
+        lakehouse.exclusive(RAW, config.wait_seconds),
+        lakehouse.exclusive(SETS_LOCK, config.wait_seconds),
+        lakehouse.exclusive(LABELS, config.wait_seconds),
+    ):
+        pins = pins_of_models(
+            store, tracking.registered_model, lakehouse.database, raw=RAW, test=TABLES["test"]
+        ) + _pins_of_sets(lakehouse)
+        plans = plan_maintenance(lakehouse, MAINTAINED, pins, config.retention_hours)
+        reports = []
+        for plan in plans:
+            reports.append(maintain(lakehouse, plan))
+            context.log.info(_summary(reports[-1]))
+    yield dg.MaterializeResult(asset_key=TABLE_UPKEEP, metadata=_metadata(reports, pins))
 
 
 def _pins_of_sets(lakehouse: Lakehouse) -> list[Pin]:

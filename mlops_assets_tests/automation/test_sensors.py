@@ -14,7 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, IngestConfig
-from mlops_assets.assets.reporting import readable_errors, refusal
+from mlops_assets.assets.reporting import refusal
+from mlops_assets.assets.shell import readable_errors
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import MERGE_LABELS, merge_labels
 from mlops_assets.automation.landing import LandingState, Pace

@@ -1,0 +1,141 @@
+"""What every asset does around its own work: hand over to a cluster, hold the write lock, show readable errors.
+
+What belongs here: the one decorator for it, and what the binding place must know of a decorated function. What does
+not: an asset's own work, how a conflict of two writers is noticed (`lakehouse`).
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, cast
+
+import dagster as dg
+
+from mlops_assets.assets.reporting import REFUSED_INPUT
+from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
+from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError
+
+Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
+_P = ParamSpec("_P")
+_ATTEMPTS = 5
+_INPUT_ERRORS = (SchemaMismatchError, SourceError)
+# A decorated function has this attribute; a test looks for it on every asset of the code location.
+MARK = "in_asset_shell"
+
+
+class ModelSpec(Protocol):
+    """What the shell asks of the model that an asset is made for."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        ...
+
+
+def asset_shell(
+    spec: ModelSpec | None = None, *, runner: str, lock: str = ""
+) -> Callable[[Callable[_P, Results]], Callable[_P, Results]]:
+    """Return the decorator that goes below `dg.asset` or `dg.multi_asset`.
+
+    Dagster sees the decorated function's own parameters and annotations. Those that the shell looks at are found by
+    their names: the context comes first, and with `lock` there is a parameter `lakehouse`.
+
+    Args:
+        spec: The model that the asset is made for; its failures name it. None where the code location has one model.
+        runner: Parameter with the resource that may run the asset elsewhere (`StepLauncherResource.pipes`).
+        lock: Table whose write lock the function holds. It must not yield before it has committed: when another writer
+            was faster, it is called again.
+
+    Raises:
+        TypeError: The function lacks a parameter that the shell looks at.
+    """
+
+    def decorate(asset: Callable[_P, Results]) -> Callable[_P, Results]:
+        signature = inspect.signature(asset)
+        missing = {runner, *(["lakehouse"] if lock else [])} - set(signature.parameters)
+        if missing:
+            raise TypeError(f"{asset.__qualname__} has no parameter {', '.join(sorted(missing))}")
+
+        @wraps(asset)
+        def in_shell(*args: _P.args, **kwargs: _P.kwargs) -> Results:
+            given = signature.bind(*args, **kwargs).arguments
+            context = next(iter(given.values()))
+            if elsewhere := given[runner].pipes(context):
+                yield from elsewhere.run(context)
+                return
+            with readable_errors("" if spec is None else spec.name):
+                if lock:
+                    yield from with_write_lock(context, given["lakehouse"], lock, lambda: asset(*args, **kwargs))
+                else:
+                    yield from asset(*args, **kwargs)
+
+        setattr(in_shell, MARK, True)
+        return in_shell
+
+    return decorate
+
+
+@contextmanager
+def readable_errors(model: str = "") -> Iterator[None]:
+    """Show an error that the user can fix as one message, and never retry it: it would fail the same way.
+
+    Args:
+        model: The model to name beside it.
+    """
+    try:
+        yield
+    except PlatformError as error:
+        metadata: dict[str, Any] = {"what": error.what, "where": error.where, "fix": error.fix}
+        if model:
+            metadata["model"] = model
+        if error.diff:
+            metadata["differences"] = dg.MetadataValue.md(error.diff)
+        if isinstance(error, _INPUT_ERRORS) and not isinstance(error, UnreachableError):
+            metadata[REFUSED_INPUT] = True
+        raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
+
+
+def with_write_lock(
+    context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, write: Callable[[], Results]
+) -> Results:
+    """Yield what a write yields while no other writer is at the table; look and write again if one was faster.
+
+    Args:
+        context: For the log.
+        lakehouse: Where the table is.
+        table: Its name.
+        write: Looks at the table, and commits what it chose by that look.
+
+    Raises:
+        dg.Failure: Others were faster each time.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with lakehouse.exclusive(table):
+                yield from write()
+        except StaleBaseError:
+            context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
+        else:
+            return
+    raise dg.Failure(f"{table} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again")
+
+
+def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
+    """Return the function that Dagster calls for an asset."""
+    function: Callable[..., Any] = cast("Any", asset.op.compute_fn).decorated_fn
+    return function
+
+
+def with_code_references(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Return the asset with a link to its own function; Dagster's `with_source_code_references` links to this file."""
+    function = inspect.unwrap(function_of(asset))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # two per asset at each load, and nothing a user could fix
+        place = dg.LocalFileCodeReference(
+            file_path=str(Path(inspect.getfile(function)).absolute()), line_number=inspect.getsourcelines(function)[1]
+        )
+        metadata = {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place])}
+    return asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=metadata))

@@ -1,0 +1,200 @@
+"""The shell around assets: what Dagster sees of a decorated function, and that no asset goes without it."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import dagster as dg
+import pytest
+
+from mlops_assets.assets.shell import MARK, Results, asset_shell, function_of
+from mlops_assets.definitions import build_defs
+from mlops_assets.errors import SourceError, StorageError
+from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError
+from mlops_assets.resources.launcher import StepLauncherResource
+from mlops_assets.settings import Settings
+from mlops_assets_tests.test_definitions import LATE
+
+HERE = StepLauncherResource(cost_class="loader", active=False)
+
+
+class Elsewhere(dg.ConfigurableResource[Any]):
+    """Hands every asset over to a runner that yields one result."""
+
+    def pipes(self, context: dg.AssetExecutionContext) -> "Elsewhere":
+        del context
+        return self
+
+    def run(self, context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
+        del context
+        yield dg.MaterializeResult(metadata={"ran": "elsewhere"})
+
+
+@dataclass(frozen=True)
+class Cards:
+    name: str = "cards"
+
+
+@dataclass
+class Tried:
+    """How often a body was called."""
+
+    times: int = 0
+    log: list[str] = field(default_factory=list)
+
+
+def no_session() -> Any:
+    raise AssertionError("no Spark session is needed here")
+
+
+def lakehouse_in(folder: Path) -> Lakehouse:
+    return Lakehouse(spark=no_session, database="db", root=str(folder / "db"), locks=str(folder / "locks"))
+
+
+def failing(error: Exception) -> Results:
+    raise error
+
+
+def metadata_of(asset: dg.AssetsDefinition, **resources: Any) -> dict[str, Any]:
+    done = dg.materialize([asset], resources=resources, raise_on_error=False)
+    assert done.success
+    (event,) = done.get_asset_materialization_events()
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def failure_of(asset: dg.AssetsDefinition, **resources: Any) -> dg.Failure:
+    with dg.build_asset_context(resources=resources) as context, pytest.raises(dg.Failure) as caught:
+        list(cast("Any", asset(context)))
+    return caught.value
+
+
+class Width(dg.Config):
+    """Config of the asset below."""
+
+    width: int = 3
+
+
+@dg.asset
+@asset_shell(runner="cluster")
+def measured(
+    context: dg.AssetExecutionContext, config: Width, words: dg.ResourceParam[str], cluster: StepLauncherResource
+) -> Results:
+    """Say what came in."""
+    context.log.info(words)
+    yield dg.MaterializeResult(metadata={"width": config.width, "words": words})
+
+
+def without_shell(definitions: dg.Definitions) -> list[str]:
+    """Return the assets whose function was not decorated."""
+    found = [asset for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)]
+    return [asset.node_def.name for asset in found if not hasattr(function_of(asset), MARK)]
+
+
+def every_asset(settings: Settings, tmp_path: Path) -> dg.Definitions:
+    """Return a code location in which every asset is: with a landing place and one of labels."""
+    contract = tmp_path / "cards.yaml"
+    contract.write_text(LATE)
+    more = {"source": str(tmp_path / "in"), "labels": str(tmp_path / "labels"), "contract": str(contract)}
+    return build_defs(settings.model_copy(update=more))
+
+
+def test_every_asset_of_the_code_location_has_the_shell(settings: Settings, tmp_path: Path):
+    definitions = every_asset(settings, tmp_path)
+
+    assert len(list(definitions.assets or [])) == 8
+    assert without_shell(definitions) == []
+
+
+def test_an_asset_without_the_shell_is_noticed(settings: Settings, tmp_path: Path):
+    @dg.asset
+    def planted(context: dg.AssetExecutionContext) -> Results:
+        context.log.info("no shell")
+        yield dg.MaterializeResult()
+
+    definitions = every_asset(settings, tmp_path)
+    with_planted = dg.Definitions(assets=[*(definitions.assets or []), planted])
+
+    assert without_shell(with_planted) == ["planted"]
+
+
+def test_the_code_reference_of_an_asset_is_its_own_function(settings: Settings, tmp_path: Path):
+    for asset in every_asset(settings, tmp_path).assets or []:
+        assert isinstance(asset, dg.AssetsDefinition)
+        for spec in asset.specs:
+            (place,) = spec.metadata["dagster/code_references"].code_references
+            assert Path(place.file_path).name != "shell.py"
+            assert f"def {asset.node_def.name}(" in Path(place.file_path).read_text()
+            first = Path(place.file_path).read_text().splitlines()[place.line_number - 1]
+            assert first.startswith("@dg.")
+
+
+def test_dagster_sees_config_and_resources_of_the_decorated_function():
+    assert measured.required_resource_keys >= {"words", "cluster"}
+    assert inspect.signature(function_of(measured)).parameters["config"].annotation is Width
+
+    done = metadata_of(measured, words="in words", cluster=HERE)
+
+    assert done == {"width": 3, "words": "in words"}
+
+
+def test_an_asset_hands_over_to_the_runner_of_its_cluster():
+    assert metadata_of(measured, words="", cluster=Elsewhere()) == {"ran": "elsewhere"}
+
+
+def test_an_error_that_the_user_can_fix_names_the_model_and_is_not_retried():
+    @dg.asset
+    @asset_shell(Cards(), runner="cluster")
+    def refused(context: dg.AssetExecutionContext, cluster: StepLauncherResource) -> Results:
+        yield from failing(SourceError("it is empty", where="a.csv", fix="fill it"))
+
+    told = failure_of(refused, cluster=HERE)
+
+    assert told.description == "it is empty [a.csv] Fix: fill it"
+    assert told.metadata["model"].value == "cards"
+    assert told.allow_retries is False
+
+
+def test_a_body_that_holds_the_lock_is_begun_again_when_another_writer_was_faster(tmp_path: Path):
+    tried = Tried()
+
+    @dg.asset
+    @asset_shell(runner="cluster", lock="raw")
+    def slow(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], cluster: StepLauncherResource
+    ) -> Results:
+        tried.times += 1
+        if tried.times < 3:
+            raise StaleBaseError("raw")
+        with pytest.raises(StorageError, match="another run has held the table"), lakehouse.exclusive("raw", 0):
+            pass
+        yield dg.MaterializeResult(metadata={"tried": tried.times})
+
+    assert metadata_of(slow, lakehouse=lakehouse_in(tmp_path), cluster=HERE) == {"tried": 3}
+
+
+def test_a_writer_that_is_never_first_gives_up(tmp_path: Path):
+    tried = Tried()
+
+    @dg.asset
+    @asset_shell(runner="cluster", lock="raw")
+    def late(
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], cluster: StepLauncherResource
+    ) -> Results:
+        tried.times += 1
+        yield from failing(StaleBaseError("raw"))
+
+    told = failure_of(late, lakehouse=lakehouse_in(tmp_path), cluster=HERE)
+
+    assert tried.times == 5
+    assert told.description == "raw changed under 5 attempts to write: fewer writers, then run again"
+
+
+@pytest.mark.parametrize("lock", ["", "raw"])
+def test_a_function_without_what_the_shell_needs_is_refused_when_it_is_decorated(lock: str):
+    def bare(context: dg.AssetExecutionContext) -> Results:
+        yield dg.MaterializeResult()
+
+    with pytest.raises(TypeError, match="bare has no parameter cluster" + (", lakehouse" if lock else "")):
+        asset_shell(runner="cluster", lock=lock)(bare)
