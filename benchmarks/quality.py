@@ -33,9 +33,8 @@ from benchmarks import _ours, _seed_recipe
 from benchmarks._data import draw_points, frame
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import load_contract
-from mlops_assets.data.ingest.staging import BATCH_ID
 from mlops_assets.errors import SourceError
 from mlops_assets.evaluation.bootstrap import bootstrap, paired_difference
 from mlops_assets.training.final_model import EvaluationPlan, finish

@@ -28,8 +28,8 @@ from mlops_assets.automation.doctor import doctor_job
 from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, UPKEEP, backfill_arrivals, merge_labels
 from mlops_assets.automation.sensors import new_files_sensor, new_labels_sensor, watched_table_sensor
 from mlops_assets.automation.triggers import TrainingPace
+from mlops_assets.data.columns import QUARANTINE_COLUMNS, technical_columns
 from mlops_assets.data.contract.contract import load_contract
-from mlops_assets.data.ingest.staging import QUARANTINE_COLUMNS, technical_columns
 from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.data.sources.locations import is_web, split_list
 from mlops_assets.databricks.launch.reaper import reaper_sensor

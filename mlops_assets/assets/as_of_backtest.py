@@ -184,8 +184,7 @@ class _Past:
 
     def by_day(self, model: "FinalModel", config: AsOfConfig) -> "list[DayAfter]":
         """Evaluate each day after by itself."""
-        from mlops_assets.data.contract.conform import ROW_NUMBER
-        from mlops_assets.data.ingest.staging import BATCH_ID
+        from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
         from mlops_assets.evaluation.backtest import days_after
         from mlops_assets.training.matrix import day_numbers, in_order
 

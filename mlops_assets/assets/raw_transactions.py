@@ -250,7 +250,7 @@ def _raw_metadata(
     accounted: "CheckOutcome",
     first: "pa.Table | None" = None,
 ) -> dict[str, Any]:
-    from mlops_assets.data.ingest.staging import technical_columns
+    from mlops_assets.data.columns import technical_columns
 
     contract, table = store.contract, store.lakehouse.require(RAW, made_by=RAW)
     loaded = [record.source for record in done.records if record.kind == "load"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from mlops_assets.data.columns import INGESTED_AT, KNOWN_AT, LABEL, LABEL_KNOWN_AT, ORIGINAL, REASONS, ROW_NUMBER
 from mlops_assets.data.labels.labels import label_table_columns
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ OWNERS = ["team:fraud-platform"]
 REFUSED_INPUT = "refused_input"
 _TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
 _TECHNICAL_TYPES = {
-    "_row_number": "bigint",
-    "_ingested_at": "timestamp",
-    "reasons": "array<string>",
-    "original": "map<string,string>",
+    ROW_NUMBER: "bigint",
+    INGESTED_AT: "timestamp",
+    REASONS: "array<string>",
+    ORIGINAL: "map<string,string>",
 }
 _PREVIEW_ROWS = 5
 # As wide as the value column of an asset's page; what is left out stands in the column schema.
@@ -100,7 +101,7 @@ def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableS
         )
         for column in contract.columns
     ]
-    return dg.TableSchema([*columns, *_technical_columns(technical, {"_label_known_at": _clock(contract)})])
+    return dg.TableSchema([*columns, *_technical_columns(technical, {LABEL_KNOWN_AT: _clock(contract)})])
 
 
 def label_schema(contract: Contract) -> dg.TableSchema:
@@ -111,7 +112,7 @@ def label_schema(contract: Contract) -> dg.TableSchema:
     """
     described = label_table_columns(contract)
     key = next(iter(described))
-    types = {key: _TYPE_NAMES[contract.column(key).type], "_label": "bigint", "_known_at": _clock(contract)}
+    types = {key: _TYPE_NAMES[contract.column(key).type], LABEL: "bigint", KNOWN_AT: _clock(contract)}
     return dg.TableSchema(_technical_columns(described, types))
 
 

@@ -149,9 +149,10 @@ class _Cut:
     def plan(cls, config: SplitConfig, contract: "Contract", lakehouse: Lakehouse) -> "_Cut":
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+        from mlops_assets.data.columns import SET_COLUMN
         from mlops_assets.data.labels.maturity import parse_as_of
         from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
-        from mlops_assets.data.splits.split_frames import SET_COLUMN, assign_sets, summarize
+        from mlops_assets.data.splits.split_frames import assign_sets, summarize
 
         as_of = None if config.as_of is None else parse_as_of(config.as_of, contract)
         raw = lakehouse.require(RAW, made_by=RAW)
@@ -194,7 +195,7 @@ class _Cut:
         """Write the sets that are not this cut already, and return all three."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.splits.split_frames import SET_COLUMN
+        from mlops_assets.data.columns import SET_COLUMN
 
         written = {}
         for name, table in TABLES.items():
@@ -215,7 +216,8 @@ class _Cut:
         """Judge the sets as they stand in the tables."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.splits.split_frames import SET_COLUMN, count_shared, summarize, union_of
+        from mlops_assets.data.columns import SET_COLUMN
+        from mlops_assets.data.splits.split_frames import count_shared, summarize, union_of
 
         rows = union_of({name: self.lakehouse.read(table.name, table.version) for name, table in written.items()})
         summaries = summarize(rows, self.contract, F.col(SET_COLUMN), self.maturity)
@@ -238,7 +240,7 @@ class _Cut:
         self, table: TableVersion, summary: "SetSummary"
     ) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
         """Return what pins and describes one set."""
-        from mlops_assets.data.ingest.staging import technical_columns
+        from mlops_assets.data.columns import technical_columns
 
         return {
             "table": self.lakehouse.location(table.name),

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.data.ingest.staging import LABEL_COLUMNS, LABEL_KNOWN_AT
-from mlops_assets.data.labels.labels import KNOWN_AT, LABEL, known_at_type
+from mlops_assets.data.columns import KNOWN_AT, LABEL, LABEL_COLUMNS, LABEL_KNOWN_AT
+from mlops_assets.data.labels.labels import known_at_type
 from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mlops_assets.data.ingest.staging import BATCH_ID
-from mlops_assets.data.labels.labels import KNOWN_AT, LABEL, StagedLabels, label_table_columns, require_labels
+from mlops_assets.data.columns import BATCH_ID, KNOWN_AT, LABEL
+from mlops_assets.data.labels.labels import StagedLabels, label_table_columns, require_labels
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
 from mlops_assets.lakehouse.tables import spark_path

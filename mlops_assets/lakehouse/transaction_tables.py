@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_assets.data.columns import BATCH_ID, LABEL_KNOWN_AT, QUARANTINE_SCHEMA, REPLAY, SOURCE
 from mlops_assets.data.contract.diff import new_columns
 from mlops_assets.data.ingest.manifest import BatchRecord
-from mlops_assets.data.ingest.staging import BATCH_ID, LABEL_KNOWN_AT, QUARANTINE_SCHEMA, REPLAY, SOURCE
 from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
 
 if TYPE_CHECKING:

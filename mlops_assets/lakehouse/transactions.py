@@ -41,20 +41,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlops_assets.data.contract.casting import ARROW_TYPES
-from mlops_assets.data.contract.diff import table_rules
-from mlops_assets.data.ingest.manifest import BatchRecord, as_table
-from mlops_assets.data.ingest.staging import (
-    BAD,
+from mlops_assets.data.columns import (
     BATCH_ID,
     CONTRACT,
-    GOOD,
     QUARANTINE_COLUMNS,
     QUARANTINE_SCHEMA,
     REPLAY,
     TECHNICAL_COLUMNS,
-    StagedLoad,
 )
+from mlops_assets.data.contract.casting import ARROW_TYPES
+from mlops_assets.data.contract.diff import table_rules
+from mlops_assets.data.ingest.manifest import BatchRecord, as_table
+from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.label_merge import merge_labels, with_labels
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -328,8 +326,8 @@ class TransactionStore:
         """
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.contract.conform import ROW_NUMBER
-        from mlops_assets.data.ingest.merge_frames import KNOWN, MERGE_OUTCOME, REPLACES, last_of_each_key, meet
+        from mlops_assets.data.columns import MERGE_OUTCOME, ROW_NUMBER
+        from mlops_assets.data.ingest.merge_frames import KNOWN, REPLACES, last_of_each_key, meet
 
         key, outcomes = self.contract.key, _Outcomes(rows)
         table = None if snapshot.raw is None else self.lakehouse.read(RAW, snapshot.raw.version)

@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY
-from mlops_assets.data.ingest.staging import BATCH_ID
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract

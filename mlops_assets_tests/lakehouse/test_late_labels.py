@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from mlops_assets.data.columns import LABEL_KNOWN_AT
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
-from mlops_assets.data.ingest.staging import LABEL_KNOWN_AT, stage_load
+from mlops_assets.data.ingest.staging import stage_load
 from mlops_assets.data.labels.labels import stage_labels
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.errors import ContractError, StorageError

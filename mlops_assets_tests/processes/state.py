@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT
+from mlops_assets.data.columns import BATCH_ID, INGESTED_AT
 from mlops_assets.tracking.store import NAME, PARENT
 
 DATABASE = "creditcard_files"

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import pyspark
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.ingest.staging import BATCH_ID
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.training.engines.choice import choose_engine, cluster_memory

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.conform import ROW_NUMBER, conform
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
+from mlops_assets.data.contract.conform import conform
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.ingest.staging import BATCH_ID
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 

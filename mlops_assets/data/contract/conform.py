@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_assets.data.columns import ROW_NUMBER
 from mlops_assets.data.contract.casting import example, read_column
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.errors import SchemaMismatchError
 
-ROW_NUMBER = "_row_number"
 UNREADABLE, NULL, INFINITE, OUT_OF_RANGE, NOT_BINARY = "unreadable", "null", "infinite", "out_of_range", "not_binary"
 # XGBoost computes in float32: from here on (2^128 less half a step) a double becomes infinite there.
 FLOAT32_OVERFLOW = float(2**128 - 2**103)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
 
 

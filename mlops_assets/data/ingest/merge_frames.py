@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 from pyspark.sql.window import Window
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, MERGE_OUTCOME, ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-MERGE_OUTCOME = "_fate"
 REPLACES, KNOWN = "replaces", "known"
 
 

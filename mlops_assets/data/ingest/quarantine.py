@@ -19,12 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER, SOURCE
 from mlops_assets.data.contract.casting import EXACT_BITS, is_text, plain_type, undecodable
-from mlops_assets.data.contract.conform import ROW_NUMBER, ConformedBatch, conform
+from mlops_assets.data.contract.conform import ConformedBatch, conform
 from mlops_assets.data.contract.contract import ColumnType, Contract
 
-REASONS = "reasons"
-ORIGINAL = "original"
 NOT_TEXT = "not_text"
 
 
@@ -174,7 +173,7 @@ def first_originals(quarantined: pa.Table, rows: int) -> Sequence[dict[str, str]
         values = ", ".join(f"{name} = {original.get(name)!r}"[:80] for name in named)
         shown.append(
             {
-                "source": str(row.get("_source")),
+                "source": str(row.get(SOURCE)),
                 "row": str(row[ROW_NUMBER]),
                 "reasons": ", ".join(row[REASONS]),
                 "values": values,

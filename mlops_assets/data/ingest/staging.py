@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlops_assets.data.contract.conform import ROW_NUMBER, conform
+from mlops_assets.data.columns import BATCH_ID, CONTRACT, INGESTED_AT, REPLAY, SOURCE
+from mlops_assets.data.contract.conform import conform
 from mlops_assets.data.contract.diff import require_schema
 from mlops_assets.data.ingest.manifest import BatchRecord
 from mlops_assets.data.ingest.merge import last_writes
-from mlops_assets.data.ingest.quarantine import ORIGINAL, REASONS, bad_rows, count_reasons
+from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons
 from mlops_assets.data.ingest.validation import InputFindings, LoadFindings
 from mlops_assets.errors import SchemaMismatchError, SourceError
 
@@ -30,32 +31,6 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 
-BATCH_ID = "_batch_id"
-SOURCE = "_source"
-INGESTED_AT = "_ingested_at"
-CONTRACT = "_contract"
-REPLAY = "_replay"
-TECHNICAL_COLUMNS: dict[str, str] = {
-    ROW_NUMBER: "Position of the row in its input, from 0.",
-    BATCH_ID: "SHA-256 of the input's content: the same content is loaded once, whatever its name.",
-    SOURCE: "The input as it was named when it came in.",
-    INGESTED_AT: "When the input came in (UTC).",
-}
-# In tables of contracts whose labels come late; not among the others, since tables without it keep working.
-LABEL_KNOWN_AT = "_label_known_at"
-LABEL_COLUMNS: dict[str, str] = {
-    LABEL_KNOWN_AT: "When the late label of the row became known, on the clock of the event time; null without one.",
-}
-QUARANTINE_COLUMNS: dict[str, str] = {
-    ROW_NUMBER: TECHNICAL_COLUMNS[ROW_NUMBER],
-    REASONS: "What is wrong, as <reason>:<column>.",
-    ORIGINAL: "The values of the row as text, by column.",
-    BATCH_ID: TECHNICAL_COLUMNS[BATCH_ID],
-    SOURCE: TECHNICAL_COLUMNS[SOURCE],
-    INGESTED_AT: TECHNICAL_COLUMNS[INGESTED_AT],
-    CONTRACT: "Name and version of the contract that the reasons are about.",
-    REPLAY: "The replay that is taking the row to the raw table; null for a row that stays.",
-}
 GOOD, BAD = "good", "bad"
 # A large batch is staged as files of equal size, one core each at a time, and Spark writes them the same way: 128 MiB,
 # its share of a task, are about half a million rows of a wide table. Few columns repeat their values enough for a
@@ -63,26 +38,6 @@ GOOD, BAD = "good", "bad"
 _FILE_ROWS = 524_288
 _GROUP_ROWS = 131_072
 _REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
-
-
-def technical_columns(contract: Contract) -> dict[str, str]:
-    """Return the platform's own columns of a table under the contract, with their descriptions."""
-    return TECHNICAL_COLUMNS if contract.labels is None else TECHNICAL_COLUMNS | LABEL_COLUMNS
-
-
-# Every row that is set aside, in Arrow's terms.
-QUARANTINE_SCHEMA = pa.schema(
-    [
-        (ROW_NUMBER, pa.int64()),
-        (REASONS, pa.list_(pa.string())),
-        (ORIGINAL, pa.map_(pa.string(), pa.large_string())),
-        (BATCH_ID, pa.string()),
-        (SOURCE, pa.string()),
-        (INGESTED_AT, pa.timestamp("us", tz="UTC")),
-        (CONTRACT, pa.string()),
-        (REPLAY, pa.string()),
-    ]
-)
 
 
 @dataclass

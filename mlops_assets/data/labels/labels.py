@@ -23,18 +23,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.contract.conform import ROW_NUMBER, conform_column
+from mlops_assets.data.columns import (
+    BATCH_ID,
+    INGESTED_AT,
+    KNOWN_AT,
+    LABEL,
+    ORIGINAL,
+    REASONS,
+    ROW_NUMBER,
+    SOURCE,
+    TECHNICAL_COLUMNS,
+)
+from mlops_assets.data.contract.conform import conform_column
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.contract.diff import Difference, as_markdown
 from mlops_assets.data.ingest.manifest import BatchRecord
-from mlops_assets.data.ingest.quarantine import ORIGINAL, REASONS, count_reasons, set_aside
-from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT, SOURCE, TECHNICAL_COLUMNS, readable_batches
+from mlops_assets.data.ingest.quarantine import count_reasons, set_aside
+from mlops_assets.data.ingest.staging import readable_batches
 from mlops_assets.errors import ContractError, SchemaMismatchError, SourceError
 
 if TYPE_CHECKING:
     from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 
-LABEL, KNOWN_AT = "_label", "_known_at"
 FROM_THE_FUTURE = "from_the_future"
 LABELS_ACCOUNTED = "labels_accounted"
 LABEL_CHECKS: dict[str, str] = {

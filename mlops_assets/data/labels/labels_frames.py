@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import INGESTED_AT, KNOWN_AT, LABEL, LABEL_COLUMNS, LABEL_KNOWN_AT, REASONS, ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.data.ingest.quarantine import REASONS
-from mlops_assets.data.ingest.staging import INGESTED_AT, LABEL_COLUMNS, LABEL_KNOWN_AT
-from mlops_assets.data.labels.labels import KNOWN_AT, LABEL, require_labels
+from mlops_assets.data.labels.labels import require_labels
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

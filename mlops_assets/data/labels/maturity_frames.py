@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+from mlops_assets.data.columns import INGESTED_AT, LABEL_KNOWN_AT
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
-from mlops_assets.data.ingest.staging import INGESTED_AT, LABEL_KNOWN_AT
 from mlops_assets.data.labels.maturity import IMMATURE, UNLABELLED, Maturity
 
 if TYPE_CHECKING:

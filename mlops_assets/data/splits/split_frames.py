@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+from mlops_assets.data.columns import LABEL_KNOWN_AT, SET_COLUMN
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.data.ingest.staging import LABEL_KNOWN_AT
 from mlops_assets.data.labels.maturity import Maturity
 from mlops_assets.data.labels.maturity_frames import event_seconds, label_age_days, left_out
 from mlops_assets.data.splits.split import GAP, SET_NAMES, Block, Cuts, SplitSpec, cut_points
@@ -23,8 +23,6 @@ from mlops_assets.data.splits.split_checks import SetSummary
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
-
-SET_COLUMN = "_set"
 
 
 def row_hash(contract: Contract, seed: int) -> Column:

@@ -38,8 +38,7 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 from xgboost.spark import SparkXGBClassifier
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
-from mlops_assets.data.ingest.staging import BATCH_ID
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.errors import SearchError
 from mlops_assets.training.engines.distributed_metrics import LABEL, ScoredCounts, judge_on_cluster, packed
 from mlops_assets.training.objective import to_loss

@@ -20,8 +20,7 @@ import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
-from mlops_assets.data.ingest.staging import BATCH_ID
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training.engines.choice import result_limit
 from mlops_assets.training.engines.distributed import PlacedRows, as_feature, broadcast_model, fit_on_cluster

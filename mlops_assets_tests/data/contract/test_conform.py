@@ -14,14 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.conform import (
-    FLOAT32_OVERFLOW,
-    ROW_NUMBER,
-    ColumnFaults,
-    ConformedBatch,
-    conform,
-    require_columns,
-)
+from mlops_assets.data.columns import ROW_NUMBER
+from mlops_assets.data.contract.conform import FLOAT32_OVERFLOW, ColumnFaults, ConformedBatch, conform, require_columns
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.sources.synthetic import generate

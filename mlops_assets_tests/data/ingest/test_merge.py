@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import ROW_NUMBER
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.data.ingest.merge import last_writes
 

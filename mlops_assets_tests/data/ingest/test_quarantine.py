@@ -14,16 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.conform import ROW_NUMBER, ConformedBatch, conform
+from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER
+from mlops_assets.data.contract.conform import ConformedBatch, conform
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.ingest.quarantine import (
-    ORIGINAL,
-    REASONS,
-    bad_rows,
-    count_reasons,
-    first_originals,
-    try_again,
-)
+from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons, first_originals, try_again
 from mlops_assets.data.sources.synthetic import generate
 
 CARDS = Contract(

@@ -17,21 +17,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
-from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.ingest.staging import (
-    BAD,
+from mlops_assets.data.columns import (
     BATCH_ID,
-    GOOD,
     INGESTED_AT,
     QUARANTINE_COLUMNS,
     QUARANTINE_SCHEMA,
+    ROW_NUMBER,
     SOURCE,
     TECHNICAL_COLUMNS,
-    StagedLoad,
-    first_staged,
-    stage_load,
 )
+from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad, first_staged, stage_load
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.sources.synthetic import SyntheticSource

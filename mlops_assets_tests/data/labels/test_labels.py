@@ -16,13 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, KNOWN_AT, LABEL, ORIGINAL, REASONS, ROW_NUMBER, SOURCE
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
-from mlops_assets.data.ingest.quarantine import ORIGINAL, REASONS
-from mlops_assets.data.ingest.staging import BATCH_ID, INGESTED_AT, SOURCE
 from mlops_assets.data.labels.labels import (
-    KNOWN_AT,
-    LABEL,
     StagedLabels,
     judge_labels,
     label_table_columns,

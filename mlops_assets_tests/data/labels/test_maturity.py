@@ -11,15 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+from mlops_assets.data.columns import INGESTED_AT, KNOWN_AT, LABEL, LABEL_KNOWN_AT, SET_COLUMN
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
-from mlops_assets.data.ingest.staging import INGESTED_AT, LABEL_KNOWN_AT
-from mlops_assets.data.labels.labels import KNOWN_AT, LABEL
 from mlops_assets.data.labels.labels_frames import labelled, latest_labels
 from mlops_assets.data.labels.maturity import Maturity, parse_as_of
 from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
 from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
 from mlops_assets.data.splits.split import SplitSpec
-from mlops_assets.data.splits.split_frames import SET_COLUMN, assign_sets, summarize
+from mlops_assets.data.splits.split_frames import assign_sets, summarize
 from mlops_assets.errors import SplitError
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+from mlops_assets.data.columns import SET_COLUMN
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.data.splits.split import GAP, SECONDS_PER_DAY, SET_NAMES, SplitSpec, cut_points
 from mlops_assets.data.splits.split_checks import SetSummary
-from mlops_assets.data.splits.split_frames import SET_COLUMN, assign_sets, count_shared, row_hash, summarize, union_of
+from mlops_assets.data.splits.split_frames import assign_sets, count_shared, row_hash, summarize, union_of
 from mlops_assets.errors import SplitError
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ import pytest
 from hyperopt import Trials, fmin, tpe
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-from mlops_assets.data.contract.conform import ROW_NUMBER
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.ingest.staging import BATCH_ID
 from mlops_assets.errors import SearchError
 from mlops_assets.evaluation.bootstrap import bootstrap
 from mlops_assets.training.engines.distributed import PlacedRows, fit_on_cluster, placed, run_distributed_search
