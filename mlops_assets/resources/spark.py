@@ -68,6 +68,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         return session
 
     def _configuration(self) -> dict[str, str]:
+        from mlops_assets.resources.class_archive import find_archive, use_options
         from mlops_assets.resources.delta_jars import ensure_delta_jars
         from mlops_assets.resources.java import require_java
 
@@ -86,8 +87,14 @@ class SparkResource(dg.ConfigurableResource[Any]):
         # misleading "There are no evaluation tasks".
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-        jars = ensure_delta_jars(home / "jars")
-        options = f"{_JVM_FLAGS} -Dlog4j2.configurationFile={_LOG_CONFIG}"
+        # Through links to where the jars lie: the archive of classes fits these paths alone.
+        folder = (home / "jars").resolve()
+        jars = ensure_delta_jars(folder)
+        class_path = os.pathsep.join(str(jar) for jar in jars)
+        more = self.extra_conf.get(_JAVA_OPTIONS, "")
+        # A JVM that makes an archive can't use one.
+        shared = "" if "ArchiveClassesAtExit" in more else use_options(find_archive(folder, jars, self.java_home))
+        options = f"{_JVM_FLAGS} {shared} -Dlog4j2.configurationFile={_LOG_CONFIG}"
         options += f" -Djava.io.tmpdir={scratch / 'tmp'} -Dderby.system.home={scratch}"
         return {
             "spark.app.name": "mlops_assets",
@@ -95,7 +102,10 @@ class SparkResource(dg.ConfigurableResource[Any]):
             "spark.driver.memory": self.driver_memory,
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.jars": ",".join(str(jar) for jar in jars),
+            # On the class path, and not in `spark.jars`, which copies them for each session; classes that come that way
+            # are in no archive.
+            "spark.driver.extraClassPath": class_path,
+            "spark.executor.extraClassPath": class_path,
             "spark.local.dir": str(scratch / "tmp"),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -109,5 +119,5 @@ class SparkResource(dg.ConfigurableResource[Any]):
             # A failing trial is recorded with its error; trying it four times over would only cost time.
             "spark.task.maxFailures": "1",
             **self.extra_conf,
-            _JAVA_OPTIONS: f"{options} {self.extra_conf.get(_JAVA_OPTIONS, '')}".rstrip(),
+            _JAVA_OPTIONS: f"{options} {more}".rstrip(),
         }

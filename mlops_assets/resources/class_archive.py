@@ -1,0 +1,143 @@
+"""The JVM's archive of loaded classes: what makes each later start of Spark cheaper.
+
+What belongs here: making the archive once for a machine, and the options by which a session uses it. What does not:
+Spark's other options (`spark`), fetching jars (`delta_jars`).
+
+Without it, starting Spark and writing a first Delta table spends more than a third of the JVM's time on loading and
+verifying some 20,000 classes. Java keeps them in a file (JEP 350, "Dynamic CDS Archives"). A JVM that the file does not
+fit (another Java, other jars) ignores it, so a stale archive costs nothing but its disk space (about 180 MB).
+
+Run as `python -m mlops_assets.resources.class_archive HOME` it makes the archive if it is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mlops_assets.errors import PlatformError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# By default a JVM says at each start why it can't use an archive, which would be in the way of a log. With the last
+# option it compares checksums first (0.3 s).
+_USE: Final = "-Xshare:auto -Xlog:cds*=off -XX:+UnlockDiagnosticVMOptions -XX:+VerifySharedSpaces"
+_EXIT_SECONDS: Final = 300.0  # writing the archive takes about 5 s, more on a busy machine
+
+
+def find_archive(folder: Path, jars: Iterable[Path], java_home: str | None) -> Path | None:
+    """Return the archive that goes with this Java and these jars, or None if there is none that is whole.
+
+    Java aborts on a file that was cut short, whatever its options; so the name says how long the file must be.
+
+    Args:
+        folder: The folder of the jars.
+        jars: Jars beside Spark's own.
+        java_home: JAVA_HOME as the process has it; None looks for `java` in the PATH.
+    """
+    for path in folder.glob(f"{_stem(jars, java_home)}-*.jsa"):
+        if path.stem.rpartition("-")[2] == str(path.stat().st_size):
+            return path
+    return None
+
+
+def use_options(archive: Path | None) -> str:
+    """Return the Java options by which a JVM uses the archive; none where there is no archive."""
+    return "" if archive is None else f"-XX:SharedArchiveFile={archive} {_USE}"
+
+
+def _stem(jars: Iterable[Path], java_home: str | None) -> str:
+    """Return the beginning of a name that stands for what an archive depends on."""
+    import pyspark
+
+    java = Path(java_home) / "bin" / "java" if java_home else Path(shutil.which("java") or "java")
+    java = java.resolve()
+    file = java.stat() if java.exists() else None
+    parts = [java, file and (file.st_size, file.st_mtime_ns), Path(pyspark.__file__).parent, *sorted(jars)]
+    return f"classes-{hashlib.sha256(chr(10).join(map(str, parts)).encode()).hexdigest()[:16]}"
+
+
+def make_archive(home: Path, java_home: str | None) -> Path:
+    """Run a small session that loads what a load loads, and keep its classes.
+
+    Args:
+        home: MLOPS_HOME; the archive goes beside the jars in it.
+        java_home: JAVA_HOME as the process has it.
+
+    Returns:
+        The archive. It appears at once and whole, also with two processes that make it at the same time.
+
+    Raises:
+        PlatformError: Spark can't be started.
+        OSError: The archive was not written.
+    """
+    from mlops_assets.resources.delta_jars import ensure_delta_jars
+    from mlops_assets.resources.spark import SparkResource
+
+    folder = (home / "jars").resolve()
+    jars = ensure_delta_jars(folder)
+    present = find_archive(folder, jars, java_home)
+    if present is not None:
+        return present
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".archive-") as scratch:
+        draft = Path(scratch) / "classes.jsa"
+        options = f"-XX:ArchiveClassesAtExit={draft} -Xlog:cds*=off"
+        resource = SparkResource(
+            home=str(home),
+            master="local[2]",
+            driver_memory="1g",
+            java_home=java_home,
+            extra_conf={"spark.driver.extraJavaOptions": options},
+        )
+        spark = resource.session
+        _exercise(spark, Path(scratch) / "table")
+        gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 - the JVM's process is known nowhere else
+        spark.stop()
+        gateway.shutdown()
+        gateway.proc.stdin.close()  # the JVM ends with it, and writes the archive on its way out
+        gateway.proc.wait(_EXIT_SECONDS)
+        archive = folder / f"{_stem(jars, java_home)}-{draft.stat().st_size}.jsa"
+        draft.replace(archive)
+    for old in folder.glob("classes-*.jsa"):
+        if old != archive:
+            old.unlink(missing_ok=True)
+    return archive
+
+
+def _exercise(spark: SparkSession, table: Path) -> None:
+    """Do what a load and a cut do: append, read a version, aggregate, merge."""
+    rows = spark.range(1_000).selectExpr("id", "id % 7 AS target", "rand(1) AS amount", "current_timestamp() AS at")
+    rows.write.format("delta").option("userMetadata", "{}").save(str(table))
+    rows.write.format("delta").mode("append").save(str(table))
+    pinned = spark.read.format("delta").option("versionAsOf", 1).load(str(table))
+    pinned.groupBy("target").agg({"amount": "sum", "id": "count"}).collect()
+    pinned.join(rows.select("id", "at"), "id").where("amount > 0.5").toArrow()
+    rows.createOrReplaceTempView("new")
+    spark.sql(
+        f"MERGE INTO delta.`{table}` old USING new ON old.id = new.id AND old.amount < 0 "
+        "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+    )
+    spark.sql(f"DESCRIBE HISTORY delta.`{table}`").collect()
+
+
+def _main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m mlops_assets.resources.class_archive HOME\n")
+        return os.EX_USAGE
+    try:
+        make_archive(Path(arguments[0]), os.environ.get("JAVA_HOME"))
+    except (PlatformError, OSError) as error:
+        sys.stderr.write(f"class archive: not made, so Spark starts slower ({error})\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))
