@@ -31,6 +31,11 @@ def classes_from_the_archive(options: str, class_path: str) -> int:
     return len(re.findall(r"source: shared objects file \(top\)", started.stdout))
 
 
+def java_version(options: str) -> subprocess.CompletedProcess[str]:
+    command = [JAVA, *options.split(), "-XX:ErrorFile=/dev/null", "-version"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
 def class_path_of(home: Path) -> str:
     """Return the class path as Spark's launcher makes it: Delta, the (missing) folder of settings, Spark's jars."""
     spark = Path(pyspark.__file__).parent
