@@ -67,11 +67,13 @@ ui: setup ## Dagster's web UI on 127.0.0.1; PORT= (3000)
 doctor: setup ## what is right and what to fix: Java, versions, settings; with MLOPS_TARGET=databricks the workspace
 	@"$$VENV/bin/python" -m mlops_assets.diagnostics.doctor
 
-check: setup ## ruff (lint and format) and mypy
+check: setup ## ruff (lint and format), mypy, zizmor (GitHub workflows) and a scan for secrets
 	@"$$VENV/bin/ruff" check .
 	@"$$VENV/bin/ruff" format --check .
 	@"$$VENV/bin/mypy"
 	@"$$VENV/bin/mypy" scripts
+	@"$$VENV/bin/zizmor" --offline --quiet .github
+	@sh scripts/scan_secrets.sh
 
 # Asked for what there is, or for what there isn't, it answers without a set-up.
 bench_name = $(call given,NAME)
