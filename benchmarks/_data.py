@@ -1,12 +1,12 @@
-"""Rows and points that both sides of a benchmark work on.
+"""The rows and points that both sides of a benchmark work on.
 
 What belongs here: rows shaped like the ULB card transactions at the seed project's size, and points drawn from its
 space. What does not: fitting anything on them.
 
-The seed project trains on 454,881 x 29 rows, which it makes out of 227,845 by oversampling the frauds to one half
-(ADASYN), and judges on 56,962. The rows here are generated at that size. Their share of frauds is a benchmark's
-choice: `OVERSAMPLED_FRAUD_RATE`, as the seed's trainer sees it, where only the cost of the work matters (at ULB's own
-share trees are smaller and a fit takes a quarter less time, so whatever else a trial costs would count for more);
+The seed project trains on 454,881 x 29 rows, which it makes from 227,845 by oversampling the frauds to one half
+(ADASYN), and evaluates on 56,962. The rows here are generated at that size. Each benchmark chooses their share of
+frauds: `OVERSAMPLED_FRAUD_RATE`, which the seed's trainer sees, where only the cost of the work matters (at ULB's own
+share trees are smaller and a fit takes a quarter less time, so a trial's other costs would weigh more);
 `ULB_FRAUD_RATE` where scores are compared.
 """
 
@@ -39,15 +39,15 @@ def ulb_shaped(train_rows: int, *, fraud_rate: float = OVERSAMPLED_FRAUD_RATE, s
     """Generate rows like the ULB set's and cut them in order of time.
 
     Args:
-        train_rows: The first rows. The rows after them, `beside` as many, are judged on; in the seed recipe, which
-            knows no others, they are its test rows.
+        train_rows: Number of training rows, which come first. The `evaluation_rows` after them are for evaluation; the
+            seed recipe, which has no other rows, uses them as its test rows.
         fraud_rate: Share of frauds in all rows.
         seed: Seed of the generator.
 
     Returns:
         Training and validation rows, 29 features each.
     """
-    table = generate(train_rows + beside(train_rows), ULB_DAYS, fraud_rate, seed)
+    table = generate(train_rows + evaluation_rows(train_rows), ULB_DAYS, fraud_rate, seed)
     return _matrix(table.slice(0, train_rows)), _matrix(table.slice(train_rows))
 
 
@@ -56,8 +56,8 @@ def frame(matrix: Matrix) -> pd.DataFrame:
     return pd.DataFrame(matrix.X.astype(np.float64), columns=list(matrix.features))
 
 
-def beside(train_rows: int) -> int:
-    """Return how many rows to judge on, in the seed project's proportion; at least the 100 that can be generated."""
+def evaluation_rows(train_rows: int) -> int:
+    """Return how many rows to evaluate on, in the seed project's proportion; at least the 100 that can be generated."""
     return max(100, round(train_rows * SEED_TEST_ROWS / SEED_TRAIN_ROWS))
 
 
@@ -68,7 +68,7 @@ def draw_points(space: SearchSpace, count: int, seed: int) -> list[Point]:
 
 
 def scaled_text(rows: int) -> str:
-    """Say how many training rows a run has, beside the seed project's."""
+    """Describe the number of training rows compared with the seed project's."""
     if rows == SEED_TRAIN_ROWS:
         return f"{rows:,} training rows, the seed project's number"
     return f"{rows:,} training rows, scaled by {rows / SEED_TRAIN_ROWS:.3g} from the seed project's {SEED_TRAIN_ROWS:,}"

@@ -1,7 +1,7 @@
-"""An algorithm for hyperopt that proposes points which are known beforehand.
+"""A hyperopt algorithm that proposes points given in advance.
 
-What belongs here: that. What does not: running a search. Stock SparkTrials has no `points_to_evaluate`, but any
-`suggest` function will do in TPE's place, for either side of a comparison.
+What belongs here: that algorithm. What does not: running a search. Stock SparkTrials has no `points_to_evaluate`, but
+any `suggest` function can replace TPE, on either side of a comparison.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a worker spends on a trial, noted there; kept small because each Python worker imports it.
+"""Measures, in the worker, what a trial costs; kept small because each Python worker imports it.
 
-What belongs here: tasks that wrap the platform's and meter it. What does not: anything of the driver's.
+What belongs here: tasks that wrap the platform's task and meter it. What does not: anything that runs on the driver.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _base_bytes: dict[int, int] = {}
 
 @dataclass(frozen=True)
 class Metered:
-    """A task that also tells what its worker spent on it."""
+    """A task that also reports what its worker spent on it."""
 
     task: TrialTask
 
@@ -50,7 +50,7 @@ def _resident_bytes() -> int:
 
 @dataclass(frozen=True)
 class Probe:
-    """A task that prepares a search's data as a worker does before its first trial, and tells how long that takes.
+    """A task that prepares a search's data as a worker does before its first trial, and reports how long that takes.
 
     Attributes:
         data: Training and validation rows.
@@ -59,7 +59,7 @@ class Probe:
     data: SharedData
 
     def __call__(self, _: int) -> float:
-        """Return the seconds of binning; what starting the worker and fetching the data take, the caller measures."""
+        """Return the seconds spent on binning; the caller measures starting the worker and fetching the data."""
         train, validation = self.data.load()
         started = time.perf_counter()
         quantized(validation, threads=1, ref=quantized(train, threads=1))

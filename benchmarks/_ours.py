@@ -1,6 +1,6 @@
-"""The platform's engine, driven for a measurement: given points or TPE's, each trial to its end, its costs noted.
+"""Runs the platform's engine for a measurement: given points or TPE's, each trial to its end, with its costs.
 
-What belongs here: the one place where benchmarks touch the parts below `run_search`. What does not: measuring.
+What belongs here: the only code of the benchmarks that uses the parts below `run_search`. What does not: comparing.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _METERS = ("value", "seconds", "cpu_seconds", "worker", "peak_bytes", "base_byte
 
 @dataclass(frozen=True)
 class MeteredTrial:
-    """One trial.
+    """One trial and what it cost.
 
     Attributes:
         number: Its number, in the order of proposal.
         point: What was tried.
         value: The objective on the validation rows.
         seconds: Wall time in the worker.
-        cpu_seconds: CPU time of the worker's process meanwhile, all threads.
+        cpu_seconds: CPU time of the worker's process during the trial, all threads.
         worker: Process id of the worker.
-        peak_bytes: Largest resident size that the worker ever had, after the trial.
+        peak_bytes: Peak resident size of the worker process so far, read after the trial.
         base_bytes: Resident size of the worker before its first trial touched the data.
     """
 
@@ -69,7 +69,7 @@ class MeteredSearch:
 
 @contextmanager
 def broadcast(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[BroadcastData]:
-    """Make the rows available as `shared` does on a cluster, wherever this is."""
+    """Broadcast the rows as `shared` does on a cluster, even on one machine."""
     training, judging = (Samples(matrix.features, matrix.X, matrix.y) for matrix in (train, validation))
     sent = spark.sparkContext.broadcast((training, judging))
     try:
@@ -87,15 +87,15 @@ def try_points(
     parallelism: int,
     as_on_a_cluster: bool = False,
 ) -> MeteredSearch:
-    """Try given points, each to the end of its rounds.
+    """Try the given points, each for all of its rounds.
 
     Args:
         spark: The session whose executors run the trials.
         train: Rows to fit on.
-        validation: Rows to judge on.
+        validation: Rows to evaluate on.
         points: What to try.
         parallelism: Trials in flight.
-        as_on_a_cluster: Broadcasts the rows, although a folder that the workers see would do here.
+        as_on_a_cluster: Broadcasts the rows, although a folder shared with the workers would be enough here.
 
     Raises:
         RuntimeError: A trial failed.
@@ -116,16 +116,16 @@ def search_to_the_end(
     seed: int = 42,
     space: SearchSpace | None = None,
 ) -> MeteredSearch:
-    """Search as `run_search` does with early stopping and pruning off: TPE proposes, and learns from each result.
+    """Search as `run_search` does, without early stopping and pruning: TPE proposes and learns from each result.
 
     Args:
         spark: The session whose executors run the trials.
         train: Rows to fit on.
-        validation: Rows to judge on.
+        validation: Rows to evaluate on.
         trials: Number of trials.
         parallelism: Trials in flight.
         seed: Seed of the proposals and of XGBoost.
-        space: What is searched; the default space if not given.
+        space: The space to search; the default space if not given.
 
     Raises:
         RuntimeError: A trial failed.

@@ -1,6 +1,6 @@
-"""The one way in which a benchmark reports: ratios on the screen, and everything in `<home>/bench/<name>.json`.
+"""How every benchmark reports: ratios on the screen, and everything in `<home>/bench/<name>.json`.
 
-What belongs here: that form. What does not: measuring, which each benchmark does in its own way.
+What belongs here: the form of a report. What does not: measuring, which each benchmark does in its own way.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def report(name: str, *, ratios: Mapping[str, Sequence[float]], details: Mapping
 
     Args:
         name: The benchmark's module name.
-        ratios: What the benchmark is for, each as "how many times", named so that it reads on its own: one value a
-            round, each measured side by side. The first is the benchmark's `ratio` in the file.
-        details: The measured values (with their units in the names) from which the ratios come; must fit into JSON.
+        ratios: The benchmark's results, each as "how many times" under a name that can be read on its own: one value
+            per round, each measured side by side. The first is the benchmark's `ratio` in the file.
+        details: The measured values behind the ratios, with their units in the names; must be JSON-serializable.
 
     Raises:
-        SettingsError: A setting can't be used.
+        SettingsError: A setting is invalid.
         ValueError: There is no ratio.
     """
     spreads = {
@@ -34,7 +34,7 @@ def report(name: str, *, ratios: Mapping[str, Sequence[float]], details: Mapping
         for label, rounds in ratios.items()
     }
     if not spreads:
-        raise ValueError(f"benchmark {name} has measured no ratio")
+        raise ValueError(f"benchmark {name} measured no ratio")
     path = Settings.from_environment().home / "bench" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
@@ -46,6 +46,6 @@ def report(name: str, *, ratios: Mapping[str, Sequence[float]], details: Mapping
         "details": dict(details),
     }
     path.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    for label, found in spreads.items():
-        print(f"{found['ratio']:8.2f} x  [{found['low']:.2f} to {found['high']:.2f}]  {label}")
+    for label, spread in spreads.items():
+        print(f"{spread['ratio']:8.2f} x  [{spread['low']:.2f} to {spread['high']:.2f}]  {label}")
     print(f"written: {path}")

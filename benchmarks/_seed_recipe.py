@@ -1,16 +1,16 @@
-"""The seed project's search, made anew from a description of it, to measure against; nothing here is its text.
+"""The seed project's search, rebuilt from a description of it as a baseline; none of its code is used here.
 
-What belongs here: the recipe as it is: its pipeline, its objective, its space, stock SparkTrials, and its best point
-decoded rightly. What does not: improvements, and timing of more than the search.
+What belongs here: the recipe as it is: its pipeline, objective and space, stock SparkTrials, and its best point,
+decoded correctly. What does not: improvements, and timing of anything but the search.
 
-- A scikit-learn pipeline of StandardScaler and XGBClassifier, fitted anew in each trial on pandas frames of doubles.
+- A scikit-learn pipeline of StandardScaler and XGBClassifier, refitted in each trial on pandas frames of doubles.
 - The objective closes over those frames, so each trial pickles and ships them.
 - One trial at a time on a worker, with all the threads of its Spark task (the seed's tasks take the whole worker).
 - Minus Cohen's kappa at 0.5 on the test rows is the loss; those rows have no other use here than our validation rows.
 - `hp.choice` for whole numbers, TPE with its defaults.
 
-Left out on both sides: MLflow, oversampling. The trial predicts once for all metrics, the seed's predicts thrice.
-Average precision is computed in the trial for what compares searches by it (some 10 ms), and has no part in the loss.
+Left out on both sides: MLflow, oversampling. A trial here predicts once for all metrics, the seed's three times.
+Each trial also computes average precision (about 10 ms) for benchmarks that compare it; it is not part of the loss.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class RecipeTrial:
         kappa: On the test rows at 0.5; what the recipe maximizes.
         average_precision: On the same rows.
         fit_seconds: Time of the objective on the worker.
-        after_seconds: When the result was there, from the start of the search.
+        after_seconds: Seconds from the start of the search until the result arrived.
         peak_bytes: Largest resident size of its worker; stock SparkTrials has a new worker for each trial.
     """
 
@@ -115,11 +115,11 @@ def search(
         train: Rows to fit on.
         test: Rows on which it tunes.
         trials: Number of trials.
-        threads: Threads of a fit: all that the worker has, divided by `parallelism`.
+        threads: Threads per fit: all that the worker has, divided by `parallelism`.
         parallelism: Trials in flight; the seed has one per worker.
         tree_method: XGBoost's.
         seed: Seed of the proposals.
-        points: Tries these, one per trial, instead of TPE's proposals.
+        points: Points to try, one per trial, instead of TPE's proposals.
 
     Raises:
         RuntimeError: A trial failed.
@@ -128,7 +128,7 @@ def search(
     frames = frame(train), train.y, frame(test), test.y
     stock = SparkTrials(parallelism=parallelism, spark_session=spark)
     started, started_at = time.perf_counter(), coarse_utcnow()
-    found = fmin(
+    best = fmin(
         _objective(*frames, threads=threads, tree_method=tree_method),
         space(),
         algo=tpe.suggest if points is None else suggest_given([raw_values(point) for point in points]),
@@ -141,10 +141,10 @@ def search(
     seconds = time.perf_counter() - started
     done = [document for document in stock.trials if document["state"] == JOB_STATE_DONE]
     if len(done) != trials:
-        raise RuntimeError(f"{len(done)} of the recipe's {trials} trials were done")
+        raise RuntimeError(f"{len(done)} of the recipe's {trials} trials finished")
     return RecipeSearch(
         tuple(_trial(document, started_at) for document in sorted(done, key=lambda each: each["refresh_time"])),
-        to_point(space_eval(space(), found)),
+        to_point(space_eval(space(), best)),
         seconds,
     )
 

@@ -1,9 +1,9 @@
-"""Spark sessions for benchmarks: each measured search starts on one of its own, without Python workers.
+"""Spark sessions for benchmarks: each measured search gets a new one, without Python workers.
 
 What belongs here: opening and closing such a session. What does not: what is run on it.
 
-A search that finds the workers of the search before it starts seconds ahead; whoever measures two sides in one process
-must give both the same start. The JVM stays: starting it is no part of a search.
+A search that can reuse the workers of the search before it starts seconds ahead, so two sides that are measured in one
+process must both start without workers. The JVM is kept: starting it is not part of a search.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlops_assets.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# Opens a session on a master, such as `local[2]`.
+# Opens a session on a master such as `local[2]`.
 Sessions = Callable[[str], AbstractContextManager["SparkSession"]]
 SLOTS = 2
 LOCAL = f"local[{SLOTS}]"
@@ -38,10 +38,10 @@ def fresh_session(master: str) -> Iterator[SparkSession]:
         master=master,
         java_home=settings.java_home,
         extra_conf={
-            # Executors of a local-cluster work in folders of their own, where this checkout can't be imported from.
+            # Executors of a local-cluster run in folders of their own, where this checkout can't be imported.
             "spark.executorEnv.PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-            # The session is there when they are: their JVMs' start is no part of a search either. On one machine the
-            # maximum, which they are counted against, means nothing.
+            # The session is ready only when they are: starting their JVMs is no part of a search either. On one machine
+            # the maximum that they are counted against has no other effect.
             "spark.cores.max": str(SLOTS),
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",

@@ -1,12 +1,12 @@
-"""A small simulation of a search on a cluster that is not here, and its picture.
+"""A small simulation of a search on a cluster that isn't available here, and its picture.
 
 What belongs here: who waits for whom when trials of known length meet a serial driver and many slots. What does not:
 measuring the costs that go in (`parallel_efficiency`).
 
 The model: the driver first serializes the data. Then each free slot asks it for a trial; it answers one request at a
 time (`propose_seconds`), the trial reaches the slot after `latency_seconds`, and a slot's first trial also pays for the
-worker's start and for fetching the data. What it leaves out: contention for the network, and the scheduler of a JVM
-that has thousands of slots.
+worker's start and for fetching the data. It leaves out network contention and the scheduling cost of a JVM with
+thousands of slots.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WORKERS = (1, 2, 6, 10, 14, 50)
 CORES = 8
 # Wall time of 100 evaluations by number of workers of 8 cores, as the seed project publishes it.
 SEED_SECONDS = {1: 5133.0, 2: 2629.0, 6: 1015.0, 10: 714.0, 14: 585.0}
-# A search keeps its parallelism at or below a quarter of its trials, or TPE would have nothing to learn from.
+# A search keeps its parallelism at or below a quarter of its trials; otherwise TPE has nothing to learn from.
 TRIALS_PER_SLOT = 4
 _ORDERS = 30
 _COLOURS = (BLUE, GREEN, MUTED, ORANGE)
@@ -33,13 +33,13 @@ _COLOURS = (BLUE, GREEN, MUTED, ORANGE)
 
 @dataclass(frozen=True)
 class Costs:
-    """What a search pays beside its trials, in seconds.
+    """What a search costs in addition to its trials, in seconds.
 
     Attributes:
-        serialize_seconds: Until the driver has written the data for its executors; once a search.
+        serialize_seconds: Until the driver has written the data for its executors; once per search.
         propose_seconds: The driver's own time per trial, one trial at a time.
         latency_seconds: From the driver's answer to the running trial and from its end to the driver, per trial.
-        first_trial_seconds: Start of a Python worker and its fetching of the data; once a slot.
+        first_trial_seconds: Starting a Python worker and fetching the data; once per slot.
     """
 
     serialize_seconds: float
@@ -54,7 +54,7 @@ def wall_seconds(trials: Sequence[float], slots: int, costs: Costs) -> float:
     Args:
         trials: Length of each trial in seconds, in the order of proposal.
         slots: Trials that can run at once.
-        costs: What is paid beside them.
+        costs: What is paid in addition to them.
     """
     driver_free = costs.serialize_seconds
     free = [(driver_free, True)] * min(slots, len(trials))
@@ -70,14 +70,14 @@ def wall_seconds(trials: Sequence[float], slots: int, costs: Costs) -> float:
 
 
 def mean_wall_seconds(trials: Sequence[float], slots: int, costs: Costs) -> float:
-    """Return how long a search takes on average over orders of its trials: which comes last decides the tail."""
+    """Return how long a search takes on average over orders of its trials: the last one decides the tail."""
     random = np.random.default_rng(1)
     orders = [random.permutation(len(trials)) for _ in range(_ORDERS)]
     return fmean(wall_seconds([trials[number] for number in order], slots, costs) for order in orders)
 
 
 def efficiency(trials: Sequence[float], slots: int, costs: Costs) -> float:
-    """Return the share of the slots' time that is spent in trials, on average over their orders."""
+    """Return the share of the slots' time spent in trials, averaged over orders of the trials."""
     return sum(trials) / (slots * mean_wall_seconds(trials, slots, costs))
 
 
@@ -89,9 +89,9 @@ def stretched(measured: Sequence[float], count: int, mean_seconds: float) -> lis
 
 
 def bend(measured: Sequence[float], trials: int, slots: int, costs: Costs, wanted: float) -> float:
-    """Return the mean trial length in seconds from which the efficiency is as wanted; infinity if none up to a day is.
+    """Return the mean trial length in seconds that reaches the wanted efficiency; infinity if none up to a day does.
 
-    Found by bisection in the logarithm: longer trials never make the share of the overhead larger.
+    Found by bisection on a log scale: longer trials never increase the share of the overhead.
     """
     low, high = 1e-3, 86_400.0
     if efficiency(stretched(measured, trials, high), slots, costs) < wanted:
@@ -106,13 +106,13 @@ def bend(measured: Sequence[float], trials: int, slots: int, costs: Costs, wante
 
 
 def seed_efficiency(workers: int) -> float | None:
-    """Return what the seed project's published times say: T(1) / (workers x T(workers))."""
+    """Return the efficiency by the seed project's published times: T(1) / (workers x T(workers))."""
     seconds = SEED_SECONDS.get(workers)
     return None if seconds is None else SEED_SECONDS[1] / (workers * seconds)
 
 
 def chart(lines: Mapping[str, Mapping[int, float]], title: str, subtitle: str) -> bytes:
-    """Draw efficiency over workers, one line a scenario; PNG."""
+    """Draw efficiency over workers as PNG, one line per scenario."""
     figure, axes = one_panel(title, subtitle)
     for (label, points), colour in zip(lines.items(), _COLOURS, strict=False):
         axes.plot(list(points), list(points.values()), "o-", color=colour, label=label, linewidth=1.8)

@@ -1,4 +1,4 @@
-"""What a trial costs that does nothing: hyperopt's stock SparkTrials against the platform's dispatcher.
+"""What a trial that does nothing costs: hyperopt's stock SparkTrials against the platform's dispatcher.
 
 Both run the same no-op objective under TPE in the same Spark session, in turn, at the same parallelism. The stock
 dispatcher's floor is its one-second sleeps and a new Python worker per trial; ours is a Spark job.
@@ -31,7 +31,7 @@ SPACE = SearchSpace()
 
 
 def nothing(_: Any) -> dict[str, Any]:
-    """Be a trial that costs nothing."""
+    """Run a trial that costs nothing."""
     return {"status": "ok", "loss": 0.5}
 
 
@@ -51,7 +51,7 @@ def seconds_per_trial(trials: Any) -> float:
     )
     done = sum(trial["state"] == JOB_STATE_DONE for trial in trials._dynamic_trials)  # noqa: SLF001 - to be sure
     if done != TRIALS:
-        raise RuntimeError(f"{done} of {TRIALS} trials were done")
+        raise RuntimeError(f"{done} of {TRIALS} trials finished")
     return (time.perf_counter() - started) * PARALLELISM / TRIALS
 
 
@@ -65,14 +65,14 @@ def main() -> None:
     stock: list[float] = []
     ours: list[float] = []
     for number in range(-1, ROUNDS):  # round -1 warms up and is not counted
-        found_stock = seconds_per_trial(SparkTrials(parallelism=PARALLELISM, spark_session=spark))
-        found_ours = seconds_per_trial(
+        stock_seconds = seconds_per_trial(SparkTrials(parallelism=PARALLELISM, spark_session=spark))
+        our_seconds = seconds_per_trial(
             EventDrivenSparkTrials(spark, PARALLELISM, partial(decode, SPACE), lambda _: None)
         )
-        print(f"round {number}: stock {found_stock:.2f} s, ours {found_ours:.3f} s per trial and slot", flush=True)
+        print(f"round {number}: stock {stock_seconds:.2f} s, ours {our_seconds:.3f} s per trial and slot", flush=True)
         if number >= 0:
-            stock.append(found_stock)
-            ours.append(found_ours)
+            stock.append(stock_seconds)
+            ours.append(our_seconds)
     report(
         "dispatch_floor",
         ratios={"less time per no-op trial than stock SparkTrials": [a / b for a, b in zip(stock, ours, strict=True)]},

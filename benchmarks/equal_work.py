@@ -1,15 +1,15 @@
-"""The same work, how much faster: the platform's search against the seed recipe's on the same rows and points.
+"""How much faster the same work is done: the platform's search against the seed recipe's, same rows and points.
 
-Both try the same points, drawn once, on the same rows with the same number of trees and no pruning; each search starts
-on a Spark session of its own, without Python workers, and the two take turns at being first. On this machine of two
-cores the seed's way is one trial at a time on both cores; the platform's is one trial on each.
+Both try the same points, drawn once, on the same rows with the same number of trees and no pruning. Each search starts
+on a new Spark session without Python workers, and the two take turns at going first. On a machine with two cores the
+seed runs one trial at a time on both cores; the platform runs one trial on each.
 
-Half of the rows are frauds, as in what the seed's oversampling hands to its trainer: at ULB's own share trees are
-smaller, a fit takes a quarter less time, and whatever else a trial costs would count for more.
+Half of the rows are frauds, as after the seed's oversampling: at ULB's own share trees are smaller, a fit takes a
+quarter less time, and a trial's other costs would weigh more.
 
-Measured beside it are the recipe at its best on stock SparkTrials, two trials at a time on one core each, and `exact`,
-which XGBoost 1.x and so the seed used. That takes minutes a fit, hence fewer rows and points, and a smaller ratio than
-at the seed's size: what ours pays once a search is then shared by few short fits.
+Also measured: the recipe at its best on stock SparkTrials, two trials at a time on one core each, and `exact`, the
+default of XGBoost 1.x and so of the seed. It takes minutes per fit, hence fewer rows and points, and a smaller ratio
+than at the seed's size: our fixed cost per search is then spread over few, short fits.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ Way = Callable[["SparkSession"], float]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The size of the measurement.
 
     Attributes:
         rows: Training rows.
         points: Points of a search with `hist`.
-        rounds: How often it is measured with `hist`; with `exact` once.
+        rounds: How often `hist` is measured; `exact` is measured once.
         exact_rows: Training rows of the pair with `exact`.
-        exact_points: Points of it.
+        exact_points: Points of that pair.
     """
 
     rows: int = SEED_TRAIN_ROWS
@@ -70,7 +70,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     """Measure all pairs.
 
     Returns:
-        Ratios by label, one value a round, and the details for the report.
+        Ratios by label, one value per round, and the details for the report.
     """
     data = ulb_shaped(sizes.rows)
     points = draw_points(SearchSpace(), sizes.points, seed=1)
@@ -103,7 +103,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
 
 
 def in_turn(sessions: Sessions, ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
-    """Run each way once a round on a session of its own, the order reversed each time; return wall times by way."""
+    """Run each way once per round on a new session, reversing the order each time; return wall times by way."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in list(ways)[:: -1 if number % 2 else 1]:
@@ -114,7 +114,7 @@ def in_turn(sessions: Sessions, ways: Mapping[str, Way], rounds: int) -> dict[st
 
 
 def ratio(seconds: Mapping[str, Sequence[float]], one: str, other: str) -> list[float]:
-    """Return how many times as long `one` took as `other`, round by round."""
+    """Return how many times as long as `other` `one` took, round by round."""
     return [a / b for a, b in zip(seconds[one], seconds[other], strict=True)]
 
 

@@ -1,19 +1,19 @@
-"""What the controls of a load cost: our whole load of a file against Spark's plain read and append of the same file.
+"""What the checks of a load cost: our complete load of a file against Spark's plain read and append of the same file.
 
-Ours is the asset as a user materializes it, in this process: what a killed load may have left is looked for, the file
-is hashed, held against the contract and staged, bad rows go to the quarantine, good ones to the raw table, the batch is
-recorded, the counts are checked, the metadata written. Plain is `read` and `write.mode("append")` of Spark with Delta's
-defaults, which looks at nothing: it takes the bad rows as well. (By default Delta keeps the range of each of the first
-32 columns; the raw table keeps those of key, time and entity.) Both append to tables that are there, on one Spark
-session, in an order that alternates; dirty pages are written out before each.
+Ours is the asset as a user materializes it, in this process: it looks for leftovers of a killed load, hashes the file,
+checks it against the contract and stages it, sends bad rows to the quarantine and good ones to the raw table, records
+the batch, checks the counts and writes the metadata. Plain is Spark's `read` and `write.mode("append")` with Delta's
+defaults, which checks nothing and appends the bad rows too. (By default Delta keeps the range of each of the first 32
+columns; the raw table keeps those of key, time and entity.) Both append to existing tables on one Spark session, in
+alternating order; dirty pages are written out before each.
 
-The ratios are of wall time; those of CPU time, of this process and its JVM together, say what a busy machine blurs.
-Ours does part of its work in the driver alone, so on several cores its wall time is the stricter measure.
+The main ratios are of wall time. Those of CPU time, for this process and its JVM together, are less affected by a busy
+machine. Ours does part of its work on the driver alone, so on several cores wall time is the stricter measure.
 
 One row in a thousand is bad. Three kinds of input: Parquet and CSV without a key (appended once per batch), and Parquet
-with a key in the contract (merged; here no row of it is known). CSV is given its types by schema on Spark's side.
+with a key in the contract (merged; none of its rows is known yet). On Spark's side CSV gets its types from a schema.
 
-Sizes that would need more memory than is free are left out, and said so: a file is read whole, in the driver.
+Sizes that need more memory than is free are skipped with a message: a file is read whole, on the driver.
 """
 
 from __future__ import annotations
@@ -53,22 +53,22 @@ if TYPE_CHECKING:
 TARGET = 0.6
 Kind = Literal["parquet", "csv", "keyed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SAID = {"parquet": "Parquet", "csv": "CSV", "keyed": "Parquet with a key"}
+LABELS = {"parquet": "Parquet", "csv": "CSV", "keyed": "Parquet with a key"}
 ROWS = (1_000_000, 5_000_000)
 ROUNDS = 3
 BAD_EVERY = 1_000
-_FIRST_ROWS = 1_000  # of the load that makes the tables
+_FIRST_ROWS = 1_000  # of the load that creates the tables
 _CHUNK_ROWS = 500_000
-# File, Arrow table, typed columns and good rows of it; the text of a CSV is kept as text first.
+# File, Arrow table, typed columns and good rows; a CSV is first held as text.
 _BYTES_PER_ROW = {"parquet": 31 * 8 * 4, "csv": 31 * 8 * 4 + 31 * 20 * 3, "keyed": 32 * 8 * 4}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One file.
+    """One kind and size of input file.
 
     Attributes:
-        kind: What it is.
+        kind: Kind of the file.
         rows: Rows in it.
     """
 
@@ -78,12 +78,12 @@ class Case:
     @property
     def label(self) -> str:
         """Name of its ratio."""
-        return f"rows a second, ours / Spark's read and append: {SAID[self.kind]}, {self.rows:,} rows"
+        return f"rows a second, ours / Spark's read and append: {LABELS[self.kind]}, {self.rows:,} rows"
 
     @property
     def cpu_label(self) -> str:
         """Name of its ratio in CPU time."""
-        return f"the same by CPU time: {SAID[self.kind]}, {self.rows:,} rows"
+        return f"the same by CPU time: {LABELS[self.kind]}, {self.rows:,} rows"
 
     @property
     def suffix(self) -> str:
@@ -91,7 +91,7 @@ class Case:
         return "csv" if self.kind == "csv" else "parquet"
 
     def contract(self) -> Contract:
-        """Return what its rows are held against."""
+        """Return the contract that its rows are checked against."""
         shipped = load_contract("creditcard")
         if self.kind != "keyed":
             return shipped
@@ -99,7 +99,7 @@ class Case:
         return shipped.model_copy(update={"key": "number", "columns": (number, *shipped.columns)})
 
     def fits(self) -> bool:
-        """Return whether there is memory for it."""
+        """Return whether it fits into memory."""
         meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
         return self.rows * _BYTES_PER_ROW[self.kind] < int(meminfo["MemAvailable"].split()[0]) * 1024
 
@@ -108,10 +108,10 @@ def write_input(case: Case, path: Path, rows: int, *, first: int = 0) -> int:
     """Write a file in event-time order and return how many of its rows are bad.
 
     Args:
-        case: What is in it.
+        case: Kind of the file.
         path: The file.
-        rows: How many.
-        first: Number of the first; rows of two files with different numbers are different.
+        rows: Number of rows.
+        first: Number of the first row; rows with different numbers are different.
     """
     bad = 0
     writer: Any = None
@@ -141,7 +141,7 @@ def write_input(case: Case, path: Path, rows: int, *, first: int = 0) -> int:
 
 
 class Ours:
-    """The platform's load into a database of its own."""
+    """The platform's load, into a new database."""
 
     def __init__(self, spark: SparkResource, case: Case, folder: Path) -> None:
         lakehouse = Lakehouse(
@@ -154,7 +154,7 @@ class Ours:
         )
 
     def load(self, file: Path) -> tuple[int, int]:
-        """Load a file; return the rows that were accepted and set aside.
+        """Load a file; return how many rows were accepted and quarantined.
 
         Raises:
             RuntimeError: The load did not succeed.
@@ -169,12 +169,12 @@ class Ours:
         if not result.success:
             failures = [str(event.step_failure_data.error) for event in result.get_step_failure_events()]
             raise RuntimeError(f"the load of {file.name} failed: {'; '.join(failures)}")
-        found = {
+        metadata = {
             event.asset_key.to_user_string(): event.materialization.metadata
             for event in result.get_asset_materialization_events()
             if event.asset_key is not None
         }[RAW]
-        return int(str(found["rows_added"].value)), int(str(found["rows_quarantined"].value))
+        return int(str(metadata["rows_added"].value)), int(str(metadata["rows_quarantined"].value))
 
 
 class Plain:
@@ -203,13 +203,13 @@ def measure(spark: SparkResource, cases: Sequence[Case], rounds: int, folder: Pa
     Args:
         spark: Where both sides run.
         cases: Files.
-        rounds: How often each is loaded by each side, at least once.
+        rounds: How often each side loads each case, at least once.
         folder: Empty folder for files and tables.
 
     Returns:
-        Per case: its fields, seconds of both sides a round, and the process's peak of memory up to then.
+        Per case: its fields, seconds of both sides per round, and the process's peak memory so far.
     """
-    found = []
+    results = []
     for case in cases:
         first, file = folder / f"first.{case.suffix}", folder / f"input.{case.suffix}"
         write_input(case, first, _FIRST_ROWS)
@@ -225,9 +225,9 @@ def measure(spark: SparkResource, cases: Sequence[Case], rounds: int, folder: Pa
                     seconds[side].append(round(elapsed, 3))
                     cpu[side].append(round(spent, 3))
             if number >= 0:
-                told = ", ".join(f"{side} {seconds[side][-1]:.1f} s (CPU {cpu[side][-1]:.1f} s)" for side in seconds)
-                print(f"{SAID[case.kind]}, {case.rows:,} rows, round {number}: {told}", flush=True)
-        found.append(
+                timings = ", ".join(f"{side} {seconds[side][-1]:.1f} s (CPU {cpu[side][-1]:.1f} s)" for side in seconds)
+                print(f"{LABELS[case.kind]}, {case.rows:,} rows, round {number}: {timings}", flush=True)
+        results.append(
             {
                 "kind": case.kind,
                 "rows": case.rows,
@@ -239,7 +239,7 @@ def measure(spark: SparkResource, cases: Sequence[Case], rounds: int, folder: Pa
             }
         )
         file.unlink()
-    return tuple(found)
+    return tuple(results)
 
 
 def _one_load(
@@ -257,13 +257,13 @@ def _one_load(
     finally:
         shutil.rmtree(folder)
     if counts is not None and file != first and counts != (case.rows - bad, bad):
-        raise RuntimeError(f"{case.label}: {counts} rows accepted and set aside, {(case.rows - bad, bad)} expected")
+        raise RuntimeError(f"{case.label}: {counts} rows accepted and quarantined, {(case.rows - bad, bad)} expected")
     return elapsed, spent
 
 
 def _cpu_seconds(spark: SparkResource) -> float:
     """Return the CPU time of this process and its JVM so far."""
-    gateway: Any = spark.session.sparkContext._gateway  # noqa: SLF001 - nothing public tells the JVM's process
+    gateway: Any = spark.session.sparkContext._gateway  # noqa: SLF001 - no public API gives the JVM's process id
     jvm = gateway.proc.pid
     fields = Path(f"/proc/{jvm}/stat").read_text("utf-8").rpartition(")")[2].split()
     return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -283,21 +283,21 @@ def main() -> None:
     place = settings.home / "bench"
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ingest-", dir=place) as folder:
-        found = measure(spark, cases, max(1, given.rounds), Path(folder))
+        results = measure(spark, cases, max(1, given.rounds), Path(folder))
     wall, by_cpu = (
         {
             getattr(case, label): [plain / ours for ours, plain in zip(*measured[what].values(), strict=True)]
-            for case, measured in zip(cases, found, strict=True)
+            for case, measured in zip(cases, results, strict=True)
         }
         for label, what in (("label", "seconds"), ("cpu_label", "cpu_seconds"))
     )
-    report("ingest", ratios={**wall, **by_cpu}, details={"target": TARGET, "cases": found})
-    for measured in found:
+    report("ingest", ratios={**wall, **by_cpu}, details={"target": TARGET, "cases": results})
+    for measured in results:
         ours = sorted(measured["seconds"]["ours"])[len(measured["seconds"]["ours"]) // 2]
-        print(f"{SAID[measured['kind']]}, {measured['rows']:,} rows: ours {measured['rows'] / ours:,.0f} rows/s")
+        print(f"{LABELS[measured['kind']]}, {measured['rows']:,} rows: ours {measured['rows'] / ours:,.0f} rows/s")
     for case in wanted:
         if case not in cases:
-            print(f"left out for want of memory: {SAID[case.kind]}, {case.rows:,} rows")
+            print(f"skipped, not enough memory: {LABELS[case.kind]}, {case.rows:,} rows")
     print(f"at least {TARGET:g} in the middle of each: {all(np.median(values) >= TARGET for values in wall.values())}")
 
 

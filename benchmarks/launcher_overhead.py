@@ -1,12 +1,12 @@
-"""What does a launch add to a step that does nothing: ours against Dagster's `databricks_pyspark_step_launcher`?
+"""What a launch adds to a step that does nothing: ours against Dagster's `databricks_pyspark_step_launcher`.
 
-Both launch the same empty op on the same loopback workspace, in alternation, in one process, from the same small
-package. The stock launcher runs with its defaults (it looks every 5 s) and, as its best case, looking every 0.5 s; ours
-runs with its defaults on both kinds of staging. A task that starts Python on the cluster, imports Dagster and ends is
-measured beside them: that much every launch pays, and what is left is the launcher's. No Spark is started by any.
+Both launch the same empty op on the same loopback workspace, alternating, in one process, from the same small package.
+The stock launcher runs with its defaults (it polls every 5 s) and, as its best case, polling every 0.5 s; ours runs
+with its defaults on both kinds of staging. A task that starts Python on the cluster, imports Dagster and ends is
+measured as well: every launch pays that much, and the rest is the launcher's share. None of them starts Spark.
 
-What it can't show: the network's delay (each call answers in a millisecond here, so the number of calls matters more on
-a real workspace) and the start of a real cluster.
+What it can't show: network latency (each call takes a millisecond here, so the number of calls matters more on a real
+workspace) and the start of a real cluster.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from dagster_databricks import databricks_pyspark_step_launcher
 
 
 class Ours(dg.ConfigurableResource, IAttachDifferentObjectToOpContext):
-    """Launches as `spec` says."""
+    """Launches with the settings in `spec`."""
 
     host: str
     spec: str
@@ -116,10 +116,10 @@ def main() -> None:
                 started = time.monotonic()
                 way()
                 elapsed = time.monotonic() - started
-                if number:  # the first round pays for imports, of whoever comes first
+                if number:  # the first round pays for the imports
                     seconds[name].append(round(elapsed, 2))
                     calls[name].append(len(workspace.calls))
-    _tell(seconds, calls)
+    _report(seconds, calls)
 
 
 def _write_package(folder: Path) -> None:
@@ -161,7 +161,7 @@ def _ways(workspace: Workspace, folder: str) -> dict[str, Callable[[], None]]:
 
     def ours(**spec: Any) -> Callable[[], None]:
         fields = {"cluster": CLUSTER, "packages": [PACKAGE], "python_on_workers": False, **spec}
-        # The cluster has no mlops_assets of ours but what travels, and nothing of it is needed for an empty step.
+        # The cluster has only what is sent of mlops_assets, and an empty step needs none of it.
         document = json.dumps(fields)
         return lambda: _run("ours", {"host": workspace.host, "spec": document})
 
@@ -181,10 +181,10 @@ def _run(job: str, launcher: dict[str, Any]) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.execute_job(ReconstructableJob(repository, job), instance=instance, run_config=config)
     if not result.success:
-        raise SystemExit(f"{job} failed: its events are above")
+        raise SystemExit(f"{job} failed; its events are above")
 
 
-def _tell(seconds: dict[str, list[float]], calls: dict[str, list[int]]) -> None:
+def _report(seconds: dict[str, list[float]], calls: dict[str, list[int]]) -> None:
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     floor = medians["floor"]
     for name, values in seconds.items():
@@ -205,7 +205,7 @@ def _tell(seconds: dict[str, list[float]], calls: dict[str, list[int]]) -> None:
                 seconds, "stock", "ours_dbfs"
             ),
             "the same: stock with its defaults / ours (volume)": times(seconds, "stock", "ours_volume"),
-            "the same: stock that looks each 0.5 s / ours (DBFS)": times(
+            "the same: stock that polls every 0.5 s / ours (DBFS)": times(
                 seconds, "stock_each_half_second", "ours_dbfs"
             ),
             "API calls of that step: stock with its defaults / ours (DBFS)": times(calls, "stock", "ours_dbfs"),

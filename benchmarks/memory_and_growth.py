@@ -1,17 +1,17 @@
-"""What more rows and more trials cost: peak memory of a worker, and growth of the wall time.
+"""What more rows and more trials cost: peak memory of a worker, and growth of wall time.
 
-- Memory: the largest resident size of a Python worker over a search, less what it held before it touched the data
-  (interpreter and libraries), against the size of the training rows as float32. The rows are mapped files on one
-  machine, whose pages count here for each worker although all share them; broadcasting them, as on a cluster, is
-  measured once beside it, and so is the seed recipe's worker.
-- Rows: the same points on x1, x4 and x16 rows. Growth is (wall of x16 / wall of x1) / 16: 1 is linear, below 1 is what
-  fixed costs do.
-- Trials: searches of 25, 100 and 400 trials with TPE, on fewer rows so that the driver's own cost shows; trees and
-  depth are fixed, so that all trials are as much work. In the whole space TPE moves to cheaper or dearer points, which
-  the growth of a usual search shows as well; it is reported beside it. What is no trial, (slots x wall - time in
-  trials) / trials, is reported by itself.
+- Memory: the peak resident size of a Python worker during a search, minus its size before it touched the data
+  (interpreter and libraries), against the size of the training rows as float32. On one machine the rows are
+  memory-mapped files, whose pages count for each worker although all share them. Broadcasting them, as on a cluster,
+  and the seed recipe's worker are measured once as well.
+- Rows: the same points on x1, x4 and x16 rows. Growth is (wall of x16 / wall of x1) / 16: 1 is linear, below 1 is due
+  to fixed costs.
+- Trials: searches of 25, 100 and 400 trials with TPE, on fewer rows so that the driver's own cost is visible; trees and
+  depth are fixed, so that all trials are equal work. In the whole space TPE moves to cheaper or more expensive points,
+  so the growth there is reported separately. The overhead per trial, (slots x wall - time in trials) / trials, is
+  reported as well.
 
-Rows that would need more memory than is free are left out, and said so.
+Sizes that need more memory than is free are skipped with a message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from mlops_assets.training.space import Range, SearchSpace
 
-# "Near linear, no worse": what the caches of a CPU lose between a small and a large matrix is inside this.
+# Near linear or better: the loss by CPU caches between a small and a large matrix is within this.
 TARGET = 1.25
 MEMORY = "peak memory of a worker beyond its libraries / training rows as float32"
 MEMORY_BROADCAST = "the same with the rows broadcast, as on a cluster"
@@ -37,19 +37,19 @@ ROWS_GROWTH = "growth of wall time with rows, against linear"
 TRIALS_GROWTH = "growth of wall time with trials, against linear"
 SEARCH_GROWTH = "the same in the whole space, where TPE's trials become longer or shorter"
 EQUAL_WORK = SearchSpace(max_depth=Range(6, 6), n_estimators=Range(150, 150))
-# Generating rows takes the most: doubles of 30 columns, some copies of them, then the workers' own.
+# Generating rows takes the most memory: 30 columns of doubles, a few copies of them, then the workers' own.
 _BYTES_PER_ROW = 30 * 8 * 5
 _HARDLY_ANY_ROWS = 1_000
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The size of the measurement.
 
     Attributes:
         rows: Training rows of x1.
         row_factors: The factors, rising, 1 first.
-        points: Points that are tried on each.
+        points: Points tried on each.
         trials: Numbers of trials, rising.
         trials_rows: Training rows of the searches of many trials.
     """
@@ -65,7 +65,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     """Measure all.
 
     Returns:
-        Ratios by label, one value a measurement, and the details for the report.
+        Ratios by label, one value per measurement, and the details for the report.
     """
     left_out = [factor for factor in sizes.row_factors if not _fits(sizes.rows * factor)]
     by_rows = [_at_rows(sessions, sizes, sizes.rows * factor) for factor in sizes.row_factors if factor not in left_out]
@@ -74,9 +74,9 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     by_trials = [_at_trials(sessions, sizes, trials, EQUAL_WORK) for trials in sizes.trials]
     searching = [_at_trials(sessions, sizes, trials, SearchSpace()) for trials in sizes.trials]
     ratios = {
-        MEMORY: [found["peak_bytes"] / found["matrix_bytes"] for found in by_rows],
+        MEMORY: [size["peak_bytes"] / size["matrix_bytes"] for size in by_rows],
         MEMORY_BROADCAST: [as_on_a_cluster["peak_bytes"] / as_on_a_cluster["matrix_bytes"]],
-        MEMORY_WHOLE: [found["peak_bytes_with_libraries"] / found["matrix_bytes"] for found in by_rows],
+        MEMORY_WHOLE: [size["peak_bytes_with_libraries"] / size["matrix_bytes"] for size in by_rows],
         MEMORY_RECIPE: [recipe_bytes / as_on_a_cluster["peak_bytes"]],
         ROWS_GROWTH: _growths(by_rows, "rows"),
         TRIALS_GROWTH: _growths(by_trials, "trials"),
@@ -95,52 +95,52 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
 
 
 def _growths(measured: list[dict[str, Any]], by: str) -> list[float]:
-    """Return growth against linear of each larger one over the smallest."""
+    """Return the growth of each larger measurement over the smallest, relative to linear."""
     least = measured[0]
-    return [(found["wall_seconds"] / least["wall_seconds"]) / (found[by] / least[by]) for found in measured[1:]]
+    return [(larger["wall_seconds"] / least["wall_seconds"]) / (larger[by] / least[by]) for larger in measured[1:]]
 
 
 def _at_rows(sessions: Sessions, sizes: Sizes, rows: int, *, as_on_a_cluster: bool = False) -> dict[str, Any]:
     train, validation = ulb_shaped(rows)
     points = draw_points(SearchSpace(), sizes.points, seed=3)
     with sessions(LOCAL) as spark:
-        found = _ours.try_points(spark, train, validation, points, parallelism=SLOTS, as_on_a_cluster=as_on_a_cluster)
-    print(f"{train.rows:,} rows: {found.seconds:.1f} s", flush=True)
+        search = _ours.try_points(spark, train, validation, points, parallelism=SLOTS, as_on_a_cluster=as_on_a_cluster)
+    print(f"{train.rows:,} rows: {search.seconds:.1f} s", flush=True)
     return {
         "rows": train.rows,
-        "wall_seconds": found.seconds,
-        "trial_cpu_seconds": sum(trial.cpu_seconds for trial in found.trials),
+        "wall_seconds": search.seconds,
+        "trial_cpu_seconds": sum(trial.cpu_seconds for trial in search.trials),
         "matrix_bytes": train.X.nbytes,
-        "peak_bytes": max(trial.peak_bytes - trial.base_bytes for trial in found.trials),
-        "peak_bytes_with_libraries": max(trial.peak_bytes for trial in found.trials),
+        "peak_bytes": max(trial.peak_bytes - trial.base_bytes for trial in search.trials),
+        "peak_bytes_with_libraries": max(trial.peak_bytes for trial in search.trials),
     }
 
 
 def _at_trials(sessions: Sessions, sizes: Sizes, trials: int, space: SearchSpace) -> dict[str, Any]:
     train, validation = ulb_shaped(sizes.trials_rows)
     with sessions(LOCAL) as spark:
-        found = _ours.search_to_the_end(spark, train, validation, trials=trials, parallelism=SLOTS, space=space)
-    in_trials = sum(trial.seconds for trial in found.trials)
-    told = "of equal work" if space == EQUAL_WORK else "in the whole space"
-    print(f"{trials} trials {told}: {found.seconds:.1f} s", flush=True)
+        search = _ours.search_to_the_end(spark, train, validation, trials=trials, parallelism=SLOTS, space=space)
+    in_trials = sum(trial.seconds for trial in search.trials)
+    kind = "of equal work" if space == EQUAL_WORK else "in the whole space"
+    print(f"{trials} trials {kind}: {search.seconds:.1f} s", flush=True)
     return {
         "trials": trials,
         "rows": train.rows,
-        "wall_seconds": found.seconds,
+        "wall_seconds": search.seconds,
         "mean_trial_seconds": in_trials / trials,
-        "seconds_beside_trials_per_trial_and_slot": (SLOTS * found.seconds - in_trials) / trials,
+        "seconds_beside_trials_per_trial_and_slot": (SLOTS * search.seconds - in_trials) / trials,
     }
 
 
 def _recipe_memory(sessions: Sessions, sizes: Sizes) -> int:
-    """Return the peak of the recipe's worker beyond its libraries, in bytes; each of its trials has a new worker."""
+    """Return the peak of the recipe's worker beyond its libraries, in bytes; each of its trials gets a new worker."""
     points = draw_points(SearchSpace(), sizes.points, seed=3)[:1]
     peaks = []
     for rows in (sizes.rows, _HARDLY_ANY_ROWS):
         train, test = ulb_shaped(rows)
         with sessions(LOCAL) as spark:
-            found = _seed_recipe.search(spark, train, test, trials=1, threads=SLOTS, points=points)
-        peaks.append(found.trials[0].peak_bytes)
+            search = _seed_recipe.search(spark, train, test, trials=1, threads=SLOTS, points=points)
+        peaks.append(search.trials[0].peak_bytes)
     return peaks[0] - peaks[1]
 
 
@@ -160,10 +160,10 @@ def main() -> None:
     ratios, details = measure(fresh_session, sizes)
     report("memory_and_growth", ratios=ratios, details=details)
     if details["row_factors_left_out_for_memory"]:
-        print(f"left out for want of memory: x{details['row_factors_left_out_for_memory']}")
-    for found in details["by_trials"]:
-        beside = found["seconds_beside_trials_per_trial_and_slot"]
-        print(f"{found['trials']} trials: {beside:.3f} s per trial and slot beside the trial itself")
+        print(f"skipped, not enough memory: x{details['row_factors_left_out_for_memory']}")
+    for search in details["by_trials"]:
+        beside = search["seconds_beside_trials_per_trial_and_slot"]
+        print(f"{search['trials']} trials: {beside:.3f} s per trial and slot in addition to the trial itself")
     for label in (ROWS_GROWTH, TRIALS_GROWTH):
         print(f"at most {TARGET:g} times linear: {max(ratios.get(label, [0.0])) <= TARGET}, {label}")
 

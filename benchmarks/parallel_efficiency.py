@@ -1,15 +1,16 @@
-"""How much of the slots' time is training: measured on two slots here, simulated for clusters that are not here.
+"""How much of the slots' time is training: measured on two slots, simulated for larger clusters.
 
 Measured: CPU time of the trials / (slots x wall time of the search), on `local[2]` and on a `local-cluster` of two
-executors, where the data and the results cross process borders. TPE proposes, every trial runs to its end. Binning,
-once per worker, is part of its first trial; the figure without it stands beside. Start of the Python workers, imports,
-distribution of the data, proposals, dispatch and the tail of the search count against it. A search with the platform's
-defaults, whose trials are pruned and stopped early, and so are shorter, is measured once as well.
+executors, where the data and the results cross process boundaries. TPE proposes, and every trial runs to its end.
+Binning, once per worker, is part of its first trial; the figure without it is reported too. Starting the Python
+workers, imports, distribution of the data, proposals, dispatch and the tail of the search count as overhead. A search
+with the platform's defaults, whose trials are shorter because they are pruned and stopped early, is measured once as
+well.
 
-Simulated: the seed project's clusters, from the dispatch, distribution and trial lengths measured in this run, beside
-the figures it publishes (100 evaluations: 5133 s on 1 worker, 585 s on 14). Two questions are kept apart:
-- The seed's trials are long (51 s on a worker of 8 cores). What would its search lose if only dispatch and distribution
-  were ours? Slots are workers, as there.
+Simulated: the seed project's clusters, from the dispatch, distribution and trial lengths measured in this run, next to
+the figures that the project publishes (100 evaluations: 5133 s on 1 worker, 585 s on 14). There are two questions:
+- The seed's trials are long (51 s on a worker of 8 cores). What would its search lose with our dispatch and
+  distribution? Slots are workers, as in the seed.
 - Ours are short. How many workers does a search of such trials keep busy, and how long must trials be to fill 14?
 """
 
@@ -67,13 +68,13 @@ SIMULATED = f"the same, simulated on {SIMULATED_AT} workers with 100 trials as l
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The size of the measurement.
 
     Attributes:
         rows: Training rows.
         trials: Trials of a search.
         rounds: Searches per master.
-        idle_trials: Trials that do nothing, to measure the dispatch with.
+        idle_trials: Trials that do nothing, to measure the dispatch.
         masters: Where it is measured; the first also feeds the simulation.
     """
 
@@ -85,10 +86,10 @@ class Sizes:
 
 
 def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], dict[str, Any], bytes]:
-    """Measure the masters in turn, and simulate.
+    """Measure the masters in turn, then simulate.
 
     Returns:
-        Ratios by label, one value a round, the details for the report, and the chart (PNG).
+        Ratios by label, one value per round, the details for the report, and the chart (PNG).
     """
     data = ulb_shaped(sizes.rows)
     with sessions(sizes.masters[0]) as spark:
@@ -98,9 +99,9 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     for number in range(sizes.rounds):
         for master in sizes.masters[:: -1 if number % 2 else 1]:
             with sessions(master) as spark:
-                found = _ours.search_to_the_end(spark, *data, trials=sizes.trials, parallelism=SLOTS)
-            searches[master].append(found)
-            print(f"round {number}: {master}: {_busy(found):.3f} of {found.seconds:.1f} s", flush=True)
+                search = _ours.search_to_the_end(spark, *data, trials=sizes.trials, parallelism=SLOTS)
+            searches[master].append(search)
+            print(f"round {number}: {master}: {_busy(search):.3f} of {search.seconds:.1f} s", flush=True)
     with sessions(sizes.masters[0]) as spark:
         plan = SearchPlan(trials=sizes.trials, parallelism=SLOTS)
         usual = run_search(spark, *data, plan, lambda _: None)
@@ -109,20 +110,20 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     lengths = _lengths(first[-1], binning_seconds)
     simulated = _simulate(lengths, costs, binning_seconds)
     labels = dict(zip((LOCAL, CLUSTER), (ON_LOCAL, ON_CLUSTER), strict=True))
-    ratios = {labels[master]: [_busy(found) for found in each] for master, each in searches.items()}
+    ratios = {labels[master]: [_busy(search) for search in each] for master, each in searches.items()}
     ratios[WITH_DEFAULTS] = [usual_trials / (SLOTS * usual.seconds)]
     ratios[SIMULATED] = [simulated["seed_like"][SIMULATED_AT]["busy"]]
     details = {
         "target": TARGET,
         "rows": sizes.rows,
         "trials": sizes.trials,
-        "wall_seconds": {master: [found.seconds for found in each] for master, each in searches.items()},
+        "wall_seconds": {master: [search.seconds for search in each] for master, each in searches.items()},
         "without_binning": {
-            master: [_busy(found, len({trial.worker for trial in found.trials}) * binning_seconds) for found in each]
+            master: [_busy(search, len({trial.worker for trial in search.trials}) * binning_seconds) for search in each]
             for master, each in searches.items()
         },
         "trial_cpu_over_trial_wall": {
-            master: [_total(found) / sum(trial.seconds for trial in found.trials) for found in each]
+            master: [_total(search) / sum(trial.seconds for trial in search.trials) for search in each]
             for master, each in searches.items()
         },
         "with_defaults": {
@@ -142,26 +143,26 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     return ratios, details, _picture(simulated)
 
 
-def _busy(found: _ours.MeteredSearch, left_out_seconds: float = 0.0) -> float:
-    return (_total(found) - left_out_seconds) / (SLOTS * found.seconds)
+def _busy(search: _ours.MeteredSearch, left_out_seconds: float = 0.0) -> float:
+    return (_total(search) - left_out_seconds) / (SLOTS * search.seconds)
 
 
-def _total(found: _ours.MeteredSearch) -> float:
-    return sum(trial.cpu_seconds for trial in found.trials)
+def _total(search: _ours.MeteredSearch) -> float:
+    return sum(trial.cpu_seconds for trial in search.trials)
 
 
-def _lengths(found: _ours.MeteredSearch, binning_seconds: float) -> list[float]:
-    """Return the trials' lengths in the order of proposal, those of workers' first trials without the binning."""
+def _lengths(search: _ours.MeteredSearch, binning_seconds: float) -> list[float]:
+    """Return the trials' lengths in the order of proposal; those of a worker's first trial without the binning."""
     seen: set[int] = set()
     lengths: dict[int, float] = {}
-    for trial in found.trials:
+    for trial in search.trials:
         lengths[trial.number] = trial.seconds - (0.0 if trial.worker in seen else binning_seconds)
         seen.add(trial.worker)
     return [max(lengths[number], 0.01) for number in sorted(lengths)]
 
 
 def _costs(spark: SparkSession, data: tuple[Matrix, Matrix], idle_trials: int) -> tuple[Costs, float]:
-    """Measure what a search pays beside its trials, on a session without Python workers; and the binning."""
+    """Measure what a search costs in addition to its trials, on a session without Python workers, and the binning."""
     started = time.perf_counter()
     with _ours.broadcast(spark, *data) as sent:
         serialized = time.perf_counter() - started
@@ -211,18 +212,18 @@ def _simulate(lengths: list[float], costs: Costs, binning_seconds: float) -> dic
         "our_trials_100": {workers: _on_cores(lengths[:SEED_TRIALS], workers, paid) for workers in WORKERS},
         "our_trials_1000": {workers: _on_cores(many, workers, paid) for workers in WORKERS},
         "our_mean_trial_seconds": fmean(lengths),
-        # From which mean length on trials fill 14 slots or 112: None if no length does.
+        # Mean length from which trials fill 14 or 112 slots; None if no length does.
         "bend_mean_trial_seconds": {
             f"{trials}_trials_on_{slots}_slots": _finite(bend(lengths, trials, slots, paid, TARGET))
             for trials, slots in ((100, SIMULATED_AT), (1000, SIMULATED_AT), (1000, SIMULATED_AT * CORES))
         },
-        # The last trials leave slots idle, whatever a trial costs beside itself: how many must there be?
+        # The last trials leave slots idle, whatever the overhead of a trial: how many trials are needed?
         "bend_trials": {workers: _trials_that_fill(lengths, workers, paid) for workers in WORKERS[1:]},
     }
 
 
 def _trials_that_fill(lengths: list[float], workers: int, costs: Costs) -> int | None:
-    """Return how many trials as long as the seed's keep so many workers busy; None if more than 2,000."""
+    """Return how many trials as long as the seed's keep that many workers busy; None if more than 2,000."""
     for trials in range(10, 2001, 10):
         if efficiency(stretched(lengths, trials, SEED_SECONDS[1] / SEED_TRIALS), workers, costs) >= TARGET:
             return trials
@@ -235,10 +236,10 @@ def _at(trials: list[float], workers: int, slots: int, costs: Costs) -> dict[str
 
 
 def _on_cores(trials: list[float], workers: int, costs: Costs) -> dict[str, float]:
-    """Slots of one core, as many as the cluster has and the number of trials allows; idle cores count as lost."""
+    """Use one-core slots, as many as the cluster has and the number of trials allows; idle cores count as lost."""
     slots = min(workers * CORES, max(1, len(trials) // TRIALS_PER_SLOT))
-    found = _at(trials, workers, slots, costs)
-    return {**found, "busy": found["busy"] * slots / (workers * CORES)}
+    point = _at(trials, workers, slots, costs)
+    return {**point, "busy": point["busy"] * slots / (workers * CORES)}
 
 
 def _finite(seconds: float) -> float | None:
@@ -247,9 +248,9 @@ def _finite(seconds: float) -> float | None:
 
 def _picture(simulated: dict[str, Any]) -> bytes:
     published = {workers: value for workers, value in simulated["seed_published"].items() if value is not None}
-    ours = {workers: found["busy"] for workers, found in simulated["seed_like"].items()}
-    bound = {workers: found["busy"] for workers, found in simulated["seed_like_without_any_cost"].items()}
-    short = {workers: found["busy"] for workers, found in simulated["our_trials_1000"].items()}
+    ours = {workers: point["busy"] for workers, point in simulated["seed_like"].items()}
+    bound = {workers: point["busy"] for workers, point in simulated["seed_like_without_any_cost"].items()}
+    short = {workers: point["busy"] for workers, point in simulated["our_trials_1000"].items()}
     mean = simulated["our_mean_trial_seconds"]
     return chart(
         {
@@ -263,7 +264,7 @@ def _picture(simulated: dict[str, Any]) -> bytes:
     )
 
 
-def _tell(simulated: dict[str, Any]) -> None:
+def _print_simulation(simulated: dict[str, Any]) -> None:
     print("workers  seed published   its trials, ours   no cost at all   100 of our trials   1,000 of our trials")
     for workers in WORKERS:
         published = simulated["seed_published"][workers]
@@ -293,7 +294,7 @@ def main() -> None:
     sizes = Sizes(**vars(parser.parse_args()))
     print(f"{scaled_text(sizes.rows)}; {sizes.trials} of the seed's {SEED_TRIALS} trials", flush=True)
     ratios, details, picture = measure(fresh_session, sizes)
-    _tell(details["simulated"])
+    _print_simulation(details["simulated"])
     report("parallel_efficiency", ratios=ratios, details=details)
     (Settings.from_environment().home / "bench" / "parallel_efficiency.png").write_bytes(picture)
     for label, values in ratios.items():

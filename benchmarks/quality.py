@@ -1,19 +1,20 @@
-"""As good a model? Ours against the seed recipe's and random search's on transactions of the Fraud Detection Handbook.
+"""Is the model as good? Ours against the seed recipe's and random search's on the Fraud Detection Handbook's data.
 
 The data are not in the project: `make bench NAME=quality ARGS="--data FOLDER"` with the folder that holds
-`handbook_2018-04.parquet` and `handbook_2018-05.parquet`. Nothing here or in the platform was tuned to them.
+`handbook_2018-04.parquet` and `handbook_2018-05.parquet`. Nothing here or in the platform was tuned on them.
 
-Rows are cut in order of time, the same for all: the last 10 days of May are the test, seen once per model when all is
-chosen; before them April and May are cut into training rows and 7 validation days. Before each cut the contract's label
-delay is left out (`label_delay_days`, 7 days for these data): its labels would not have been known. The recipe tunes on
-the validation rows, which is kinder to it than its own way, a random cut. All fit on the training rows alone.
+Rows are cut in order of time, the same for all: the last 10 days of May are the test set, scored once per model after
+everything is chosen; the days before them are cut into training rows and 7 validation days. Before each cut the
+contract's label delay (`label_delay_days`, 7 days for these data) is left out, because its labels would not have been
+known. The recipe tunes on the validation rows, which favours it over its own way, a random split. All fit on the
+training rows only.
 
 All searches have the same space and number of trials. The recipe maximizes kappa at 0.5; its best point is decoded
-rightly. Random search maximizes validation average precision, as ours does, and runs each trial to its end. Brier
-score and average precision are those of the scores as they are. Kappa is taken at the threshold that is best on the
-validation rows, for all three, and for the recipe also at its own 0.5.
+correctly. Random search maximizes validation average precision, as ours does, and runs each trial to its end. Brier
+score and average precision use the scores as they are. Kappa is taken at the threshold that is best on the validation
+rows, for all three, and for the recipe also at its own 0.5.
 
-Rounds differ in the seed of the proposals. Intervals are bootstraps over the test rows, and say nothing of that seed.
+Rounds differ in the seed of the proposals. Intervals are bootstrapped over the test rows and don't cover that seed.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: trials of each search, rounds, and bootstrap replicates of an interval."""
+    """The size of the measurement: trials of each search, rounds, and bootstrap replicates of an interval."""
 
     trials: int = 30
     rounds: int = 3
@@ -104,7 +105,7 @@ def cut(table: pa.Table) -> Cut:
     """Cut the handbook's rows in order of time, the label delay left out before each cut."""
     contract = load_contract("handbook")
     delay = contract.label_delay_days
-    # A file's own order breaks ties in time; the platform's tables carry it in these two columns.
+    # Rows with equal times keep the file's order; the platform's tables hold it in these two columns.
     table = table.append_column(BATCH_ID, pa.array(np.zeros(table.num_rows, dtype=np.int64)))
     table = table.append_column(ROW_NUMBER, pa.array(np.arange(table.num_rows)))
     rows = to_matrix(table, contract)
@@ -118,10 +119,10 @@ def cut(table: pa.Table) -> Cut:
 
 
 def measure(sessions: Sessions, sets: Cut, sizes: Sizes) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Search, fit and judge in all three ways, round by round.
+    """Search, fit and evaluate in all three ways, round by round.
 
     Returns:
-        Ratios by label, one value a round, and the details for the report.
+        Ratios by label, one value per round, and the details for the report.
     """
     ways = {"ours": _ours_way, "recipe": _recipe_way, "random": _random_way}
     rounds: list[dict[str, Any]] = []
@@ -131,8 +132,8 @@ def measure(sessions: Sessions, sets: Cut, sizes: Sizes) -> tuple[dict[str, list
         for name in list(ways)[:: -1 if number % 2 else 1]:
             with sessions(LOCAL) as spark:
                 points[name], scored[name] = ways[name](spark, sets, sizes, number)
-        rounds.append({"seed": number, "points": points, **_judge(sets, scored, sizes.replicates)})
-        print(f"round {number}: " + _told(rounds[-1]["metrics"]), flush=True)
+        rounds.append({"seed": number, "points": points, **_evaluate(sets, scored, sizes.replicates)})
+        print(f"round {number}: " + _summary(rounds[-1]["metrics"]), flush=True)
     ratios = {
         AP_OVER_RECIPE: _ratios(rounds, "average_precision", "ours", "recipe"),
         AP_OVER_RANDOM: _ratios(rounds, "average_precision", "ours", "random"),
@@ -153,7 +154,7 @@ def measure(sessions: Sessions, sets: Cut, sizes: Sizes) -> tuple[dict[str, list
 
 
 def best_kappa_threshold(y: npt.NDArray[np.uint8], scores: Scores) -> float:
-    """Return the score from which on alerting gives the largest kappa; of equals the highest."""
+    """Return the threshold with the largest kappa; among equals the highest."""
     order = np.argsort(-scores, kind="stable")
     falling, fraud = scores[order].astype(np.float64), y[order].astype(np.float64)
     last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
@@ -185,7 +186,7 @@ def _recipe_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tupl
     return found.best.as_dict(), Scored(validation, test)
 
 
-def _judge(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[str, Any]:
+def _evaluate(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[str, Any]:
     """Return metrics with intervals per way, and paired differences in average precision of ours to the others."""
     metrics = {}
     for name, scores in scored.items():
@@ -242,7 +243,7 @@ def _between(rows: Matrix, start: float | None, end: float | None) -> Matrix:
     return Matrix(rows.features, rows.X[inside], rows.y[inside], rows.days[inside], amounts)
 
 
-def _told(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def _summary(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(
         f"{name}: "
         + ", ".join(

@@ -1,14 +1,14 @@
-"""What a look of the sensors costs, against how much there is that was loaded long ago.
+"""What a sensor tick costs, by how much was loaded long ago.
 
-- New files: a tick with 100, 1,000 and 10,000 old files in the folder, all of them taken and none of them new. The
-  folder is listed at each look, since a file that changed is a new file; so the tick must grow with the files no more
-  than a listing does. The listing alone (names, sizes and times through the operating system) is measured beside it.
-- Watched table: a tick with 10, 100 and 1,000 versions, all loaded. The log is read from its last checkpoint, one each
-  100 versions as Delta's writers make them.
+- New files: a tick with 100, 1,000 and 10,000 old files in the folder, all taken and none new. Each tick lists the
+  folder, since a changed file counts as new; so a tick must not grow faster with the files than a listing does. The
+  listing alone (names, sizes and times from the operating system) is measured for comparison.
+- Watched table: a tick with 10, 100 and 1,000 versions, all loaded. The log is read from its last checkpoint; there is
+  one every 100 versions, as Delta's writers make them.
 
 Ticks of all sizes take turns. A tick here is the sensor's own work in the code server, in CPU seconds (the files'
-metadata are in the system's cache, so there is nothing to wait for), with the cursor as Dagster stores it. What Dagster
-adds to each tick of any sensor is left out, which would make the ratios look better.
+metadata are cached by the system, so there is no waiting), with the cursor as Dagster stores it. Dagster's own cost per
+tick is left out; it would make the ratios look better.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ VERSIONS_RATIO = "tick of the sensor of a watched table: most versions / fewest"
 
 
 def landing(folder: Path, files: int, instance: dg.DagsterInstance) -> Callable[[], None]:
-    """Make a landing place in which all files are taken; return a tick of its sensor."""
+    """Make a landing folder in which all files are taken; return a tick of its sensor."""
     folder.mkdir()
     for number in range(files):
         (folder / f"transactions_{number:06d}.csv").write_text("loaded long ago\n")
@@ -56,7 +56,7 @@ def landing(folder: Path, files: int, instance: dg.DagsterInstance) -> Callable[
 
 
 def watched(folder: Path, versions: int, instance: dg.DagsterInstance) -> Callable[[], None]:
-    """Make a Delta table of so many versions, all loaded; return a tick of its sensor."""
+    """Make a Delta table with that many versions, all loaded; return a tick of its sensor."""
     rows = pa.table({"x": [1]})
     for number in range(versions):
         write_deltalake(str(folder), rows, mode="append")
@@ -72,13 +72,13 @@ def _ticking(sensor: dg.SensorDefinition, cursor: str, instance: dg.DagsterInsta
         with dg.build_sensor_context(instance, cursor) as context:
             result = sensor(context)
         if not isinstance(result, dg.SensorResult) or result.run_requests or result.cursor != cursor:
-            raise RuntimeError(f"the tick of {sensor.name} found something new")
+            raise RuntimeError(f"the tick of {sensor.name} did something")
 
     return tick
 
 
 def by_the_system(folder: Path) -> Callable[[], None]:
-    """Return a listing of a folder that only asks the operating system for what the sensor has to know."""
+    """Return a listing of a folder that only asks the operating system for what the sensor needs."""
 
     def look() -> None:
         with os.scandir(folder) as entries:
@@ -91,7 +91,7 @@ def by_the_system(folder: Path) -> Callable[[], None]:
 def measure(
     files: Sequence[int], versions: Sequence[int], rounds: int, folder: Path, instance: dg.DagsterInstance
 ) -> dict[str, list[float]]:
-    """Return the seconds of each look, one a round: `files N`, `listing N`, `versions N`."""
+    """Return the seconds of each look, one per round: `files N`, `listing N`, `versions N`."""
     looks: dict[str, Callable[[], None]] = {}
     for count in files:
         looks[f"files {count}"] = landing(folder / f"files_{count}", count, instance)
@@ -99,7 +99,7 @@ def measure(
     for count in versions:
         looks[f"versions {count}"] = watched(folder / f"table_{count}", count, instance)
     seconds: dict[str, list[float]] = {name: [] for name in looks}
-    for number in range(-1, rounds):  # round -1 is not counted: it imports
+    for number in range(-1, rounds):  # round -1 is not counted: it pays for imports
         for name, look in looks.items():
             started = time.process_time()
             look()

@@ -1,9 +1,9 @@
-"""What does an MLflow server that throttles cost a search?
+"""What a throttling MLflow server costs a search.
 
-The same search is run against the same MLflow server, in turn with and without a door before it that answers 429 with
-`Retry-After: 1` to three requests in ten. Time is from the first trial's start until the last trial is written; after
-each search all its trials are looked for in the server's own store. Points differ in the learning rate alone, and
-nothing is pruned, so that all searches are the same work.
+The same search runs against the same MLflow server, alternately with and without a proxy in front of it that answers
+three requests in ten with 429 and `Retry-After: 1`. Time runs from the first trial's start until the last trial is
+written; after each search all its trials must be in the server's own store. Points differ only in the learning rate and
+nothing is pruned, so that all searches are equal work.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PLAN = SearchPlan(
 
 
 def halves() -> tuple[Matrix, Matrix]:
-    """Return rows to fit on and rows to judge on."""
+    """Return rows to fit on and rows to evaluate on."""
     table = generate(rows=ROWS, days=10, fraud_rate=0.01, seed=1)
     names = tuple(f"v{number}" for number in range(1, 29))
     X = np.column_stack([table.column(name).to_numpy() for name in names]).astype(np.float32)
@@ -58,20 +58,20 @@ def halves() -> tuple[Matrix, Matrix]:
 
 
 def searched(spark: SparkResource, data: tuple[Matrix, Matrix], door: Door, share: float) -> tuple[float, float]:
-    """Run one search; return its seconds with the last trial written, and of the search alone."""
+    """Run one search; return the seconds until the last trial was written, and those of the search alone."""
     tracking = Tracking(experiment_name="throttled", mlflow_tracking_uri=door.uri, registered_model="none")
     store = tracking.connect()
     with store.open_run("search", {}) as run:
         door.share = share
         started = time.perf_counter()
         with TrialWriter(run, PLAN.objective, "none") as writer:
-            found = run_search(spark.session, *data, PLAN, writer.write)
+            result = run_search(spark.session, *data, PLAN, writer.write)
         seconds = time.perf_counter() - started
         door.share = 0.0
     written = MlflowClient(door.target).search_runs([store.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
-    if not len(written) == len(found.trials) == TRIALS:
+    if not len(written) == len(result.trials) == TRIALS:
         raise RuntimeError(f"{len(written)} of {TRIALS} trials were written")
-    return seconds, found.seconds
+    return seconds, result.seconds
 
 
 def main() -> None:
@@ -100,8 +100,8 @@ def main() -> None:
     report(
         "throttled_tracking",
         ratios={
-            label: [a / b for a, b in zip(found[THROTTLED_SHARE], found[0.0], strict=True)]
-            for label, found in (
+            label: [a / b for a, b in zip(measured[THROTTLED_SHARE], measured[0.0], strict=True)]
+            for label, measured in (
                 ("time until the last trial is written, throttled over not (limit 1.10)", seconds),
                 ("time of the search alone, throttled over not", search_alone),
             )

@@ -1,13 +1,14 @@
-"""How much sooner: wall time to the best validation average precision that the seed recipe's whole search reaches.
+"""How much sooner: wall time until the best validation average precision of the seed recipe's whole search is reached.
 
-Per round, with a seed of its own: the recipe searches as it does (kappa on the judged rows is its objective) and each
-trial's average precision on those rows is noted; its best is the goal. The platform searches the same space on the same
-rows with its defaults, early stopping and pruning on, and the time of its first trial at or above the goal counts.
+Per round, with a seed of its own: the recipe searches as it does (its objective is kappa on the evaluation rows), and
+each trial's average precision on those rows is recorded; the best one is the goal. The platform searches the same space
+on the same rows with its defaults, including early stopping and pruning; its time is that of its first trial at or
+above the goal.
 
-Two times of the recipe are set against it: that of its whole search, which its user waits for because nothing tells
-that the best has come, and that of the trial which reached the goal, as if he had known. The second depends on the luck
-of one trial, of either side, hence its spread. A round in which the platform does not reach the goal counts as a ratio
-of 0.
+It is compared with two times of the recipe: that of its whole search, which the user waits for because nothing says
+that the best point has been found, and that of the trial that reached the goal, as if the user had known. The second
+depends on one lucky trial on either side, hence its spread. A round in which the platform does not reach the goal
+counts as a ratio of 0.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Course = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """The size of the measurement.
 
     Attributes:
         rows: Training rows.
@@ -58,12 +59,12 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     """Measure all rounds.
 
     Returns:
-        Ratios by label, one value a round, and the details for the report.
+        Ratios by label, one value per round, and the details for the report.
     """
     ratios: dict[str, list[float]] = {WHOLE: [], REACHED: []}
     rounds: list[dict[str, Any]] = []
     for number in range(sizes.rounds):
-        # Other rows each round: on one set, one lucky point would decide all rounds.
+        # Different rows in each round: on one set, one lucky point would decide all rounds.
         data = ulb_shaped(sizes.rows, fraud_rate=ULB_FRAUD_RATE, seed=7 + number)
         ours: Course = []
         recipe: Course = []
@@ -71,9 +72,9 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         for side in ("recipe", "ours")[:: -1 if number % 2 else 1]:
             with sessions(LOCAL) as spark:
                 if side == "recipe":
-                    found = _seed_recipe.search(spark, *data, trials=sizes.recipe_trials, threads=SLOTS, seed=number)
-                    recipe = [(trial.after_seconds, trial.average_precision) for trial in found.trials]
-                    whole = found.seconds
+                    search = _seed_recipe.search(spark, *data, trials=sizes.recipe_trials, threads=SLOTS, seed=number)
+                    recipe = [(trial.after_seconds, trial.average_precision) for trial in search.trials]
+                    whole = search.seconds
                 else:
                     ours = _our_course(spark, *data, sizes.our_trials, seed=number)
         goal = max(value for _, value in recipe)
@@ -93,7 +94,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
                 "our_course": ours,
             }
         )
-        print(f"round {number}: " + _told(rounds[-1]), flush=True)
+        print(f"round {number}: " + _summary(rounds[-1]), flush=True)
     details = {
         "target": TARGET,
         "rows": sizes.rows,
@@ -114,7 +115,7 @@ def _our_course(spark: SparkSession, train: Matrix, validation: Matrix, trials: 
     started = time.perf_counter()
 
     def note(trial: TrialRecord) -> None:
-        # What was pruned has no model to show; a failed trial has no value.
+        # A pruned trial has no model; a failed trial has no value.
         if trial.state == "finished" and trial.value is not None:
             course.append((time.perf_counter() - started, trial.value))
 
@@ -122,11 +123,12 @@ def _our_course(spark: SparkSession, train: Matrix, validation: Matrix, trials: 
     return course
 
 
-def _told(found: dict[str, Any]) -> str:
-    text = f"goal {found['goal']:.4f}, recipe {found['recipe_seconds']:.1f} s of {found['recipe_whole_seconds']:.1f} s"
-    if found["our_seconds"] is None:
-        return f"{text}; ours NOT REACHED, best {found['our_best']:.4f} after {found['our_whole_seconds']:.1f} s"
-    return f"{text}; ours {found['our_seconds']:.1f} s ({found['our_trials_to_the_goal']} trials)"
+def _summary(measured: dict[str, Any]) -> str:
+    recipe = f"{measured['recipe_seconds']:.1f} s of {measured['recipe_whole_seconds']:.1f} s"
+    text = f"goal {measured['goal']:.4f}, recipe {recipe}"
+    if measured["our_seconds"] is None:
+        return f"{text}; ours NOT REACHED, best {measured['our_best']:.4f} after {measured['our_whole_seconds']:.1f} s"
+    return f"{text}; ours {measured['our_seconds']:.1f} s ({measured['our_trials_to_the_goal']} trials)"
 
 
 def main() -> None:

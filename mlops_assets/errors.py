@@ -1,6 +1,6 @@
-"""The one family of errors that a user of the platform is meant to read.
+"""The errors that a user of the platform is meant to read.
 
-What belongs here: error classes raised on purpose, each saying what is wrong, where, and fix.
+What belongs here: error classes raised on purpose, each saying what is wrong, where, and how to fix it.
 What does not: errors of libraries (translate them where they are caught), and anything that knows Dagster.
 """
 
@@ -12,7 +12,7 @@ class PlatformError(Exception):
         what: What is wrong, with the offending names and counts.
         where: The file, table, column, URL or setting it was found in.
         fix: What to do about it.
-        diff: A Markdown table of what was wanted and what was found, where there is one; shown beside the text.
+        diff: A Markdown table of what was expected and what is there, if there is one; shown beside the text.
     """
 
     def __init__(self, what: str, *, where: str, fix: str, diff: str = "") -> None:
@@ -33,23 +33,23 @@ class ContractError(PlatformError):
 
 
 class SourceError(PlatformError):
-    """Input that can't be fetched or read as a table: missing, empty, unreachable or garbled."""
+    """Input that can't be fetched or read as a table: missing, empty, unreachable or corrupt."""
 
 
 class UnreachableError(SourceError):
-    """Input that can't be reached now, or not with these rights; the input itself may be good."""
+    """Input that can't be reached now or with these permissions; the input itself may be fine."""
 
 
 class SchemaMismatchError(PlatformError):
-    """Columns of the input that are not those of the contract."""
+    """Input columns that differ from the contract's."""
 
 
 class SplitError(PlatformError):
-    """A table that can't be cut into train, validation and test sets as asked."""
+    """A table that can't be cut into train, validation and test sets as requested."""
 
 
 class SearchError(PlatformError):
-    """A search that ended without one usable trial."""
+    """A search that ended without a usable trial."""
 
 
 class EvaluationError(PlatformError):
@@ -69,8 +69,8 @@ class SettingsError(PlatformError):
 
 
 class LaunchError(PlatformError):
-    """A step that can't be launched on Databricks, or whose launch broke off."""
+    """A step that can't be launched on Databricks, or whose launch was interrupted."""
 
 
 class AutomationError(PlatformError):
-    """A sensor or a condition that can't go on: a cursor that can't be read, a table it can't look at."""
+    """A sensor or condition that can't continue: an unreadable cursor, a table that can't be inspected."""

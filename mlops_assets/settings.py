@@ -40,11 +40,11 @@ def _checkout() -> Path:
 
 
 def _misspelt(fields: list[str]) -> list[str]:
-    """Return a complaint for each variable that looks like one of ours and would be ignored in silence."""
+    """Return a message for each variable that looks like one of ours and would be silently ignored."""
     ours = [name for name in os.environ if name.startswith(_PREFIX) and not name.startswith(_PROFILE_PREFIX)]
-    found = [name for name in ours if name.removeprefix(_PREFIX) not in fields]
-    guesses = {name: get_close_matches(name.removeprefix(_PREFIX), fields, n=1, cutoff=0.75) for name in found}
-    return [f"{name}: no such setting; is {_PREFIX}{guess[0]} meant?" for name, guess in guesses.items() if guess]
+    unknown = [name for name in ours if name.removeprefix(_PREFIX) not in fields]
+    guesses = {name: get_close_matches(name.removeprefix(_PREFIX), fields, n=1, cutoff=0.75) for name in unknown}
+    return [f"{name}: no such setting; did you mean {_PREFIX}{guess[0]}?" for name, guess in guesses.items() if guess]
 
 
 class Settings(BaseSettings):
@@ -55,24 +55,24 @@ class Settings(BaseSettings):
         home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
         source: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`, or a file, folder, glob or fsspec
             URL.
-        labels: Where files with labels arrive that become known after their transactions: a file, folder, glob or
+        labels: Where files with late labels arrive, known only after their transactions: a file, folder, glob or
             fsspec URL; None when labels come with the transactions.
         contract: Name of a shipped contract, or path of a YAML file.
-        database: Name of the lakehouse database; by default one per contract and kind of source, so that a
-            synthetic table never mixes with a real one.
+        database: Name of the lakehouse database; by default one per contract and kind of source, so that synthetic and
+            real rows never share a table.
         experiment: MLflow experiment.
         model_name: Name in the MLflow registry; by default `fraud_<database>`.
         tracking_uri: MLflow store or server; by default a SQLite store under `home`.
         spark_master: Spark master of the embedded session.
         driver_memory: Heap of the embedded Spark, in JVM notation.
         dagster_url: Address of the Dagster UI, for links from MLflow runs.
-        java_home: JAVA_HOME as the process has it, unless MLOPS_JAVA_HOME names another.
+        java_home: The process's JAVA_HOME, unless MLOPS_JAVA_HOME overrides it.
         databricks_profile: With target `databricks`: `dev`, `staging`, `prod`, or the path of a YAML file.
         automation: `on` starts sensors, conditions and schedules with the daemon; `off` leaves them to be switched on
             in the UI.
-        alert_webhook: Where a message for each failed run is posted; the log when not set.
-        retrain_rows: So many new rows with known labels make training due.
-        retrain_days: So many days make it due, when there is any new row.
+        alert_webhook: URL that a message for each failed run is posted to; without it, messages go to the log.
+        retrain_rows: Training is due after this many new rows with known labels.
+        retrain_days: Training is due after this many days if there is any new row.
         runtime_version: The Databricks Runtime that this process runs on; None anywhere else.
     """
 
@@ -140,8 +140,7 @@ class Settings(BaseSettings):
         """Read the settings from the environment.
 
         Raises:
-            SettingsError: A variable has a value that can't be used, or a name that is almost one of ours; the text
-                names each one.
+            SettingsError: A variable has an invalid value, or a name close to one of ours; the text names each one.
         """
         problems = _misspelt([name.upper() for name in cls.model_fields])
         try:
@@ -167,7 +166,7 @@ class Settings(BaseSettings):
         """Return the Databricks profile with its overrides from the environment.
 
         Raises:
-            SettingsError: There is no such profile, or a field of it can't be used.
+            SettingsError: There is no such profile, or one of its fields is invalid.
         """
         from mlops_assets.databricks.profile import load_profile
 
@@ -186,13 +185,13 @@ class Settings(BaseSettings):
     def databricks_login(self) -> dict[str, str]:
         """Return the launching side's credentials themselves, as far as they are set.
 
-        For what calls the workspace outside of a run (doctor, reaper); launchers get theirs from Dagster, masked.
+        For code that calls the workspace outside of a run (doctor, reaper); launchers get theirs from Dagster, masked.
         """
         names = self.databricks_credentials()
         return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
 
     def for_cluster(self) -> dict[str, str]:
-        """Return the variables from which a step on a cluster reads these same settings; nothing secret."""
+        """Return the variables from which a step on a cluster reads these same settings; they hold no secrets."""
         from mlops_assets.data.contract.contract import load_contract
 
         contract, profile = load_contract(self.contract), self.profile()
@@ -227,7 +226,7 @@ class Settings(BaseSettings):
 
     @property
     def contract_name(self) -> str:
-        """The contract's name, or its file's, made fit for a table path."""
+        """The name of the contract or of its file, safe for a table path."""
         return re.sub(r"[^a-z0-9_]+", "_", Path(self.contract).stem.lower()).strip("_") or "contract"
 
     @property
@@ -247,9 +246,9 @@ class Settings(BaseSettings):
 
     @property
     def mlflow_artifacts(self) -> Path | None:
-        """Folder for the artifacts of MLflow runs; None where a server says where they go.
+        """Folder for the artifacts of MLflow runs; None where a server decides.
 
-        A database holds none, and MLflow would put them below the folder that a process happens to be started in.
+        A database stores none, and MLflow would put them under the folder that the process was started in.
         """
         a_database = self.mlflow_uri.startswith(_MLFLOW_DATABASES)
         return self.home / "mlflow" / "artifacts" if a_database else None

@@ -174,7 +174,7 @@ def test_all_bad_variables_are_named_at_once(read: Read):
     ],
 )
 def test_a_misspelt_variable_is_not_ignored_in_silence(read: Read, misspelt: str, meant: str):
-    with pytest.raises(SettingsError, match=f"{misspelt}: no such setting; is {meant} meant"):
+    with pytest.raises(SettingsError, match=f"{misspelt}: no such setting; did you mean {meant}"):
         read(**{misspelt: "x"})
 
 

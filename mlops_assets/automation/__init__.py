@@ -1,1 +1,1 @@
-"""Jobs now; sensors, schedules and automation conditions when new data arrives by itself."""
+"""Jobs, and the sensors, schedules and automation conditions that start runs on their own."""

@@ -1,6 +1,6 @@
-"""What time alone brings: loads from sources that nobody can watch, upkeep, and how old each asset may become.
+"""What runs by the clock: loads from sources that can't be watched, upkeep, and how old each asset may become.
 
-What belongs here: schedules and freshness policies. What does not: what follows a load (`conditions`).
+What belongs here: schedules and freshness policies. What does not: what runs after a load (`conditions`).
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _UPKEEP_WARNS, _UPKEEP_FAILS = timedelta(days=8), timedelta(days=15)
 
 
 def daily_load(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
-    """Return a schedule for sources that tell nobody when they change, such as OpenML.
+    """Return a schedule for sources that don't announce changes, such as OpenML.
 
-    What the table holds already is recognised by its content, so a load of nothing new adds nothing.
+    Rows that the table already holds are recognised by their content, so a load without new rows adds nothing.
 
     Args:
         job: Name of the job that loads.
-        status: Whether it is on when nobody has switched it.
+        status: Whether it starts switched on.
     """
     return dg.ScheduleDefinition(
         name=DAILY_LOAD,
         job_name=job,
         cron_schedule=_DAILY,
         default_status=status,
-        description="Loads each day what a source that can't be watched has to offer.",
+        description="Loads a source that can't be watched, once a day.",
     )
 
 
@@ -46,8 +46,8 @@ def weekly_upkeep(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefi
     """Return a schedule for the upkeep of the tables.
 
     Args:
-        job: Name of the job that does it.
-        status: Whether it is on when nobody has switched it.
+        job: Name of the upkeep job.
+        status: Whether it starts switched on.
     """
     return dg.ScheduleDefinition(
         name=WEEKLY_UPKEEP,
@@ -62,14 +62,14 @@ def freshness(pace: TrainingPace) -> dict[str, dg.FreshnessPolicy]:
     """Return how old each asset may become: tables follow the loads, models the pace of training.
 
     Args:
-        pace: How much must have changed before a model is trained anew.
+        pace: How much must change before a model is retrained.
     """
     tables = dg.FreshnessPolicy.time_window(fail_window=_LOAD_FAILS, warn_window=_LOAD_WARNS)
-    # A model is due at the latest after `days`; a search that failed has as long again to be noticed.
+    # A model is due after `days` at the latest; a failed search may go unnoticed for as long again.
     models = dg.FreshnessPolicy.time_window(
         fail_window=timedelta(days=2 * pace.days), warn_window=timedelta(days=1.2 * pace.days)
     )
-    # Each load says of the quarantine what it has set aside, if only nothing.
+    # Every load reports on the quarantine, even if it set nothing aside.
     loaded = (RAW, QUARANTINED, TRANSACTION_LABELS, *TABLES.values())
     upkeep = dg.FreshnessPolicy.time_window(fail_window=_UPKEEP_FAILS, warn_window=_UPKEEP_WARNS)
     return {

@@ -1,9 +1,9 @@
-"""The check-up as a Dagster job: the lines of `make doctor`, seen from where runs are executed.
+"""The check-up as a Dagster job: the lines of `make doctor`, as seen from where runs are executed.
 
-What belongs here: telling findings in a run's log, and failing when something is wrong. What does not: what is looked
-at (`mlops_assets.diagnostics.doctor`).
+What belongs here: reporting findings in a run's log, and failing when something is wrong. What does not: the checks
+themselves (`mlops_assets.diagnostics.doctor`).
 
-Annotations are not postponed: Dagster looks at that of `context`.
+Annotations are not postponed: Dagster inspects the one of `context`.
 """
 
 from typing import TYPE_CHECKING

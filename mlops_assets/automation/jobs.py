@@ -1,6 +1,6 @@
-"""Jobs: which assets a person starts together.
+"""Jobs: which assets are started together.
 
-What belongs here: selections with a name. What does not: when they start (sensors and conditions, later).
+What belongs here: selections with a name. What does not: when they start (`sensors`, `conditions`, `calendar`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mlops_assets.assets.upkeep import TABLE_UPKEEP
 MAIN = "main"
 LOAD_DATA = "load_data"
 MERGE_LABELS = "merge_labels"
-# What makes a run of the load merge labels, and not look at the source.
+# Makes a load run merge labels without reading the source.
 LABELS_ONLY = {RAW: {"config": {"labels_only": True}}}
 UPKEEP = "upkeep"
 
 main = dg.define_asset_job(
     MAIN,
-    # Late labels are upstream where there is a source of them.
+    # Late labels are upstream if there is a source of them.
     selection=dg.AssetSelection.assets(QUARANTINED) | dg.AssetSelection.assets(REGISTERED_MODEL).upstream(),
     description="Load, split, tune, evaluate, register: the whole chain.",
 )
@@ -49,13 +49,13 @@ merge_labels = dg.define_asset_job(
     MERGE_LABELS,
     selection=dg.AssetSelection.assets(TRANSACTION_LABELS, RAW, QUARANTINED),
     config={"ops": LABELS_ONLY},
-    description="Load labels that came late, and merge them into the transactions.",
+    description="Load late labels and merge them into the transactions.",
 )
 
 upkeep = dg.define_asset_job(
     UPKEEP,
     selection=dg.AssetSelection.assets(TABLE_UPKEEP),
-    description="Compact the tables and delete what no kept version needs; versions that models are pinned to stay.",
+    description="Compact the tables and delete files that no retained version needs; versions that models use stay.",
 )
 train_as_of = dg.define_asset_job(
     "train_as_of",
@@ -65,7 +65,7 @@ train_as_of = dg.define_asset_job(
 backfill_arrivals = dg.define_asset_job(
     "backfill_arrivals",
     selection=dg.AssetSelection.assets(DAILY_ARRIVALS),
-    description="Load the files of past days again: what the tables lack of them comes in.",
+    description="Re-ingest the files of past days: rows that the tables lack are added.",
 )
 
 JOBS = [main, load_data, replay_quarantine, build_model, upkeep, train_as_of]

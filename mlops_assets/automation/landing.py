@@ -1,16 +1,16 @@
-"""From what lies in a landing place to what is to be loaded: the thinking part of the sensor of new files.
+"""Decides which files of a landing folder to load: the logic of the sensor for new files.
 
-What belongs here: pure functions over a listing, the sensor's cursor and what became of earlier runs. What does not:
+What belongs here: pure functions over a listing, the sensor's cursor and the outcomes of earlier runs. What does not:
 listing (`data/sources/listing`), Dagster (`sensors`).
 
-An order is a set of files that one run loads. It is made when no other could be started: a run costs the start of a
-JVM, and if each look made one of the few files that it finds, the runs would never catch up. It stays in the cursor
-until its run has succeeded, so nothing is lost when a run fails, is killed, or was never started:
+An order is a set of files that one run loads. It is created only when no other order can be started: each run pays for
+the start of a JVM, and if each look turned the few files it sees into an order, the runs would never catch up. An order
+stays in the cursor until its run has succeeded, so nothing is lost when a run fails, is killed or was never started:
 
-- A run that was refused because of its input is not repeated; its order is halved, until the file that is to blame
-  stands alone and is set aside. Good files are not held up by a bad one for longer than that.
+- A run that was refused because of its input is not repeated. Its order is split in half until the bad file is alone
+  and is set aside, so a bad file holds up the good ones no longer than that.
 - A run that failed for any other reason is repeated after a pause that doubles up to an hour.
-- A file that changes after it was taken is a new file. Whether its rows are known is the table's affair.
+- A file that changes after it was taken is a new file. Whether its rows are already known is for the table to decide.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from mlops_assets.data.sources.listing import LandedFile
 from mlops_assets.data.sources.locations import joined
 from mlops_assets.errors import AutomationError
 
-# What has become of the run of an order; None when there is no such run (yet).
+# Outcome of an order's run; None when there is no such run (yet).
 Outcome = Literal["going", "done", "refused", "failed"]
 _KEY_LENGTH = 16
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How eagerly files are taken.
+    """How quickly files are picked up.
 
     Attributes:
-        interval_seconds: Between two looks, at least; Dagster's daemon comes round each 5 s.
-        settle_seconds: A file is taken when it has not changed for so long, and between two looks.
-        files_per_run: Most files that one run loads.
-        pause_seconds: Before the first repetition of a failed run; it doubles each time.
-        longest_pause_seconds: Where the doubling ends.
+        interval_seconds: Minimum time between two looks; Dagster's daemon evaluates sensors every 5 s.
+        settle_seconds: A file is taken once it has not changed for this long, nor between two looks.
+        files_per_run: Maximum number of files per run.
+        pause_seconds: Pause before the first retry of a failed run; it doubles each time.
+        longest_pause_seconds: Upper limit of the pause.
     """
 
     interval_seconds: int = 30
@@ -55,8 +55,8 @@ class Order:
 
     Attributes:
         files: Their locations and marks, sorted.
-        attempt: How often a run of it has failed.
-        not_before: Time, in seconds since 1970, before which it is not tried again.
+        attempt: How many of its runs have failed.
+        not_before: Earliest time of the next attempt, in seconds since 1970.
     """
 
     files: tuple[LandedFile, ...]
@@ -65,13 +65,13 @@ class Order:
 
     @property
     def key(self) -> str:
-        """Name of the order and attempt: the run key, which Dagster starts once."""
+        """Run key of this order and attempt; Dagster starts each run key once."""
         text = "\n".join(file.mark for file in self.files)
         return f"landing-{hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]}-{self.attempt}"
 
     @property
     def location(self) -> str:
-        """The files as a source takes them."""
+        """The files in the form that a source accepts."""
         return joined(file.location for file in self.files)
 
 
@@ -80,9 +80,9 @@ class LandingState:
     """What the sensor remembers between two looks.
 
     Attributes:
-        taken: Marks of the files that are in an order or in the table, as long as they lie there.
+        taken: Marks of the files that are in an order or in the table, as long as the files exist.
         seen: When each file that is in no order yet was first seen as it is, by mark.
-        orders: What is still to be loaded, oldest first.
+        orders: Orders that are still to be loaded, oldest first.
         refused: Files that were set aside, by location: the mark under which they were refused.
     """
 
@@ -103,7 +103,7 @@ class LandingState:
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> LandingState:
-        """Return the state behind a cursor; an empty one for a sensor that never looked.
+        """Return the state behind a cursor; an empty one for a sensor that has never run.
 
         Raises:
             AutomationError: The cursor was not written by `to_cursor`.
@@ -123,7 +123,7 @@ class LandingState:
                 f"the cursor can't be read ({type(error).__name__}: {error})",
                 where="sensor of new files",
                 fix="reset the cursor in the UI: all files are looked at again, and nothing is loaded twice",
-            ) from None
+            ) from error
 
 
 def _order(document: dict[str, Any]) -> Order:
@@ -133,14 +133,14 @@ def _order(document: dict[str, Any]) -> Order:
 
 @dataclass(frozen=True)
 class Decision:
-    """What one look leads to.
+    """The result of one look.
 
     Attributes:
         state: What to remember.
         start: The order to start a run for, or None.
         refused_now: Files that were set aside by this look.
-        waiting: Files that are still being written, as far as can be seen.
-        held: Files that are whole, and are loaded together when the runs before them are over.
+        waiting: Number of files that still seem to be being written.
+        held: Number of complete files that will be loaded together once the runs before them have ended.
     """
 
     state: LandingState
@@ -159,19 +159,19 @@ def decide(
 ) -> Decision:
     """Decide what to load.
 
-    One run at a time: what arrives while it goes is loaded together by the next one. Starting the same order again
-    is harmless, because its key is the same, and so is looking at the same files again, because the table knows what
-    it holds.
+    One run at a time: files that arrive during a run are loaded together by the next one. Starting the same order again
+    is harmless, because its run key is the same, and so is loading the same files again, because the table recognises
+    rows that it already holds.
 
     Args:
-        state: What the last look left.
+        state: State after the last look.
         listed: The files that are there.
-        outcome_of: What has become of the run with a key.
+        outcome_of: Returns the outcome of the run with a given key.
         now: Seconds since 1970.
-        pace: How eagerly to go on.
+        pace: How quickly files are picked up.
     """
     there = {file.mark for file in listed}
-    orders, refused_now, going = _settle_orders(state.orders, outcome_of, now, pace)
+    orders, refused_now, going = _update_orders(state.orders, outcome_of, now, pace)
     known = state.taken | {file.mark for order in orders for file in order.files}
     refused = {
         location: mark
@@ -188,7 +188,7 @@ def decide(
         if since is not None and now - since >= pace.settle_seconds:
             whole.append(file)
     waiting = len(seen) - len(whole)
-    # An order that waits for its next attempt holds up nobody.
+    # An order that waits for its next attempt does not block others.
     is_idle = not going and all(order.not_before > now for order in orders)
     fresh = whole if is_idle else []
     for file in fresh:
@@ -203,10 +203,10 @@ def decide(
     return Decision(remembered, start, tuple(refused_now), waiting, len(whole) - len(fresh))
 
 
-def _settle_orders(
+def _update_orders(
     orders: Iterable[Order], outcome_of: Callable[[str], Outcome | None], now: float, pace: Pace
 ) -> tuple[list[Order], list[LandedFile], bool]:
-    """Return the orders that are still open, the files to set aside, and whether a run is going."""
+    """Return the orders that are still open, the files to set aside, and whether a run is in progress."""
     still: list[Order] = []
     refused: list[LandedFile] = []
     going = False

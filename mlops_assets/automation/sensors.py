@@ -1,7 +1,7 @@
-"""Sensors: what starts a run when something happens outside.
+"""Sensors: they start a run when something changes outside of Dagster.
 
-What belongs here: thin shells - look, decide by a pure function, ask for a run. What does not: the deciding
-(`landing`, `watched_table`), what follows a load (`conditions`).
+What belongs here: thin shells that look, let a pure function decide, and request a run. What does not: the decisions
+(`landing`, `watched_table`), what runs after a load (`conditions`).
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ _GOING = (
 def new_files_sensor(
     location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
-    """Return a sensor that loads what arrives in a landing place.
+    """Return a sensor that loads the files that arrive in a landing folder.
 
     Args:
         location: Folders or globs, as in `MLOPS_SOURCE`.
         job: Name of the job that loads.
-        status: Whether it is on when nobody has switched it.
-        pace: How eagerly files are taken.
+        status: Whether it starts switched on.
+        pace: How quickly files are picked up.
     """
-    text = f"Loads files that arrive in {location}. A file is taken when it has stopped to change."
+    text = f"Loads files that arrive in {location}. A file is taken once it has stopped changing."
     return _landing_sensor(NEW_FILES, location, job, _load_of, text, status=status, pace=pace or Pace())
 
 
 def new_labels_sensor(
     location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
-    """Return a sensor that merges what arrives in the landing place of labels.
+    """Return a sensor that merges the files that arrive in the landing folder of labels.
 
     Args:
         location: Folders or globs, as in `MLOPS_LABELS`.
         job: Name of the job that merges.
-        status: Whether it is on when nobody has switched it.
-        pace: How eagerly files are taken.
+        status: Whether it starts switched on.
+        pace: How quickly files are picked up.
     """
-    text = f"Merges labels that arrive in {location}. A file is taken when it has stopped to change."
+    text = f"Merges labels that arrive in {location}. A file is taken once it has stopped changing."
     return _landing_sensor(NEW_LABELS, location, job, _merge_of, text, status=status, pace=pace or Pace())
 
 
@@ -106,8 +106,7 @@ def _landing_sensor(
         )
         for file in decision.refused_now:
             context.log.error(
-                f"{file.location} was refused and is set aside; see its run for the reason. It is tried again when it "
-                "changes."
+                f"{file.location} was refused and set aside; its run says why. It will be tried again when it changes."
             )
         cursor = decision.state.to_cursor()
         if decision.start is None:
@@ -138,7 +137,7 @@ def _why_not(decision: Decision, listed: int) -> str:
     if decision.held:
         parts.append(f"{decision.held} for the next run")
     if state.orders:
-        parts.append(f"{sum(len(order.files) for order in state.orders)} in a run, or waiting for one")
+        parts.append(f"{sum(len(order.files) for order in state.orders)} in a run or waiting for one")
     if state.refused:
         parts.append(f"{len(state.refused)} refused and set aside: {_shortened(sorted(state.refused))}")
     return "; ".join(parts)
@@ -151,14 +150,14 @@ def _shortened(names: Sequence[str]) -> str:
 def watched_table_sensor(
     location: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
-    """Return a sensor that loads what someone else adds to a Delta table.
+    """Return a sensor that loads the rows that someone else adds to a Delta table.
 
     Args:
         location: Folder or URL of the table.
         job: Name of the job that loads.
         has_key: Whether the contract has a key.
-        status: Whether it is on when nobody has switched it.
-        pace: How long the pauses before a repetition are.
+        status: Whether it starts switched on.
+        pace: How long the pauses before a retry are.
     """
     chosen = pace or Pace()
 
@@ -167,7 +166,7 @@ def watched_table_sensor(
         job_name=job,
         minimum_interval_seconds=chosen.interval_seconds,
         default_status=status,
-        description="Loads what each new version of the watched Delta table adds; looking reads its log and no row.",
+        description="Loads the rows that each new version of the watched Delta table adds; a look reads only its log.",
     )
     def new_versions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from mlops_assets.data.sources.delta import newest_version
@@ -182,7 +181,7 @@ def watched_table_sensor(
             chosen,
         )
         if not start:
-            doing = "nothing new" if state.wanted is None else f"version {state.wanted} is in a run, or waits for one"
+            doing = "nothing new" if state.wanted is None else f"version {state.wanted} is in a run or waiting for one"
             text = f"newest version {newest}, loaded up to {state.loaded}: {doing}"
             return dg.SensorResult(skip_reason=text, cursor=state.to_cursor())
         wanted = {"after_version": state.loaded, "up_to_version": state.wanted}
@@ -197,9 +196,9 @@ def watched_table_sensor(
 
 
 def outcome_of(instance: dg.DagsterInstance, key: str) -> Outcome | None:
-    """Return what has become of the run with a run key; None if there is none.
+    """Return the outcome of the run with a run key; None if there is no such run.
 
-    A run is refused, and not just failed, when the step that loads said that its input is to blame.
+    A run counts as refused, rather than failed, when its loading step blamed the input.
     """
     runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
     if not runs:
@@ -216,7 +215,7 @@ def _blames_input(instance: dg.DagsterInstance, run_id: str) -> bool:
     failures = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     for entry in failures:
         event = entry.get_dagster_event()
-        told = event.step_failure_data.user_failure_data
-        if event.step_key in (RAW, TRANSACTION_LABELS) and told is not None and REFUSED_INPUT in told.metadata:
+        failure = event.step_failure_data.user_failure_data
+        if event.step_key in (RAW, TRANSACTION_LABELS) and failure is not None and REFUSED_INPUT in failure.metadata:
             return True
     return False

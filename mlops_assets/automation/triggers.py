@@ -1,4 +1,4 @@
-"""When something is due: facts in, decision and reason out.
+"""Decides when something is due: facts in, decision and reason out.
 
 What belongs here: pure functions over facts. What does not: gathering the facts and acting on them (`conditions`).
 """
@@ -12,11 +12,11 @@ _SECONDS_PER_DAY = 86_400.0
 
 @dataclass(frozen=True)
 class TrainingPace:
-    """How much must have changed before a model is trained anew; a search is what a cluster is paid for.
+    """How much must change before a model is retrained; each search costs cluster time.
 
     Attributes:
-        new_rows: So many more rows with known labels than the last model was made of.
-        days: So much time since it was made, when there is any new row or late label at all.
+        new_rows: Training is due after this many more rows with known labels than the last model was trained on.
+        days: Or after this many days, if there is any new row or late label.
     """
 
     new_rows: int = 10_000
@@ -30,7 +30,7 @@ class SetsFact:
     Attributes:
         raw_version: Version of the raw table that they were cut from.
         rows: Rows in them together: events whose labels are mature.
-        late_labels: Those of them whose label came later than the row, perhaps in the place of another.
+        late_labels: Rows among them whose label arrived after the row, possibly replacing an earlier label.
     """
 
     raw_version: int
@@ -43,8 +43,8 @@ class TrainedFact:
     """The last model.
 
     Attributes:
-        sets: What it was made of; None when that is not recorded (any more).
-        at: When, in seconds since 1970.
+        sets: The sets it was trained on; None if that is not recorded (any more).
+        at: When it was trained, in seconds since 1970.
     """
 
     sets: SetsFact | None
@@ -53,7 +53,7 @@ class TrainedFact:
 
 @dataclass(frozen=True)
 class Due:
-    """A decision, and why."""
+    """A decision and its reason."""
 
     is_due: bool
     reason: str
@@ -62,31 +62,32 @@ class Due:
 def training_due(sets: SetsFact | None, trained: TrainedFact | None, now: float, pace: TrainingPace) -> Due:
     """Decide whether to train.
 
-    The facts are compared as they are now, not as events that pass by: a signal that comes while a run is going, or
-    before a run that fails, is still there afterwards; and one version is never trained on twice.
+    The decision compares the current facts instead of reacting to events: a change that arrives during a run, or before
+    a run that fails, is still visible afterwards, and no version is trained on twice.
 
     Args:
-        sets: The sets as they are; None when there are none.
+        sets: The current sets; None when there are none.
         trained: The last model; None when there is none.
         now: Seconds since 1970.
-        pace: How much must have changed.
+        pace: How much must change.
     """
     if sets is None:
         return Due(is_due=False, reason="there are no sets yet")
     if trained is None or trained.sets is None:
         return Due(
-            is_due=True, reason="no model was made yet" if trained is None else "the last model's sets are unknown"
+            is_due=True,
+            reason="no model has been trained yet" if trained is None else "the last model's sets are unknown",
         )
     if sets.raw_version == trained.sets.raw_version:
-        return Due(is_due=False, reason=f"the last model was made of version {sets.raw_version} as well")
+        return Due(is_due=False, reason=f"the last model was already trained on version {sets.raw_version}")
     new = sets.rows - trained.sets.rows
     days = (now - trained.at) / _SECONDS_PER_DAY
     if new >= pace.new_rows:
         return Due(is_due=True, reason=f"{new:,} new rows, at least {pace.new_rows:,} wanted")
     late = sets.late_labels - trained.sets.late_labels
     if (new != 0 or late != 0) and days >= pace.days:
-        told = f", {late:,} late labels" if late else ""
-        return Due(is_due=True, reason=f"{days:.1f} days since the last model, and {new:,} new rows{told}")
+        late_text = f", {late:,} late labels" if late else ""
+        return Due(is_due=True, reason=f"{days:.1f} days since the last model, and {new:,} new rows{late_text}")
     return Due(
         is_due=False, reason=f"{new:,} of {pace.new_rows:,} new rows, and {days:.1f} of {pace.days:g} days have passed"
     )

@@ -1,7 +1,7 @@
-"""From the versions of a table that someone else writes to what is to be loaded: the thinking part of its sensor.
+"""Decides which versions of someone else's table to load: the logic of the sensor for a watched table.
 
-What belongs here: pure functions over version numbers, the sensor's cursor and what became of earlier runs. What does
-not: looking at the table (`data/sources/delta`), Dagster (`sensors`).
+What belongs here: pure functions over version numbers, the sensor's cursor and the outcomes of earlier runs. What does
+not: reading the table (`data/sources/delta`), Dagster (`sensors`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class WatchState:
     """What the sensor remembers between two looks.
 
     Attributes:
-        table: Id of the table; it changes when the table is made anew.
+        table: Id of the table; it changes when the table is recreated.
         loaded: Newest version whose rows have been loaded; -1 before the first.
         wanted: Version that a run was asked to load up to; None when there is nothing to load.
-        attempt: How often that run has failed.
-        not_before: Time, in seconds since 1970, before which it is not tried again.
+        attempt: How many times that run has failed.
+        not_before: Earliest time of the next attempt, in seconds since 1970.
     """
 
     table: str = ""
@@ -36,7 +36,7 @@ class WatchState:
 
     @property
     def key(self) -> str:
-        """Run key of the load that is wanted."""
+        """Run key of the load of `wanted`."""
         return f"table-{self.table[:_ID_LENGTH]}-{self.loaded + 1}-{self.wanted}-{self.attempt}"
 
     def to_cursor(self) -> str:
@@ -45,7 +45,7 @@ class WatchState:
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> WatchState:
-        """Return the state behind a cursor; an empty one for a sensor that never looked.
+        """Return the state behind a cursor; an empty one for a sensor that has never run.
 
         Raises:
             AutomationError: The cursor was not written by `to_cursor`.
@@ -53,21 +53,21 @@ class WatchState:
         if not cursor:
             return cls()
         try:
-            found = json.loads(cursor)
-            wanted = found["wanted"]
+            document = json.loads(cursor)
+            wanted = document["wanted"]
             return cls(
-                str(found["table"]),
-                int(found["loaded"]),
+                str(document["table"]),
+                int(document["loaded"]),
                 None if wanted is None else int(wanted),
-                int(found["attempt"]),
-                float(found["not_before"]),
+                int(document["attempt"]),
+                float(document["not_before"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise AutomationError(
                 f"the cursor can't be read ({type(error).__name__}: {error})",
                 where="sensor of the watched table",
                 fix="reset the cursor in the UI: all versions are looked at again, and nothing is loaded twice",
-            ) from None
+            ) from error
 
 
 def follow(
@@ -80,14 +80,14 @@ def follow(
 ) -> tuple[WatchState, bool]:
     """Decide whether to load, and return what to remember.
 
-    Versions are never passed over: a run that fails, or whose input is refused, is repeated after a pause until it
-    succeeds, because the rows of later versions may follow from those of earlier ones.
+    Versions are never skipped: a run that fails, or whose input is refused, is retried after a pause until it succeeds,
+    because rows of later versions may depend on those of earlier ones.
 
     Args:
-        state: What the last look left.
+        state: State after the last look.
         table: The table's id.
         newest: Its newest version.
-        outcome_of: What has become of the run with a key.
+        outcome_of: Returns the outcome of the run with a given key.
         now: Seconds since 1970.
         pace: How long the pauses are.
 

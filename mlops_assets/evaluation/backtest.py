@@ -1,10 +1,10 @@
-"""How a model does on each of the days after the one it was made on.
+"""How a model performs on each day after the one it was trained as of.
 
-What belongs here: metrics per day with intervals, and the forms in which they leave. What does not: making the model
-and the report over all days together (`final_model`), the picture (`plots_backtest`), which rows are of which day.
+What belongs here: metrics per day with intervals, as JSON and Markdown. What does not: training the model and the
+report over all days together (`final_model`), the picture (`plots/backtest`), which rows belong to which day.
 
-Metrics and intervals are those of the report over all days (`bootstrap`); a day that has one class only has none, which
-is said and not filled in.
+Metrics and intervals are computed as in the report over all days (`bootstrap`). A day with only one class has none; the
+report says so and fills nothing in.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ DAILY: Final = ("average_precision", "precision_at_budget", "recall_at_budget")
 
 @dataclass(frozen=True)
 class DayAfter:
-    """One day.
+    """One day and its metrics.
 
     Attributes:
         day: Day number, as in `Matrix.days`.
-        label: What to call it.
+        label: Its name in tables and pictures.
         rows: Rows that were scored.
         frauds: Frauds among them.
         metrics: The metrics named by `DAILY`; empty when all rows are of one class.
@@ -63,16 +63,16 @@ def days_after(
         y: Labels [n], 0 or 1.
         scores: Scores [n], float32 or float64 probabilities of fraud.
         days: Day number of each row [n], integer.
-        dated: Whether day numbers count from 1970; else from the data's own origin.
+        dated: Whether day numbers count from 1970-01-01; otherwise they count from the data's own origin.
         threshold: The alert threshold.
         alerts_per_day: Alerts that can be checked in a day.
         replicates: Bootstrap replicates behind each interval.
         seed: Seed of the bootstrap.
 
     Raises:
-        EvaluationError: An argument is unfit.
+        EvaluationError: An argument is invalid.
     """
-    found = []
+    evaluated = []
     for day in np.unique(days).tolist():
         at = days == day
         frauds, rows = int(np.count_nonzero(y[at])), int(np.count_nonzero(at))
@@ -88,8 +88,8 @@ def days_after(
                 seed=seed,
             ).intervals
             metrics = {name: intervals[name] for name in DAILY}
-        found.append(DayAfter(int(day), _label(int(day), dated=dated), rows, frauds, metrics))
-    return found
+        evaluated.append(DayAfter(int(day), _label(int(day), dated=dated), rows, frauds, metrics))
+    return evaluated
 
 
 def days_markdown(days: Sequence[DayAfter]) -> str:
@@ -98,9 +98,9 @@ def days_markdown(days: Sequence[DayAfter]) -> str:
         "| day | rows | frauds | average precision | precision on the budget | recall on the budget |",
         "|:--|--:|--:|:-:|:-:|:-:|",
     ]
-    for found in days:
-        cells = [_cell(found.metrics.get(name)) for name in DAILY]
-        lines.append(f"| {found.label} | {found.rows:,} | {found.frauds:,} | {' | '.join(cells)} |")
+    for day in days:
+        cells = [_cell(day.metrics.get(name)) for name in DAILY]
+        lines.append(f"| {day.label} | {day.rows:,} | {day.frauds:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

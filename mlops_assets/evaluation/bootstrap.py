@@ -3,17 +3,18 @@
 What belongs here: resampling of rows, and intervals. What does not: the metrics themselves (`metrics`, `ranking`).
 
 Rows are drawn with replacement (Efron and Tibshirani 1993, chapter 13), as counts that serve as integer row weights.
-The scores are sorted once and a replicate costs a draw and a few cumulative sums; only one replicate's arrays are
-alive at a time. Counts belong to rows, not to ranks: two score vectors on the same rows meet the same resamples under
-the same seed, which is what makes differences between them paired.
+The scores are sorted once and a replicate costs a draw and a few cumulative sums; only one replicate's arrays are in
+memory at a time. Counts belong to rows, not to ranks: with the same seed, two score vectors on the same rows are
+evaluated on the same resamples, so differences between them are paired.
 
-The two budget metrics are centred: their interval is that of the replicates, moved by (estimate - mean of the
+The two budget metrics are centred: their interval is that of the replicates, shifted by (estimate - mean of the
 replicates). A day's share of caught frauds is concave in the number of frauds it draws, so resampling once more pulls
 each day down by about the same amount; over many days that bias stays while the interval shrinks. Measured on simulated
-data, 90 days of 300 rows: plain intervals of 95 % held the truth in 53-64 % of the cases, centred ones in 91-96 %.
+data, 90 days of 300 rows: plain 95 % intervals covered the true value in 53-64 % of the cases, centred ones in 91-96 %.
 
-Limits: rows are treated as independent. Frauds of one card or one day come in series, so the true uncertainty is
-somewhat larger. With few frauds (some dozens) the intervals of ranking metrics are a little short (measured: 90-95 %).
+Limits: rows are treated as independent. Frauds on one card or one day come in clusters, so the true uncertainty is
+somewhat larger. With only a few dozen frauds the intervals of ranking metrics are slightly too narrow (measured
+coverage: 90-95 %).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ CENTRED = ("precision_at_budget", "recall_at_budget")
 
 # At 95 % this leaves at least one replicate outside the interval.
 MIN_REPLICATES = 20
-# Any fraud is absent from about 37 % of the draws, so 100 draws in a row without one mean a fault, not bad luck.
+# A given fraud is missing from about 37 % of the draws; 100 draws in a row without any fraud are a bug.
 MAX_DRAWS_PER_REPLICATE = 100
 
 
@@ -60,7 +61,7 @@ class Interval:
 
     Attributes:
         estimate: The metric on the rows as they are.
-        low: Lower end: the (1 - level) / 2 quantile over the replicates (moved, for the metrics of CENTRED).
+        low: Lower end: the (1 - level) / 2 quantile over the replicates (shifted, for the metrics in CENTRED).
         high: Upper end.
         level: Nominal coverage.
         replicates: Number of resamples.
@@ -105,11 +106,11 @@ def bootstrap(
         alerts_per_day: Daily budget for precision and recall at budget.
         replicates: Number of resamples, at least MIN_REPLICATES.
         seed: Seed of numpy's default generator.
-        amounts: Money of each row [n]; adds `amount_recall`, the share of the fraudulent money that is alerted.
+        amounts: Amount of each row [n]; adds `amount_recall`, the share of the fraudulent amount that is alerted.
         level: Nominal coverage of the intervals, in (0, 1).
 
     Raises:
-        EvaluationError: A metric is not defined on these rows, or an argument is unfit.
+        EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
     _check_design(replicates, seed, level)
     scorer = _AllMetrics(
@@ -125,7 +126,7 @@ def bootstrap(
         low, high = _ends(column, level)
         if name in CENTRED:
             shift = estimate - float(column.mean())
-            # Close to 0 or 1 the replicates pile up at the bound, and an end may land beyond estimate or bound.
+            # Near 0 or 1 the replicates pile up at the bound, and a shifted end could pass the estimate or the bound.
             low, high = max(0.0, min(low + shift, estimate)), min(1.0, max(high + shift, estimate))
         intervals[name] = Interval(estimate, low, high, replicates, seed, level)
     return Bootstrap(intervals, redrawn)
@@ -143,7 +144,7 @@ def paired_difference(
     """Estimate average precision of `scores` minus that of `baseline_scores` on the same rows.
 
     Both are evaluated on the same resamples, so what the two models have in common cancels out; the interval is much
-    shorter than the two single intervals suggest. Positive means that `scores` rank better.
+    narrower than the two single intervals suggest. Positive means that `scores` rank better.
 
     Args:
         y_true: Labels [n], 0 or 1.
@@ -154,7 +155,7 @@ def paired_difference(
         level: Nominal coverage, in (0, 1).
 
     Raises:
-        EvaluationError: Average precision is not defined on these rows, or an argument is unfit.
+        EvaluationError: Average precision is not defined on these rows, or an argument is invalid.
     """
     _check_design(replicates, seed, level)
     fraud, score = checked_labels_and_scores(y_true, scores)
@@ -179,7 +180,7 @@ def resamples(
         rows: Rows to draw from, and drawn.
         replicates: Number of resamples.
         seed: Seed of numpy's default generator.
-        defined: Whether the metrics are defined under such counts; a draw that fails it is drawn again.
+        defined: Tells whether the metrics are defined for these counts; if not, the draw is repeated.
 
     Raises:
         EvaluationError: A replicate failed `defined` MAX_DRAWS_PER_REPLICATE times in a row.
@@ -226,14 +227,14 @@ class _AllMetrics:
         )
         self._amounts = None if amounts is None else checked_amounts(amounts, len(fraud))[self._fraud]
         if self._amounts is not None and self._amounts.sum() == 0:
-            refuse("no fraud has an amount above 0", where="amounts", fix="pass no amounts, or those of the contract")
+            refuse("no fraud has an amount above 0", where="amounts", fix="pass the contract's amounts, or none")
 
     def defined(self, counts: FloatArray) -> bool:
-        """Whether both classes were drawn, and some fraudulent money if amounts are in play."""
+        """Return whether both classes were drawn and, with amounts, some fraudulent amount."""
         drawn = counts[self._fraud]
         frauds = drawn.sum()
-        some_money = self._amounts is None or drawn @ self._amounts > 0
-        return bool(0 < frauds < len(counts) and some_money)
+        some_amount = self._amounts is None or drawn @ self._amounts > 0
+        return bool(0 < frauds < len(counts) and some_amount)
 
     def __call__(self, weights: FloatArray) -> list[float]:
         total = float(weights.sum())

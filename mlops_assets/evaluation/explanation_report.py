@@ -1,4 +1,4 @@
-"""The explanation of one model as it is kept: files and pictures for its MLflow run, a table for the asset's page.
+"""The stored explanation of one model: files and pictures for its MLflow run, a table for the asset's page.
 
 What belongs here: putting the parts of an explanation together and writing them as JSON and PNG; nothing is pickled.
 What does not: SHAP values (`explanations`), drawing (`curves`), MLflow, Dagster.
@@ -35,7 +35,7 @@ _TABLE_ROWS = 10
 
 @dataclass(frozen=True)
 class ExplanationReport:
-    """What is kept of an explanation.
+    """The parts of an explanation that are stored.
 
     Attributes:
         explanation: The sample and its contributions.
@@ -67,7 +67,7 @@ def report(
     *,
     seed: int,
 ) -> ExplanationReport:
-    """Explain a model on rows that it has scored: in the mean over a sample, and the highest scores one by one.
+    """Explain a model on rows that it has scored: on average over a sample, and row by row for the highest scores.
 
     Args:
         booster: The model.
@@ -81,22 +81,22 @@ def report(
         EvaluationError: There are no rows, or they do not fit the model.
     """
     sample = stratified_sample(y, SAMPLE_ROWS, seed)
-    found = explain_sample(booster, rows_at(sample), sample, y, features)
+    explanation = explain_sample(booster, rows_at(sample), sample, y, features)
     highest = np.argsort(-scores, kind="stable")[:_HIGHEST_ROWS]
-    why = tuple(
+    highest_rows = tuple(
         RowReasons(int(highest[item.row]), item.score, item.margin, item.reasons)
         for item in reasons(booster, rows_at(highest), features)
     )
     return ExplanationReport(
-        explanation=found,
-        highest=why,
+        explanation=explanation,
+        highest=highest_rows,
         files={
-            "global_importance.json": _json(found.to_json_dict()),
-            "highest_scores.json": _json([asdict(item) for item in why]),
+            "global_importance.json": _json(explanation.to_json_dict()),
+            "highest_scores.json": _json([asdict(item) for item in highest_rows]),
         },
         pictures={
-            "shap_importance.png": explain_plots.importance(found),
-            "shap_summary.png": explain_plots.summary(found),
+            "shap_importance.png": explain_plots.importance(explanation),
+            "shap_summary.png": explain_plots.summary(explanation),
         },
     )
 

@@ -3,14 +3,14 @@
 What belongs here: numbers from a booster and rows of features. What does not: pictures (`plots`), files,
 tracking. Only numpy and XGBoost are imported, so that serving can give reasons beside a score.
 
-SHAP values share a row's prediction out among its features (Lundberg and Lee, "A unified approach to interpreting
+SHAP values distribute a row's prediction over its features (Lundberg and Lee, "A unified approach to interpreting
 model predictions", NeurIPS 2017); for trees XGBoost computes them exactly (TreeSHAP: Lundberg, Erion and Lee,
 "Consistent individualized feature attribution for tree ensembles", arXiv 1802.03888, 2018), as
 `Booster.predict(pred_contribs=True)`. They are in log-odds of fraud and add up: base value + sum over the features =
-margin, whose logistic function is the score. A contribution says what the *model* made of a value beside the training
-data's average; it says nothing of causes, and features that carry the same news share it between them.
+margin, whose logistic function is the score. A contribution says how the *model* used a value compared with the average
+of the training data. It says nothing about causes, and correlated features share one contribution between them.
 
-Cost: per row about trees x leaves x depth^2 steps, some hundred times a prediction's. One thread explains 5,000 rows
+Cost: about trees x leaves x depth^2 steps per row, roughly a hundred times a prediction. One thread explains 5,000 rows
 of 90 trees of depth 6 in about a second and a half.
 """
 
@@ -30,7 +30,7 @@ FloatArray = npt.NDArray[np.float32]
 
 SAMPLE_ROWS = 2_000
 TOP_REASONS = 5
-# At most so much of a sample is fraud: rare as they are, they must be in it, and the genuine rows, too.
+# Largest share of frauds in a sample: frauds are rare and must be represented, and so must genuine rows.
 _FRAUD_SHARE = 0.5
 
 
@@ -41,7 +41,7 @@ class Reason:
     Attributes:
         feature: Name of the feature.
         value: Its value in the row; None when it is missing.
-        contribution: What it added, in log-odds of fraud; negative when it spoke against fraud.
+        contribution: What it added, in log-odds of fraud; negative if it lowered the score.
     """
 
     feature: str
@@ -54,11 +54,11 @@ class RowReasons:
     """Why one row got its score.
 
     Attributes:
-        row: Position of the row in what was asked about.
-        score: Probability of fraud, to the last bit what the model predicts.
-        margin: The same in log-odds: base value + all contributions, also those that are not shown. As these are
-            float32, it equals the model's own margin to about five digits.
-        reasons: The features of the largest contributions, in falling order of their size.
+        row: Position of the row among the rows passed in.
+        score: Probability of fraud, bit-identical to the model's prediction.
+        margin: The same in log-odds: base value + all contributions, including those not shown. They are float32, so it
+            equals the model's own margin to about five digits.
+        reasons: The features with the largest contributions, largest first.
     """
 
     row: int
@@ -95,8 +95,8 @@ class Explanation:
         rows: Positions of the sample in the rows that it was drawn from, ascending [sample].
         X: Feature values of the sample, float32 [sample, features].
         contributions: Their SHAP values.
-        importance: Mean |SHAP value| in log-odds by feature, falling; ties in the order of the names. Each class counts
-            with its share of all the rows, so it speaks of the whole, although frauds are sampled more often.
+        importance: Mean |SHAP value| in log-odds by feature, falling; ties in alphabetical order. Each class is
+            weighted by its share of all rows, so the mean describes all rows although frauds are oversampled.
         drawn_from: Number of rows that the sample was drawn from.
         frauds: Frauds in the sample.
     """
@@ -146,24 +146,24 @@ def reasons(
         k: Reasons per row, at least 1; all features when there are fewer.
 
     Raises:
-        EvaluationError: As `contributions`, or `k` is below 1.
+        EvaluationError: As in `contributions`, or `k` is below 1.
     """
     if k < 1:
         _refuse(f"{k} reasons per row", fix="ask for at least 1")
     data = _checked(booster, X, features)
-    found = _contributions(booster, data, features)
-    scores, margins = booster.predict(data), found.margins
-    # A contribution of exactly 0 is no reason; equal sizes stand in the order of the columns.
-    order = np.argsort(-np.abs(found.values), axis=1, kind="stable")[:, :k]
+    shap = _contributions(booster, data, features)
+    scores, margins = booster.predict(data), shap.margins
+    # A contribution of exactly 0 is no reason; ties keep the order of the columns.
+    order = np.argsort(-np.abs(shap.values), axis=1, kind="stable")[:, :k]
     return [
         RowReasons(
             row,
             float(scores[row]),
             float(margins[row]),
             tuple(
-                Reason(found.features[at], _value(X[row, at]), float(found.values[row, at]))
+                Reason(shap.features[at], _value(X[row, at]), float(shap.values[row, at]))
                 for at in order[row]
-                if found.values[row, at] != 0
+                if shap.values[row, at] != 0
             ),
         )
         for row in range(len(X))
@@ -190,7 +190,7 @@ def explain(
         seed: Seed of the sampling; the same rows and seed give the same sample.
 
     Raises:
-        EvaluationError: As `contributions`, a sample of less than 1 row, or labels that do not fit the rows.
+        EvaluationError: As in `contributions`, a sample of less than 1 row, or labels that do not fit the rows.
     """
     if len(y) != len(X):
         _refuse(f"{len(y)} labels for {len(X)} rows", fix="pass one label per row")
@@ -205,32 +205,32 @@ def explain_sample(
     y: npt.NDArray[Any],
     features: Sequence[str],
 ) -> Explanation:
-    """Explain a model on a sample that was fetched from somewhere else, as from a table too large for this machine.
+    """Explain a model on a sample fetched from elsewhere, for example from a table too large for this machine.
 
     Args:
         booster: A trained model of the probability of fraud.
         X: Feature values of the sample [sample, features], NaN where missing.
-        positions: Where the sample's rows stand in `y` [sample], as `stratified_sample` draws them.
+        positions: Positions of the sample's rows in `y` [sample], as `stratified_sample` draws them.
         y: Labels of all rows [n], 1 = fraud.
         features: Names of the columns of `X`, in the model's order.
 
     Raises:
-        EvaluationError: As `contributions`.
+        EvaluationError: As in `contributions`.
     """
-    found = contributions(booster, X, features)
+    shap = contributions(booster, X, features)
     fraud = y[positions] == 1
     weights = _class_weights(fraud, y)
-    mean = np.abs(found.values.astype(np.float64)).T @ weights / weights.sum()
-    ranked = sorted(zip(found.features, mean.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
+    mean = np.abs(shap.values.astype(np.float64)).T @ weights / weights.sum()
+    ranked = sorted(zip(shap.features, mean.tolist(), strict=True), key=lambda item: (-item[1], item[0]))
     sample = np.ascontiguousarray(X, dtype=np.float32)
-    return Explanation(positions, sample, found, dict(ranked), len(y), int(fraud.sum()))
+    return Explanation(positions, sample, shap, dict(ranked), len(y), int(fraud.sum()))
 
 
 def stratified_sample(y: npt.NDArray[Any], rows: int, seed: int) -> npt.NDArray[np.int64]:
     """Draw row positions, ascending, without repetition; frauds fill at most half of them, genuine rows the rest.
 
-    Drawn at random alone, 2,000 rows of which one in 600 is a fraud would hold three or four frauds, and what the model
-    is for would not be seen.
+    A purely random sample of 2,000 rows with one fraud in 600 would hold three or four frauds, too few to show what
+    drives them.
 
     Args:
         y: Labels [n], 1 = fraud.
@@ -238,7 +238,7 @@ def stratified_sample(y: npt.NDArray[Any], rows: int, seed: int) -> npt.NDArray[
         seed: Seed of numpy's default generator.
 
     Raises:
-        EvaluationError: There is no row, or none is asked for.
+        EvaluationError: There is no row, or none is requested.
     """
     if rows < 1:
         _refuse(f"a sample of {rows} rows", fix="ask for at least 1")
@@ -267,8 +267,8 @@ def _class_weights(fraud: npt.NDArray[np.bool_], y: npt.NDArray[Any]) -> npt.NDA
 
 
 def _contributions(booster: xgb.Booster, data: xgb.DMatrix, features: Sequence[str]) -> Contributions:
-    found = booster.predict(data, pred_contribs=True)
-    return Contributions(tuple(features), found[:, :-1], float(found[0, -1]))
+    shap = booster.predict(data, pred_contribs=True)
+    return Contributions(tuple(features), shap[:, :-1], float(shap[0, -1]))
 
 
 def _checked(booster: xgb.Booster, X: npt.NDArray[Any], features: Sequence[str]) -> xgb.DMatrix:
@@ -279,7 +279,7 @@ def _checked(booster: xgb.Booster, X: npt.NDArray[Any], features: Sequence[str])
         _refuse(_difference(list(features), known), fix=f"pass the model's features in this order: {', '.join(known)}")
     if len(X) == 0:
         _refuse("no rows to explain", fix="pass at least one row")
-    # One thread: the sums of a row are then made in one order, here and where the model is served.
+    # One thread: a row is then summed in the same order here and where the model is served.
     return xgb.DMatrix(np.ascontiguousarray(X, dtype=np.float32), feature_names=known, nthread=1)
 
 

@@ -8,7 +8,7 @@ Conventions, for every function below:
 
 - `y_true` [n] holds 0 (genuine) and 1 (fraud), `scores` [n] float32 or float64 probabilities of fraud in [0, 1].
 - Scores are widened to float64, which is exact, before anything is compared; a row is alerted when
-  `score >= threshold`. (NumPy would instead round a Python float to float32 beside a float32 array.)
+  `score >= threshold`. (Next to a float32 array, NumPy would round a Python float to float32.)
 - `weights` [n] are finite and >= 0; a weight of 3 is the same as three copies of the row.
 - A metric that is not defined (one class only, no alert to take a precision of) raises EvaluationError; none
   returns nan, and none is quietly set to 0.
@@ -64,12 +64,12 @@ def f1(y_true: Array, scores: Array, threshold: float, weights: Array | None = N
 
 
 def precision(y_true: Array, scores: Array, threshold: float, weights: Array | None = None) -> float:
-    """Frauds among the alerts; EvaluationError when nothing is alerted."""
+    """Share of frauds among the alerts; EvaluationError when nothing is alerted."""
     return confusion(y_true, scores, threshold, weights).precision()
 
 
 def recall(y_true: Array, scores: Array, threshold: float, weights: Array | None = None) -> float:
-    """Alerted frauds among all frauds."""
+    """Share of the frauds that are alerted."""
     return confusion(y_true, scores, threshold, weights).recall()
 
 
@@ -102,7 +102,7 @@ def precision_at_k(y_true: Array, scores: Array, days: Array, k: int, weights: A
         scores: Scores [n].
         days: Day number of each row [n], any integer dtype; rows need not be sorted.
         k: Alerts that can be checked in a day, at least 1.
-        weights: Copies of each row [n]; a day whose rows all weigh 0 does not take part in the mean.
+        weights: Copies of each row [n]; a day whose rows all weigh 0 is left out of the mean.
     """
     return _at_budget(y_true, scores, days, k, weights)[0]
 
@@ -170,7 +170,7 @@ def _at_budget(y_true: Array, scores: Array, days: Array, k: int, weights: Array
 
 
 def checked_labels_and_scores(y_true: Array, scores: Array) -> tuple[BoolArray, FloatArray]:
-    """Return labels as bool [n] and scores as float64 [n] once they are fit for a metric.
+    """Return labels as bool [n] and scores as float64 [n] after checking that a metric is defined on them.
 
     Raises:
         EvaluationError: Empty, of different lengths, not one-dimensional, labels other than 0 and 1, one class
@@ -203,7 +203,7 @@ def checked_scores(scores: Array) -> FloatArray:
 
 
 def checked_weights(fraud: BoolArray, weights: Array | None) -> FloatArray:
-    """Return weights as float64 [n], ones for None; EvaluationError if they are unfit or erase a class."""
+    """Return weights as float64 [n], ones for None; EvaluationError if they are invalid or leave only one class."""
     if weights is None:
         return np.ones(len(fraud))
     if weights.shape != fraud.shape or not np.all(np.isfinite(weights) & (weights >= 0)):

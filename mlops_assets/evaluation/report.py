@@ -1,8 +1,8 @@
 """The report of one model on one block of rows that nothing was tuned on.
 
-What belongs here: putting the metrics, their intervals and the threshold together, and the forms in which the report
-leaves (MLflow metrics, JSON, Markdown). What does not: the metrics (`metrics`), intervals (`bootstrap`), pictures
-(`plots`), and any decision drawn from the report.
+What belongs here: putting the metrics, their intervals and the threshold together, and exporting the report (MLflow
+metrics, JSON, Markdown). What does not: the metrics (`metrics`), intervals (`bootstrap`), pictures (`plots`), and any
+decision based on the report.
 
 Which metrics, and why several: average precision for the ranking where it matters, ROC AUC for comparison with the
 literature, precision and recall on the daily budget for what investigators will see, kappa and F1 for the alerts of
@@ -20,7 +20,7 @@ from mlops_assets.evaluation.bootstrap import AMOUNT_RECALL, Interval, bootstrap
 from mlops_assets.evaluation.ranking import Array
 from mlops_assets.evaluation.threshold import Threshold
 
-# Name in a report, and whether more of it is better.
+# Name in a report, and whether higher is better.
 _LABELS = {
     "average_precision": ("average precision", True),
     "roc_auc": ("ROC AUC", True),
@@ -36,18 +36,18 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How a model does on one block of rows.
+    """How a model performs on one block of rows.
 
     Attributes:
         rows: Number of rows.
         frauds: Number of frauds among them.
-        fraud_rate: frauds / rows; also the average precision of a score that knows nothing.
+        fraud_rate: frauds / rows; also the average precision of a random score.
         days: Number of days that have rows.
         alerts: Rows alerted by the threshold.
         alerts_per_day: Daily budget of the budget metrics.
         threshold: The alert threshold, chosen on other rows.
         metrics: Intervals by name: `bootstrap.METRICS`, and `amount_recall` where amounts were given.
-        redrawn: Resamples that were drawn again because a metric was undefined on them; more than a few say that the
+        redrawn: Resamples that were drawn again because a metric was undefined on them; more than a few mean that the
             block has too few frauds for an interval.
     """
 
@@ -81,7 +81,7 @@ class Evaluation:
         return asdict(self)
 
     def table_markdown(self) -> str:
-        """Return a table of the metrics under one line that says on what they were measured."""
+        """Return a table of the metrics, headed by one line about the rows they were measured on."""
         intervals = list(self.metrics.values())
         level, replicates = intervals[0].level, intervals[0].replicates
         # A level such as 0.95 has no exact binary form; `:g` hides that 100 x 0.95 may not be 95 to the last digit.
@@ -130,14 +130,14 @@ def evaluate(
         y: Labels [n], 0 or 1.
         scores: Scores [n], float32 or float64 probabilities of fraud.
         days: Day number of each row [n], integer.
-        amounts: Money at stake of each row [n], or None if the data have none.
+        amounts: Amount at stake in each row [n], or None if the data have no amounts.
         threshold: Chosen on validation rows (`threshold.by_cost`, `threshold.by_alert_budget`).
         alerts_per_day: Alerts that can be checked in a day.
         replicates: Bootstrap replicates; 500 cost about a second for 60,000 rows.
         seed: Seed of the bootstrap.
 
     Raises:
-        EvaluationError: A metric is not defined on these rows, or an argument is unfit.
+        EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
     result = bootstrap(
         y_true=y,
@@ -164,7 +164,7 @@ def evaluate(
 
 
 def _number(value: float) -> str:
-    # Three decimals, but three digits for what is small, as the losses on rare frauds are.
+    # Three decimals, but three significant digits for small values, such as the losses on rare frauds.
     return f"{value:#.3g}" if 0 < abs(value) < 0.1 else f"{value:.3f}"  # noqa: PLR2004 - where the two forms meet
 
 

@@ -1,7 +1,7 @@
 """Choice of the alert threshold, on validation rows only.
 
-What belongs here: rules that turn validation scores into one number, and that number with the story of its choice.
-What does not: how good the alerts are (`metrics`, `report`), and any look at the test rows: a threshold chosen
+What belongs here: rules that turn validation scores into one number, and that number with a record of how it was
+chosen. What does not: how good the alerts are (`metrics`, `report`), and any look at the test rows: a threshold chosen
 there would flatter every metric that uses it.
 
 A threshold is always one of the scores it was chosen from, so that `score >= threshold` gives the same alerts
@@ -27,7 +27,7 @@ from mlops_assets.evaluation.ranking import Array, BoolArray, FloatArray
 Rule = Literal["cost", "alert_budget"]
 
 # No score reaches it. Not np.nextafter(1, 2): NumPy rounds that to 1.0 beside float32 scores, and a score of 1.0 would
-# be alerted. Not infinity: JSON has no word for it.
+# be alerted. Not infinity: JSON can't represent it.
 ALERT_NOTHING = 2.0
 
 
@@ -38,9 +38,9 @@ class Threshold:
     Attributes:
         value: Alert when score >= value; in [0, 1], or ALERT_NOTHING.
         rule: What was optimised.
-        setting: The rule's own number: cost of one alert in the currency of the amounts, or alerts per day.
-        alerts: Rows alerted on the rows of the choice.
-        rows: Rows of the choice.
+        setting: The rule's parameter: cost of one alert in the currency of the amounts, or alerts per day.
+        alerts: Alerts among the rows it was chosen on.
+        rows: Rows it was chosen on.
     """
 
     value: float
@@ -66,7 +66,7 @@ class Threshold:
 
     @property
     def label(self) -> str:
-        """The value for people: three digits, or as many as it takes to tell it from 1."""
+        """The value as shown to people: three digits, or as many as distinguish it from 1."""
         return next((text for n in range(3, 18) if float(text := f"{self.value:.{n}g}") < 1), f"{self.value:g}")
 
     def alerted(self, scores: Array) -> BoolArray:
@@ -100,7 +100,7 @@ class CostChoice:
 
     Attributes:
         threshold: The choice.
-        cost: Its cost on the rows of the choice, in the currency of the amounts.
+        cost: Its cost on the rows it was chosen on, in the currency of the amounts.
         cost_of_no_alerts: Amount of all frauds: what doing nothing costs.
         thresholds: Distinct scores, falling [m] float64.
         costs: Cost of alerting from each of them up [m] float64.
@@ -116,18 +116,18 @@ class CostChoice:
 def by_cost(y_true: Array, scores: Array, amounts: Array, alert_cost: float) -> CostChoice:
     """Choose the threshold of least cost = amount of the missed frauds + alert_cost x alerts, in O(n log n).
 
-    All distinct scores and alert-nothing are tried. Among equal costs the highest threshold wins: the same money with
-    fewer people disturbed. A caught fraud is taken to cost its alert only: the cost matrix of Correa Bahnsen et
+    All distinct scores and alert-nothing are tried. Among equal costs the highest threshold wins: the same cost with
+    fewer customers disturbed. A caught fraud is assumed to cost only its alert: the cost matrix of Correa Bahnsen et
     al., "Cost sensitive credit card fraud detection using Bayes minimum risk", ICMLA 2013.
 
     Args:
         y_true: Labels [n], 0 or 1.
         scores: Scores [n], float32 or float64 in [0, 1].
-        amounts: Money at stake of each row [n], >= 0.
+        amounts: Amount at stake in each row [n], >= 0.
         alert_cost: Cost of checking one alert, in the same currency, >= 0.
 
     Raises:
-        EvaluationError: Labels of one class only, or input that is unfit.
+        EvaluationError: Labels of one class only, or invalid input.
     """
     fraud, score = checked_labels_and_scores(y_true, scores)
     amount = checked_amounts(amounts, len(fraud))
@@ -156,7 +156,7 @@ def by_cost(y_true: Array, scores: Array, amounts: Array, alert_cost: float) -> 
 def by_alert_budget(scores: Array, days: Array, alerts_per_day: int) -> Threshold:
     """Choose the lowest threshold whose alerts fit into alerts_per_day x (number of days that have rows).
 
-    The budget holds on average: a busy day may spend what a quiet one saved. It is never exceeded in sum: tied scores
+    The budget holds on average: a busy day may spend what a quiet one saved. It is never exceeded in total: tied scores
     are alerted together or not at all, so fewer alerts may result, and none (ALERT_NOTHING) when the tie at the very
     top is larger than the budget. Labels are not needed, so recent rows whose labels are still unknown will do.
 
@@ -166,7 +166,7 @@ def by_alert_budget(scores: Array, days: Array, alerts_per_day: int) -> Threshol
         alerts_per_day: Alerts that can be checked in a day, at least 1.
 
     Raises:
-        EvaluationError: Input that is unfit.
+        EvaluationError: The input is invalid.
     """
     score = checked_scores(scores)
     budget = checked_budget(alerts_per_day) * len(np.unique(checked_days(days, len(score))))

@@ -16,7 +16,7 @@ DAY = 86_400.0
     ("sets", "trained", "days", "due", "reason"),
     [
         (None, None, 0, False, "no sets"),
-        (SetsFact(0, 500), None, 0, True, "no model was made yet"),
+        (SetsFact(0, 500), None, 0, True, "no model has been trained yet"),
         (SetsFact(1, 500), TrainedFact(None, 0), 0, True, "unknown"),
         (SetsFact(1, 600), TrainedFact(SetsFact(0, 500), 0), 0, True, "100 new rows"),
         (SetsFact(1, 599), TrainedFact(SetsFact(0, 500), 0), 6.9, False, "99 of 100 new rows, and 6.9 of 7 days"),
@@ -25,7 +25,7 @@ DAY = 86_400.0
         (SetsFact(1, 500, 9), TrainedFact(SetsFact(0, 500, 2), 0), 7, True, "and 0 new rows, 7 late labels"),
         (SetsFact(1, 500, 9), TrainedFact(SetsFact(0, 500, 2), 0), 6, False, "0 of 100 new rows"),
         (SetsFact(1, 500, 9), TrainedFact(SetsFact(0, 500, 9), 0), 99, False, "0 of 100 new rows"),
-        (SetsFact(0, 9_999), TrainedFact(SetsFact(0, 500), 0), 99, False, "made of version 0 as well"),
+        (SetsFact(0, 9_999), TrainedFact(SetsFact(0, 500), 0), 99, False, "already trained on version 0"),
     ],
 )
 def test_enough_rows_or_enough_time(

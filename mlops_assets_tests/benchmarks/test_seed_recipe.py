@@ -7,7 +7,7 @@ import pytest
 from hyperopt import Trials, fmin, space_eval
 
 from benchmarks import _seed_recipe
-from benchmarks._data import beside, draw_points, frame, ulb_shaped
+from benchmarks._data import draw_points, evaluation_rows, frame, ulb_shaped
 from benchmarks._given_points import suggest_given
 from mlops_assets.training.search.proposals import to_point
 from mlops_assets.training.space import SearchSpace
@@ -47,7 +47,7 @@ def test_rows_have_the_shape_of_the_seeds():
     train, test = ulb_shaped(4_000)
 
     assert train.X.shape == (4_000, 29)
-    assert test.rows == beside(4_000) == 501
+    assert test.rows == evaluation_rows(4_000) == 501
     assert train.frauds / train.rows == pytest.approx(0.5, abs=0.05)  # cut in time, which frauds follow otherwise
     assert int(train.days.max()) <= int(test.days.min())
     assert frame(train).shape == (4_000, 29)

@@ -35,7 +35,7 @@ class Case:
 
 BELOW_A_FILE = ("MLOPS_HOME", "{tmp}/file/home", "folder can't be written: Not a directory [{tmp}/file/home/")
 BAD_VALUE = ("MLOPS_DRIVER_MEMORY", "lots", "MLOPS_DRIVER_MEMORY: use a whole number with m or g")
-MISSPELT = ("MLOPS_SUORCE", "a.csv", "MLOPS_SUORCE: no such setting; is MLOPS_SOURCE meant?")
+MISSPELT = ("MLOPS_SUORCE", "a.csv", "MLOPS_SUORCE: no such setting; did you mean MLOPS_SOURCE?")
 NO_CONTRACT = ("MLOPS_CONTRACT", "{tmp}/none.yaml", "no such contract [{tmp}/none.yaml]")
 NO_SERVER = ("MLOPS_TRACKING_URI", "http://127.0.0.1:{port}", "the MLflow server does not answer")
 CASES = {

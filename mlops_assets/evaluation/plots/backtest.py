@@ -1,4 +1,4 @@
-"""The picture of a backtest: how the model holds on the days after it was made.
+"""The picture of a backtest: how the model performs on the days after it was trained.
 
 What belongs here: drawing. What does not: the numbers (`backtest`), the common look (`style`).
 """
@@ -35,22 +35,25 @@ def days_after_picture(days: Sequence[DayAfter], overall: Interval, *, as_of: st
     Args:
         days: At least one day, in order.
         overall: Average precision over all days.
-        as_of: The day that the model was made as of.
+        as_of: The day that the model was trained as of.
     """
-    interval = f"{overall.estimate:.3f} ({overall.low:.3f} to {overall.high:.3f})"
-    figure, axes, strip = panel_and_strip(f"Days after {as_of}", f"average precision {interval}")
+    overall_text = f"{overall.estimate:.3f} ({overall.low:.3f} to {overall.high:.3f})"
+    figure, axes, strip = panel_and_strip(f"Days after {as_of}", f"average precision {overall_text}")
     for name in DAILY:
         label, colour, marker, shift = _LOOKS[name]
-        drawn = [(at + shift, found.metrics[name]) for at, found in enumerate(days) if name in found.metrics]
+        drawn = [(at + shift, day.metrics[name]) for at, day in enumerate(days) if name in day.metrics]
         places = [at for at, _ in drawn]
-        values = [found.estimate for _, found in drawn]
-        bars = [[found.estimate - found.low for _, found in drawn], [found.high - found.estimate for _, found in drawn]]
-        axes.errorbar(places, values, yerr=bars, fmt=marker, color=colour, label=label, markersize=5, linewidth=1.3)
+        values = [interval.estimate for _, interval in drawn]
+        below = [interval.estimate - interval.low for _, interval in drawn]
+        above = [interval.high - interval.estimate for _, interval in drawn]
+        axes.errorbar(
+            places, values, yerr=[below, above], fmt=marker, color=colour, label=label, markersize=5, linewidth=1.3
+        )
     axes.axhline(overall.estimate, color=MUTED, linestyle=DASHED, linewidth=1.2)
     note(axes, "all days", (-0.4, overall.estimate))
     axes.set(ylim=(-0.02, 1.04), xlim=(-0.5, len(days) - 0.5), ylabel="on the day")
     legend(axes)
-    strip.bar(range(len(days)), [found.frauds for found in days], color=MUTED, width=0.6)
+    strip.bar(range(len(days)), [day.frauds for day in days], color=MUTED, width=0.6)
     strip.set_ylabel("frauds")
     step = -(-len(days) // _MOST_LABELS)
     strip.set_xticks(range(0, len(days), step), [_short(days[at].label) for at in range(0, len(days), step)])

@@ -1,7 +1,7 @@
 """Pictures of an evaluation, each returned as the bytes of a PNG.
 
 What belongs here: drawing. What does not: computing metrics beyond what a picture bins or sorts, writing files,
-pictures of a search (`plots_search`).
+pictures of a search (`training/search/plots`).
 
 Drawn with matplotlib's object interface on the Agg canvas, never with pyplot, whose current figure is shared by the
 whole process: several trials or assets may draw at the same time. For the same reason no text uses mathtext, whose
@@ -66,8 +66,8 @@ def precision_recall(y_true: Array, scores: Array, *, threshold: Threshold, data
     ranking = RankedScores(fraud, score).weighted(np.ones(len(fraud)))
     caught = np.cumsum(ranking.gained)
     recall, precision = caught / caught[-1], caught / ranking.alerts
-    found = f"average precision {ranking.average_precision():.3f}, {int(caught[-1]):,} frauds in {len(fraud):,} rows"
-    figure, axes = one_panel(f"Precision and recall, {dataset}", found)
+    subtitle = f"average precision {ranking.average_precision():.3f}, {int(caught[-1]):,} frauds in {len(fraud):,} rows"
+    figure, axes = one_panel(f"Precision and recall, {dataset}", subtitle)
     axes.step(np.append(0, recall), np.append(precision[0], precision), where="pre", color=BLUE, linewidth=1.8)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="recall (share of frauds alerted)")
     axes.set_ylabel("precision (share of alerts that are fraud)")
@@ -98,7 +98,7 @@ def calibration(y_true: Array, scores: Array, *, dataset: str) -> bytes:
         dataset: Name of the block of rows, for the title.
 
     Raises:
-        EvaluationError: Labels or scores that are unfit.
+        EvaluationError: Labels or scores that are invalid.
     """
     fraud, score = checked_labels_and_scores(y_true, scores)
     bins = _bins_of_equal_prediction(score)
@@ -142,7 +142,7 @@ def score_histogram(y_true: Array, scores: Array, *, threshold: Threshold, datas
         dataset: Name of the block of rows, for the title.
 
     Raises:
-        EvaluationError: Labels or scores that are unfit.
+        EvaluationError: Labels or scores that are invalid.
     """
     fraud, score = checked_labels_and_scores(y_true, scores)
     position = score_position(score)
@@ -186,7 +186,7 @@ def cost_against_threshold(choice: CostChoice, *, dataset: str) -> bytes:
     costs = np.concatenate(([choice.cost_of_no_alerts], choice.costs, choice.costs[-1:]))
     axes.step(x, costs, where="post", color=BLUE, linewidth=1.8)
     axes.axhline(choice.cost_of_no_alerts, color=MUTED, linestyle=DASHED, linewidth=1.2)
-    # Alerting nearly everything costs orders of magnitude more than anybody would pay; the choice is made further down.
+    # Alerting nearly everything costs orders of magnitude more than anyone would pay, so the top is cut off.
     axes.set(xlim=(low, high), ylim=(0, 1.7 * choice.cost_of_no_alerts or 1), ylabel="cost (currency of the amounts)")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda cost, _: amount(cost)))
     nothing = "alert nothing, the choice" if threshold.alerts_nothing else "alert nothing"

@@ -1,8 +1,8 @@
-"""Pictures of an explanation: which features drive the model, and in which direction; each the bytes of a PNG.
+"""Pictures of an explanation: which features drive the model, and in which direction; each is returned as PNG bytes.
 
 What belongs here: drawing SHAP values. What does not: computing them (`explanations`), what pictures share (`style`).
 
-The rules of `plots` hold here, too: no pyplot, no mathtext, colours that stay apart for the colour-blind.
+The rules of `curves` hold here too: no pyplot, no mathtext, colours that stay apart for the colour-blind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlops_assets.evaluation.plots.style import (
 )
 
 _TOP_FEATURES = 15
-# A few hundred dots say what a thousand say, in a file a fraction of the size.
+# A few hundred dots show as much as a thousand, in a much smaller file.
 _DOTS = 400
 _COLUMNS_OF_DOTS = 90
 _HALF_ROW = 0.38
@@ -54,11 +54,11 @@ def summary(explanation: Explanation) -> bytes:
     ranks of the values, because a feature such as an amount is skewed; a missing value is drawn hollow.
     """
     names = list(explanation.importance)[:_TOP_FEATURES]
-    found = explanation.contributions
-    columns = np.array([found.features.index(name) for name in names])
-    # Evenly over the sample, which is ordered by time: the same dots at each call.
+    contributions = explanation.contributions
+    columns = np.array([contributions.features.index(name) for name in names])
+    # Spread evenly over the sample, which is ordered by time: each call draws the same dots.
     picked = np.unique(np.linspace(0, len(explanation.rows) - 1, _DOTS).astype(int))
-    values = found.values[np.ix_(picked, columns)].astype(np.float64)
+    values = contributions.values[np.ix_(picked, columns)].astype(np.float64)
     figure, axes = one_panel(
         "How values move the score (SHAP)",
         f"a dot is one of {len(picked):,} rows; blue: low value, orange: high, hollow: missing",
@@ -87,7 +87,7 @@ def _name_rows(axes: Axes, names: list[str]) -> None:
 
 
 def _stacked(x: npt.NDArray[np.float64], limits: tuple[float, float]) -> npt.NDArray[np.float64]:
-    """Return offsets across the row [n] that put dots of about the same place beside each other, symmetrically."""
+    """Return offsets across the row [n] that spread dots of nearly the same position symmetrically."""
     low, high = limits
     place = ((x - low) / ((high - low) or 1.0) * (_COLUMNS_OF_DOTS - 1)).astype(int)
     order = np.argsort(place, kind="stable")

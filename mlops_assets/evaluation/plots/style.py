@@ -1,4 +1,4 @@
-"""How every picture of the training room looks: size, colours, type, axes for scores and counts, PNG bytes.
+"""How every picture looks: size, colours, type, axes for scores and counts, PNG bytes.
 
 What belongs here: what two pictures share. What does not: what a picture shows (`plots`).
 """
@@ -56,7 +56,7 @@ def png(figure: Figure) -> bytes:
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     buffer = io.BytesIO()
-    # A handful of hues and their edges: a palette looks the same and makes the file a third as large.
+    # There are few hues: with a palette the picture looks the same and the file is a third of the size.
     drawn.quantize(_PALETTE, dither=Image.Dither.NONE).save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
