@@ -139,8 +139,8 @@ def measure(sessions: Sessions, sets: Cut, sizes: Sizes) -> tuple[dict[str, list
         AP_OVER_RANDOM: _ratios(rounds, "average_precision", "ours", "random"),
         KAPPA_OVER_RECIPE: _ratios(rounds, "kappa", "ours", "recipe"),
         KAPPA_OVER_RECIPE_AT_HALF: [
-            found["metrics"]["ours"]["kappa"]["estimate"] / found["metrics"]["recipe"]["kappa_at_half"]["estimate"]
-            for found in rounds
+            each["metrics"]["ours"]["kappa"]["estimate"] / each["metrics"]["recipe"]["kappa_at_half"]["estimate"]
+            for each in rounds
         ],
         BRIER_OVER_OURS: _ratios(rounds, "brier", "recipe", "ours"),
     }
@@ -166,24 +166,24 @@ def best_kappa_threshold(y: npt.NDArray[np.uint8], scores: Scores) -> float:
 
 def _ours_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[dict[str, Any], Scored]:
     plan = SearchPlan(trials=sizes.trials, parallelism=SLOTS, seed=seed)
-    found = run_search(spark, sets.train, sets.validation, plan, lambda _: None)
-    model = finish(sets.train, sets.validation, lambda: sets.test, found, plan, EvaluationPlan(replicates=20))
-    return found.best.point.as_dict(), Scored(predict(model.booster, sets.validation), model.test_scores)
+    search = run_search(spark, sets.train, sets.validation, plan, lambda _: None)
+    model = finish(sets.train, sets.validation, lambda: sets.test, search, plan, EvaluationPlan(replicates=20))
+    return search.best.point.as_dict(), Scored(predict(model.booster, sets.validation), model.test_scores)
 
 
 def _random_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[dict[str, Any], Scored]:
     points = draw_points(SearchSpace(), sizes.trials, seed=seed)
-    found = _ours.try_points(spark, sets.train, sets.validation, points, parallelism=SLOTS)
-    best = max(found.trials, key=lambda trial: trial.value).point
+    search = _ours.try_points(spark, sets.train, sets.validation, points, parallelism=SLOTS)
+    best = max(search.trials, key=lambda trial: trial.value).point
     booster = fit(best, quantized(sets.train, threads=SLOTS), seed=seed, threads=SLOTS)
     return best.as_dict(), Scored(predict(booster, sets.validation), predict(booster, sets.test))
 
 
 def _recipe_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[dict[str, Any], Scored]:
-    found = _seed_recipe.search(spark, sets.train, sets.validation, trials=sizes.trials, threads=SLOTS, seed=seed)
-    fitted = _seed_recipe.pipeline(found.best, threads=SLOTS).fit(frame(sets.train), sets.train.y)
+    search = _seed_recipe.search(spark, sets.train, sets.validation, trials=sizes.trials, threads=SLOTS, seed=seed)
+    fitted = _seed_recipe.pipeline(search.best, threads=SLOTS).fit(frame(sets.train), sets.train.y)
     validation, test = (fitted.predict_proba(frame(rows))[:, 1] for rows in (sets.validation, sets.test))
-    return found.best.as_dict(), Scored(validation, test)
+    return search.best.as_dict(), Scored(validation, test)
 
 
 def _evaluate(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[str, Any]:
@@ -207,14 +207,14 @@ def _evaluate(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[
     return {
         "metrics": metrics,
         "average_precision_ours_minus": {
-            name: {"estimate": found.estimate, "low": found.low, "high": found.high}
-            for name, found in differences.items()
+            name: {"estimate": difference.estimate, "low": difference.low, "high": difference.high}
+            for name, difference in differences.items()
         },
     }
 
 
 def _intervals(test: Matrix, scores: Scores, threshold: float, replicates: int) -> dict[str, Any]:
-    found = bootstrap(
+    intervals = bootstrap(
         y_true=test.y,
         scores=scores,
         days=test.days,
@@ -224,13 +224,13 @@ def _intervals(test: Matrix, scores: Scores, threshold: float, replicates: int) 
         seed=1,
     ).intervals
     return {
-        name: {"estimate": found[name].estimate, "low": found[name].low, "high": found[name].high}
+        name: {"estimate": intervals[name].estimate, "low": intervals[name].low, "high": intervals[name].high}
         for name in ("average_precision", "kappa", "brier")
     }
 
 
 def _ratios(rounds: list[dict[str, Any]], metric: str, one: str, other: str) -> list[float]:
-    return [found["metrics"][one][metric]["estimate"] / found["metrics"][other][metric]["estimate"] for found in rounds]
+    return [each["metrics"][one][metric]["estimate"] / each["metrics"][other][metric]["estimate"] for each in rounds]
 
 
 def _between(rows: Matrix, start: float | None, end: float | None) -> Matrix:
@@ -247,8 +247,8 @@ def _summary(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(
         f"{name}: "
         + ", ".join(
-            f"{metric} {found['estimate']:.4f} [{found['low']:.4f}, {found['high']:.4f}]"
-            for metric, found in values.items()
+            f"{metric} {interval['estimate']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]"
+            for metric, interval in values.items()
             if metric != "threshold"
         )
         for name, values in metrics.items()
@@ -268,8 +268,8 @@ def main() -> None:
         print(f"{name}: {block.rows:,} rows, {block.frauds:,} frauds", flush=True)
     ratios, details = measure(fresh_session, sets, Sizes(trials=given.trials, rounds=given.rounds))
     report("quality", ratios=ratios, details=details)
-    for number, found in enumerate(details["rounds"]):
-        for name, difference in found["average_precision_ours_minus"].items():
+    for number, each in enumerate(details["rounds"]):
+        for name, difference in each["average_precision_ours_minus"].items():
             ends = f"[{difference['low']:+.4f}, {difference['high']:+.4f}]"
             print(f"round {number}: average precision, ours - {name}: {difference['estimate']:+.4f} {ends}")
 

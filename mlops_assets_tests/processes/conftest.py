@@ -1,4 +1,4 @@
-"""Homes and inputs of the process tests, and what an undisturbed run makes of them."""
+"""Homes and inputs of the process tests, and the result of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROWS = 3_000
 
 
 def on_shared_spark(lakehouse: LakehouseResource, spark: SparkResource) -> Lakehouse:
-    """Return the same tables on the Spark of the test session."""
+    """Return the same tables, opened with the Spark of the test session."""
     return replace(lakehouse.open(), spark=lambda: spark.session)
 
 
@@ -32,10 +32,10 @@ def on_shared_spark(lakehouse: LakehouseResource, spark: SparkResource) -> Lakeh
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Five files of the creditcard contract."""
     folder = tmp_path_factory.mktemp("inputs")
-    found = [folder / f"{number}.csv" for number in range(5)]
-    for seed, path in enumerate(found, start=3):
+    paths = [folder / f"{number}.csv" for number in range(5)]
+    for seed, path in enumerate(paths, start=3):
         pa_csv.write_csv(generate(rows=ROWS, days=6, fraud_rate=0.03, seed=seed), path)
-    return found
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Cal
 
 @pytest.fixture(scope="session")
 def undisturbed(inputs: list[Path], new_home: Callable[[], Path], spark_resource: SparkResource) -> Path:
-    """A home in which the main job ran once on the first input, from beginning to end."""
+    """A home in which the main job ran once on the first input, without interruption."""
     settings = Settings(home=new_home(), source=str(inputs[0]))
     lakehouse = on_shared_spark(build_resources(settings)["lakehouse"], spark_resource)
     job = build_defs(settings, lakehouse=lakehouse).resolve_job_def(MAIN)

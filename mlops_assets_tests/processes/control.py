@@ -1,6 +1,6 @@
-"""The test's side of a process: start it, tell it what to do, wait with a limit, end it.
+"""The test's side of a process: start it, send it commands, wait with a limit, end it.
 
-What belongs here: processes and homes. What does not: what is in a home (`state`).
+What belongs here: processes and homes. What does not: the contents of a home (`state`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from mlops_assets_tests.processes.points import Point, Then
 CHECKOUT = Path(__file__).resolve().parents[2]
 ASSETS = ("raw_transactions", "train_set", "validation_set", "test_set", "tuned_model", "registered_model")
 SETS = ASSETS[1:4]
-# Assets of one step; they are made together or not at all.
+# Assets of one step; they are materialized together or not at all.
 ALONGSIDE = {"raw_transactions": "quarantined_transactions"}
-# An answer takes seconds; the limit is for a machine that is busy with something else.
+# An answer takes seconds; the limit allows for a busy machine.
 ANSWER_SECONDS = 150.0
 
 SPACE = {
@@ -40,7 +40,7 @@ CONFIG: dict[str, Any] = {"tuned_model": {"config": TUNING}, "registered_model":
 
 @dataclass(frozen=True)
 class Answer:
-    """How a command went."""
+    """The outcome of a command."""
 
     success: bool
     failures: dict[str, str]
@@ -91,7 +91,7 @@ class Worker:
         )
 
     def answer(self) -> Answer:
-        """Wait for the command's end."""
+        """Wait for the end of the command."""
         return Answer(**self._receive())
 
     def run(self, home: Path, source: Path, *assets: str) -> Answer:
@@ -100,15 +100,15 @@ class Worker:
         return self.answer()
 
     def wait_at(self, point: Point) -> None:
-        """Wait until the point is reached."""
+        """Wait until the worker has reached the point."""
         assert self._receive() == {"reached": point}
 
     def go_on(self) -> None:
-        """Let a worker that waits at a point go on."""
+        """Let a worker that waits at a point continue."""
         self._write("go")
 
     def is_answering(self, seconds: float) -> bool:
-        """Return whether an answer came within that time; it is lost then."""
+        """Return whether an answer came within that time; the answer itself is dropped."""
         try:
             self._lines.get(timeout=seconds)
         except queue.Empty:
@@ -130,8 +130,8 @@ class Worker:
         except queue.Empty:
             raise AssertionError(f"no answer in {ANSWER_SECONDS:.0f} s:\n{self._tail()}") from None
         assert line, f"the process has ended:\n{self._tail()}"
-        found: dict[str, Any] = json.loads(line)
-        return found
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -145,7 +145,7 @@ class Worker:
 
 @contextmanager
 def worker(log: Path) -> Iterator[Worker]:
-    """Start a worker for the length of a block."""
+    """Run a worker for the duration of a block."""
     command = [sys.executable, "-m", "mlops_assets_tests.processes.worker"]
     with started(command, log, pipe=subprocess.PIPE) as process:
         yield Worker(process, log)
@@ -155,13 +155,13 @@ def worker(log: Path) -> Iterator[Worker]:
 def started(
     command: list[str], log: Path, *, pipe: int | None = None, variables: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a process, leader of a group of its own, from the checkout; the whole group is gone afterwards.
+    """Start a process in the checkout as leader of its own group; the whole group is killed afterwards.
 
     Args:
         command: Program and arguments.
         log: File for what it writes.
-        pipe: What stands for stdin and stdout; by default nothing and the log.
-        variables: Environment variables beside those of `environment`.
+        pipe: Used for stdin and stdout; by default stdin is empty and stdout goes to the log.
+        variables: Environment variables in addition to those of `environment`.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as stream:
@@ -178,7 +178,7 @@ def started(
     try:
         yield process
     finally:
-        if process.stdin is not None:  # which is how a worker is told to end
+        if process.stdin is not None:  # which makes a worker end
             process.stdin.close()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
@@ -194,7 +194,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def processes_of(home: Path) -> list[str]:
-    """Return the processes that name the home in their command line: its JVMs, above all."""
+    """Return the processes that name the home in their command line, above all its JVMs."""
     if Path("/proc/self/cmdline").is_file():
         running = [_command_line(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
     else:
@@ -207,13 +207,13 @@ def _command_line(path: Path) -> str:
     try:
         return path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
-        return ""  # it has ended since
+        return ""  # it has ended in the meantime
 
 
 def eventually(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return the first true value of a condition; AssertionError when there is none in time."""
+    """Return the first true value of a condition; AssertionError if none comes in time."""
     until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, f"not in {seconds:.0f} s: {what}"
+    while not (value := condition()):
+        assert time.monotonic() < until, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.05)
-    return found
+    return value

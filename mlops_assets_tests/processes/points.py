@@ -1,6 +1,6 @@
-"""Points in the middle of an asset at which a worker can be stopped.
+"""Points within an asset at which a worker can be stopped.
 
-What belongs here: resources that behave like the platform's own and stop on the way. What does not: processes
+What belongs here: resources that behave like the platform's own and can stop midway. What does not: processes
 (`worker`, `control`).
 """
 
@@ -48,7 +48,7 @@ class Then(StrEnum):
     """What to do there."""
 
     DIE = "SIGKILL for this process alone, as the kernel does it when memory runs out"
-    DIE_WITH_ALL = "SIGKILL for this process and its JVM in one blow"
+    DIE_WITH_ALL = "SIGKILL for this process and its JVM at once"
     WAIT = "wait until the test says go"
 
 
@@ -59,7 +59,7 @@ class Stop:
     Attributes:
         at: The point.
         then: What happens there.
-        wait: Tells the test and returns when it says go.
+        wait: Notifies the test and returns when the test says go.
     """
 
     at: str
@@ -79,7 +79,7 @@ class Stop:
 
 
 def stopping(resources: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
-    """Return the resources that can stop, made from those of the settings."""
+    """Return the resources that can stop, built from those of the settings."""
     lakehouse, tracking = resources["lakehouse"].open(), resources["tracking"]
 
     return {
@@ -90,7 +90,7 @@ def stopping(resources: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
     }
 
 
-# Classes made here, not instances with a field: Dagster copies a resource by its configuration.
+# Classes defined here, not instances with a field: Dagster copies a resource by its configuration.
 def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
     class StoppingLakehouse(Lakehouse):
         def append(
@@ -144,7 +144,7 @@ def _stopping_tracking(stop: Stop) -> type[Tracking]:
 
 
 def _watch(folder: Path, stop: Stop) -> None:
-    """Stop as soon as Spark has written data; the commit comes a good while after it."""
+    """Stop as soon as Spark has written data; the commit comes noticeably later."""
     while not any(folder.glob("*.parquet")):
         time.sleep(0.001)
     stop.reached(Point.RAW_HALF_WRITTEN)

@@ -1,6 +1,6 @@
-"""What a home holds, read without the platform: Delta's log through delta-rs, MLflow through its client.
+"""The contents of a home, read without the platform: Delta's log through delta-rs, MLflow through its client.
 
-What belongs here: reading. What does not: judging.
+What belongs here: reading. What does not: judging it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlops_assets.tracking.store import NAME, PARENT
 
 DATABASE = "creditcard_files"
 MODEL = f"fraud_{DATABASE}"
-# Of two searches that are the same otherwise.
+# What differs between two searches that are otherwise the same.
 _CLOCKS = ("search_seconds", "trial_seconds")
 _PAST = ("trials_resumed",)
 
@@ -34,14 +34,14 @@ class Table:
     @property
     def exists(self) -> bool:
         """Whether it has a version that a reader sees."""
-        found: bool = DeltaTable.is_deltatable(str(self.folder))
-        return found
+        exists: bool = DeltaTable.is_deltatable(str(self.folder))
+        return exists
 
     @property
     def version(self) -> int:
         """Newest version."""
-        found: int = DeltaTable(self.folder).version()
-        return found
+        newest: int = DeltaTable(self.folder).version()
+        return newest
 
     def rows(self) -> pa.Table:
         """Return all rows in an order that does not depend on files, without the time of loading."""
@@ -53,7 +53,7 @@ class Table:
         return sorted(Counter(self.rows().column(BATCH_ID).to_pylist()).values())
 
     def data_files(self) -> list[Path]:
-        """Return the data files that lie there, committed or not."""
+        """Return the data files in the folder, committed or not."""
         return sorted(self.folder.glob("*.parquet"))
 
 
@@ -63,7 +63,7 @@ def table(home: Path, name: str) -> Table:
 
 
 def staged(home: Path) -> list[Path]:
-    """Return the files that lie in the staging folders."""
+    """Return the files in the staging folders."""
     return [path for path in (home / "lakehouse" / DATABASE / "_staging").rglob("*") if path.is_file()]
 
 
@@ -84,7 +84,7 @@ class Tracked:
 
     def runs(self) -> list[Run]:
         """Return all runs, oldest first."""
-        experiments = [found.experiment_id for found in self._client.search_experiments(view_type=ViewType.ALL)]
+        experiments = [each.experiment_id for each in self._client.search_experiments(view_type=ViewType.ALL)]
         return list(self._client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
 
     def parents(self) -> list[Run]:
@@ -93,15 +93,15 @@ class Tracked:
 
     def children(self, parent: Run) -> list[Run]:
         """Return the trials of a search, by name."""
-        found = [run for run in self.runs() if run.data.tags.get(PARENT) == parent.info.run_id]
-        return sorted(found, key=lambda run: run.data.tags[NAME])
+        trials = [run for run in self.runs() if run.data.tags.get(PARENT) == parent.info.run_id]
+        return sorted(trials, key=lambda run: run.data.tags[NAME])
 
     def statuses(self) -> Counter[str]:
-        """Return how many runs of all kinds have which status."""
+        """Return the number of runs of all kinds by status."""
         return Counter(run.info.status for run in self.runs())
 
-    def told(self, parent: Run) -> dict[str, Any]:
-        """Return what a search found, without what depends on the clock or on a search before it."""
+    def results(self, parent: Run) -> dict[str, Any]:
+        """Return the results of a search, without what depends on the clock or on an earlier search."""
         return {
             "params": {name: value for name, value in parent.data.params.items() if name not in _PAST},
             "metrics": _without_clocks(parent.data.metrics),
@@ -114,11 +114,11 @@ class Tracked:
     def versions(self) -> dict[int, set[str]]:
         """Return the aliases of each version of the registered model."""
         listed = self._client.search_model_versions(f"name = '{MODEL}'")
-        found: dict[int, set[str]] = {int(version.version): set() for version in listed}
-        if found:
+        aliases: dict[int, set[str]] = {int(version.version): set() for version in listed}
+        if aliases:
             for alias, number in self._client.get_registered_model(MODEL).aliases.items():
-                found[int(number)].add(alias)
-        return found
+                aliases[int(number)].add(alias)
+        return aliases
 
 
 def _without_clocks(metrics: dict[str, float]) -> dict[str, float]:

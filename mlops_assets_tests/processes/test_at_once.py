@@ -65,7 +65,7 @@ def test_two_whole_jobs_end_with_two_searches_and_two_versions(
     assert {run.info.run_id for run in parents} == set(said)
     assert [len(tracked.children(run)) for run in parents] == [3, 3]
     assert tracked.statuses() == {"FINISHED": 8}
-    assert tracked.told(parents[0]) == tracked.told(parents[1])
+    assert tracked.results(parents[0]) == tracked.results(parents[1])
     assert [answer.metadata["registered_model"]["mlflow_run_id"] for answer in answers] == said
     assert tracked.versions() == {1: set(), 2: {"challenger", "champion"}}
     assert [table(home, name).version for name in SETS] == [0, 0, 0]

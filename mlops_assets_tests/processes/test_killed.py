@@ -77,7 +77,7 @@ def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not
 
     reference = Tracked(embedded_store(undisturbed))
     assert tracked.versions() == {1: {"challenger", "champion"}} == reference.versions()
-    assert tracked.told(found) == reference.told(reference.parents()[0])
+    assert tracked.results(found) == reference.results(reference.parents()[0])
     for name in ("raw_transactions", *SETS):
         assert table(home, name).version == table(undisturbed, name).version == 0
         assert table(home, name).rows().equals(table(undisturbed, name).rows()), name

@@ -35,7 +35,7 @@ def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(
         assert tune(lakehouse, tracking, TunedModelConfig(**TUNING)).failure is None
         assert register(lakehouse, tracking).metadata["promoted"] is True
         (parent,) = here.parents()
-        assert here.told(parent) == there.told(there.parents()[0])
+        assert here.results(parent) == there.results(there.parents()[0])
         assert here.versions() == there.versions()
 
         with ThreadPoolExecutor() as pool:

@@ -70,7 +70,7 @@ def test_a_killed_search_is_resumed_and_finds_what_an_undisturbed_one_finds(
     assert straight.metadata["trials_resumed"] == 0
     for name in ("best_point", "best_trial", "validation_average_precision", "threshold", "trials_pruned"):
         assert resumed.metadata[name] == straight.metadata[name], name
-    assert tracked.told(found)["trials"] == reference.told(reference.parents()[0])["trials"]
+    assert tracked.results(found)["trials"] == reference.results(reference.parents()[0])["trials"]
 
     again = searched(Settings(home=home, source=str(inputs[0])), spark_resource)
     assert again.metadata["trials_resumed"] == 0, "a finished search is searched again"

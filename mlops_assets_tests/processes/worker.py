@@ -1,9 +1,9 @@
-"""A process that runs the platform's assets on command; a command may name a point at which it stops.
+"""A process that runs the platform's assets on command; a command may name a point at which to stop.
 
-What belongs here: the process's side of `control`. What does not: the points (`points`), judging what is left.
+What belongs here: the process's side of `control`. What does not: the points (`points`), judging the results.
 
-One JSON command a line on stdin, one JSON answer a line on stdout; everything that libraries print goes to stderr. A
-worker that serves several commands starts its JVM once.
+It reads one JSON command per line on stdin and writes one JSON answer per line on stdout; everything that libraries
+print goes to stderr. A worker starts its JVM once for all its commands.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlops_assets_tests.processes.points import Stop, stopping
 
 
 def serve(commands: IO[str], answers: IO[str]) -> None:
-    """Run commands until there are no more."""
+    """Run commands until stdin ends."""
 
     def send(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
@@ -76,7 +76,7 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 
 def _plain(metadata: Any) -> dict[str, int | float | str]:
-    return {name: found.value for name, found in metadata.items() if isinstance(found.value, int | float | str)}
+    return {name: entry.value for name, entry in metadata.items() if isinstance(entry.value, int | float | str)}
 
 
 if __name__ == "__main__":

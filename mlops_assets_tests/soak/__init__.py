@@ -1,1 +1,1 @@
-"""The platform left to itself: the real daemon, real files, and processes that are killed (`make soak`)."""
+"""The platform running unattended: the real daemon, real files, and processes that get killed (`make soak`)."""

@@ -1,7 +1,7 @@
-"""What the tables must hold, counted from the files by Python alone, and what is wrong with them if they do not.
+"""What the tables must hold, computed from the files with plain Python, and how they differ from that.
 
-What belongs here: the rules of the soak's contract, written down a second time without Arrow, Spark or anything of
-`mlops_assets`; and the comparison. What does not: how the files were made (`files`), reading tables (`state`).
+What belongs here: the rules of the soak's contract, implemented a second time without Arrow, Spark or anything from
+`mlops_assets`, and the comparison. What does not: how the files were made (`files`), reading tables (`state`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SHOWN = 3
 
 # number, happened, amount, score, fraud
 Values = tuple[int, datetime, float, float | None, int]
-# The same as text, by column; None where there was nothing.
+# The same as text, by column; None where the field was empty.
 Original = tuple[tuple[str, str | None], ...]
 
 
@@ -36,13 +36,13 @@ class Place:
 
 @dataclass
 class Expected:
-    """What the files amount to.
+    """What the tables must hold after all files are loaded.
 
     Attributes:
-        files: Files that lie there.
+        files: Files in the folder.
         rows: Rows in them.
-        contents: Rows of each different content, by its hash.
-        raw: Rows that the raw table must hold, and how often.
+        contents: Number of rows of each distinct content, by its hash.
+        raw: Rows that the raw table must hold, with their counts.
         aside: Rows that the quarantine must hold, by place.
     """
 
@@ -54,13 +54,13 @@ class Expected:
 
 
 @dataclass
-class Found:
-    """What the tables hold, as their readers see them.
+class Actual:
+    """What the tables hold, as readers see them.
 
     Attributes:
         raw: Rows of the raw table, with their places.
         aside: Rows of the quarantine, with their places.
-        records: What the manifest says of each batch: rows, accepted, quarantined, already known.
+        records: What the manifest records for each batch: rows, accepted, quarantined, already known.
     """
 
     raw: list[tuple[Place, Values]] = field(default_factory=list)
@@ -69,14 +69,14 @@ class Found:
 
 
 def expect(folder: Path, *, has_key: bool) -> Expected:
-    """Read all files of a folder and return what a load of them must end in.
+    """Read all files of a folder and return what loading them must result in.
 
     Args:
         folder: CSV and CSV.gz files.
-        has_key: Whether rows with one number are one row, of which the latest stays.
+        has_key: Whether rows with the same number are one row, of which the latest is kept.
 
     Raises:
-        ValueError: The files leave open which of two rows is the latest.
+        ValueError: The files don't determine which of two rows is the latest.
     """
     expected = Expected()
     latest: dict[int, Values] = {}
@@ -106,7 +106,7 @@ def expect(folder: Path, *, has_key: bool) -> Expected:
 def _keep_latest(latest: dict[int, Values], values: Values) -> None:
     before = latest.get(values[0])
     if before is not None and before[1] == values[1] and before != values:
-        raise ValueError(f"row {values[0]} is there twice with one time and different values")
+        raise ValueError(f"row {values[0]} occurs twice with the same time and different values")
     if before is None or values[1] > before[1]:
         latest[values[0]] = values
 
@@ -125,18 +125,18 @@ def parse(written: Mapping[str, str | None]) -> Values | None:
     return (number, happened, amount, score, fraud) if fits else None
 
 
-def problems(expected: Expected, found: Found) -> list[str]:
-    """Return what is wrong with the tables, a line each; none when each row is where it must be, once."""
-    raw = Counter(values for _, values in found.raw)
-    aside, aside_expected = Counter(place for place, _ in found.aside), set(expected.aside)
-    both = {place for place, _ in found.raw} & aside.keys()
-    records = dict(found.records)
-    uneven = [batch for batch, (rows, accepted, bad, known) in found.records if rows != accepted + bad + known]
+def problems(expected: Expected, actual: Actual) -> list[str]:
+    """Return what is wrong with the tables, one line each; empty if each row is where it must be, exactly once."""
+    raw = Counter(values for _, values in actual.raw)
+    aside, aside_expected = Counter(place for place, _ in actual.aside), set(expected.aside)
+    both = {place for place, _ in actual.raw} & aside.keys()
+    records = dict(actual.records)
+    uneven = [batch for batch, (rows, accepted, bad, known) in actual.records if rows != accepted + bad + known]
     miscounted = [batch for batch, rows in expected.contents.items() if batch in records and records[batch][0] != rows]
-    twice_recorded = [batch for batch, times in Counter(batch for batch, _ in found.records).items() if times > 1]
-    strange = {place.batch for place, _ in found.raw} - records.keys()
+    twice_recorded = [batch for batch, times in Counter(batch for batch, _ in actual.records).items() if times > 1]
+    strange = {place.batch for place, _ in actual.raw} - records.keys()
     changed = [
-        place for place, original in found.aside if place in expected.aside and expected.aside[place] != original
+        place for place, original in actual.aside if place in expected.aside and expected.aside[place] != original
     ]
     return [
         f"{len(which):,} {what}: {', '.join(map(str, list(which)[:_SHOWN]))}"

@@ -1,11 +1,11 @@
-"""What the soak drops into the landing folder, and when: made from a seed, written by hand.
+"""What the soak drops into the landing folder, and when: generated from a seed, written without a library.
 
-What belongs here: rows, files and the moments at which pieces of them are written. What does not: what the tables
-should hold in the end (`expectation`, which reads the folder and knows nothing of this module), processes.
+What belongs here: rows, files and the times at which pieces of them are written. What does not: what the tables should
+hold in the end (`expectation`, which reads the folder and knows nothing of this module), processes.
 
-Rows carry numbers that no other row has, but for rows that are meant to be the same. A file that is written in pieces
-is cut so that half of it can do no harm that the rest does not fix: within a row, which leaves a file that is no
-table, or (with a key alone) after a row, where nothing bad was written yet.
+Row numbers are unique, except for rows that are meant to be the same. A file that is written in pieces is cut so that
+loading half of it does no harm that the rest does not undo: within a row, which leaves a file that can't be parsed, or
+(only with a key) after a row, before anything bad is written.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from random import Random
 
 HEADER = ("Number", "Happened", "Amount", "Score", "Fraud")
 _START = datetime(2026, 1, 1, tzinfo=UTC)
-# What is put in the place of which column's value.
+# Column, and the wrong value to put there.
 _WRONG = ((0, ""), (0, "x17"), (1, "yesterday"), (2, "-3.50"), (2, "oops"), (2, "inf"), (4, "2"), (4, ""))
 _SHARE_BAD, _SHARE_TWICE, _SHARE_PACKED, _SHARE_SLOW, _SHARE_GROWN, _SHARE_OVERLAPS = 0.25, 0.15, 0.2, 0.15, 0.1, 0.25
-# Well within the time that a file must stay as it is before it is taken, and well beyond it.
+# Well below the time that a file must stay unchanged before it is taken, and well above it.
 _SHORT_PAUSE, _LONG_PAUSE = (0.1, 0.8), (8.0, 16.0)
 
 Row = tuple[str, ...]
@@ -30,14 +30,14 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, order=True)
 class Piece:
-    """A write.
+    """One write to a file.
 
     Attributes:
         at: Seconds since the beginning.
         number: Order of writes at the same moment.
         name: The file.
-        content: What is added to it.
-        hidden: Whether it is written under a draft's name and renamed, so that it is there at once.
+        content: Bytes to append.
+        hidden: Whether it is written under a temporary name and renamed, so that it appears complete.
     """
 
     at: float
@@ -47,7 +47,7 @@ class Piece:
     hidden: bool = False
 
     def write(self, folder: Path) -> None:
-        """Do it."""
+        """Write it."""
         if self.hidden:
             draft = folder / f".{self.name}.part"
             draft.write_bytes(self.content)
@@ -61,9 +61,9 @@ def plan(seed: int, files: int, seconds: float, *, has_key: bool) -> list[Piece]
     """Return all writes, in order of time.
 
     Args:
-        seed: The same seed, the same writes.
+        seed: The same seed gives the same writes.
         files: How many files there are in the end.
-        seconds: They begin within so many; what is written in pieces may end later.
+        seconds: All files are begun within this time; those written in pieces may end later.
         has_key: Whether rows may come again, changed or not, in other files.
     """
     random = Random(seed)  # noqa: S311 - a soak must be repeatable
@@ -108,7 +108,7 @@ def plan(seed: int, files: int, seconds: float, *, has_key: bool) -> list[Piece]
 
 
 def _rows(random: Random, file: int) -> list[Row]:
-    """Return rows that fit, of both classes; files come in an order that is not the one of their times."""
+    """Return valid rows of both classes; the order of files differs from the order of their times."""
     count = random.randint(6, 40)
     begin = _START + timedelta(hours=random.randrange(2_000))
     return [
@@ -124,20 +124,20 @@ def _rows(random: Random, file: int) -> list[Row]:
 
 
 def _overlap(random: Random, rows: list[Row]) -> list[Row]:
-    """Return rows of another file again: some as they were, some as they were written later or before."""
-    found = []
+    """Return rows of another file again: some unchanged, some with a later or an earlier time."""
+    repeated = []
     for row in random.sample(rows, k=min(5, len(rows))):
         moved = random.choice((0, 0, 1, -1)) * random.randint(4_000, 90_000)
         if not moved:
-            found.append(row)
+            repeated.append(row)
             continue
         happened = datetime.fromisoformat(row[1]) + timedelta(seconds=moved, microseconds=random.randrange(1, 10**6))
-        found.append((row[0], happened.isoformat(sep=" "), f"{random.uniform(0, 500):.2f}", row[3], row[4]))
-    return found
+        repeated.append((row[0], happened.isoformat(sep=" "), f"{random.uniform(0, 500):.2f}", row[3], row[4]))
+    return repeated
 
 
 def _spoil(random: Random, rows: list[Row]) -> None:
-    """Put wrong values into a few rows; the first two, one fraud at least, stay as they are."""
+    """Put wrong values into a few rows; the first two, of which one at least is a fraud, stay valid."""
     for position in random.sample(range(2, len(rows)), k=random.randint(1, 3)):
         column, wrong = random.choice(_WRONG)
         row = list(rows[position])
@@ -150,7 +150,7 @@ def _text(rows: list[Row]) -> bytes:
 
 
 def _pieces(random: Random, content: bytes) -> list[bytes]:
-    """Cut within the first values of rows: what lies there until the next piece comes is no table."""
+    """Cut within the first values of rows, so that the file can't be parsed until the next piece arrives."""
     ends = [position for position, byte in enumerate(content) if byte == ord("\n")]
     chosen = sorted(random.sample(ends[1:-1], k=min(2, len(ends) - 2)))
     cuts = [0, *(position + 2 for position in chosen), len(content)]

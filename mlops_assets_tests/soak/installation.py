@@ -1,7 +1,7 @@
 """The processes of an installation: a code server and a daemon, as `dagster dev` has them, and the runs they start.
 
-What belongs here: starting, killing by process id, and finding the process of a run. What does not: when that happens
-(`soaking`), what is in the tables (`state`).
+What belongs here: starting processes, killing them by id, and finding the process of a run. What does not: when that
+happens (`soaking`), what is in the tables (`state`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Installation:
         landing: The folder that is watched.
         contract: The contract's file.
         instance: Its Dagster instance.
-        code_server: The code server, leader of a process group that its runs and their JVMs are in.
-        port: Of the code server.
+        code_server: The code server, leader of the process group of its runs and their JVMs.
+        port: Port of the code server.
         daemon: `dagster-daemon`.
     """
 
@@ -59,7 +59,7 @@ class Installation:
 
     @classmethod
     def prepare(cls, home: Path, jars: Path, *, has_key: bool) -> Installation:
-        """Make the folders; nothing is started yet.
+        """Make the folders; this starts nothing.
 
         Args:
             home: Empty folder for everything.
@@ -76,7 +76,7 @@ class Installation:
         (home / "jars").symlink_to(jars)
         settings = Settings(home=home)
         folder = prepare_instance(settings.dagster_home)
-        _look_often(folder / "dagster.yaml")
+        _poll_often(folder / "dagster.yaml")
         workspace = home / "workspace.yaml"
         port = free_port()
         server = {"host": "127.0.0.1", "port": port, "location_name": "soak"}
@@ -89,10 +89,10 @@ class Installation:
         return self.home / "lakehouse" / "soak"
 
     def start_code_server(self) -> None:
-        """Start the code server and wait until it serves.
+        """Start the code server and wait until it responds.
 
         Raises:
-            RuntimeError: It ended, or did not serve in time.
+            RuntimeError: It ended, or did not respond in time.
         """
         arguments = ["dagster", "code-server", "start", "-m", LOCATION, "-h", "127.0.0.1", "-p", str(self.port)]
         self.code_server = self._start(arguments, "code-server")
@@ -103,7 +103,7 @@ class Installation:
                 sync_list_repositories_grpc(client)  # an error in the code is raised
                 return
             time.sleep(0.1)
-        raise RuntimeError(f"the code server does not serve:\n{self.log_of('code-server')}")
+        raise RuntimeError(f"the code server does not respond:\n{self.log_of('code-server')}")
 
     def start_daemon(self) -> None:
         """Start the daemon."""
@@ -112,19 +112,19 @@ class Installation:
         self.daemon = self._start(arguments, "daemon")
 
     def daemon_works(self) -> bool:
-        """Return whether the daemon looks at sensors by now."""
+        """Return whether the daemon has begun to evaluate sensors."""
         beat = self.instance.get_daemon_heartbeats().get(_SENSOR_DAEMON)
         return self.daemon is not None and beat is not None and beat.timestamp > self._daemon_began
 
     def kill_daemon(self) -> None:
-        """End the daemon as the kernel does when memory runs out."""
+        """Kill the daemon as the kernel does when memory runs out."""
         if self.daemon is not None:
             self.daemon.kill()
             self.daemon.wait()
             self.daemon = None
 
     def kill_everything(self) -> None:
-        """End all processes in one blow, as a power cut does."""
+        """Kill all processes at once, like a power cut."""
         groups = [process for process in (self.daemon, self.code_server) if process is not None]
         for process in groups:
             with suppress(ProcessLookupError):
@@ -134,12 +134,12 @@ class Installation:
         self.daemon = self.code_server = None
 
     def kill_run(self, run: dg.DagsterRun) -> bool:
-        """End the process of a run, its JVM finding out by itself; return whether it was there to be killed."""
+        """Kill the process of a run (its JVM notices by itself); return whether there was one to kill."""
         process = process_of(self.instance, run.run_id)
         if process is None or self.code_server is None:
             return False
         try:
-            if os.getpgid(process) != self.code_server.pid:  # it was started by a server that is gone
+            if os.getpgid(process) != self.code_server.pid:  # it was started by an earlier code server
                 return False
             os.kill(process, signal.SIGKILL)
         except ProcessLookupError:
@@ -151,7 +151,7 @@ class Installation:
         return list(self.instance.get_runs(dg.RunsFilter(statuses=list(statuses)) if statuses else None))
 
     def close(self) -> None:
-        """End everything, and let go of the instance."""
+        """Kill everything and close the instance."""
         self.kill_everything()
         self.instance.dispose()
 
@@ -186,8 +186,8 @@ class Installation:
             )
 
 
-def _look_often(config: Path) -> None:
-    """Have Dagster look each few seconds for runs whose process is gone, where it takes minutes otherwise."""
+def _poll_often(config: Path) -> None:
+    """Have Dagster look every few seconds for runs whose process is gone; by default it takes minutes."""
     document = yaml.safe_load(config.read_text("utf-8"))
     document["run_monitoring"] |= {"poll_interval_seconds": _MONITOR_SECONDS, "start_timeout_seconds": 60}
     config.write_text(yaml.safe_dump(document), "utf-8")

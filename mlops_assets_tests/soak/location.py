@@ -1,7 +1,7 @@
-"""The code location of the soak: the platform's own, with a sensor of new files that is in a hurry.
+"""The code location of the soak: the platform's own, with a faster sensor for new files.
 
-What belongs here: the pace, and binding it. What does not: anything else; what is left out (training) would only take
-the time of the loads.
+What belongs here: the pace, and binding it. What does not: anything else; training is left out because it would only
+slow the loads down.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ PACE = Pace(interval_seconds=3, settle_seconds=4, files_per_run=60, pause_second
 
 def _definitions(settings: Settings) -> dg.Definitions:
     platform = build_defs(settings)
-    hasty = new_files_sensor(settings.source_place, LOAD_DATA, status=dg.DefaultSensorStatus.RUNNING, pace=PACE)
+    fast = new_files_sensor(settings.source_place, LOAD_DATA, status=dg.DefaultSensorStatus.RUNNING, pace=PACE)
     return dg.Definitions(
         assets=platform.assets,
         jobs=platform.jobs,
-        sensors=[hasty],
+        sensors=[fast],
         resources=platform.resources,
         executor=platform.executor,
     )

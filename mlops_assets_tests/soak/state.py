@@ -1,6 +1,6 @@
-"""What the tables of the soak hold, read through delta-rs as any reader could.
+"""What the soak's tables hold, read through delta-rs as any reader could.
 
-What belongs here: from Delta to the plain values of `expectation`. What does not: judging them.
+What belongs here: from Delta to the plain values of `expectation`. What does not: comparing them.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from mlops_assets_tests.soak.expectation import Found, Place, Values
+from mlops_assets_tests.soak.expectation import Actual, Place, Values
 
 RAW, QUARANTINED, MANIFEST = "raw_transactions", "quarantined_transactions", "ingested_batches"
 
 
-def read(database: Path) -> Found:
+def read(database: Path) -> Actual:
     """Return the rows of a database's tables.
 
-    Rows in quarantine count when their batch is on record: others are what a killed load has left (see
+    Rows in quarantine count if their batch is on record; others are leftovers of a killed load (see
     `mlops_assets.lakehouse.transactions`).
     """
     records = _rows(database / MANIFEST)
     loads = [record for record in records if record["kind"] == "load"]
     on_record = {record["batch_id"] for record in loads}
-    return Found(
+    return Actual(
         raw=[(_place(row), _values(row)) for row in _rows(database / RAW)],
         aside=[
             (_place(row), tuple(sorted(dict(row["original"]).items())))
@@ -40,15 +40,15 @@ def read(database: Path) -> Found:
 
 
 def on_record(database: Path) -> set[str]:
-    """Return the hashes of all contents that are in."""
+    """Return the hashes of all contents on record."""
     return {record["batch_id"] for record in _rows(database / MANIFEST) if record["kind"] == "load"}
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     if not DeltaTable.is_deltatable(str(folder)):
         return []
-    found: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table().to_pylist()
-    return found
+    rows: list[dict[str, Any]] = DeltaTable(folder).to_pyarrow_table().to_pylist()
+    return rows
 
 
 def _place(row: dict[str, Any]) -> Place:

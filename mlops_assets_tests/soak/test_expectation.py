@@ -1,4 +1,4 @@
-"""The independent count: what the files amount to, and that a table with anything wrong in it is found out."""
+"""The independent count: what the tables must hold, and that any error in a table is noticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets_tests.soak.expectation import Expected, Found, Place, expect, problems
+from mlops_assets_tests.soak.expectation import Actual, Expected, Place, expect, problems
 from mlops_assets_tests.soak.files import plan
 
 HEADER = "Number,Happened,Amount,Score,Fraud\n"
@@ -20,19 +20,19 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture(params=[True, False], ids=["with a key", "without a key"])
 def dropped(request: pytest.FixtureRequest, tmp_path: Path) -> Expected:
-    """What a plan's files amount to, once all its pieces are written."""
+    """What the tables must hold once all pieces of a plan are written."""
     for piece in plan(7, 80, 100.0, has_key=request.param):
         piece.write(tmp_path)
     return expect(tmp_path, has_key=request.param)
 
 
-def perfect(expected: Expected) -> Found:
-    """Tables that hold what is expected: the good rows where nothing else is, as if they came from one batch."""
+def perfect(expected: Expected) -> Actual:
+    """Tables that hold what is expected: the good rows in places of their own, as if they came from one batch."""
     batch = next(iter(expected.contents))
     bad: dict[str, int] = dict.fromkeys(expected.contents, 0)
     for place in expected.aside:
         bad[place.batch] += 1
-    return Found(
+    return Actual(
         raw=[(Place(batch, 10_000 + n), values) for n, values in enumerate(expected.raw.elements())],
         aside=list(expected.aside.items()),
         records=[(name, (rows, rows - bad[name], bad[name], 0)) for name, rows in expected.contents.items()],
@@ -60,39 +60,43 @@ def test_files_come_in_pieces_and_out_of_order():
     assert numbers != sorted(numbers)
 
 
-DOCTORED: dict[str, Callable[[Found], object]] = {
-    "rows are missing in the raw table": lambda found: found.raw.pop(),
-    "rows too many are in the raw table": lambda found: found.raw.append(found.raw[5]),
-    "rows are missing in quarantine": lambda found: found.aside.pop(),
-    "rows are in quarantine twice": lambda found: found.aside.append(found.aside[0]),
-    "rows too many are in quarantine": lambda found: found.aside.append((Place("b", 3), found.aside[0][1])),
-    "rows in quarantine have other values": lambda found: found.aside.append((found.aside[0][0], (("number", "9"),))),
-    "rows are in both tables": lambda found: found.raw.append((found.aside[0][0], found.raw[0][1])),
-    "contents are not on record": lambda found: found.records.pop(),
-    "contents are on record twice": lambda found: found.records.append(found.records[0]),
-    "records do not add up": lambda found: found.records.append(("b", (3, 1, 1, 0))),
-    "another number of rows than the file": lambda found: found.records.append((found.records[0][0], (999, 999, 0, 0))),
-    "batches in the raw table are not on record": lambda found: found.raw.append((Place("b", 0), found.raw[0][1])),
+DOCTORED: dict[str, Callable[[Actual], object]] = {
+    "rows are missing in the raw table": lambda actual: actual.raw.pop(),
+    "rows too many are in the raw table": lambda actual: actual.raw.append(actual.raw[5]),
+    "rows are missing in quarantine": lambda actual: actual.aside.pop(),
+    "rows are in quarantine twice": lambda actual: actual.aside.append(actual.aside[0]),
+    "rows too many are in quarantine": lambda actual: actual.aside.append((Place("b", 3), actual.aside[0][1])),
+    "rows in quarantine have other values": lambda actual: actual.aside.append(
+        (actual.aside[0][0], (("number", "9"),))
+    ),
+    "rows are in both tables": lambda actual: actual.raw.append((actual.aside[0][0], actual.raw[0][1])),
+    "contents are not on record": lambda actual: actual.records.pop(),
+    "contents are on record twice": lambda actual: actual.records.append(actual.records[0]),
+    "records do not add up": lambda actual: actual.records.append(("b", (3, 1, 1, 0))),
+    "another number of rows than the file": lambda actual: actual.records.append(
+        (actual.records[0][0], (999, 999, 0, 0))
+    ),
+    "batches in the raw table are not on record": lambda actual: actual.raw.append((Place("b", 0), actual.raw[0][1])),
 }
 
 
 @pytest.mark.parametrize("wrong", DOCTORED)
-def test_a_doctored_table_is_found_out(dropped: Expected, wrong: str):
-    found = perfect(dropped)
-    before = deepcopy(found)
+def test_a_doctored_table_is_noticed(dropped: Expected, wrong: str):
+    actual = perfect(dropped)
+    before = deepcopy(actual)
 
-    DOCTORED[wrong](found)
+    DOCTORED[wrong](actual)
 
-    assert found != before
-    assert any(wrong in problem for problem in problems(dropped, found))
+    assert actual != before
+    assert any(wrong in problem for problem in problems(dropped, actual))
 
 
 def test_one_value_that_is_off_is_a_row_lost_and_a_row_too_many(dropped: Expected):
-    found = perfect(dropped)
-    place, (number, happened, amount, score, fraud) = found.raw[4]
-    found.raw[4] = (place, (number, happened, amount + 0.01, score, fraud))
+    actual = perfect(dropped)
+    place, (number, happened, amount, score, fraud) = actual.raw[4]
+    actual.raw[4] = (place, (number, happened, amount + 0.01, score, fraud))
 
-    missing, extra = problems(dropped, found)
+    missing, extra = problems(dropped, actual)
 
     assert "missing in the raw table" in missing
     assert "too many are in the raw table" in extra
@@ -109,7 +113,7 @@ def test_the_latest_write_of_a_number_stays_wherever_it_lies(tmp_path: Path):
     assert set(expected.raw) == {(1, FIRST.replace(day=2), 5.0, None, 0), (2, FIRST, 1.0, 0.5, 1)}
     assert expect(tmp_path, has_key=False).raw.total() == 3
     (tmp_path / "d.csv").write_text(f"{HEADER}2,2026-01-01 00:00:00,3.00,,1\n")
-    with pytest.raises(ValueError, match="row 2 is there twice"):
+    with pytest.raises(ValueError, match="row 2 occurs twice"):
         expect(tmp_path, has_key=True)
 
 

@@ -13,10 +13,10 @@ from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets_tests.browser.dagster_dev import living
 from mlops_assets_tests.soak.daily_files import days_of
 from mlops_assets_tests.soak.installation import Installation
-from mlops_assets_tests.soak.soaking import EVERYTHING, Soak, Wanted
+from mlops_assets_tests.soak.soaking import EVERYTHING, Soak, SoakSize
 
 
-@pytest.mark.proof  # three JVMs in a row, one at least of a run that is killed
+@pytest.mark.proof  # three JVMs in a row, at least one of them killed with its run
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("has_key", [True, False], ids=["with a key", "without a key"])
 def test_every_row_is_where_it_must_be_once_whatever_is_killed(tmp_path: Path, shared_home: Path, has_key: bool):
@@ -24,17 +24,17 @@ def test_every_row_is_where_it_must_be_once_whatever_is_killed(tmp_path: Path, s
     home = tmp_path / "home"
     home.mkdir()
     there = Installation.prepare(home, shared_home / "jars", has_key=has_key)
-    said: list[str] = []
+    lines: list[str] = []
     try:
-        wanted = Wanted(seed=11, files=40, seconds=40, limit=600, has_key=has_key)
-        account = Soak(there, wanted, said.append).go()
+        size = SoakSize(seed=11, files=40, seconds=40, limit=600, has_key=has_key)
+        report = Soak(there, size, lines.append).run()
     finally:
         there.close()
 
-    assert account.wrong == [], account.table()
-    assert account.expected.files == 40
-    assert account.kills[EVERYTHING] >= 1, account.table()
-    assert said
+    assert report.wrong == [], report.table()
+    assert report.expected.files == 40
+    assert report.kills[EVERYTHING] >= 1, report.table()
+    assert lines
     assert living(home) == []
 
 
