@@ -72,7 +72,7 @@ def _ticking(sensor: dg.SensorDefinition, cursor: str, instance: dg.DagsterInsta
         with dg.build_sensor_context(instance, cursor) as context:
             result = sensor(context)
         if not isinstance(result, dg.SensorResult) or result.run_requests or result.cursor != cursor:
-            raise RuntimeError(f"the tick of {sensor.name} did something")
+            raise RuntimeError(f"the tick of {sensor.name} found something new")
 
     return tick
 
