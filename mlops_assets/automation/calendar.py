@@ -27,7 +27,7 @@ _UPKEEP_WARNS, _UPKEEP_FAILS = timedelta(days=8), timedelta(days=15)
 def daily_load(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
     """Return a schedule for sources that don't announce changes, such as OpenML.
 
-    Rows that the table already holds are recognised by their content, so a load without new rows adds nothing.
+    Content that the table already holds is recognised, so a load without anything new adds nothing.
 
     Args:
         job: Name of the job that loads.

@@ -161,7 +161,7 @@ def decide(
 
     One run at a time: files that arrive during a run are loaded together by the next one. Starting the same order again
     is harmless, because its run key is the same, and so is loading the same files again, because the table recognises
-    rows that it already holds.
+    content that it already holds.
 
     Args:
         state: State after the last look.
