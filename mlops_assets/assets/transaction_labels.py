@@ -28,8 +28,8 @@ from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
     from mlops_assets.data.labels.labels import StagedLabels
+    from mlops_assets.lakehouse.commits import TableVersion
     from mlops_assets.lakehouse.label_store import LabelStore
-    from mlops_assets.lakehouse.lakehouse import TableVersion
 
 TRANSACTION_LABELS = transaction_tables.LABELS
 _PREVIEW_ROWS = 5

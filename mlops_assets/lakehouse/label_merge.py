@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.data.columns import KNOWN_AT, LABEL, LABEL_COLUMNS, LABEL_KNOWN_AT
 from mlops_assets.data.labels.labels import known_at_type
 from mlops_assets.errors import ContractError, StorageError
+from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import LABELS, LABELS_VERSION, RAW, Snapshot
 
 if TYPE_CHECKING:

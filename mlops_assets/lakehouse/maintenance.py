@@ -26,7 +26,8 @@ from mlops_assets.lakehouse.retention import Pin, Retention, decide_retention
 from mlops_assets.lakehouse.tables import RETENTION
 
 if TYPE_CHECKING:
-    from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+    from mlops_assets.lakehouse.commits import TableVersion
+    from mlops_assets.lakehouse.lakehouse import Lakehouse
 
 # Without locks nothing keeps a writer away, and his files are strangers' until he commits (Delta documentation,
 # "Remove files no longer referenced by a Delta table": at least 7 days).
