@@ -19,6 +19,7 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import LABELS_ONLY
 from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
 from mlops_assets.automation.watched_table import WatchState, follow
+from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
 
 if TYPE_CHECKING:
     from mlops_assets.automation.landing import Decision
@@ -38,6 +39,31 @@ _GOING = (
 )
 
 
+def arrival_sensors(
+    arrivals: Arrivals, place: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus
+) -> list[dg.SensorDefinition]:
+    """Return the sensors that a source of transactions can have.
+
+    Args:
+        arrivals: How it shows that there is something new.
+        place: What `MLOPS_SOURCE` names within its kind.
+        job: Name of the job that loads.
+        has_key: Whether the contract has a key.
+        status: Whether they are on when nobody has switched them.
+    """
+    if arrivals is Arrivals.FILES:
+        return [new_files_sensor(place, job, status=status)]
+    if arrivals is Arrivals.VERSIONS:
+        return [watched_table_sensor(place, job, has_key=has_key, status=status)]
+    return []
+
+
+def label_sensors(location: str, job: str, *, status: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
+    """Return the sensors that a place of labels can have; see `arrival_sensors`."""
+    seen = arrivals_of_files(location) is Arrivals.FILES
+    return [new_labels_sensor(location, job, status=status)] if seen else []
+
+
 def new_files_sensor(
     location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
@@ -49,7 +75,7 @@ def new_files_sensor(
         status: Whether it is on when nobody has switched it.
         pace: How eagerly files are taken.
     """
-    text = f"Loads files that arrive in {location}. A file is taken when it has stopped to change."
+    text = f"Loads files that arrive in {location}. A file is taken once it has stopped changing."
     return _landing_sensor(NEW_FILES, location, job, _load_of, text, status=status, pace=pace or Pace())
 
 
@@ -64,7 +90,7 @@ def new_labels_sensor(
         status: Whether it is on when nobody has switched it.
         pace: How eagerly files are taken.
     """
-    text = f"Merges labels that arrive in {location}. A file is taken when it has stopped to change."
+    text = f"Merges labels that arrive in {location}. A file is taken once it has stopped changing."
     return _landing_sensor(NEW_LABELS, location, job, _merge_of, text, status=status, pace=pace or Pace())
 
 
