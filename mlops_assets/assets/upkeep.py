@@ -16,7 +16,7 @@ from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import SETS_LOCK, TABLES
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.locks import LOCK_TIMEOUT_SECONDS
-from mlops_assets.lakehouse.maintenance import UpkeepReport, keep_up, pins_of_sets
+from mlops_assets.lakehouse.maintenance import UpkeepReport, maintain_tables, pins_of_sets
 from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST
 from mlops_assets.resources.launcher import StepLauncherResource
@@ -59,7 +59,7 @@ def table_upkeep(
     tracking: Tracking,
     loader_cluster: StepLauncherResource,
 ) -> Results:
-    """Keep up the tables that are there; refuse while one of them is being written."""
+    """Maintain the tables that are there; refuse while one of them is being written."""
     from mlops_assets.registry.pins import pins_of_models
 
     store = tracking.connect()  # who pins must be known before anything is touched
@@ -68,7 +68,7 @@ def table_upkeep(
         of_models = pins_of_models(store, tracking.registered_model, lakehouse.database, raw=RAW, test=TABLES["test"])
         return of_models + pins_of_sets(lakehouse, TABLES.values(), raw=RAW)
 
-    report = keep_up(
+    report = maintain_tables(
         lakehouse,
         MAINTAINED,
         pins,

@@ -33,7 +33,7 @@ def schedules_of(
     Args:
         arrivals: How it shows that the source has something new.
         load: Name of the job that loads.
-        upkeep: Name of the job that keeps up the tables.
+        upkeep: Name of the job that maintains the tables.
         status: Whether they are on when nobody has switched them.
     """
     loads = [daily_load(load, status)] if arrivals is Arrivals.UNSEEN else []

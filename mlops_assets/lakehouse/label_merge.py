@@ -44,7 +44,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         StaleBaseError: Someone else is writing.
         StorageError: The raw table has labels, and the table they came from is gone.
     """
-    from mlops_assets.data.labels.labels_frames import is_about, is_news, latest_labels, news
+    from mlops_assets.data.labels.labels_frames import is_about, is_update, latest_labels, updates
 
     raw = snapshot.raw
     there = raw is not None and LABEL_KNOWN_AT in lakehouse.read(RAW, raw.version).columns
@@ -60,7 +60,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         raw = _add_column(lakehouse, contract, raw, metadata)
         snapshot = replace(snapshot, raw=raw)
     latest = latest_labels(lakehouse.read(LABELS, ledger.version), contract)
-    changes = news(lakehouse.read(RAW, raw.version), latest, contract)
+    changes = updates(lakehouse.read(RAW, raw.version), latest, contract)
     rows = changes.count()
     if not rows:  # a commit that changes nothing would have the sets cut anew
         return snapshot
@@ -68,7 +68,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         RAW,
         changes.distinct(),
         on=is_about(contract),
-        when=is_news(contract),
+        when=is_update(contract),
         values={contract.target: LABEL, LABEL_KNOWN_AT: KNOWN_AT},
         base=raw,
         metadata={**metadata, LABELS_VERSION: ledger.rows_version},
@@ -77,7 +77,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
 
 
 def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, snapshot: Snapshot) -> DataFrame:
-    """Return rows on their way in with the labels that are there; see `label_frames.labelled`."""
+    """Return rows on their way in with the labels that are there; see `labels_frames.labelled`."""
     from mlops_assets.data.labels.labels_frames import labelled, latest_labels
 
     if snapshot.labels is None:

@@ -99,7 +99,7 @@ class UpkeepReport:
     pins: Sequence[Pin]
 
 
-def keep_up(
+def maintain_tables(
     lakehouse: Lakehouse,
     tables: Sequence[str],
     pins: Callable[[], Sequence[Pin]],

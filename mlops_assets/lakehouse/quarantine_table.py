@@ -84,7 +84,7 @@ class QuarantineTable:
         """Write the quarantine anew: rows to be replayed with their mark, the others with today's reasons.
 
         Args:
-            snapshot: The settled tables.
+            snapshot: The tables, after `recover`.
             waiting: The rows in quarantine (`QUARANTINE_COLUMNS`).
             judged: The same rows with today's reasons.
             good: Which of them are to be replayed, one bool a row.

@@ -47,7 +47,7 @@ class Snapshot:
         recorded: Ids of all batches and replays that are in, in the manifest or not.
         pending: Records that the raw table's notes hold and the manifest does not.
         rules: What the contract said about rows when the last one went in; None before the first.
-        labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.settle`.
+        labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.recover`.
         labelled: Rows of the raw table that `recover` has given a label.
     """
 

@@ -116,7 +116,7 @@ class TransactionStore:
     dagster_run: str = ""
 
     def snapshot(self) -> Snapshot:
-        """Return the tables as they are; see `transaction_tables.look_at`."""
+        """Return the tables as they are; see `transaction_tables.take_snapshot`."""
         return take_snapshot(self.lakehouse, self.contract)
 
     def recover(self, folder: Path) -> Snapshot:
@@ -148,7 +148,7 @@ class TransactionStore:
         Raises:
             StaleBaseError: Someone else has written since; look again, and what is not in by then has to come again.
         """
-        # What is done beside setting rows aside decides nothing yet, and takes as long, on another core.
+        # Rows are set aside on another core meanwhile: neither decides anything yet, and both take as long.
         with ThreadPoolExecutor(max_workers=1) as beside:
             setting_aside = beside.submit(self._quarantine.set_aside, snapshot, load, folder / BAD)
             counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
@@ -167,7 +167,7 @@ class TransactionStore:
         """Try the rows in quarantine again, under today's contract.
 
         Args:
-            snapshot: The settled tables.
+            snapshot: The tables, after `recover`.
             folder: Where to stage rows.
 
         Raises:
