@@ -23,7 +23,7 @@ from mlops_assets.data.ingest.validation import (
     rows_accounted,
 )
 from mlops_assets.errors import UnreachableError
-from mlops_assets.lakehouse.transaction_tables import RAW, Totals, quarantined_rows
+from mlops_assets.lakehouse.transaction_tables import RAW, Snapshot, Totals, quarantined_rows
 from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion
 
 PREVIEW_ROWS = 5
+_NOT_WHOLE = f"{RAW} is not whole"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
         blames_input = _blames_input(staged, contract, judged)
         if refuses_load(judged) or (refused and not staged.records):
             return _refused_whole(staged, judged, refused, blames_input=blames_input)
-        done = store.commit(snapshot, staged, folder) if staged.records else _nothing_new(store, Outcome(snapshot))
+        done = store.commit(snapshot, staged, folder) if staged.records else _nothing_new(store, snapshot)
         tables = _tables(store, done, _first_rows(staged, done, folder), _first_bad(staged, folder))
     rows = staged.known_rows + sum(record.rows for record in staged.records)
     known = staged.known_rows + done.known
@@ -170,14 +171,11 @@ def merge_labels(store: TransactionStore) -> LoadReport:
         StaleBaseError: Someone else has written since; look again.
     """
     with store.lakehouse.staging(RAW) as folder:
-        done = _nothing_new(store, Outcome(store.recover(folder)))
+        done = _nothing_new(store, store.recover(folder))
     accounted = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
     summary = f"{done.snapshot.labelled:,} rows have got a label that came late"
     untouched = "no input was read: labels alone were merged"
     return _without_input(store, done, accounted, untouched, rows=0, summary=summary)
-
-
-_NOT_WHOLE = f"{RAW} is not whole"
 
 
 def _refused_whole(
@@ -212,9 +210,9 @@ def _without_input(
     )
 
 
-def _nothing_new(store: TransactionStore, done: Outcome) -> Outcome:
+def _nothing_new(store: TransactionStore, snapshot: Snapshot) -> Outcome:
     store.lakehouse.require(RAW, made_by=RAW)
-    return done
+    return Outcome(snapshot)
 
 
 def _tables(
