@@ -22,35 +22,29 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, transacti
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.assets.upkeep import table_upkeep
 from mlops_assets.automation.alerts import failure_sensor
-from mlops_assets.automation.calendar import daily_load, freshness, weekly_upkeep
+from mlops_assets.automation.calendar import freshness, schedules_of
 from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.doctor import doctor_job
 from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, UPKEEP, backfill_arrivals, merge_labels
-from mlops_assets.automation.sensors import new_files_sensor, new_labels_sensor, watched_table_sensor
+from mlops_assets.automation.sensors import arrival_sensors, label_sensors
 from mlops_assets.automation.triggers import TrainingPace
 from mlops_assets.data.columns import QUARANTINE_COLUMNS, technical_columns
 from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.data.labels.labels import require_labels
-from mlops_assets.data.sources.locations import is_web, split_list
+from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.databricks.launch.reaper import reaper_sensor
 from mlops_assets.lakehouse.tables import mounted
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.placement import check_placement
-from mlops_assets.resources.sources import (
-    DeltaTransactions,
-    FileTransactions,
-    LabelFiles,
-    OpenMLTransactions,
-    SyntheticTransactions,
-    TransactionSourceResource,
-)
+from mlops_assets.resources.sources import SOURCES, LabelFiles
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
     from mlops_assets.databricks.launch.api import Api
     from mlops_assets.databricks.launch.staging import Staging
     from mlops_assets.databricks.profile import DatabricksProfile
@@ -61,7 +55,7 @@ ASSETS = (raw_transactions, splits, tuned_model, registered_model, table_upkeep,
 def assets_of(settings: Settings) -> tuple[dg.AssetsDefinition, ...]:
     """Return the assets that there are with these settings."""
     late_labels = () if settings.labels is None else (transaction_labels,)
-    arrivals = (daily_arrivals,) if _files_land(settings) else ()
+    arrivals = (daily_arrivals,) if _arrivals(settings) is Arrivals.FILES else ()
     return (*late_labels, *ASSETS, *arrivals)
 
 
@@ -78,7 +72,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         require_labels(contract)
         chosen["labels"] = LabelFiles(location=settings.labels)
     return {
-        "source": _source(settings),
+        "source": SOURCES[settings.source_kind].at(settings.source_place, settings.home, contract.key is not None),
         "contract": ContractResource(yaml_text=contract.to_yaml()),
         **chosen,
     }
@@ -165,45 +159,25 @@ def _launcher(
     )
 
 
-def _sensors(settings: Settings) -> list[dg.SensorDefinition]:
+def _sensors(settings: Settings, contract: Contract) -> list[dg.SensorDefinition]:
     if settings.on_cluster:
         return []
     status = dg.DefaultSensorStatus.RUNNING if settings.automation == "on" else dg.DefaultSensorStatus.STOPPED
-    sensors: list[dg.SensorDefinition] = [
+    place, has_key = settings.source_place, contract.key is not None
+    return [
         *follow_sensors(status),
         failure_sensor(settings.alert_webhook, settings.dagster_url, status=status),
+        *arrival_sensors(_arrivals(settings), place, LOAD_DATA, has_key=has_key, status=status),
+        *(label_sensors(settings.labels, MERGE_LABELS, status=status) if settings.labels is not None else []),
+        *([_reaper(settings)] if settings.target == "databricks" else []),
     ]
-    if settings.source_kind == "delta":
-        has_key = load_contract(settings.contract).key is not None
-        sensors.append(watched_table_sensor(settings.source_place, LOAD_DATA, has_key=has_key, status=status))
-    elif _files_land(settings):
-        sensors.append(new_files_sensor(settings.source_place, LOAD_DATA, status=status))
-    if settings.labels is not None and not _only_the_web(settings.labels):
-        sensors.append(new_labels_sensor(settings.labels, MERGE_LABELS, status=status))
-    if settings.target == "databricks":
-        sensors.append(_reaper(settings))
-    return sensors
 
 
 def _schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    status = dg.DefaultScheduleStatus.RUNNING if settings.automation == "on" else dg.DefaultScheduleStatus.STOPPED
     if settings.on_cluster:
         return []
-    upkeep = weekly_upkeep(UPKEEP, status)
-    watched = settings.source_kind == "delta" or _files_land(settings)
-    if watched or settings.source_kind == "synthetic":
-        return [upkeep]
-    return [daily_load(LOAD_DATA, status), upkeep]
-
-
-def _files_land(settings: Settings) -> bool:
-    """Return whether there is a place where files arrive."""
-    return settings.source_kind == "files" and not _only_the_web(settings.source_place)
-
-
-def _only_the_web(location: str) -> bool:
-    """Return whether nothing can arrive there that is seen: the web lists no folders."""
-    return all(map(is_web, split_list(location)))
+    status = dg.DefaultScheduleStatus.RUNNING if settings.automation == "on" else dg.DefaultScheduleStatus.STOPPED
+    return schedules_of(_arrivals(settings), load=LOAD_DATA, upkeep=UPKEEP, status=status)
 
 
 def _reaper(settings: Settings) -> dg.SensorDefinition:
@@ -218,18 +192,8 @@ def _reaper(settings: Settings) -> dg.SensorDefinition:
     return reaper_sensor(connect, keep_staging_on_failure=profile.keep_staging_on_failure)
 
 
-def _source(settings: Settings) -> TransactionSourceResource:
-    if settings.source_kind == "synthetic":
-        return SyntheticTransactions()
-    if settings.source_kind == "openml":
-        named = settings.source_place
-        cache = str(settings.home / "openml")
-        return OpenMLTransactions(dataset=named, cache_dir=cache) if named else OpenMLTransactions(cache_dir=cache)
-    if settings.source_kind == "delta":
-        return DeltaTransactions(
-            location=settings.source_place, has_key=load_contract(settings.contract).key is not None
-        )
-    return FileTransactions(location=settings.source_place)
+def _arrivals(settings: Settings) -> Arrivals:
+    return SOURCES[settings.source_kind].arrivals(settings.source_place)
 
 
 def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
@@ -263,11 +227,11 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         assets=[with_code_references(asset) for asset in assets],
         jobs=[
             *JOBS,
-            *([backfill_arrivals] if _files_land(settings) else []),
+            *([backfill_arrivals] if _arrivals(settings) is Arrivals.FILES else []),
             *([merge_labels] if late else []),
             doctor_job(settings),
         ],
-        sensors=_sensors(settings),
+        sensors=_sensors(settings, contract),
         schedules=_schedules(settings),
         resources=resources,
         # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.

@@ -1,35 +1,32 @@
 """What arrived on a past day, delivered again: for backfills that restore what the raw table lacks.
 
-What belongs here: the asset's shell - a day in, its files through the load of `raw_transactions`, counts. What does
-not: the load itself (`raw_transactions`), which files a day has (`data/sources/listing`).
+What belongs here: the asset's spec, and how a day's load is shown. What does not: the load (`lakehouse/loading`), which
+files a day has (`data/sources/listing`).
 
 The files of a day go into the same tables under the same lock, contract, checks and identity as at their first arrival,
 so what is in adds nothing. The version of the raw table that comes out is in the metadata, as it is for a load: the
 conditions look at both.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from mlops_assets.assets.days import DAYS, day_of
-from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, load_with_write_lock
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, of_asset
-from mlops_assets.assets.shell import Results, asset_shell
+from mlops_assets.assets.raw_transactions import RAW, counts_and_inputs
+from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, reason_table, refusal
+from mlops_assets.assets.shell import Results, asset_shell, with_write_lock
+from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.ingest.validation import RAW_CHECKS
-from mlops_assets.errors import SettingsError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.loading import load
+from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import FileTransactions, TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
 
-if TYPE_CHECKING:
-    from datetime import date
-
 DAILY_ARRIVALS = "daily_arrivals"
-_COUNTS = ("rows_in", "rows_added", "rows_already_known", "rows_quarantined", "delta_version")
-_INPUTS = ("inputs_added", "inputs_already_known", "inputs_refused")
 
 
 @dg.asset(
@@ -54,43 +51,34 @@ def daily_arrivals(
     loader_cluster: StepLauncherResource,
 ) -> Results:
     """Load the files of one day."""
-    from mlops_assets.lakehouse.transactions import TransactionStore
-
     day = day_of(context)
-    files = _files_of(source, day)
+    files = source.arrived_on(day)
     context.log.info(f"{day}: {len(files)} files")
     summary: dict[str, Any] = {"day": day.isoformat(), "files": len(files)}
     if not files:
         yield from _nothing(lakehouse, summary)
         return
     store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-    for found in load_with_write_lock(context, FileTransactions.of(files), store):
-        if isinstance(found, dg.AssetCheckResult):
-            yield of_asset(found, DAILY_ARRIVALS)
-        elif found.asset_key == dg.AssetKey(RAW):
-            loaded = found.metadata or {}
-        elif found.asset_key == dg.AssetKey(QUARANTINED):
-            metadata = {name: loaded[name] for name in (*_COUNTS, *_INPUTS)}
-            reasons = (found.metadata or {})["reasons_of_this_load"]
-            yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **metadata, "reasons": reasons})
+    yield from with_write_lock(context, lakehouse, RAW, lambda: _deliver(context, store, files, summary))
 
 
-def _files_of(source: TransactionSourceResource, day: "date") -> list[str]:
-    if not isinstance(source, FileTransactions):
-        raise SettingsError(
-            f"{type(source).__name__} has no files that arrive",
-            where=f"{DAILY_ARRIVALS} {day}",
-            fix="set MLOPS_SOURCE to a folder or glob; other sources are loaded whole by `load_data`",
-        )
-    return source.arrived_on(day)
+def _deliver(
+    context: dg.AssetExecutionContext, store: TransactionStore, files: list[str], summary: dict[str, Any]
+) -> Results:
+    report = load(store, FileTransactions.of(files).open())
+    if report.tables is not None:
+        context.log.info(report.summary)
+        told = {"delta_version": report.tables.raw.rows_version, "reasons": reason_table(report.reasons)}
+        yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts_and_inputs(report), **told})
+    yield from check_results(report.outcomes, DAILY_ARRIVALS)
+    if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
+        raise failure
 
 
 def _nothing(lakehouse: Lakehouse, summary: dict[str, Any]) -> Results:
-    from mlops_assets.data.checks import CheckOutcome
-
+    """Report a day without a file; the conditions compare the newest version that any load has told of."""
     table = lakehouse.current(RAW)
-    counts = {name: 0 for name in _COUNTS if name.startswith("rows")}
-    # The conditions compare the newest version that any load has told of.
+    counts = dict.fromkeys(("rows_in", "rows_added", "rows_already_known", "rows_quarantined"), 0)
     version = {} if table is None else {"delta_version": table.rows_version}
     yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts, **version})
     outcomes = [CheckOutcome(name, passed=True, description="no file arrived on this day") for name in RAW_CHECKS]

@@ -24,7 +24,8 @@ from mlops_assets.assets.tuned_model import (
     read_matrix,
 )
 from mlops_assets.errors import TrackingError
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.gate import PROMOTION_GATE, GateRule, judge_promotion
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource

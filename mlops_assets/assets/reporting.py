@@ -56,18 +56,6 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.Asset
     ]
 
 
-def of_asset(result: dg.AssetCheckResult, asset: str) -> dg.AssetCheckResult:
-    """Return the result of a check as that of the same check of another asset."""
-    return dg.AssetCheckResult(
-        passed=result.passed,
-        asset_key=dg.AssetKey(asset),
-        check_name=result.check_name,
-        description=result.description,
-        severity=result.severity,
-        metadata=result.metadata,
-    )
-
-
 def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool = True) -> dg.Failure | None:
     """Return the failure of an asset that refuses to go on, or None when every check has passed.
 
@@ -151,6 +139,12 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
 def rounded(value: float) -> float:
     """Return a number with the four digits that a reader takes in; what is computed further uses exact ones."""
     return float(f"{value:.4g}")
+
+
+def reason_table(reasons: Mapping[str, int]) -> dg.MarkdownMetadataValue | str:
+    """Return the rows that were set aside per reason code, as a Markdown table."""
+    lines = ["| reason | rows |", "|---|---|", *(f"| {code} | {count:,} |" for code, count in reasons.items())]
+    return dg.MetadataValue.md("\n".join(lines)) if reasons else "none"
 
 
 def preview(table: pa.Table) -> dg.MarkdownMetadataValue:

@@ -16,7 +16,8 @@ import dagster as dg
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
-from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError
+from mlops_assets.lakehouse.commits import StaleBaseError
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 
 Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 _P = ParamSpec("_P")

@@ -28,7 +28,8 @@ from mlops_assets.data.labels.maturity import LEFT_OUT
 from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec
 from mlops_assets.data.splits.split_checks import SPLIT_CHECKS
 from mlops_assets.errors import SplitError, StorageError
-from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError, TableVersion
+from mlops_assets.lakehouse.commits import StaleBaseError, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.settings import LAUNCH_POOL

@@ -21,7 +21,8 @@ from mlops_assets.assets.reporting import (
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.tuning_config import TunedModelConfig
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import RAW_VERSION_TAG
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource

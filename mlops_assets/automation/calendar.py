@@ -16,12 +16,28 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.automation.triggers import TrainingPace
+from mlops_assets.data.sources.arrivals import Arrivals
 
 DAILY_LOAD = "daily_load"
 WEEKLY_UPKEEP = "weekly_upkeep"
 _DAILY, _WEEKLY = "0 5 * * *", "0 3 * * 0"
 _LOAD_WARNS, _LOAD_FAILS = timedelta(days=1.5), timedelta(days=3)
 _UPKEEP_WARNS, _UPKEEP_FAILS = timedelta(days=8), timedelta(days=15)
+
+
+def schedules_of(
+    arrivals: Arrivals, *, load: str, upkeep: str, status: dg.DefaultScheduleStatus
+) -> list[dg.ScheduleDefinition]:
+    """Return the schedules of a code location: nobody need ask a source that tells what is new, or never changes.
+
+    Args:
+        arrivals: How it shows that the source has something new.
+        load: Name of the job that loads.
+        upkeep: Name of the job that maintains the tables.
+        status: Whether they are on when nobody has switched them.
+    """
+    loads = [daily_load(load, status)] if arrivals is Arrivals.UNSEEN else []
+    return [*loads, weekly_upkeep(upkeep, status)]
 
 
 def daily_load(job: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:

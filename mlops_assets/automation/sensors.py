@@ -19,6 +19,7 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import LABELS_ONLY
 from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
 from mlops_assets.automation.watched_table import WatchState, follow
+from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
 
 if TYPE_CHECKING:
     from mlops_assets.automation.landing import Decision
@@ -36,6 +37,31 @@ _GOING = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+
+
+def arrival_sensors(
+    arrivals: Arrivals, place: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus
+) -> list[dg.SensorDefinition]:
+    """Return the sensors that a source of transactions can have.
+
+    Args:
+        arrivals: How it shows that there is something new.
+        place: What `MLOPS_SOURCE` names within its kind.
+        job: Name of the job that loads.
+        has_key: Whether the contract has a key.
+        status: Whether they are on when nobody has switched them.
+    """
+    if arrivals is Arrivals.FILES:
+        return [new_files_sensor(place, job, status=status)]
+    if arrivals is Arrivals.VERSIONS:
+        return [watched_table_sensor(place, job, has_key=has_key, status=status)]
+    return []
+
+
+def label_sensors(location: str, job: str, *, status: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
+    """Return the sensors that a place of labels can have; see `arrival_sensors`."""
+    seen = arrivals_of_files(location) is Arrivals.FILES
+    return [new_labels_sensor(location, job, status=status)] if seen else []
 
 
 def new_files_sensor(

@@ -95,7 +95,7 @@ def _refusal(error: Exception, address: str, catalog: str, schema: str) -> Stora
         return StorageError(
             f"there is no catalog {catalog} for this cluster",
             where=address,
-            fix="correct MLOPS_DATABRICKS_CATALOG, or have USE CATALOG on it granted to who runs the cluster",
+            fix="correct MLOPS_DATABRICKS_CATALOG, or grant USE CATALOG on it to the identity that runs the cluster",
         )
     if _NO_SCHEMA.search(said):
         return StorageError(
@@ -110,7 +110,7 @@ def _refusal(error: Exception, address: str, catalog: str, schema: str) -> Stora
             where=address,
             fix=(
                 f"grant USE CATALOG on {catalog}, and USE SCHEMA, CREATE TABLE, SELECT and MODIFY on "
-                f"{catalog}.{schema}, to who runs the cluster"
+                f"{catalog}.{schema}, to the identity that runs the cluster"
             ),
         )
     if found.split(".", maxsplit=1)[0] in _NOT_DELTA:

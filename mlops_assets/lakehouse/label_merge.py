@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.data.columns import KNOWN_AT, LABEL, LABEL_COLUMNS, LABEL_KNOWN_AT
 from mlops_assets.data.labels.labels import known_at_type
 from mlops_assets.errors import ContractError, StorageError
+from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import LABELS, LABELS_VERSION, RAW, Snapshot
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         StaleBaseError: Someone else is writing.
         StorageError: The raw table has labels, and the table they came from is gone.
     """
-    from mlops_assets.data.labels.labels_frames import is_about, is_news, latest_labels, news
+    from mlops_assets.data.labels.labels_frames import is_about, is_update, latest_labels, updates
 
     raw = snapshot.raw
     there = raw is not None and LABEL_KNOWN_AT in lakehouse.read(RAW, raw.version).columns
@@ -59,7 +60,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         raw = _add_column(lakehouse, contract, raw, metadata)
         snapshot = replace(snapshot, raw=raw)
     latest = latest_labels(lakehouse.read(LABELS, ledger.version), contract)
-    changes = news(lakehouse.read(RAW, raw.version), latest, contract)
+    changes = updates(lakehouse.read(RAW, raw.version), latest, contract)
     rows = changes.count()
     if not rows:  # a commit that changes nothing would have the sets cut anew
         return snapshot
@@ -67,7 +68,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         RAW,
         changes.distinct(),
         on=is_about(contract),
-        when=is_news(contract),
+        when=is_update(contract),
         values={contract.target: LABEL, LABEL_KNOWN_AT: KNOWN_AT},
         base=raw,
         metadata={**metadata, LABELS_VERSION: ledger.rows_version},
@@ -76,7 +77,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
 
 
 def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, snapshot: Snapshot) -> DataFrame:
-    """Return rows on their way in with the labels that are there; see `label_frames.labelled`."""
+    """Return rows on their way in with the labels that are there; see `labels_frames.labelled`."""
     from mlops_assets.data.labels.labels_frames import labelled, latest_labels
 
     if snapshot.labels is None:

@@ -19,9 +19,9 @@ import pyarrow as pa
 from mlops_assets.data.columns import BATCH_ID, KNOWN_AT, LABEL
 from mlops_assets.data.labels.labels import StagedLabels, label_table_columns, require_labels
 from mlops_assets.errors import ContractError
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
-from mlops_assets.lakehouse.tables import spark_path
-from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, RECORDS
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, RECORDS, staged_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -100,11 +100,7 @@ class LabelStore:
         Raises:
             StaleBaseError: Someone else has written since; look again.
         """
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        described = label_table_columns(self.contract)
-        rows = self.lakehouse.session.read.parquet(spark_path(folder))
-        rows = rows.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in described.items()])
+        rows = staged_rows(self.lakehouse, folder, label_table_columns(self.contract))
         metadata = {RECORDS: [asdict(record) for record in staged.records], "dagster_run": self.dagster_run}
         return self.lakehouse.append(LABELS, rows, base=table, metadata=metadata)
 

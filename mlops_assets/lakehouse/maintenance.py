@@ -14,8 +14,8 @@ The second is for tables whose log has forgotten which files were removed when (
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -26,10 +26,11 @@ from mlops_assets.lakehouse.retention import Pin, Retention, decide_retention
 from mlops_assets.lakehouse.tables import RETENTION
 
 if TYPE_CHECKING:
-    from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+    from mlops_assets.lakehouse.commits import TableVersion
+    from mlops_assets.lakehouse.lakehouse import Lakehouse
 
-# Without locks nothing keeps a writer away, and his files are strangers' until he commits (Delta documentation,
-# "Remove files no longer referenced by a Delta table": at least 7 days).
+# Where there are no locks, nothing locks writers out, and VACUUM can't tell whose the files are that they have not yet
+# committed (Delta documentation, "Remove files no longer referenced by a Delta table": at least 7 days).
 LEAST_HOURS_WITHOUT_LOCKS = 168
 _SETTINGS = {
     # The retention is decided here; Delta would hold it against the ten years of `tables.RETENTION`, and 4.3 follows
@@ -85,6 +86,74 @@ class MaintenanceReport:
     pinned_versions: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class UpkeepReport:
+    """What was done to all tables.
+
+    Attributes:
+        tables: What was done to each.
+        pins: Who needs which version.
+    """
+
+    tables: Sequence[MaintenanceReport]
+    pins: Sequence[Pin]
+
+
+def maintain_tables(
+    lakehouse: Lakehouse,
+    tables: Sequence[str],
+    pins: Callable[[], Sequence[Pin]],
+    asked_hours: int,
+    *,
+    locks: Sequence[str],
+    wait_seconds: float,
+    tell: Callable[[str], None],
+) -> UpkeepReport:
+    """Compact the tables that are there and delete what nobody needs, while nobody writes them.
+
+    Args:
+        lakehouse: Where the tables are.
+        tables: Their names.
+        pins: Returns who needs which version; called once the locks are held.
+        asked_hours: Retention that is wanted in any case.
+        locks: What writers of the tables hold.
+        wait_seconds: How long to wait for each of them.
+        tell: Takes a line about each table that is done.
+
+    Raises:
+        StorageError: See `plan_maintenance` and `maintain`; or a lock can't be had in time.
+    """
+    with ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lakehouse.exclusive(lock, wait_seconds))
+        wanted = pins()
+        done = []
+        for plan in plan_maintenance(lakehouse, tables, wanted, asked_hours):
+            report = maintain(lakehouse, plan)
+            done.append(report)
+            tell(
+                f"{report.table}: {report.files_before:,} files are {report.files_after:,}, {report.files_deleted:,} "
+                f"old ones deleted ({report.retention_hours:,} h kept: {report.retention_reason})"
+            )
+    return UpkeepReport(done, wanted)
+
+
+def pins_of_sets(lakehouse: Lakehouse, sets: Iterable[str], *, raw: str) -> list[Pin]:
+    """Return the version of the raw table that each set was cut from: a model made of them will be pinned to it.
+
+    Args:
+        lakehouse: Where the tables are.
+        sets: Names of the sets' tables.
+        raw: Name of the raw table.
+    """
+    there = [found for found in map(lakehouse.current, sets) if found is not None]
+    return [
+        Pin(raw, int(found.metadata["raw_version"]), f"{found.name} version {found.rows_version}")
+        for found in there
+        if "raw_version" in found.metadata
+    ]
+
+
 def plan_maintenance(
     lakehouse: Lakehouse, tables: Sequence[str], pins: Sequence[Pin], asked_hours: int, now: float | None = None
 ) -> list[MaintenancePlan]:
@@ -105,7 +174,8 @@ def plan_maintenance(
     """
     if not lakehouse.locks and asked_hours < LEAST_HOURS_WITHOUT_LOCKS:
         raise StorageError(
-            f"a retention of {asked_hours} hours could take files from under a writer: no lock keeps him away here",
+            f"a retention of {asked_hours} hours could take files from under a writer: nothing locks other writers out "
+            "here",
             where=lakehouse.location(tables[0]),
             fix=f"ask for {LEAST_HOURS_WITHOUT_LOCKS} hours or more",
         )

@@ -43,7 +43,8 @@ _UNKNOWN: Final = -1
 _HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
 COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. By default Delta reads no version older than a week, forgets then which files it has
-# removed, so that VACUUM takes them for strangers', and drops the log after a month; a catalog vacuums by itself.
+# removed, so that VACUUM takes them for files of unknown writers, and drops the log after a month; a catalog vacuums by
+# itself.
 _KEPT: Final = "interval 3650 days"
 RETENTION: Final[Mapping[str, str]] = {
     "delta.deletedFileRetentionDuration": _KEPT,

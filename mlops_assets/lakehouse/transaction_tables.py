@@ -1,14 +1,15 @@
 """The three tables that transactions go into, as a reader sees them: what is in, what is not, what is left to do.
 
-What belongs here: their names, reading and counting them together, and which rows of the quarantine count. What does
-not: writing (`transactions`, which says how the three become one).
+What belongs here: their names, reading and counting them together, which rows of the quarantine count, and reading rows
+that are staged for them. What does not: writing (`transactions`, which says how the three become one).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,9 +18,13 @@ import pyarrow.compute as pc
 from mlops_assets.data.columns import BATCH_ID, LABEL_KNOWN_AT, QUARANTINE_SCHEMA, REPLAY, SOURCE
 from mlops_assets.data.contract.diff import new_columns
 from mlops_assets.data.ingest.manifest import BatchRecord
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.tables import spark_path
 
 if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
     from mlops_assets.data.contract.contract import Contract
 
 RAW = "raw_transactions"
@@ -42,7 +47,7 @@ class Snapshot:
         recorded: Ids of all batches and replays that are in, in the manifest or not.
         pending: Records that the raw table's notes hold and the manifest does not.
         rules: What the contract said about rows when the last one went in; None before the first.
-        labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.settle`.
+        labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.recover`.
         labelled: Rows of the raw table that `recover` has given a label.
     """
 
@@ -133,6 +138,14 @@ def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int | None
     if snapshot.replayed:
         rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
     return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
+
+
+def staged_rows(lakehouse: Lakehouse, folder: Path, described: Mapping[str, str]) -> DataFrame:
+    """Return staged rows as columns of a table, each with its description as the column's comment."""
+    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+    staged = lakehouse.session.read.parquet(spark_path(folder))
+    return staged.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in described.items()])
 
 
 def count_rows(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot) -> Totals:

@@ -1,7 +1,8 @@
 """The three tables that transactions go into, as one: each row in one place, whatever is killed between two commits.
 
-What belongs here: in which order the tables are committed, what a commit notes so that the next process can finish it,
-and what a reader may see. What does not: which rows are good or win (`data/`), Delta itself (`lakehouse`), Dagster.
+What belongs here: in which order the tables are committed, and what a commit notes so that the next process can finish
+it. What does not: which rows are good or win (`data/`), what each commit of the quarantine writes (`quarantine_table`),
+Delta itself (`commits`).
 
 Delta has no transaction over several tables. So one commit decides, the one of `raw_transactions`:
 
@@ -30,9 +31,9 @@ to look again (`StaleBaseError`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +44,7 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import (
     BATCH_ID,
-    CONTRACT,
-    QUARANTINE_COLUMNS,
     QUARANTINE_SCHEMA,
-    REPLAY,
     TECHNICAL_COLUMNS,
 )
 from mlops_assets.data.contract.casting import ARROW_TYPES
@@ -54,8 +52,10 @@ from mlops_assets.data.contract.diff import table_rules
 from mlops_assets.data.ingest.manifest import BatchRecord, as_table
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad
 from mlops_assets.errors import ContractError
+from mlops_assets.lakehouse.known_rows import NewRows, with_known, without_known
 from mlops_assets.lakehouse.label_merge import merge_labels, with_labels
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.quarantine_table import QuarantineTable
 from mlops_assets.lakehouse.tables import spark_path
 from mlops_assets.lakehouse.transaction_tables import (
     LABELS_VERSION,
@@ -63,13 +63,12 @@ from mlops_assets.lakehouse.transaction_tables import (
     QUARANTINED,
     RAW,
     RECORDS,
-    REPLAYS,
-    UNSETTLED,
     Snapshot,
     Totals,
     count_quarantined,
     count_rows,
     quarantined_rows,
+    staged_rows,
     take_snapshot,
 )
 
@@ -100,15 +99,6 @@ class Outcome:
     counted: Totals | None = None
 
 
-@dataclass
-class _Outcomes:
-    """Rows on their way into the raw table, and how many of each batch are not."""
-
-    rows: DataFrame
-    known: dict[str, int] = field(default_factory=dict)
-    replaces: bool = False
-
-
 @dataclass(frozen=True)
 class TransactionStore:
     """The tables of one database under one contract.
@@ -126,7 +116,7 @@ class TransactionStore:
     dagster_run: str = ""
 
     def snapshot(self) -> Snapshot:
-        """Return the tables as they are; see `transaction_tables.look_at`."""
+        """Return the tables as they are; see `transaction_tables.take_snapshot`."""
         return take_snapshot(self.lakehouse, self.contract)
 
     def recover(self, folder: Path) -> Snapshot:
@@ -144,7 +134,7 @@ class TransactionStore:
         if snapshot.pending:
             snapshot = self._record(snapshot, snapshot.pending, folder / "pending.parquet")
         if snapshot.replayed:
-            snapshot = self._forget_replayed(snapshot)
+            snapshot = self._quarantine.forget_replayed(snapshot)
         return merge_labels(self.lakehouse, self.contract, self._widen(snapshot, folder), self._note([]))
 
     def commit(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Outcome:
@@ -158,26 +148,26 @@ class TransactionStore:
         Raises:
             StaleBaseError: Someone else has written since; look again, and what is not in by then has to come again.
         """
-        # What is done beside setting rows aside decides nothing yet, and takes as long, on another core.
+        # Rows are set aside on another core meanwhile: neither decides anything yet, and both take as long.
         with ThreadPoolExecutor(max_workers=1) as beside:
-            setting_aside = beside.submit(self._quarantine, snapshot, load, folder / BAD)
+            setting_aside = beside.submit(self._quarantine.set_aside, snapshot, load, folder / BAD)
             counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
-            outcomes = None
+            new = None
             if load.staged_rows:
                 staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
-                outcomes = self._merge_outcomes(snapshot, staged, counts, key_range=load.key_range)
+                new = without_known(staged, self._raw_rows(snapshot), self.contract, counts, key_range=load.key_range)
             snapshot = setting_aside.result()
         quarantined = snapshot.quarantined.rows_written if load.bad_rows and snapshot.quarantined is not None else 0
-        records = load.records if outcomes is None else [_without(record, outcomes.known) for record in load.records]
+        records = load.records if new is None else [with_known(record, new.known) for record in load.records]
         known = sum(record.already_known for record in records)
-        snapshot, accepted, counted = self._accept(snapshot, records, outcomes, folder)
+        snapshot, accepted, counted = self._accept(snapshot, records, new, folder)
         return Outcome(snapshot, records, accepted, quarantined, known, counted)
 
     def replay(self, snapshot: Snapshot, folder: Path) -> Outcome:
         """Try the rows in quarantine again, under today's contract.
 
         Args:
-            snapshot: The settled tables.
+            snapshot: The tables, after `recover`.
             folder: Where to stage rows.
 
         Raises:
@@ -200,12 +190,14 @@ class TransactionStore:
         (folder / GOOD).mkdir()
         pq.write_table(rows, folder / GOOD / "00000.parquet", compression="lz4")
         replay = f"replay-{uuid.uuid4().hex}"
-        snapshot = self._mark(snapshot, waiting, judged, good, replay, folder)
+        snapshot = self._quarantine.mark(snapshot, waiting, judged, good, replay, self._contract_name, folder)
         counted = pc.value_counts(carried.column(BATCH_ID)).to_pylist()
         counts = {pair["values"]: int(pair["counts"]) for pair in counted}
         staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
-        outcomes = self._merge_outcomes(snapshot, staged, counts, key_range=self._key_range(rows), again=True)
-        known = sum(outcomes.known.values())
+        new = without_known(
+            staged, self._raw_rows(snapshot), self.contract, counts, key_range=self._key_range(rows), again=True
+        )
+        known = sum(new.known.values())
         record = BatchRecord(
             batch_id=replay,
             kind="replay",
@@ -217,8 +209,8 @@ class TransactionStore:
             contract=self._contract_name,
             recorded_at=datetime.now(UTC).isoformat(),
         )
-        snapshot, accepted, counted = self._accept(snapshot, [record], outcomes, folder)
-        snapshot = self._forget_replayed(snapshot)
+        snapshot, accepted, counted = self._accept(snapshot, [record], new, folder)
+        snapshot = self._quarantine.forget_replayed(snapshot)
         return Outcome(snapshot, [record], accepted, count_quarantined(self.lakehouse, snapshot), known, counted)
 
     def totals(self, done: Outcome) -> Totals:
@@ -234,6 +226,10 @@ class TransactionStore:
         rows = self.lakehouse.read(RAW, snapshot.raw.version).where(F.col(self.contract.target).isNotNull())
         counted = rows.groupBy(self.contract.target).count().collect()
         return {int(row[self.contract.target]): int(row["count"]) for row in counted}
+
+    @property
+    def _quarantine(self) -> QuarantineTable:
+        return QuarantineTable(self.lakehouse, self.dagster_run)
 
     @property
     def _contract_name(self) -> str:
@@ -270,111 +266,32 @@ class TransactionStore:
             RECORDS: [asdict(record) for record in records],
         }
 
-    def _staged(self, folder: Path, columns: Mapping[str, str] | None = None) -> DataFrame:
-        """Return staged rows as the table's columns, each with its description as the column's comment."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
+    def _staged(self, folder: Path) -> DataFrame:
         described = {column.name: column.description for column in self.contract.columns} | TECHNICAL_COLUMNS
-        comments = columns or described
-        staged = self.lakehouse.session.read.parquet(spark_path(folder))
-        return staged.select([F.col(name).alias(name, metadata={"comment": text}) for name, text in comments.items()])
+        return staged_rows(self.lakehouse, folder, described)
 
-    def _quarantine(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Snapshot:
-        """Add the bad rows, in the place of what a killed load of the same batches has left."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        coming = [record.batch_id for record in load.records]
-        orphans = [batch for batch in snapshot.orphans if batch not in coming]
-        again = len(orphans) < len(snapshot.orphans)
-        if snapshot.quarantined is not None and not (load.bad_rows or again):
-            return snapshot
-        if not load.bad_rows:
-            pq.write_table(QUARANTINE_SCHEMA.empty_table(), folder / "none.parquet")
-        rows = self._staged(folder, QUARANTINE_COLUMNS)
-        brought = [record.batch_id for record in load.records if record.quarantined]
-        metadata = {
-            UNSETTLED: [*orphans, *brought],
-            REPLAYS: [*snapshot.replayed, *snapshot.open_replays],
-            "dagster_run": self.dagster_run,
-        }
-        base = snapshot.quarantined
-        if again and base is not None:
-            others = self.lakehouse.read(QUARANTINED, base.version).where(~F.col(BATCH_ID).isin(coming))
-            self.lakehouse.replace(QUARANTINED, others, base=base, metadata={**metadata, UNSETTLED: orphans})
-            base = self.lakehouse.require(QUARANTINED, made_by=RAW)
-            if not load.bad_rows:
-                return replace(snapshot, quarantined=base)
-        return replace(snapshot, quarantined=self.lakehouse.append(QUARANTINED, rows, base=base, metadata=metadata))
-
-    def _merge_outcomes(
-        self,
-        snapshot: Snapshot,
-        rows: DataFrame,
-        counts: Mapping[str, int],
-        *,
-        key_range: tuple[Any, Any] | None,
-        again: bool = False,
-    ) -> _Outcomes:
-        """Take the rows out that are known by their key, or, of a replay without a key, by their place.
-
-        Args:
-            snapshot: The tables.
-            rows: Staged rows, of each batch those that no other row of the batch replaces; of a replay any.
-            counts: How many there are of each batch.
-            key_range: Smallest and largest key of them.
-            again: Whether it is a replay.
-        """
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        from mlops_assets.data.columns import MERGE_OUTCOME, ROW_NUMBER
-        from mlops_assets.data.ingest.merge_frames import KNOWN, REPLACES, last_of_each_key, meet
-
-        key, outcomes = self.contract.key, _Outcomes(rows)
-        table = None if snapshot.raw is None else self.lakehouse.read(RAW, snapshot.raw.version)
-        if key is None:
-            if again and table is not None:  # no lock kept another replay from taking the same rows
-                place = [BATCH_ID, ROW_NUMBER]
-                outcomes.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
-                outcomes.known = _lost(counts, outcomes.rows)
-            return outcomes
-        if len(counts) > 1 or again:
-            outcomes.rows = last_of_each_key(rows, key, self.contract)
-            outcomes.known = _lost(counts, outcomes.rows)
-        if table is None:
-            return outcomes
-        if key_range is not None and table.where(F.col(key).between(*map(F.lit, key_range))).select(key).isEmpty():
-            return outcomes  # new keys follow the old ones, as they mostly do: the log alone tells it
-        met = meet(outcomes.rows, table, key, self.contract, key_range)
-        for row in met.groupBy(BATCH_ID, MERGE_OUTCOME).count().collect():
-            if row[MERGE_OUTCOME] == KNOWN:
-                outcomes.known[row[BATCH_ID]] = outcomes.known.get(row[BATCH_ID], 0) + int(row["count"])
-            outcomes.replaces = outcomes.replaces or row[MERGE_OUTCOME] == REPLACES
-        if outcomes.known:
-            known = met.where(F.col(MERGE_OUTCOME) == KNOWN).select(key)
-            outcomes.rows = outcomes.rows.join(known, key, "left_anti").select(*rows.columns)
-        return outcomes
+    def _raw_rows(self, snapshot: Snapshot) -> DataFrame | None:
+        return None if snapshot.raw is None else self.lakehouse.read(RAW, snapshot.raw.version)
 
     def _accept(
-        self, snapshot: Snapshot, records: Sequence[BatchRecord], outcomes: _Outcomes | None, folder: Path
+        self, snapshot: Snapshot, records: Sequence[BatchRecord], new: NewRows | None, folder: Path
     ) -> tuple[Snapshot, int, Totals | None]:
         """Commit the rows that are left, with the records; return the rows that Delta says it wrote, and all there are.
 
         What is counted is not changed by the records' own commit, and counting takes as long as that, on another core.
         """
         records = [*self._new_rules(snapshot), *records]
-        if outcomes is None or not sum(record.accepted for record in records):
+        if new is None or not sum(record.accepted for record in records):
             return (self._record(snapshot, records, folder / "records.parquet") if records else snapshot), 0, None
         metadata = self._note(records)
         if snapshot.labels is not None:
             metadata[LABELS_VERSION] = snapshot.labels.rows_version
-        if outcomes.replaces and snapshot.raw is not None and self.contract.key is not None:
-            written = self.lakehouse.merge(
-                RAW, outcomes.rows, key=self.contract.key, base=snapshot.raw, metadata=metadata
-            )
+        if new.replaces and snapshot.raw is not None and self.contract.key is not None:
+            written = self.lakehouse.merge(RAW, new.rows, key=self.contract.key, base=snapshot.raw, metadata=metadata)
         else:
             chosen_by = [self.contract.key, self.contract.event_time, self.contract.entity]  # by merges and splits
             skip_by = [name for name in chosen_by if name is not None]
-            written = self.lakehouse.append(RAW, outcomes.rows, base=snapshot.raw, metadata=metadata, skip_by=skip_by)
+            written = self.lakehouse.append(RAW, new.rows, base=snapshot.raw, metadata=metadata, skip_by=skip_by)
         recorded = snapshot.recorded | {record.batch_id for record in records}
         snapshot = replace(snapshot, raw=written, recorded=recorded)
         with ThreadPoolExecutor(max_workers=1) as beside:
@@ -400,66 +317,11 @@ class TransactionStore:
         rules = next((record.rules for record in reversed(records) if record.rules), snapshot.rules)
         return replace(snapshot, manifest=manifest, recorded=recorded, pending=(), rules=rules)
 
-    def _mark(
-        self, snapshot: Snapshot, waiting: pa.Table, judged: pa.Table, good: pa.Array, replay: str, folder: Path
-    ) -> Snapshot:
-        """Write the quarantine anew: rows to be replayed with their mark, the others with today's reasons."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        marks = pc.if_else(good, pa.scalar(replay), pa.scalar(None, pa.string()))
-        # A marked row keeps its reasons: if the replay is killed, it is still in quarantine, and for these.
-        marked = _with(waiting.filter(good), REPLAY, marks.filter(good))
-        stays = _with(judged.filter(pc.invert(good)), REPLAY, marks.filter(pc.invert(good)))
-        stays = _with(stays, CONTRACT, pa.repeat(pa.scalar(self._contract_name), stays.num_rows))
-        (folder / BAD).mkdir()
-        pq.write_table(
-            pa.concat_tables([part.cast(QUARANTINE_SCHEMA) for part in (marked, stays)]), folder / BAD / "00000.parquet"
-        )
-        rows = self._staged(folder / BAD, QUARANTINE_COLUMNS)
-        if snapshot.orphans and snapshot.quarantined is not None:
-            everything = self.lakehouse.read(QUARANTINED, snapshot.quarantined.version)
-            rows = rows.unionByName(everything.where(F.col(BATCH_ID).isin(snapshot.orphans)))
-        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: [replay], "dagster_run": self.dagster_run}
-        return replace(
-            snapshot,
-            quarantined=self.lakehouse.replace(QUARANTINED, rows, base=snapshot.quarantined, metadata=metadata),
-        )
-
-    def _forget_replayed(self, snapshot: Snapshot) -> Snapshot:
-        """Delete the rows of replays that are in."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        if snapshot.quarantined is None:
-            return snapshot
-        rows = self.lakehouse.read(QUARANTINED, snapshot.quarantined.version)
-        rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
-        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: snapshot.open_replays, "dagster_run": self.dagster_run}
-        return replace(
-            snapshot,
-            quarantined=self.lakehouse.replace(QUARANTINED, rows, base=snapshot.quarantined, metadata=metadata),
-        )
-
     def _key_range(self, rows: pa.Table) -> tuple[Any, Any] | None:
         if self.contract.key is None:
             return None
         found = pc.min_max(rows.column(self.contract.key)).as_py()
         return found["min"], found["max"]
-
-
-def _without(record: BatchRecord, known: Mapping[str, int]) -> BatchRecord:
-    """Return the record once it is known how many of its rows the table knows by their key."""
-    less = known.get(record.batch_id, 0)
-    return replace(record, accepted=record.accepted - less, already_known=record.already_known + less)
-
-
-def _lost(counts: Mapping[str, int], after: DataFrame) -> dict[str, int]:
-    """Return per batch how many of its rows are not there any more."""
-    left = {row[BATCH_ID]: int(row["count"]) for row in after.groupBy(BATCH_ID).count().collect()}
-    return {batch: count - left.get(batch, 0) for batch, count in counts.items() if count > left.get(batch, 0)}
-
-
-def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)
 
 
 def _no_rows(contract: Contract) -> pa.Table:

@@ -1,16 +1,23 @@
 """Where transactions come from, as resources: one class per kind of source.
 
-What belongs here: configuration of a source, editable in the launchpad. What does not: reading (`data/sources`).
-The binding place picks one of them from the settings; assets see only `TransactionSourceResource`.
+What belongs here: configuration of a source, editable in the launchpad, and all that depends on its kind. What does
+not: reading (`data/sources`). The binding place picks one of `SOURCES` by the settings; assets see only
+`TransactionSourceResource`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
+
+from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
+from mlops_assets.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +32,19 @@ class TransactionSourceResource(dg.ConfigurableResource[Any], ABC):
     @abstractmethod
     def open(self) -> TransactionSource:
         """Return the source; nothing is read yet."""
+
+    def arrived_on(self, day: date) -> list[str]:
+        """Return the files that were last written on a day (UTC), in the order of their arrival.
+
+        Raises:
+            SettingsError: A source of this kind has no files that arrive.
+            SourceError: A place can't be listed, or its storage does not say when files were written.
+        """
+        raise SettingsError(
+            f"{type(self).__name__} has no files that arrive",
+            where=f"daily_arrivals {day}",
+            fix="set MLOPS_SOURCE to a folder or glob; other sources are loaded whole by `load_data`",
+        )
 
 
 class SyntheticTransactions(TransactionSourceResource):
@@ -93,8 +113,6 @@ class OpenMLTransactions(TransactionSourceResource):
 
     def open(self) -> TransactionSource:
         """Return the client."""
-        from pathlib import Path
-
         from mlops_assets.data.sources.openml import OpenMLSource
 
         return OpenMLSource(self.dataset, version=self.version, base_url=self.base_url, cache_dir=Path(self.cache_dir))
@@ -115,3 +133,32 @@ class DeltaTransactions(TransactionSourceResource):
         return DeltaSource(
             self.location, after_version=self.after_version, up_to_version=self.up_to_version, has_key=self.has_key
         )
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A kind of source that the settings can name.
+
+    Attributes:
+        at: Makes the source at a place, given the home and whether the contract has a key.
+        arrivals: How it shows that there is something new at a place.
+    """
+
+    at: Callable[[str, Path, bool], TransactionSourceResource]
+    arrivals: Callable[[str], Arrivals]
+
+
+def _open_ml(place: str, home: Path, _: bool) -> OpenMLTransactions:
+    cache = str(home / "openml")
+    return OpenMLTransactions(dataset=place, cache_dir=cache) if place else OpenMLTransactions(cache_dir=cache)
+
+
+# By what `Settings.source_kind` calls them.
+SOURCES: Mapping[str, SourceKind] = {
+    "synthetic": SourceKind(lambda *_: SyntheticTransactions(), lambda _: Arrivals.NEVER),
+    "files": SourceKind(lambda place, *_: FileTransactions(location=place), arrivals_of_files),
+    "openml": SourceKind(_open_ml, lambda _: Arrivals.UNSEEN),
+    "delta": SourceKind(
+        lambda place, _, has_key: DeltaTransactions(location=place, has_key=has_key), lambda _: Arrivals.VERSIONS
+    ),
+}

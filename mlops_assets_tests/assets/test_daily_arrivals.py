@@ -109,7 +109,7 @@ def test_a_source_without_files_has_no_days(lakehouse: Lakehouse):
 
 
 def test_it_waits_for_a_load_that_goes_on(lakehouse: Lakehouse, landing: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mlops_assets.lakehouse.lakehouse.LOCK_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("mlops_assets.lakehouse.locks.LOCK_TIMEOUT_SECONDS", 0.1)
 
     with lakehouse.exclusive(RAW):
         outcome = deliver(lakehouse, FileTransactions(location=str(landing)), FIRST)

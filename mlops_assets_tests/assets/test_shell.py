@@ -12,7 +12,8 @@ import pytest
 from mlops_assets.assets.shell import MARK, Results, asset_shell, function_of
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import SourceError, StorageError
-from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError
+from mlops_assets.lakehouse.commits import StaleBaseError
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.test_definitions import LATE

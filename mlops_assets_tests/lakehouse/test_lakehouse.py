@@ -12,8 +12,9 @@ import pytest
 from deltalake import DeltaTable
 
 from mlops_assets.errors import StorageError
-from mlops_assets.lakehouse import lakehouse as module
-from mlops_assets.lakehouse.lakehouse import Lakehouse, StaleBaseError, TableVersion
+from mlops_assets.lakehouse import locks as module
+from mlops_assets.lakehouse.commits import StaleBaseError, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 
 if TYPE_CHECKING:

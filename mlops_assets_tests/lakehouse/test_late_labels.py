@@ -18,8 +18,9 @@ from mlops_assets.data.ingest.staging import stage_load
 from mlops_assets.data.labels.labels import stage_labels
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.errors import ContractError, StorageError
+from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
 from mlops_assets.lakehouse.transactions import TransactionStore
 

@@ -172,7 +172,7 @@ def test_where_there_are_no_locks_a_short_retention_is_refused(lakehouse: Lakeho
     lakehouse.replace("t", numbers(spark, 0, 1), base=None, metadata={})
     unlocked = replace(lakehouse, locks="")
 
-    with pytest.raises(StorageError, match="no lock keeps him away"):
+    with pytest.raises(StorageError, match="nothing locks other writers out here"):
         plan_maintenance(unlocked, ["t"], [], 167)
 
     assert plan_maintenance(unlocked, ["t"], [], 168)[0].retention.hours == 168

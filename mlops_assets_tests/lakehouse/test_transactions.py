@@ -15,7 +15,8 @@ from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.data.ingest.staging import stage_load
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.errors import ContractError
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import MANIFEST, QUARANTINED, RAW, quarantined_rows
 from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
 

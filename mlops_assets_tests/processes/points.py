@@ -20,7 +20,8 @@ from mlflow import MlflowClient
 
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.splits import TABLES
-from mlops_assets.lakehouse.lakehouse import Lakehouse, TableVersion
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.store import PARENT, Store
 

@@ -29,10 +29,10 @@ def last_of_each_key(rows: DataFrame, key: str, contract: Contract) -> DataFrame
 def meet(
     rows: DataFrame, table: DataFrame, key: str, contract: Contract, key_range: tuple[Any, Any] | None
 ) -> DataFrame:
-    """Return key, batch id and fate of the rows whose key the table has.
+    """Return key, batch id and merge outcome of the rows whose key the table has.
 
-    The fate is `replaces` when the row is a later write than the table's, and `known` when it is not, or says the same:
-    a row that is delivered again with the same values leaves the table's row as it is.
+    The outcome is `replaces` when the row is a later write than the table's, and `known` when it is not, or says the
+    same: a row that is delivered again with the same values leaves the table's row as it is.
 
     Args:
         rows: One row a key.

@@ -38,7 +38,7 @@ def is_about(contract: Contract) -> str:
     return same if key == contract.key else f"{same} AND old.`{contract.event_time}` <= new.`{KNOWN_AT}`"
 
 
-def is_news(contract: Contract) -> str:
+def is_update(contract: Contract) -> str:
     """Return the SQL condition under which a label that is about a row of the raw table changes it."""
     return (
         f"(old.`{LABEL_KNOWN_AT}` IS NULL OR old.`{LABEL_KNOWN_AT}` <= new.`{KNOWN_AT}`) "
@@ -46,7 +46,7 @@ def is_news(contract: Contract) -> str:
     )
 
 
-def news(table: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
+def updates(table: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
     """Return one row, the label, for each row of the raw table that a label would change.
 
     Args:
@@ -55,7 +55,7 @@ def news(table: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
         contract: Names.
     """
     joined = table.alias("old").join(latest.alias("new"), F.expr(is_about(contract)))
-    return joined.where(F.expr(is_news(contract))).select("new.*")
+    return joined.where(F.expr(is_update(contract))).select("new.*")
 
 
 def labelled(rows: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:

@@ -1,0 +1,83 @@
+"""What a run does to the table of late labels: load the label files that it does not have.
+
+What belongs here: the steps, and a report of what became of every file and row. What does not: reading and judging rows
+(`data/labels`), the commit (`label_store`), how a report is shown (assets).
+
+Hold `lakehouse.exclusive(LABELS)` around it; when another writer was faster (`StaleBaseError`), begin again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mlops_assets.data.labels.labels import StagedLabels, judge_labels, label_table_columns, stage_labels
+from mlops_assets.errors import UnreachableError
+from mlops_assets.lakehouse.label_store import LabelCounts, LabelStore
+from mlops_assets.lakehouse.transaction_tables import LABELS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mlops_assets.data.checks import CheckOutcome
+    from mlops_assets.data.sources.base import TransactionSource
+    from mlops_assets.lakehouse.commits import TableVersion
+
+PREVIEW_ROWS, _PREVIEW_COLUMNS = 5, 4
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What a load of label files did.
+
+    Attributes:
+        outcomes: One verdict per check of `LABEL_CHECKS`, in that order.
+        refusal: What is refused, for the error when a verdict is bad.
+        blames_input: Whether the same files would be refused again.
+        staged: What came in.
+        table: The table afterwards; None before the first label.
+        counts: What it holds; None without a table.
+        first_rows: Its first rows; None without a table.
+    """
+
+    outcomes: Sequence[CheckOutcome]
+    refusal: str
+    blames_input: bool
+    staged: StagedLabels
+    table: TableVersion | None = None
+    counts: LabelCounts | None = None
+    first_rows: pa.Table | None = None
+
+    @property
+    def refused_whole(self) -> bool:
+        """Whether every file was refused, so that nothing was made."""
+        return bool(self.staged.errors) and not (self.staged.records or self.staged.known)
+
+
+def load_labels(store: LabelStore, source: TransactionSource) -> LabelReport:
+    """Append the label files that the table does not have.
+
+    Raises:
+        PlatformError: The files can't be listed, or the table not written.
+        StaleBaseError: Someone else has written since; look again.
+    """
+    with store.lakehouse.staging(LABELS) as folder:
+        table = store.current()
+        staged = stage_labels(source, store.contract, folder, store.batches(table))
+        written = 0
+        if staged.records:
+            table = store.commit(table, staged, folder)
+            written = table.rows_written
+    refused = ", ".join(error.where for error in staged.errors)
+    report = LabelReport(
+        outcomes=judge_labels(staged, written),
+        refusal=f"refused {refused}; nothing of it was written" if refused else f"{LABELS} is not whole",
+        blames_input=any(not isinstance(error, UnreachableError) for error in staged.errors),
+        staged=staged,
+    )
+    if table is None or report.refused_whole:
+        return report
+    names = list(label_table_columns(store.contract))[:_PREVIEW_COLUMNS]
+    first = store.first(table, PREVIEW_ROWS, names)
+    return replace(report, table=table, counts=store.count(table), first_rows=first)
