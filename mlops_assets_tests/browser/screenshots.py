@@ -1,8 +1,8 @@
-"""The README's screenshots, taken from the default source: `python -m mlops_assets_tests.browser.screenshots`.
+"""The screenshots of README and docs, from the default source: `python -m mlops_assets_tests.browser.screenshots`.
 
 With `local` or `databricks` it takes only those of that target.
 
-What belongs here: how the pictures in `docs/` are framed. What does not: judging them (look at them).
+What belongs here: how the pictures in `docs/pictures/` are framed. What does not: judging them (look at them).
 """
 
 from __future__ import annotations
@@ -100,14 +100,14 @@ def main() -> int:
         folder = Path(made)
         if "local" in targets:
             with _serving(folder / "local", jars, {}) as url:
-                take(browser, url, CHECKOUT / "docs")
+                take(browser, url, CHECKOUT / "docs" / "pictures")
         if "databricks" in targets:
             (folder / "there").mkdir()
             with (
                 installation(folder / "there", delta_jars=delta_jars) as there,
                 _serving(folder / "databricks", jars, there.variables) as url,
             ):
-                take_launched(browser, url, CHECKOUT / "docs")
+                take_launched(browser, url, CHECKOUT / "docs" / "pictures")
     return 0
 
 
