@@ -39,7 +39,7 @@ class Reader:
         """
         folder.mkdir()
         for entry in CHECKOUT.iterdir():
-            if not entry.name.startswith(".") and entry.name != "dist":
+            if entry.name == ".ci" or not entry.name.startswith((".", "dist")):
                 (folder / entry.name).symlink_to(entry)
         (folder / ".venv").symlink_to(sys.prefix)
         (folder / ".mlops").mkdir()
