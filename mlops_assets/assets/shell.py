@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, Protocol, cast
 
 import dagster as dg
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
@@ -113,15 +114,21 @@ def with_write_lock(
     Raises:
         dg.Failure: Others were faster each time.
     """
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with lakehouse.exclusive(table):
+    retrying = Retrying(
+        retry=retry_if_exception_type(StaleBaseError),
+        stop=stop_after_attempt(_ATTEMPTS),
+        after=lambda state: context.log.info(
+            f"another writer was faster (attempt {state.attempt_number} of {_ATTEMPTS}): looking again"
+        ),
+        reraise=True,
+    )
+    try:
+        for attempt in retrying:
+            with attempt, lakehouse.exclusive(table):
                 yield from write()
-        except StaleBaseError:
-            context.log.info(f"another writer was faster (attempt {attempt} of {_ATTEMPTS}): looking again")
-        else:
-            return
-    raise dg.Failure(f"{table} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again")
+    except StaleBaseError as error:
+        what = f"{table} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again"
+        raise dg.Failure(what) from error
 
 
 def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:

@@ -6,12 +6,12 @@ What belongs here: what a message says, and sending it. What does not: deciding 
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import dagster as dg
+from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_attempt, wait_chain, wait_fixed
 
 from mlops_assets.errors import AutomationError
 
@@ -103,19 +103,22 @@ def send(message: FailedRun, webhook: str, *, pauses: Sequence[float] = (1.0, 4.
     """
     import requests
 
-    problem = "no try"
-    for pause in (0.0, *pauses):
-        time.sleep(pause)
-        try:
-            answer = requests.post(webhook, json={"text": message.text, **asdict(message)}, timeout=_TIMEOUT_S)
-        except requests.RequestException as error:
-            problem = type(error).__name__
-            continue
-        if answer.status_code < _CLIENT_ERROR:
-            return
-        problem = f"HTTP {answer.status_code}"
-        if answer.status_code != _TOO_MANY_REQUESTS and answer.status_code < _SERVER_ERROR:
-            break
+    retrying = Retrying(
+        retry=retry_if_exception_type(requests.RequestException)
+        | retry_if_result(lambda status: status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR),
+        wait=wait_chain(*map(wait_fixed, pauses or (0.0,))),
+        stop=stop_after_attempt(len(pauses) + 1),
+        # The last answer, or the last error.
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    )
+    body = {"text": message.text, **asdict(message)}
+    try:
+        status = retrying(lambda: requests.post(webhook, json=body, timeout=_TIMEOUT_S).status_code)
+        problem = f"HTTP {status}" if status >= _CLIENT_ERROR else ""
+    except requests.RequestException as error:
+        problem = type(error).__name__
+    if not problem:
+        return
     raise AutomationError(
         f"the webhook did not take a message ({problem}); it was: {message.text}",
         where=urlsplit(webhook).hostname or "webhook",

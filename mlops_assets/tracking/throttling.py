@@ -11,12 +11,19 @@ minutes (the comment at MLFLOW_HTTP_REQUEST_MAX_RETRIES in `mlflow/environment_v
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_before_delay,
+    stop_when_event_set,
+    wait_exponential,
+)
 
 Answer = TypeVar("Answer")
 
@@ -40,21 +47,21 @@ def patiently(
     Raises:
         MlflowException: Any other refusal, or the last throttling.
     """
-    until = time.monotonic() + seconds
     ended = stop or threading.Event()
-    pause = _FIRST_PAUSE
-    while True:
-        try:
-            return request()
-        except MlflowException as error:
-            if not is_throttled(error) or ended.is_set() or time.monotonic() + pause > until:
-                raise
-        ended.wait(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+    retrying = Retrying(
+        retry=retry_if_exception(is_throttled),
+        wait=wait_exponential(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+        stop=stop_before_delay(seconds) | stop_when_event_set(ended),
+        sleep=sleep_using_event(ended),
+        reraise=True,
+    )
+    return retrying(request)
 
 
-def is_throttled(error: MlflowException) -> bool:
+def is_throttled(error: BaseException) -> bool:
     """Return whether a request failed for nothing but a rate limit (HTTP status 429)."""
+    if not isinstance(error, MlflowException):
+        return False
     if error.get_http_status_code() == TOO_MANY_REQUESTS:
         return True
     # After the last retry `requests` raises, and MLflow wraps it without a code of its own.

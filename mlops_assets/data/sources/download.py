@@ -12,12 +12,13 @@ from __future__ import annotations
 import email.utils
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import BinaryIO
 
 import requests
+from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_before_delay, wait_exponential
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError, SSLError
 
 from mlops_assets.data.sources.locations import shown
@@ -104,22 +105,35 @@ def download(url: str, sink: BinaryIO, policy: HttpPolicy, *, max_bytes: int | N
         SourceError: No answer within the policy, a redirect elsewhere, a bad certificate, a body over `max_bytes`.
     """
     deadline = time.monotonic() + policy.total_timeout
-    attempt = 0
+    doubling = wait_exponential(multiplier=policy.backoff)
+
+    def pause(state: RetryCallState) -> float:
+        asked = _failure(state).retry_after
+        return doubling(state) if asked is None else asked
+
+    retrying = Retrying(
+        retry=retry_if_result(lambda outcome: isinstance(outcome, _Failure) and not outcome.final),
+        wait=pause,
+        stop=stop_after_attempt(policy.tries) | stop_before_delay(policy.total_timeout),
+        retry_error_callback=lambda state: _given_up(_failure(state), state.attempt_number, policy.tries),
+    )
     with requests.Session() as session:
-        while True:
-            attempt += 1
-            outcome = _attempt(session, url, sink, policy=policy, deadline=deadline, max_bytes=max_bytes)
-            if isinstance(outcome, Answer):
-                return outcome
-            pause = policy.backoff * 2 ** (attempt - 1) if outcome.retry_after is None else outcome.retry_after
-            if outcome.final or attempt >= policy.tries:
-                break
-            if time.monotonic() + pause >= deadline:
-                outcome = _Failure(f"{outcome.reason}; no time is left for another try")
-                break
-            time.sleep(pause)
-    tries = "" if outcome.final else f" ({attempt} {'try' if attempt == 1 else 'tries'})"
-    raise SourceError(f"{outcome.reason}{tries}", where=shown(url), fix=outcome.fix)
+        outcome: Answer | _Failure = retrying(
+            _attempt, session, url, sink, policy=policy, deadline=deadline, max_bytes=max_bytes
+        )
+    if isinstance(outcome, Answer):
+        return outcome
+    raise SourceError(outcome.reason, where=shown(url), fix=outcome.fix)
+
+
+def _failure(state: RetryCallState) -> _Failure:
+    failure: _Failure = state.outcome.result()  # type: ignore[union-attr]  # asked for only after a failed try
+    return failure
+
+
+def _given_up(failure: _Failure, tried: int, tries: int) -> _Failure:
+    why = "" if tried >= tries else "; no time is left for another try"
+    return replace(failure, reason=f"{failure.reason}{why} ({tried} {'try' if tried == 1 else 'tries'})")
 
 
 def _attempt(

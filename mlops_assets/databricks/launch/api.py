@@ -15,18 +15,21 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from databricks.sdk import WorkspaceClient, errors
 from databricks.sdk.config import Config
 from databricks.sdk.errors.base import DatabricksError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
 from mlops_assets.errors import LaunchError
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 10.0
+Answer = TypeVar("Answer")
+
+_DOUBLING = wait_exponential(multiplier=0.25, max=10.0)  # seconds
 _HTTP_TIMEOUT_S = 60
 
 
@@ -113,20 +116,21 @@ class Api:
         arguments: dict[str, Any] = {"query": dict(query or {}) or None, "body": dict(body) if body else None}
         if data is not None:
             arguments["headers"] = {"Content-Type": "application/octet-stream"}
-        for attempt in self._attempts(f"{method} {path}", retry_seconds):
-            with attempt:
-                stream = {} if data is None else {"data": io.BytesIO(data)}
-                return dict(self._connected().do(method, path, **arguments, **stream))
-        raise AssertionError  # the last attempt returns or raises
+
+        def request() -> dict[str, Any]:
+            stream = {} if data is None else {"data": io.BytesIO(data)}
+            return dict(self._connected().do(method, path, **arguments, **stream))
+
+        return self._patiently(request, f"{method} {path}", retry_seconds)
 
     def download(self, path: str) -> bytes:
         """Return the bytes that a GET answers with; errors as in `call`."""
-        for attempt in self._attempts(f"GET {path}", None):
-            with attempt:
-                stream = self._connected().do("GET", path, raw=True)["contents"]
-                with contextlib.closing(stream):
-                    return bytes(stream.read())
-        raise AssertionError  # the last attempt returns or raises
+
+        def request() -> bytes:
+            with contextlib.closing(self._connected().do("GET", path, raw=True)["contents"]) as stream:
+                return bytes(stream.read())
+
+        return self._patiently(request, f"GET {path}", None)
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -169,49 +173,33 @@ class Api:
                 "and other secrets go into a secret scope",
             )
 
-    def _attempts(self, what: str, retry_seconds: float | None) -> Iterator[_Attempt]:
+    def _patiently(self, request: Callable[[], Answer], what: str, retry_seconds: float | None) -> Answer:
         left = self._out_of_time_at - time.monotonic()
         if left <= 0:
             raise OutOfTimeError(f"no time left for {what}", where=self.host, fix="give it more time, or try again")
         limit = min(self._retry_seconds if retry_seconds is None else retry_seconds, left)
-        deadline, pause = time.monotonic() + limit, _FIRST_PAUSE_S
-        while True:
-            attempt = _Attempt(what, self.host)
-            yield attempt
-            error = attempt.error
-            if time.monotonic() + pause > deadline:
+        stop = stop_before_delay(limit)
+        try:
+            return Retrying(retry=retry_if_exception(_may_pass), wait=_pause, stop=stop, reraise=True)(request)
+        except Exception as error:
+            if _may_pass(error):
                 raise LaunchError(
                     f"the workspace does not answer ({what}): tried for {limit:.0f} s, last {_words(error)}",
                     where=self.host,
                     fix="check the network and the status page of Databricks, then launch again",
                 ) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - callers that failed together shall not return so
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            if _is_rejected(error):
+                raise LaunchError(
+                    f"the workspace does not accept the credentials: {_words(error)}",
+                    where=f"{self.host} ({what})",
+                    fix="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+                ) from None
+            raise
 
 
-class _Attempt:
-    """One attempt: swallows an error that may pass, for the loop around it to wait or give up."""
-
-    def __init__(self, what: str, host: str) -> None:
-        self._what, self._host = what, host
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        if error is None:
-            return False
-        if _may_pass(error):
-            self.error = error
-            return True
-        if _is_rejected(error):
-            raise LaunchError(
-                f"the workspace does not accept the credentials: {_words(error)}",
-                where=f"{self._host} ({self._what})",
-                fix="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
-            ) from None
-        return False
+def _pause(state: RetryCallState) -> float:
+    """Return a doubling pause, shortened at random: callers that failed together should not return together."""
+    return _DOUBLING(state) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
 def _may_pass(error: BaseException) -> bool:
