@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from mlops_assets.data.columns import ROW_NUMBER
 from mlops_assets.data.contract.casting import example, read_column
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.errors import SchemaMismatchError
+from mlops_assets.data.contract.diff import require_columns
 
 UNREADABLE, NULL, INFINITE, OUT_OF_RANGE, NOT_BINARY = "unreadable", "null", "infinite", "out_of_range", "not_binary"
 # XGBoost computes in float32: from here on (2^128 less half a step) a double becomes infinite there.
@@ -81,29 +81,6 @@ class ConformedBatch:
         return reduce(pc.or_, self.reasons.values()) if self.reasons else None
 
 
-def require_columns(names: list[str], contract: Contract, *, where: str) -> None:
-    """Refuse input whose columns are not the contract's.
-
-    Args:
-        names: The input's column names, lower-cased.
-        contract: What is expected.
-        where: The input, for the error.
-
-    Raises:
-        SchemaMismatchError: Columns are missing, or there are some that the contract does not know.
-    """
-    missing = [name for name in contract.column_names if name not in names]
-    extra = [name for name in names if name not in contract.column_names and name not in contract.ignored]
-    if missing or extra:
-        parts = [f"missing columns: {', '.join(missing)}"] if missing else []
-        parts += [f"unknown columns: {', '.join(extra)}"] if extra else []
-        raise SchemaMismatchError(
-            f"{'; '.join(parts)} (contract {contract.name} v{contract.version})",
-            where=where,
-            fix="load the right file, choose another contract, or list columns to drop under its `ignored`",
-        )
-
-
 def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatch:
     """Cast a batch to the contract and count what does not fit.
 
@@ -117,9 +94,9 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
         `casting.read_column` for what can be read.
 
     Raises:
-        SchemaMismatchError: See `require_columns`.
+        SchemaMismatchError: Columns are missing or unknown.
     """
-    require_columns(table.column_names, contract, where=where)
+    require_columns(table.schema, contract, where=where, types_too=False)
     columns: list[pa.ChunkedArray] = []
     faults: dict[str, ColumnFaults] = {}
     reasons: dict[str, pa.ChunkedArray] = {}

@@ -48,7 +48,7 @@ def as_markdown(differences: Sequence[Difference], *, wanted: str, found: str) -
     return "\n".join(lines)
 
 
-def require_schema(schema: pa.Schema, contract: Contract, *, where: str) -> None:
+def require_columns(schema: pa.Schema, contract: Contract, *, where: str, types_too: bool = True) -> None:
     """Refuse input whose columns are not the contract's, or are of a type that can't be read as the contract's.
 
     Args:
@@ -56,6 +56,7 @@ def require_schema(schema: pa.Schema, contract: Contract, *, where: str) -> None
             told by their values.
         contract: What is expected.
         where: The input, for the error.
+        types_too: Whether to look at types; `conform` does not, and counts each value of a wrong type as unreadable.
 
     Raises:
         SchemaMismatchError: Columns are missing or unknown, or of a wrong type; with a table of all of them.
@@ -66,7 +67,7 @@ def require_schema(schema: pa.Schema, contract: Contract, *, where: str) -> None
     changed = [
         column
         for column in contract.columns
-        if column.name in types and not _can_be_read(types[column.name], column.type)
+        if types_too and column.name in types and not _can_be_read(types[column.name], column.type)
     ]
     if not (missing or extra or changed):
         return

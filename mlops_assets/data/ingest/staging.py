@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, INGESTED_AT, REPLAY, SOURCE
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.diff import require_schema
+from mlops_assets.data.contract.diff import require_columns
 from mlops_assets.data.ingest.manifest import BatchRecord
 from mlops_assets.data.ingest.merge import last_writes
 from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons
@@ -141,7 +141,7 @@ def readable_batches(
 
 
 def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
-    require_schema(batch.table.schema, contract, where=batch.origin)
+    require_columns(batch.table.schema, contract, where=batch.origin)
     conformed = conform(batch.table, contract, where=batch.origin)
     found = InputFindings.of(conformed, contract, origin=batch.origin)
     load.findings.inputs.append(found)

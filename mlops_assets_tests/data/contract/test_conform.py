@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import ROW_NUMBER
-from mlops_assets.data.contract.conform import FLOAT32_OVERFLOW, ColumnFaults, ConformedBatch, conform, require_columns
+from mlops_assets.data.contract.conform import FLOAT32_OVERFLOW, ColumnFaults, ConformedBatch, conform
 from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.diff import require_columns
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.errors import SchemaMismatchError
@@ -78,13 +79,14 @@ def test_ignored_columns_are_dropped():
 )
 def test_other_columns_are_refused_by_name(names: list[str], said: str):
     with pytest.raises(SchemaMismatchError, match=said):
-        require_columns(names, SMALL, where="day.csv")
+        require_columns(pa.schema([(name, pa.string()) for name in names]), SMALL, where="day.csv")
     with pytest.raises(SchemaMismatchError, match=said):
         conform(pa.table({name: [1] for name in names}), SMALL, where="day.csv")
 
 
 def test_the_columns_of_the_contract_pass():
-    require_columns(["label", "note", "count", "time", "score"], SMALL, where="x")
+    names = ["label", "note", "count", "time", "score"]
+    require_columns(pa.schema([(name, pa.string()) for name in names]), SMALL, where="x")
 
 
 # Faults.

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.contract.diff import new_columns, require_schema, table_rules
+from mlops_assets.data.contract.diff import new_columns, require_columns, table_rules
 from mlops_assets.errors import ContractError, SchemaMismatchError
 
 CARDS = Contract(
@@ -39,7 +39,7 @@ TYPES: dict[str, pa.DataType] = {
 
 
 def require(types: dict[str, pa.DataType]) -> None:
-    require_schema(pa.schema(list(types.items())), CARDS, where="day.parquet")
+    require_columns(pa.schema(list(types.items())), CARDS, where="day.parquet")
 
 
 def test_columns_that_can_be_read_pass():
