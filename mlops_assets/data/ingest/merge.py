@@ -1,6 +1,7 @@
 """Which of several rows with one key is the one that stays: the last write.
 
-What belongs here: the rule, and its use inside one batch. What does not: the same rule over tables (`merge_frames`).
+What belongs here: the rule, and its use inside one batch. What does not: the same rule as Spark column
+expressions (`merge_frames`).
 
 The last write is the row with the greatest (event time, arrival, position in its input). Event time comes first, so
 that files may come in any order; on equal event times - a correction of the same transaction, usually - the row that

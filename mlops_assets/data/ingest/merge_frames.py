@@ -1,4 +1,4 @@
-"""Which rows of a load stay, over Spark tables: the rule of `merge` across inputs and against the raw table.
+"""The rule of `merge` as Spark column expressions: which rows stay, across inputs and against the raw table.
 
 What belongs here: Spark expressions for it. What does not: the rule's meaning (`merge`), committing (`lakehouse`).
 """

@@ -1,7 +1,7 @@
 """Labels that come later than their transactions: from label files to rows of the label table.
 
 What belongs here: what a row of a label file must look like, one pass over the files, the columns of the label table.
-What does not: which label of several counts and which transactions it is about (`label_frames`), when a label can be
+What does not: which label of several counts and which transactions it is about (`labels_frames`), when a label can be
 trusted (`maturity`), committing (`lakehouse`).
 
 The label table is a ledger: every row that comes in is appended to it once, good or bad, and none is changed. So files

@@ -1,4 +1,4 @@
-"""Which label counts for a transaction, over Spark tables.
+"""Labels as Spark column expressions: which label counts for a transaction.
 
 What belongs here: Spark expressions for it, the same for rows on their way in and for rows that are in the raw table.
 What does not: reading label files (`labels`), committing (`lakehouse`).

@@ -1,7 +1,7 @@
 """When a row's label can be trusted: the rule that keeps rows that are too young out of training and test.
 
-What belongs here: the rule, and the moment it looks back from. What does not: the same rule over Spark columns
-(`maturity_frames`), where to cut (`split`).
+What belongs here: the rule, and the moment it looks back from. What does not: the same rule as Spark
+column expressions (`maturity_frames`), where to cut (`split`).
 
 A genuine transaction and a fraud that nobody has reported yet look the same. So a row's label is mature when it came
 as a label of its own, or when the contract's label delay has passed since the transaction without one (Fraud Detection

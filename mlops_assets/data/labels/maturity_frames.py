@@ -1,4 +1,4 @@
-"""The rule of `maturity` over Spark tables.
+"""The rule of `maturity` as Spark column expressions.
 
 What belongs here: Spark expressions for it, and the ages of labels. What does not: the rule's meaning (`maturity`).
 """

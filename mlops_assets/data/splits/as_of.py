@@ -1,7 +1,7 @@
 """What was known at the end of a past day: which version of a table, and how its rows are cut for training.
 
-What belongs here: pure functions from commit times and event times to a version and to blocks. What does not: reading
-(`as_of_frames`), training and scoring (`training/`).
+What belongs here: pure functions from commit times and event times to a version and to blocks. What does not: the
+same blocks as Spark frames (`as_of_frames`), training and scoring (`training`).
 
 Two clocks are at work. A version is known from the moment of its commit, by the wall clock; the rows in it carry event
 times, which for historical data lie years before. So the day chooses the version, and everything after that is cut by

@@ -1,4 +1,4 @@
-"""The rows of a past version, and those that came after it, as Spark frames.
+"""The blocks of `as_of` as Spark frames: the rows of a past version, and those that came after it.
 
 What belongs here: Spark expressions for blocks of event time. What does not: choosing the blocks (`as_of`), training.
 """

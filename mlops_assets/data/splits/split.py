@@ -1,7 +1,7 @@
 """Where to cut a table into train, validation and test sets.
 
 What belongs here: pure functions from an ordering key and its counts to cut points, and from keys to sets.
-What does not: Spark (the same cuts as column expressions are in `split_frames`), Dagster.
+What does not: the same cuts as Spark column expressions (`split_frames`).
 
 Both strategies cut along a key that equal rows share, so exact duplicates can't end on two sides:
 - `time` (default; Fraud Detection Handbook, chapter 5 "Validation strategies"): the key is event time. Rows of the

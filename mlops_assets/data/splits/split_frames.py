@@ -1,4 +1,4 @@
-"""Cut a Spark table into its three sets, and count what came out.
+"""The cuts of `split` as Spark column expressions, and counts of the sets that come out.
 
 What belongs here: Spark expressions for row identity and set membership, and counts over sets. What does not: choosing
 cut points (`split`), which rows are old enough (`maturity_frames`), verdicts (`split_checks`), reading and writing
