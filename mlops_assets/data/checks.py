@@ -1,6 +1,6 @@
-"""The outcome of one data or model check, before Dagster sees it.
+"""The outcome of one check of data or of a model, before Dagster sees it.
 
-What belongs here: the value type that every control returns. What does not: the controls themselves, and Dagster's
+What belongs here: the value type that every check returns. What does not: the checks themselves, and Dagster's
 own `AssetCheckResult` (made from this in `assets/reporting.py`).
 """
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What one control found.
+    """The result of one check.
 
     Attributes:
         name: The check's name, the same in specs, results and tests.
         passed: Whether the data may go on.
-        description: One line: which column, how many rows, and fix when it failed.
+        description: One line: which column, how many rows, and how to fix it when the check failed.
         details: Plain values for the metadata table.
     """
 

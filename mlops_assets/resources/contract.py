@@ -1,6 +1,6 @@
-"""The data contract as a resource: its text travels with the run, so a cluster needs no copy of the user's file.
+"""The data contract as a resource: its text travels with the run, so that a cluster needs no copy of the user's file.
 
-What belongs here: handing the parsed contract to assets. What does not: the contract itself (`data/contract.py`).
+What belongs here: handing the parsed contract to assets. What does not: the contract itself (`data/contract`).
 """
 
 from __future__ import annotations
@@ -22,5 +22,5 @@ class ContractResource(dg.ConfigurableResource[Any]):
     yaml_text: str
 
     def load(self) -> Contract:
-        """Return the contract; raises ContractError when the text was edited into something that is none."""
+        """Return the contract; raises ContractError when the text was edited into an invalid one."""
         return parse_contract(self.yaml_text, where="resource `contract`")

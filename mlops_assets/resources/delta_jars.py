@@ -3,11 +3,12 @@
 What belongs here: getting exactly the locked jars onto this machine. What does not: Spark's configuration (`spark`).
 On Databricks nothing here is used: the runtime brings its own Delta.
 
-Spark's own Ivy fetches them, so that a mirror (`spark.jars.ivySettings` in spark-defaults.conf), a proxy or a local
-repository that works for the user's other Spark jobs works here, and no repository's address stands in this project.
+Spark's own Ivy fetches them, so a mirror (`spark.jars.ivySettings` in spark-defaults.conf), a proxy or a local
+repository that works for the user's other Spark jobs works here too, and no repository's address is in this project.
 Asking Ivy in every session would cost 2 to 10 s each and need the network.
 
-Run as `python -m mlops_assets.resources.delta_jars FOLDER`, it fills the folder and says so, or says nothing.
+Run as `python -m mlops_assets.resources.delta_jars FOLDER`, it fills the folder and says so; if nothing is missing, it
+prints nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _SCRATCH = ".ivy-"
 # What delta-spark 4.3 depends on only for Unity Catalog's managed tables; without this line Ivy fetches 31 more jars
 # (86 MB), among them a second Hadoop client.
 _NOT_NEEDED = "io.delta:delta-kernel*,io.unitycatalog:*"
-# Ivy's own words for why, best first; the rest of its report is left out.
+# Ivy's own reasons, the most specific first; the rest of its report is left out.
 _REASONS = (
     re.compile(r"Server access error at url \S+ \((?:[\w.]+: )?(?P<why>[^)\n]+)\)"),
     re.compile(r"(?P<why>Host \S+ not found)"),
@@ -60,7 +61,7 @@ class LockedJar:
 
     @property
     def ivy_file(self) -> str:
-        """Name that Spark's Ivy gives the file it has fetched."""
+        """Name that Spark's Ivy gives the fetched file."""
         return f"{self.coordinates.split(':')[0]}_{self.file}"
 
     def is_at(self, path: Path) -> bool:
@@ -85,7 +86,7 @@ def missing_jars(folder: Path) -> tuple[LockedJar, ...]:
     The whole content is hashed on each call: 9 MB, some 10 ms, once per Spark session.
 
     Raises:
-        StorageError: The folder is there and can't be read.
+        StorageError: The folder exists and can't be read.
     """
     try:
         return tuple(jar for jar in locked_jars() if not jar.is_at(folder / jar.file))
@@ -96,8 +97,8 @@ def missing_jars(folder: Path) -> tuple[LockedJar, ...]:
 def ensure_delta_jars(folder: Path) -> tuple[Path, ...]:
     """Return the Delta jars in `folder`, resolving them first if they are not all there.
 
-    Any number of processes may call this at once: one resolves, the others wait for it. A jar only gets its name
-    when its hash is right, so a process that is killed leaves nothing that a later one would trust.
+    Any number of processes may call this at once: one resolves, the others wait for it. A jar gets its name only
+    once its hash is right, so a process that is killed leaves nothing behind that a later one would trust.
 
     Args:
         folder: Where the jars are kept; made if absent.
@@ -106,7 +107,7 @@ def ensure_delta_jars(folder: Path) -> tuple[Path, ...]:
         Absolute paths, in the order of `jars.lock`; each file's SHA-256 has been checked in this call.
 
     Raises:
-        StorageError: The folder can't be used, the jars can't be fetched, or what was fetched is not what is locked.
+        StorageError: The folder can't be used, the jars can't be fetched, or a fetched jar is not the locked one.
     """
     folder = folder.resolve()
     if missing_jars(folder):
@@ -129,7 +130,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
         raise StorageError(
             f"another process has been fetching the Delta jars for {RESOLVE_SECONDS:.0f} s",
             where=str(folder),
-            fix="end it, then try again",
+            fix="stop it, then try again",
         ) from None
     except OSError as error:
         raise _unusable(folder, error) from None
@@ -139,8 +140,8 @@ def _resolve(jars: tuple[LockedJar, ...], folder: Path) -> None:
     """Fetch `jars` into `folder`; the caller holds its lock."""
     for jar in jars:
         if (folder / jar.file).exists():
-            log.warning("%s is not the jar that is locked; fetching it again", folder / jar.file)
-    for left_over in folder.glob(f"{_SCRATCH}*"):  # of a process that was killed: the lock is ours, so nobody uses it
+            log.warning("%s is not the locked jar; fetching it again", folder / jar.file)
+    for left_over in folder.glob(f"{_SCRATCH}*"):  # of a process that was killed: we hold the lock, so nobody uses it
         shutil.rmtree(left_over)
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as name:
         scratch = Path(name)
@@ -158,14 +159,14 @@ def _resolve(jars: tuple[LockedJar, ...], folder: Path) -> None:
                 raise StorageError(
                     f"{jar.coordinates} was fetched, but its SHA-256 is not the one in jars.lock",
                     where=str(folder),
-                    fix="find out which repository or mirror answered with a different file, and use another",
+                    fix="find out which repository or mirror serves a different file, and use another",
                 )
-            # Same file system, so this is one step: no reader ever sees half a jar.
+            # Same file system, so the rename is atomic: no reader ever sees half a jar.
             fetched.replace(folder / jar.file)
 
 
 def _run_ivy(jars: tuple[LockedJar, ...], scratch: Path) -> str:
-    """Let spark-submit resolve `jars` into `scratch`/jars, and return everything it said."""
+    """Let spark-submit resolve `jars` into `scratch`/jars, and return everything it printed."""
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
         raise StorageError("pyspark is not installed", where=sys.executable, fix="install mlops_assets' dependencies")
@@ -194,7 +195,7 @@ def _run_ivy(jars: tuple[LockedJar, ...], scratch: Path) -> str:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            check=False,  # whether the jars are there is looked at by the caller; they may be, whatever came after
+            check=False,  # the caller checks whether the jars arrived; they may have, even if spark-submit then failed
             timeout=RESOLVE_SECONDS,
         )
     except subprocess.TimeoutExpired:
@@ -203,13 +204,13 @@ def _run_ivy(jars: tuple[LockedJar, ...], scratch: Path) -> str:
 
 
 def _reason(report: str) -> str:
-    """Return the one line of Ivy's report that says why."""
+    """Return the line of Ivy's report that gives the reason."""
     for pattern in _REASONS:
-        found = pattern.search(report)
-        if found:
-            return found["why"].strip()
+        match = pattern.search(report)
+        if match:
+            return match["why"].strip()
     lines = [line.strip() for line in report.splitlines() if line.strip()]
-    return lines[-1] if lines else "spark-submit ended without a word"
+    return lines[-1] if lines else "spark-submit ended without output"
 
 
 def _unusable(folder: Path, error: OSError) -> StorageError:

@@ -1,7 +1,7 @@
-"""Where each asset runs: what the profile says against the assets that there are.
+"""Where each asset runs: the profile's placement, checked against the assets that exist.
 
 What belongs here: checking `placement` of a profile, and whether a step can reach its tables from where it is placed.
-What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset names by itself (assets).
+What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from mlops_assets.databricks.profile import Placement
 
 CLUSTER_KEYS: Mapping[str, Literal["loader", "trials"]] = {"loader_cluster": "loader", "trials_cluster": "trials"}
-_MOUNTS = {"/Volumes/": 5, "/dbfs/": 2}  # how many parts of a path below it name what is mounted
+_MOUNTS = {"/Volumes/": 5, "/dbfs/": 2}  # how many leading parts of a path name the mount
 
 
 def check_placement(
     assets: Iterable[dg.AssetsDefinition], chosen: Mapping[str, Placement], *, where: str
 ) -> dict[str, str]:
-    """Return the place of each asset that is placed; assets of one step share it.
+    """Return the place of each placed asset; assets of one step share it.
 
     Args:
-        assets: All that there are.
+        assets: All assets of the code location.
         chosen: Place by asset name, as the profile has it.
-        where: What to call the profile in an error.
+        where: Name of the profile in errors.
 
     Raises:
         SettingsError: An asset is unknown or names no cluster, or assets of one step are placed apart.
@@ -43,7 +43,7 @@ def check_placement(
         guess = get_close_matches(unknown[0], known, n=1, cutoff=0.6)
         hint = f"is {guess[0]} meant? " if guess else ""
         raise SettingsError(
-            f"placement of what is no asset: {', '.join(unknown)}",
+            f"placement names unknown assets: {', '.join(unknown)}",
             where=where,
             fix=f"{hint}the assets are {', '.join(known)}",
         )
@@ -57,7 +57,7 @@ def check_placement(
             raise SettingsError(
                 f"{', '.join(names)} are made by one step and placed apart ({listed})",
                 where=where,
-                fix="give them one place; it is enough to name one of them",
+                fix="give them one place; naming one of them is enough",
             )
         if not CLUSTER_KEYS.keys() & asset.required_resource_keys:
             raise SettingsError(
@@ -70,13 +70,13 @@ def check_placement(
 
 
 def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
-    """Refuse to run a step here whose tables are only to be had on a cluster.
+    """Refuse to run a step here whose tables can only be reached from a cluster.
 
-    Embedded Spark reads folders of this machine. A catalog it reads when the lakehouse's Spark has a
-    `spark.sql.catalog.<catalog>` of its own among its settings.
+    Embedded Spark reads folders of this machine. It reads a catalog when its settings have a
+    `spark.sql.catalog.<catalog>`.
 
     Args:
-        lakehouse: What the step has as `lakehouse`; None if it takes none.
+        lakehouse: The step's resource `lakehouse`; None if it has none.
         assets: Names of the step's assets.
 
     Raises:
@@ -102,7 +102,7 @@ def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
 
 
 def _mount(root: str) -> Path | None:
-    """Return what must be mounted for a folder to be there, None for a folder of this machine itself."""
+    """Return what must be mounted for a folder to exist, or None for a folder of this machine itself."""
     for prefix, parts in _MOUNTS.items():
         if root.startswith(prefix):
             return Path(*Path(root).parts[:parts])

@@ -75,7 +75,7 @@ class FileTransactions(TransactionSourceResource):
 
     @classmethod
     def of(cls, files: Iterable[str]) -> FileTransactions:
-        """Return the source that is these files."""
+        """Return a source of exactly these files."""
         from mlops_assets.data.sources.locations import joined
 
         return cls(location=joined(files))
@@ -97,7 +97,7 @@ class LabelFiles(dg.ConfigurableResource[Any]):
     location: str = Field(description="A file, a folder, a glob or a comma-separated list; local or any fsspec URL.")
 
     def open(self) -> TransactionSource:
-        """Return the reader; a folder or a glob without a file is no error, since no label may have come yet."""
+        """Return the reader; a folder or glob without files is no error, since there may be no labels yet."""
         from mlops_assets.data.sources.files import FilesSource
 
         return FilesSource(self.location, may_be_empty=True)
@@ -122,8 +122,8 @@ class DeltaTransactions(TransactionSourceResource):
     """A Delta table that someone else writes."""
 
     location: str = Field(description="Folder or URL of the table.")
-    after_version: int = Field(default=-1, ge=-1, description="Last version that is not wanted; -1: from the first.")
-    up_to_version: int | None = Field(default=None, description="Last version that is wanted; the newest by default.")
+    after_version: int = Field(default=-1, ge=-1, description="Last version to skip; -1 starts with the first.")
+    up_to_version: int | None = Field(default=None, description="Last version to read; the newest by default.")
     has_key: bool = Field(default=False, description="Whether the contract has a key, so that rows may come again.")
 
     def open(self) -> TransactionSource:

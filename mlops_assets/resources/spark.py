@@ -1,10 +1,10 @@
 """The Spark session: embedded on a laptop, the cluster's own on Databricks.
 
 What belongs here: building the session's configuration and starting it when it is first used. What does not: tables
-(`lakehouse`), what runs on Spark (pure rooms).
+(`lakehouse`), what runs on Spark (`data`, `training`).
 
 The session is lazy because Dagster builds resources in the run process, in each step process and on the cluster;
-starting a JVM in each would cost 5 to 10 s a time.
+starting a JVM in each would cost 5 to 10 s every time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         master: Spark master, such as `local[*]`.
         driver_memory: Heap of the JVM.
         java_home: JAVA_HOME to check and to use; None takes `java` from the PATH.
-        extra_conf: More Spark settings, applied last; Java options among them are added, and the last of a kind counts.
+        extra_conf: More Spark settings, applied last; Java options among them are appended; the last of a kind wins.
         on_cluster: Whether this process runs on a cluster, which has a session and whose settings are not ours.
     """
 
@@ -56,7 +56,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
 
         Raises:
             SettingsError: Java is missing or too old.
-            StorageError: The scratch folder can't be written, or the Delta jars can't be had.
+            StorageError: The scratch folder can't be written, or the Delta jars can't be fetched.
         """
         if self._lazy is None:
             conf = {} if self.on_cluster else self._configuration()

@@ -183,7 +183,7 @@ def test_a_bad_input_is_named_and_does_not_keep_the_others_out(lakehouse: Lakeho
     refused, _, loaded = outcome.message.partition("; nothing of it was written; loaded: ")
     assert [f"{number}.csv" in refused for number in range(1, 7)] == [False, True, True, True, True, False]
     assert loaded.startswith(f"{landing / '1.csv'}, {landing / '6.csv'}: inputs_readable: ")
-    assert "3.csv.gz: not a whole gzip file" in loaded
+    assert "3.csv.gz: not a complete gzip file" in loaded
     assert "4.csv: not UTF-8 text: line 2 holds the byte 0xe4" in loaded
     assert "5.csv: missing columns: v7" in loaded
     assert rows_of(lakehouse) == 1_200

@@ -61,7 +61,7 @@ def test_a_placement_that_loading_would_refuse_is_a_line_too(tmp_path: Path, mon
     monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{nothing: local}")
     found = {finding.subject: finding for finding in examine(Settings(home=tmp_path, target="databricks"))}
     assert found["settings"].level == "error"
-    assert "placement of what is no asset: nothing" in found["settings"].text
+    assert "placement names unknown assets: nothing" in found["settings"].text
 
 
 @pytest.mark.parametrize(

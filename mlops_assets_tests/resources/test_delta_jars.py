@@ -143,7 +143,7 @@ def test_two_processes_fetch_once_from_the_users_mirror_and_mend_a_broken_jar(re
         path_in_repository(first, "jar"): 1,
         path_in_repository(second, "jar"): 1,
     }
-    assert "".join(errors for _, errors, _ in outcomes).count("is not the jar that is locked") == 1
+    assert "".join(errors for _, errors, _ in outcomes).count("is not the locked jar") == 1
 
 
 def test_another_file_under_the_locked_name_is_refused(repository: Repository, cached: Path, tmp_path: Path):

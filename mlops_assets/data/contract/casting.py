@@ -1,10 +1,10 @@
 """Read one raw Arrow column as a column of a contract's type, each value by itself.
 
 What belongs here: which values of which Arrow type or text can be read as a double, long, timestamp or string, and the
-vectorised code that does it. What does not: whether a value is wanted (nulls, ranges: `conform`), names of columns.
+vectorised code that does it. What does not: whether a value is allowed (nulls, ranges: `conform`), names of columns.
 
-A column that holds only good values is cast by Arrow at once; only when that fails are the values told apart, by
-regular expressions over the whole column. Those accept what Arrow's own parsers accept, so that a bad value in a column
+A column that holds only good values is cast by Arrow at once; only when that fails are good and bad values separated,
+by regular expressions over the whole column. Those accept what Arrow's own parsers accept, so a bad value in a column
 never changes how the others are read.
 """
 
@@ -56,8 +56,8 @@ class Reading:
     """A column as it was read.
 
     Attributes:
-        values: In the wanted type (see `ARROW_TYPES`); null where there was no value or none that can be held.
-        unreadable: Which rows hold something that is no value of the type, or None when there are none.
+        values: In the requested type (see `ARROW_TYPES`); null where there was no value, or none that it can hold.
+        unreadable: Which rows hold something that can't be read as the type, or None when there are none.
         infinite: Which rows hold an infinite number that the type can't hold (`long` only; a `double` keeps it), or
             None when there are none.
     """
@@ -74,10 +74,10 @@ def read_column(raw: pa.ChunkedArray, wanted: ColumnType) -> Reading:
     - `long`: the same where they are whole and fit 64 bit; a floating point number must be so small that no digit is
       lost (2^53 for a double), and so must text in scientific notation. NaN is a missing value.
     - `timestamp`: timestamps and dates of the years 1 to 9999; ISO 8601 text. Without a zone they are UTC; what is
-      finer than a microsecond is cut off. A number is no timestamp: its unit and its origin are unknown.
-    - `string`: text, and what has one obvious text form.
+      finer than a microsecond is cut off. A number is not read as a timestamp: its unit and origin are unknown.
+    - `string`: text, and anything with one obvious text form.
 
-    Text is trimmed, but for `string`, and is a missing value when nothing is left.
+    Text is trimmed, except for `string`, and is a missing value when nothing is left.
 
     Args:
         raw: Any Arrow type; dictionaries, views and large types are read as what they hold.
@@ -131,7 +131,7 @@ def plain_type(raw: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def undecodable(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Return which rows are not UTF-8, or None when all are; Parquet readers take text on trust."""
+    """Return which rows are not UTF-8, or None when all are; Parquet readers do not check."""
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
@@ -190,13 +190,13 @@ def _text_as_long(text: pa.ChunkedArray) -> Reading:
         values = text.cast(pa.int64())
     except pa.ArrowInvalid:
         return _mixed_text_as_long(_trimmed(text))
-    # Arrow takes 0x10 for a number, but only as a whole one and only without a sign.
+    # Arrow reads 0x10 as a number, but only as a whole one and only without a sign.
     hexadecimal = _matches(text, "[xX]")
     return _reading(_blank(values, hexadecimal) if _count(hexadecimal) else values, hexadecimal)
 
 
 def _mixed_text_as_long(text: pa.ChunkedArray) -> Reading:
-    """Tell whole numbers, which are read digit by digit, from scientific notation and from what is no number."""
+    """Separate whole numbers, which are read digit by digit, from scientific notation and from other text."""
     whole = _matches(text, _WHOLE)
     digits = pc.replace_substring_regex(_blank(text, pc.invert(whole)), _WHOLE_PARTS, r"\1\2")
     fits = pc.and_(whole, pc.fill_null(_fits_long(digits), False))

@@ -1,10 +1,10 @@
-"""Bring one batch of rows to the contract's columns and types, and say which rows do not fit, and why.
+"""Bring one batch of rows to the contract's columns and types, and report which rows do not fit and why.
 
 What belongs here: vectorised Arrow code that finds and counts, per column, the values that are null, unreadable,
 infinite or out of range. What does not: reading a value as its type (`casting`), setting rows aside (`quarantine`),
 deciding whether a batch may pass (`validation`), fetching it (`sources`), writing it.
 
-All of it runs on Arrow arrays in the driver: the file has just been read there, in its own order, so the contract is
+All of it runs on Arrow arrays in the driver. The file has just been read there, in its own order, so the contract is
 checked at memory speed before Spark sees a row.
 """
 
@@ -33,9 +33,9 @@ class ColumnFaults:
 
     Attributes:
         unreadable: Values that can't be read as the column's type.
-        null: Missing values, NaN included, where the contract wants one.
+        null: Missing values, NaN included, where the contract requires one.
         infinite: Infinite numbers, and features that are too large for float32, in which models compute.
-        out_of_range: Finite numbers below `min` or above `max`, but for the target.
+        out_of_range: Finite numbers below `min` or above `max`, except in the target.
         not_binary: Labels that are neither 0 nor 1.
         example: One of the unreadable values.
     """
@@ -103,11 +103,11 @@ def conform(table: pa.Table, contract: Contract, *, where: str) -> ConformedBatc
     for column in contract.columns:
         raw = table.column(column.name)
         binary, feature = column.name == contract.target, column.name in contract.features
-        values, found = conform_column(raw, column, binary=binary, feature=feature)
+        values, masks = conform_column(raw, column, binary=binary, feature=feature)
         columns.append(values)
-        if found:
-            faults[column.name] = _counted(raw, found)
-            reasons |= {f"{reason}:{column.name}": mask for reason, mask in found.items()}
+        if masks:
+            faults[column.name] = _counted(raw, masks)
+            reasons |= {f"{reason}:{column.name}": mask for reason, mask in masks.items()}
     names = list(contract.column_names)
     typed = pa.table(columns, names=names)
     typed = typed.append_column(ROW_NUMBER, pa.array(np.arange(table.num_rows, dtype=np.int64)))
@@ -123,7 +123,7 @@ def conform_column(
 
     Args:
         raw: The values as they came in.
-        column: What they should be.
+        column: The contract's column.
         binary: Whether they are labels: 0 or 1, whatever range the column has.
         feature: Whether models compute with them, in float32.
 
@@ -132,26 +132,26 @@ def conform_column(
     """
     reading = read_column(raw, column.type)
     values = reading.values
-    found: dict[str, pa.ChunkedArray] = {}
+    masks: dict[str, pa.ChunkedArray] = {}
     if reading.unreadable is not None:
-        found[UNREADABLE] = reading.unreadable
+        masks[UNREADABLE] = reading.unreadable
     if reading.infinite is not None:
-        found[INFINITE] = reading.infinite
+        masks[INFINITE] = reading.infinite
     if not column.nullable:
         missing = pc.is_null(values, nan_is_null=column.type == "double")
-        for elsewhere in found.values():  # these are null in `values` as well
+        for elsewhere in masks.values():  # these are null in `values` as well
             missing = pc.and_not(missing, elsewhere)
         if _count(missing):
-            found[NULL] = missing
+            masks[NULL] = missing
     if binary:
-        _find_strange_targets(values, found)
+        _find_strange_targets(values, masks)
     elif column.type in ("double", "long"):
         overflow = FLOAT32_OVERFLOW if feature and column.type == "double" else float("inf")
-        _find_extremes(values, column, overflow, found)
-    return values, found
+        _find_extremes(values, column, overflow, masks)
+    return values, masks
 
 
-def _find_extremes(values: pa.ChunkedArray, column: Column, overflow: float, found: dict[str, pa.ChunkedArray]) -> None:
+def _find_extremes(values: pa.ChunkedArray, column: Column, overflow: float, masks: dict[str, pa.ChunkedArray]) -> None:
     """Find what is infinite, and what is finite and out of range; most columns are done once the bounds are known."""
     bounds = pc.min_max(values).as_py()
     if bounds["min"] is None:
@@ -160,31 +160,31 @@ def _find_extremes(values: pa.ChunkedArray, column: Column, overflow: float, fou
     if max(-bounds["min"], bounds["max"]) >= overflow:
         infinite = pc.fill_null(pc.greater_equal(pc.abs(values), overflow), False)
         values = pc.if_else(infinite, pa.scalar(None, values.type), values)
-        _note(found, INFINITE, infinite)
+        _add_mask(masks, INFINITE, infinite)
     if column.min is not None and bounds["min"] < column.min:
-        _note(found, OUT_OF_RANGE, pc.less(values, column.min))
+        _add_mask(masks, OUT_OF_RANGE, pc.less(values, column.min))
     if column.max is not None and bounds["max"] > column.max:
-        _note(found, OUT_OF_RANGE, pc.greater(values, column.max))
+        _add_mask(masks, OUT_OF_RANGE, pc.greater(values, column.max))
 
 
-def _find_strange_targets(values: pa.ChunkedArray, found: dict[str, pa.ChunkedArray]) -> None:
+def _find_strange_targets(values: pa.ChunkedArray, masks: dict[str, pa.ChunkedArray]) -> None:
     """Find labels that are neither 0 nor 1, whatever range the contract gives them."""
     bounds = pc.min_max(values).as_py()
     if bounds["min"] is not None and (bounds["min"] < 0 or bounds["max"] > 1):
-        _note(found, NOT_BINARY, pc.or_(pc.less(values, 0), pc.greater(values, 1)))
+        _add_mask(masks, NOT_BINARY, pc.or_(pc.less(values, 0), pc.greater(values, 1)))
 
 
-def _note(found: dict[str, pa.ChunkedArray], reason: str, mask: pa.ChunkedArray) -> None:
+def _add_mask(masks: dict[str, pa.ChunkedArray], reason: str, mask: pa.ChunkedArray) -> None:
     mask = pc.fill_null(mask, False)
-    mask = pc.or_(found[reason], mask) if reason in found else mask
+    mask = pc.or_(masks[reason], mask) if reason in masks else mask
     if _count(mask):
-        found[reason] = mask
+        masks[reason] = mask
 
 
-def _counted(raw: pa.ChunkedArray, found: dict[str, pa.ChunkedArray]) -> ColumnFaults:
+def _counted(raw: pa.ChunkedArray, masks: dict[str, pa.ChunkedArray]) -> ColumnFaults:
     return ColumnFaults(
-        **{reason: _count(mask) for reason, mask in found.items()},
-        example=example(raw, found[UNREADABLE]) if UNREADABLE in found else "",
+        **{reason: _count(mask) for reason, mask in masks.items()},
+        example=example(raw, masks[UNREADABLE]) if UNREADABLE in masks else "",
     )
 
 

@@ -1,7 +1,7 @@
 """The data contract: one declarative object that says what a table of transactions must look like.
 
 What belongs here: the contract's model, its YAML form, and what can be derived from it alone (feature list, event
-time in seconds, storage types). What does not: looking at rows (`validation`), fetching them (`sources`), Dagster.
+time in seconds, storage types). What does not: looking at rows (`conform`), fetching them (`sources`).
 
 Column names are lower-cased everywhere: Spark compares names without case, pandas and XGBoost do not, and a table
 that was written as `V1` and read as `v1` is a bug that shows only in production.
@@ -97,7 +97,7 @@ class Contract(BaseModel):
 
     Attributes:
         name: Name of the data set.
-        version: Raised by hand whenever the columns change; stored with every row's table.
+        version: Raised by hand whenever the columns change; stored with the table.
         columns: All columns that are kept, in the order of the raw table.
         features: Names of the columns that a model may see, in the order of the feature matrix.
         target: The label, 1 = fraud, 0 = genuine; must be of type long.
@@ -111,10 +111,10 @@ class Contract(BaseModel):
         label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits. Younger rows
             are left out of them, unless a label came for them.
         labels: Columns of label files, if labels come later than their transactions; the target may be nullable then.
-        min_rows: Fewest rows that one load may bring.
+        min_rows: Smallest number of rows that one load may have.
         max_bad_share: Largest share of rows of one input that may be set aside; an input with more is refused whole.
-            One in a hundred: more is no accident of single rows but a changed export, a wrong file or a wrong
-            contract, and frauds are rare enough to vanish in it.
+            The default is one in a hundred: more points to a changed export, a wrong file or a wrong contract, and
+            frauds are rare enough to get lost in it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -212,7 +212,7 @@ class Contract(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that the contract says of the table; changes exactly when that does, so not with descriptions."""
+        """Hash of everything that the contract says about the table; descriptions and label columns do not count."""
         meaning = self.model_dump_json(
             exclude={"description": True, "labels": True, "columns": {"__all__": {"description"}}}
         )
@@ -228,10 +228,10 @@ def parse_contract(text: str, *, where: str) -> Contract:
 
     Args:
         text: The YAML document.
-        where: What to call it in an error (a path, or the name of a shipped contract).
+        where: Its name in errors (a path, or the name of a shipped contract).
 
     Raises:
-        ContractError: The text is no YAML, or breaks a rule of `Contract`.
+        ContractError: The text is not YAML, or breaks a rule of `Contract`.
     """
     fix = "compare it with mlops_assets/data/contract/shipped/creditcard.yaml"
     try:
@@ -256,7 +256,7 @@ def load_contract(name_or_path: str) -> Contract:
     Raises:
         ContractError: There is no such contract, or it can't be used.
     """
-    if name_or_path.startswith("{"):  # the document itself, as a step on a cluster gets it: JSON is YAML
+    if name_or_path.startswith("{"):  # the document itself, as a step on a cluster receives it: JSON is YAML
         return parse_contract(name_or_path, where="contract from the launching side")
     if name_or_path in SHIPPED:
         text = (resources.files("mlops_assets.data.contract") / "shipped" / f"{name_or_path}.yaml").read_text("utf-8")

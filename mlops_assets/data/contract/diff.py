@@ -1,6 +1,6 @@
-"""What is different: a contract and the columns of an input, or a contract and the one a table was written under.
+"""Differences between a contract and the columns of an input, or the contract that a table was written under.
 
-What belongs here: finding differences, saying them as text and as a Markdown table, and which of them a table can
+What belongs here: finding differences, rendering them as text and as a Markdown table, and which of them a table can
 follow. What does not: the contract itself (`contract`), values (`conform`), changing a table (`lakehouse`).
 """
 
@@ -17,15 +17,15 @@ from mlops_assets.data.contract.casting import plain_type
 from mlops_assets.data.contract.contract import Column, ColumnType, Contract
 from mlops_assets.errors import ContractError, SchemaMismatchError
 
-# What a row must be to stand in the table. The rest of a contract is about loads as a whole and about models: changing
-# it bends no row.
+# What a row must be to enter the table. The rest of a contract is about whole loads and about models: changing it
+# affects no row.
 _RULES = ("name", "columns", "key", "event_time", "target")
 _COLUMN_RULES = ("type", "nullable", "min", "max")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it should be.
+    """One difference.
 
     Attributes:
         part: Column or role.
@@ -52,8 +52,8 @@ def require_columns(schema: pa.Schema, contract: Contract, *, where: str, types_
     """Refuse input whose columns are not the contract's, or are of a type that can't be read as the contract's.
 
     Args:
-        schema: The input's columns, names lower-cased. Text and binary columns may hold anything; whether they do is
-            told by their values.
+        schema: The input's columns, names lower-cased. Text and binary columns may hold anything; `conform` looks
+            at their values.
         contract: What is expected.
         where: The input, for the error.
         types_too: Whether to look at types; `conform` does not, and counts each value of a wrong type as unreadable.
@@ -104,14 +104,14 @@ def _can_be_read(found: pa.DataType, wanted: ColumnType) -> bool:
 
 
 def table_rules(contract: Contract) -> str:
-    """Return what a contract says about single rows, as JSON: a table remembers it."""
+    """Return what a contract says about single rows, as JSON, to be stored with a table."""
     document = contract.model_dump(mode="json", include=set(_RULES))
     document["columns"] = {c["name"]: {rule: c[rule] for rule in _COLUMN_RULES} for c in document["columns"]}
     return json.dumps({**document, "version": contract.version}, sort_keys=True)
 
 
 def new_columns(contract: Contract, rules: str, *, where: str) -> list[Column]:
-    """Return the columns that a table must get before rows of the contract go in.
+    """Return the columns that must be added to a table before rows of the contract are written.
 
     Args:
         contract: Today's.
@@ -138,10 +138,10 @@ def new_columns(contract: Contract, rules: str, *, where: str) -> list[Column]:
         raise ContractError(
             f"the contract has changed, its version is still {contract.version}: {_listed(differences)}",
             where=where,
-            fix="raise `version` in the contract if the change is meant, or take it back",
+            fix="raise `version` in the contract if the change is intended, or revert it",
             diff=as_markdown(differences, **heading),
         )
-    impossible = [found for found in differences if not _can_follow(found)]
+    impossible = [difference for difference in differences if not _can_follow(difference)]
     if impossible:
         raise ContractError(
             f"the table can't follow the contract to version {contract.version}: {_listed(impossible)}",
@@ -171,9 +171,9 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Diff
     return found
 
 
-def _can_follow(found: Difference) -> bool:
-    loosened = found.problem == "changed nullable" and found.found == "true"
-    return loosened or found.problem in ("new, nullable", "changed min", "changed max")
+def _can_follow(difference: Difference) -> bool:
+    loosened = difference.problem == "changed nullable" and difference.found == "true"
+    return loosened or difference.problem in ("new, nullable", "changed min", "changed max")
 
 
 def _listed(differences: Sequence[Difference]) -> str:

@@ -1,1 +1,4 @@
-"""Where transactions come from: generated, files, OpenML. A source knows nothing of contracts, Spark or Dagster."""
+"""Where transactions come from: a generator, files, OpenML, a Delta table of someone else.
+
+What belongs here: from a location to batches of rows. What does not: contracts (`contract`), Spark, Dagster.
+"""

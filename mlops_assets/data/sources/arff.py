@@ -6,8 +6,12 @@ where the bytes come from (`openml`), what the columns should be (`contract`).
 The reader is strict: names, nominal values and strings with blanks must be quoted, each row has a value per attribute,
 a nominal value must be among those declared. Sparse rows, relational attributes and instance weights are refused.
 
-Most files need none of the grammar's subtleties in their rows. Those go through Arrow's CSV parser, six times faster
-than a tokenizer in Python; any doubt sends a file to the tokenizer, which also writes the error messages.
+Most files need none of the grammar's subtleties in their rows. Those go through Arrow's CSV parser, several times
+faster than a tokenizer in Python; any doubt sends a file to the tokenizer, which also writes the error messages.
+
+liac-arff (2.5.0, of 2020) is not used. It knows no date attributes and no `@attribute d{0,1}` without a blank, reads
+sparse rows as dense ones, names no line in its errors, turns numbers into floats so that one unreadable value fails the
+whole file, and takes 24 s where this module takes 6 s (285,000 rows of 31 columns, 128 MB).
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import pyarrow.csv as pa_csv
 
 from mlops_assets.errors import SourceError
 
-_MEND = "download the file anew; if it stays so, convert it to CSV or Parquet and load that"
+_FIX = "download the file again; if it fails again, convert it to CSV or Parquet and load that"
 _SINGLE = r"'((?:[^'\\]|\\.)*)'"
 _DOUBLE = r'"((?:[^"\\]|\\.)*)"'
 _FIELD = re.compile(rf"""[ \t]*(?:{_SINGLE}|{_DOUBLE}|([^ \t\r\n,'"{{}}%\\]*))[ \t]*(,|\Z)""")
@@ -43,7 +47,7 @@ def read_arff(content: bytes, *, where: str) -> pa.Table:
 
     Args:
         content: The file, UTF-8.
-        where: What to call it in an error.
+        where: Name of the file in errors.
 
     Returns:
         One string column per attribute under its own name, values unquoted, null for `?` and for an empty value.
@@ -55,21 +59,21 @@ def read_arff(content: bytes, *, where: str) -> pa.Table:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise SourceError(f"not UTF-8 text: line {line} can't be decoded", where=where, fix=_MEND) from None
+        raise SourceError(f"not UTF-8 text: line {line} can't be decoded", where=where, fix=_FIX) from None
     attributes, header_lines, data = _header(content, where)
     rows = _without_comments(data)
     table = _read_plain(rows, attributes) if _is_plain(rows) else None
     if table is None:
         table = _tokenized(rows, attributes, first_line=header_lines + 1, where=where)
     if table.num_rows == 0:
-        raise SourceError("no rows after @data", where=where, fix=_MEND)
+        raise SourceError("no rows after @data", where=where, fix=_FIX)
     for position, attribute in enumerate(attributes):
         _check_nominal(table.column(position), attribute, where)
     return table.rename_columns([attribute.name for attribute in attributes])
 
 
 def _header(content: bytes, where: str) -> tuple[list[_Attribute], int, bytes]:
-    """Return the attributes, the number of lines up to @data, and what follows it."""
+    """Return the attributes, the number of lines up to @data, and the bytes after it."""
     attributes: list[_Attribute] = []
     start, number, named = 0, 0, False
     content = content.removeprefix(b"\xef\xbb\xbf")
@@ -89,8 +93,8 @@ def _header(content: bytes, where: str) -> tuple[list[_Attribute], int, bytes]:
         elif keyword == "@data" and attributes:
             return attributes, number, content[start:]
         else:
-            raise SourceError(f"line {number} is not part of an ARFF header: {line[:40]!r}", where=where, fix=_MEND)
-    raise SourceError("no @data line: not an ARFF file, or cut off", where=where, fix=_MEND)
+            raise SourceError(f"line {number} is not part of an ARFF header: {line[:40]!r}", where=where, fix=_FIX)
+    raise SourceError("no @data line: not an ARFF file, or cut off", where=where, fix=_FIX)
 
 
 def _attribute(line: str, number: int, where: str) -> _Attribute:
@@ -103,7 +107,7 @@ def _attribute(line: str, number: int, where: str) -> _Attribute:
             return _Attribute(_unescaped(name), tuple(value for value in values if value is not None))
     elif re.fullmatch(r"(numeric|real|integer|string|date(\s.*)?)", kind, re.IGNORECASE):
         return _Attribute(_unescaped(name), None)
-    raise SourceError(f"line {number} declares no dense attribute: {line[:60]!r}", where=where, fix=_MEND)
+    raise SourceError(f"line {number} declares no dense attribute: {line[:60]!r}", where=where, fix=_FIX)
 
 
 def _without_comments(data: bytes) -> bytes:
@@ -116,7 +120,7 @@ def _without_comments(data: bytes) -> bytes:
 def _is_plain(rows: bytes) -> bool:
     """Return whether Arrow's CSV parser reads the rows exactly as the grammar does.
 
-    So it is when there are no blanks, escapes or braces, and single quotes, if any, only around whole values.
+    It does when there are no blanks, escapes or braces, and any single quotes enclose whole values.
     """
     if any(sign in rows for sign in (b" ", b"\t", b'"', b"\\", b"%", b"{", b"}")):
         return False
@@ -135,7 +139,7 @@ def _is_plain(rows: bytes) -> bool:
 
 
 def _read_plain(rows: bytes, attributes: list[_Attribute]) -> pa.Table | None:
-    """Return the rows as read by Arrow, None if it stumbles."""
+    """Return the rows as read by Arrow, or None if it can't read them."""
     names = [str(position) for position in range(len(attributes))]
     try:
         return pa_csv.read_csv(
@@ -162,14 +166,14 @@ def _tokenized(rows: bytes, attributes: list[_Attribute], *, first_line: int, wh
         if not line:
             continue
         if line.startswith("{"):
-            raise SourceError(f"line {number} is a sparse row: only dense ARFF is read", where=where, fix=_MEND)
+            raise SourceError(f"line {number} is a sparse row: only dense ARFF is read", where=where, fix=_FIX)
         values = _fields(line)
         if values is None:
             what = f"line {number} is not a list of values (an open quote, or a value that needs quotes)"
-            raise SourceError(what, where=where, fix=_MEND)
+            raise SourceError(what, where=where, fix=_FIX)
         if len(values) != len(attributes):
             what = f"line {number} has {len(values)} values for {len(attributes)} attributes"
-            raise SourceError(what, where=where, fix=_MEND)
+            raise SourceError(what, where=where, fix=_FIX)
         pending.append(values)
         if len(pending) == _ROWS_PER_BATCH:
             batches.append(_batch(pending, schema))
@@ -214,4 +218,4 @@ def _check_nominal(values: pa.ChunkedArray, attribute: _Attribute, where: str) -
     if count:
         example = values.filter(foreign)[0].as_py()
         what = f"{count} value(s) of {attribute.name} are not among those declared, {example[:40]!r} for one"
-        raise SourceError(what, where=where, fix=_MEND)
+        raise SourceError(what, where=where, fix=_FIX)

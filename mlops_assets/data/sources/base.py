@@ -24,7 +24,7 @@ class SourceBatch:
         origin: Where they came from, safe to show: a path or URL without credentials and query,
             `openml:<name>@<version>`, or `synthetic:<parameters>`.
         content_hash: SHA-256 (hex) of the content and of nothing else: the batch's identity. A file that is copied,
-            renamed or compressed anew keeps its hash.
+            renamed or compressed again keeps its hash.
         table: The rows in the input's order; column names lower-cased. Columns of text formats (CSV, ARFF) are strings
             as written, null for an empty field; columns of Parquet and of generated data keep their types.
     """
@@ -40,8 +40,8 @@ class TransactionSource(Protocol):
     def batches(self) -> Iterator[SourceBatch]:
         """Yield one batch per file (a generated or downloaded set counts as one file).
 
-        Batches are read one at a time, when they are asked for; nothing is kept of the batch before. After an error
-        about one batch the iterator may be asked for the next: it goes on where it can, and ends where it can't.
+        Batches are read one at a time, on demand, and none is kept. After an error about one batch the iterator may be
+        asked for the next: it goes on if it can, and ends if it can't.
 
         Raises:
             SourceError: The input can't be fetched, or can't be read as a table; its `where` names the file.
@@ -63,7 +63,7 @@ def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:
         where: The input, for errors.
 
     Raises:
-        SourceError: A column has no name, or two have the very same.
+        SourceError: A column has no name, or two have the same one.
         SchemaMismatchError: Two names become equal when lower-cased.
     """
     names = [name or "" for name in table.column_names]
@@ -76,9 +76,7 @@ def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:
         )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SourceError(
-            f"columns that are there twice: {', '.join(twice)}", where=where, fix="keep one of each, or rename one"
-        )
+        raise SourceError(f"duplicate columns: {', '.join(twice)}", where=where, fix="keep one of each, or rename one")
     lowered = [name.lower() for name in names]
     clashes = sorted(name for name, lower in zip(names, lowered, strict=True) if lowered.count(lower) > 1)
     if clashes:

@@ -1,7 +1,7 @@
 """Transactions from a Delta table that someone else writes, commit by commit, without a JVM.
 
 What belongs here: which rows a commit added, read through the `deltalake` package. What does not: when to look
-(`automation/watched_table`), which commits were loaded before (the raw table knows).
+(`automation/watched_table`), which commits were loaded before (the raw table records it).
 
 A commit is a batch. It never changes once it is written, so table id and version are its identity. Commits that only
 rearrange rows (OPTIMIZE) add nothing. Commits that rewrite or delete rows can't be followed without a key: the whole
@@ -34,8 +34,8 @@ class DeltaSource:
 
     Args:
         location: Folder or URL of the table.
-        after_version: The last version that is not wanted; -1 begins with the first.
-        up_to_version: The last version that is wanted; the newest when None.
+        after_version: The last version to skip; -1 starts with the first.
+        up_to_version: The last version to read; the newest when None.
         has_key: Whether rows are merged by a key, so that rewritten ones may come again.
     """
 
@@ -55,7 +55,7 @@ class DeltaSource:
         last = newest.version() if self._up_to is None else self._up_to
         if last > newest.version():
             raise SourceError(
-                f"version {last} is wanted, and the newest is {newest.version()}: the table was made anew",
+                f"version {last} was requested but the newest is {newest.version()}: the table was recreated",
                 where=shown(self._location),
                 fix="reset the cursor of the sensor of the watched table",
             )
@@ -72,7 +72,7 @@ class DeltaSource:
             if removed and not self._has_key:
                 raise SourceError(
                     f"version {version} ({operations.get(version, 'unknown operation')}) rewrote rows, and without a "
-                    "key nobody can tell which",
+                    "key there is no telling which ones",
                     where=shown(self._location),
                     fix="name the key column in the contract, or have the table written by appending only",
                 )
@@ -86,7 +86,7 @@ class DeltaSource:
 
 
 def newest_version(location: str) -> tuple[str, int]:
-    """Return id and newest version of a Delta table; it reads the table's log and starts no JVM (milliseconds).
+    """Return id and newest version of a Delta table; this reads the table's log and starts no JVM (milliseconds).
 
     Raises:
         SourceError: There is no such table.
@@ -101,7 +101,7 @@ def _opened(location: str, version: int | None = None) -> DeltaTable:
 
 
 def _ask(location: str, action: Callable[[], Answered]) -> Answered:
-    where, fix = shown(location), "compare the location, and the right to read it"
+    where, fix = shown(location), "check the location, and the right to read it"
     try:
         return action()
     except TableNotFoundError:
@@ -111,7 +111,7 @@ def _ask(location: str, action: Callable[[], Answered]) -> Answered:
         problem = SourceError(f"a version is no longer readable{_said(error, location)}", where=where, fix=fix)
     except (OSError, pa.ArrowException) as error:
         problem = UnreachableError(f"the table can't be read{_said(error, location)}", where=where, fix=fix)
-    raise problem  # outside of the handlers: no foreign text, which may repeat a secret, hangs on to it
+    raise problem  # outside of the handlers, so that no foreign message, which may repeat a secret, is chained to it
 
 
 def _said(error: Exception, location: str) -> str:

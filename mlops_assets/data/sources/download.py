@@ -1,10 +1,10 @@
-"""HTTP downloads that end: bounded in tries and in time, and whole or not at all.
+"""HTTP downloads, bounded in tries and in time, that deliver the whole body or none.
 
-What belongs here: one GET with retries, and its failures in words. What does not: what is downloaded (`files`,
-`openml`). No text of the HTTP library is passed on: it repeats URLs, and URLs hold secrets.
+What belongs here: one GET with retries, and readable errors. What does not: what is downloaded (`files`, `openml`).
+The HTTP library's own messages are never passed on: they repeat URLs, and URLs can hold secrets.
 
-Retried are lost connections, timeouts, cut-off bodies, 429 and 5xx, with pauses that double, or that the server asked
-for (Retry-After, RFC 9110 section 10.2.3). Other answers are final.
+Lost connections, timeouts, cut-off bodies, 429 and 5xx are retried, with pauses that double or that the server asks for
+(Retry-After, RFC 9110 section 10.2.3). Other answers are final.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _ERROR_BODY_BYTES = 1 << 16
 _BROKEN = "the connection broke before the answer was complete"
 _MEND_CERTIFICATE = "install the certificate authority that the server, or your proxy, uses (REQUESTS_CA_BUNDLE)"
 _MEND_URL = "use the http:// or https:// address of the file itself"
-_MEND_SERVER = "see whether the server is up and reachable from here (proxy, firewall), and load again later"
+_MEND_SERVER = "check that the server is up and reachable from here (proxy, firewall), then load again"
 
 
 @dataclass(frozen=True)
 class HttpPolicy:
-    """How patient a download is.
+    """How often and for how long a download is tried.
 
     Attributes:
-        tries: How often a request is sent at most.
+        tries: How many times a request is sent at most.
         backoff: Seconds before the second try; doubled before each further one.
         connect_timeout: Seconds to wait for a connection.
         read_timeout: Seconds to wait for the next bytes.
@@ -54,7 +54,7 @@ class HttpPolicy:
     total_timeout: float = 1800.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers with which no request could be sent."""
+        """Reject numbers with which no request could be sent."""
         if self.tries < 1 or min(self.backoff, self.connect_timeout, self.read_timeout, self.total_timeout) <= 0:
             raise SettingsError(
                 "tries, back-off and timeouts of a download must be positive",
@@ -160,7 +160,7 @@ def _attempt(
             if status >= requests.codes.bad_request:
                 return Answer(status, _error_body(response, deadline))
             if status >= requests.codes.multiple_choices:
-                return _Failure(f"the server answers HTTP {status} without a place to go to", final=True)
+                return _Failure(f"the server redirects (HTTP {status}) without a Location", final=True)
             return _save(response, sink, deadline, max_bytes, decode=not packed)
     except (requests.RequestException, HTTPError) as error:
         return _explained(error, timeout)
@@ -169,7 +169,7 @@ def _attempt(
 def _chunks(response: requests.Response, deadline: float, *, decode: bool) -> Iterator[bytes]:
     """Yield the body as it arrives, until its end or the deadline.
 
-    read1 hands over what is there instead of waiting for a full chunk, so a server that drips can't hold us for long.
+    read1 returns what has arrived instead of waiting for a full chunk, so a slow server can't outlast the deadline.
     """
     while (chunk := response.raw.read1(_CHUNK_BYTES, decode_content=decode)) and time.monotonic() < deadline:
         yield chunk
@@ -182,7 +182,7 @@ def _save(
     for chunk in _chunks(response, deadline, decode=decode):
         size += sink.write(chunk)
         if max_bytes is not None and size > max_bytes:
-            fix = "see whether the URL is the right one"
+            fix = "check that the URL is the right one"
             return _Failure(f"the answer is longer than {max_bytes:,} bytes", fix, final=True)
     if time.monotonic() >= deadline:
         fix = "load again when the connection is better"
@@ -200,15 +200,15 @@ def _error_body(response: requests.Response, deadline: float) -> bytes:
 
 
 def _explained(error: Exception, timeout: tuple[float, float]) -> _Failure:
-    """Say what went wrong without the library's text; the first kind that fits is the closest."""
+    """Describe the error without the library's text; the first kind that fits is the most specific."""
     known: list[tuple[tuple[type[Exception], ...], _Failure]] = [
         ((requests.exceptions.SSLError, SSLError), _Failure("the TLS connection fails", _MEND_CERTIFICATE, final=True)),
         ((requests.ConnectTimeout,), _Failure(f"timeout: no connection within {timeout[0]:.3g} s")),
         ((requests.Timeout, ReadTimeoutError), _Failure(f"timeout: no data for {timeout[1]:.3g} s")),
-        ((requests.TooManyRedirects,), _Failure("the server redirects in a circle", final=True)),
+        ((requests.TooManyRedirects,), _Failure("the server redirects in a loop", final=True)),
         # InvalidSchema, InvalidURL, MissingSchema and urllib3's own for a host that can't be one.
-        ((ValueError,), _Failure("not an http(s) URL, or a redirect to something that is none", _MEND_URL, final=True)),
-        ((requests.exceptions.ProxyError,), _Failure("the proxy can't be reached, or refuses")),
+        ((ValueError,), _Failure("not an http(s) URL, or a redirect to something else", _MEND_URL, final=True)),
+        ((requests.exceptions.ProxyError,), _Failure("the proxy can't be reached, or refuses the connection")),
         ((requests.exceptions.ChunkedEncodingError,), _Failure(_BROKEN)),
         ((requests.ConnectionError,), _Failure(_no_connection(error))),
     ]
@@ -223,7 +223,7 @@ def _no_connection(error: Exception) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the server asks to wait, None if it does not say."""
+    """Return the seconds that the server asks to wait, or None if it does not say."""
     text = headers.get("Retry-After", "").strip()
     if text.isdecimal():
         return float(text)
@@ -236,7 +236,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def download_bytes(url: str, policy: HttpPolicy, *, max_bytes: int | None = None) -> tuple[Answer, bytes]:
-    """Do as `download` does, into memory.
+    """Download into memory; see `download`.
 
     Returns:
         The answer and the whole body of a 2xx answer, empty for others.

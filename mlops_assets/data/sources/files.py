@@ -1,9 +1,9 @@
 """Transactions from files: CSV, CSV.gz and Parquet, on this machine or anywhere that fsspec or HTTP reaches.
 
 What belongs here: from a location to the bytes of its files. What does not: decoding them (`formats`), HTTP itself
-(`download`), which files were loaded before (the table knows).
+(`download`), which files were loaded before (the raw table records it).
 
-Web files go through `download`, not through fsspec's HTTP driver: it has retries and timeouts, and needs no aiohttp.
+Web files go through `download`, not through fsspec's HTTP driver: that has retries and timeouts, and needs no aiohttp.
 Other schemes (`s3://`, `abfss://`, `gs://`, `memory://` ...) need the driver that fsspec names for them.
 """
 
@@ -33,7 +33,7 @@ from mlops_assets.data.sources.locations import (
 from mlops_assets.data.sources.storage import ask, file_system, info_of, name_of, origin_of
 from mlops_assets.errors import SettingsError, SourceError
 
-_MEND_SUFFIX = f"name files that end like one of {READABLE}"
+_FIX_SUFFIX = f"use files whose names match one of {READABLE}"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class FilesSource:
             a glob, folders that begin with `.` or `_` are left out. A file whose own name holds a comma is reached
             through its folder, or with a `?` in the comma's place.
         http: Tries and timeouts of web files.
-        may_be_empty: Whether a folder or a glob may lead to no file.
+        may_be_empty: Whether a folder or a glob may match no file.
 
     Raises:
         SettingsError: The location is blank.
@@ -66,9 +66,9 @@ class FilesSource:
             raise SettingsError("no location is given", where="files source", fix="name a file, a folder or a glob")
 
     def batches(self) -> Iterator[SourceBatch]:
-        """Find all files and return an iterator of one batch per file, which can go on after a file it can't read.
+        """Find all files and return an iterator of one batch per file, which can continue after a file it can't read.
 
-        The hash of a batch is over the file's bytes, of a CSV.gz over the decompressed ones.
+        A batch's hash covers the file's bytes, for CSV.gz the decompressed ones.
 
         A file that is named twice is read twice: both batches have the same hash.
 
@@ -85,12 +85,10 @@ class FilesSource:
         try:
             path = web_path(url)
         except ValueError:
-            raise SourceError(
-                "not a URL", where=shown(url), fix="compare it with the one that a browser opens"
-            ) from None
+            raise SourceError("not a URL", where=shown(url), fix="check that it opens in a browser") from None
         if path.endswith("/") or any(character in path for character in "*["):
             raise SourceError(
-                "web servers list no folders", where=shown(url), fix="name the files, separated by commas"
+                "web servers can't list folders", where=shown(url), fix="name the files, separated by commas"
             )
         return _InputFile(shown(url), _known_kind(path, where=shown(url)), lambda: _read_web(url, self._http))
 
@@ -98,7 +96,7 @@ class FilesSource:
 def _read(file: _InputFile) -> SourceBatch:
     content = file.read()
     if not content:
-        raise SourceError("the file is empty (0 bytes)", where=file.origin, fix="leave it out, or export it anew")
+        raise SourceError("the file is empty (0 bytes)", where=file.origin, fix="leave it out, or export it again")
     if file.kind == "csv.gz":
         content = formats.gunzip(content, where=file.origin)
     table: pa.Table = (
@@ -116,8 +114,8 @@ def _read_web(url: str, policy: HttpPolicy) -> bytes:
     what, fix = {
         401: ("access is denied", "give user and password, or a signed URL"),
         403: ("access is denied", "ask for the right to read it, or renew the signed URL"),
-        404: ("no such file", "compare the URL with the one that a browser opens"),
-    }.get(answer.status, ("the server refuses", "compare the URL with the one that a browser opens"))
+        404: ("no such file", "check that the URL opens in a browser"),
+    }.get(answer.status, ("the server refuses", "check that the URL opens in a browser"))
     raise SourceError(f"{what} (HTTP {answer.status})", where=shown(url), fix=fix)
 
 
@@ -130,7 +128,7 @@ def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
         raise SourceError(
             "no such file or folder",
             where=origin_of(fs, path, item),
-            fix="compare the path, or the folder it is relative to",
+            fix="check the path, and the folder it is relative to",
         )
     if entry["type"] == "directory":
         return _listed(fs, path, item, may_be_empty=may_be_empty)
@@ -146,10 +144,10 @@ def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_I
         for path, entry in sorted(matched.items())
         if entry["type"] != "directory"
     ]
-    # What else matches is taken or refused: a pattern is a promise about all of its files.
+    # All other matches are read or refused: a pattern is a promise about all of its files.
     wanted = [(path, below, kind) for path, below, kind in found if not any(map(is_hidden, below.split("/")))]
     if not wanted and not may_be_empty:
-        fix = "compare the pattern with the folder, which must be readable"
+        fix = "check the pattern, and that the folder is readable"
         raise SourceError("no file matches", where=origin_of(fs, pattern, item), fix=fix)
     return [
         _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, kind) for path, below, kind in wanted
@@ -185,7 +183,7 @@ def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _Inpu
         # A link is followed; what it leads to is only known now.
         entry = ask(item, lambda: info_of(fs, path))
         if entry is None or entry["type"] != "file":
-            what = "a link to nothing" if entry is None else "neither a file nor a folder"
+            what = "a broken link" if entry is None else "neither a file nor a folder"
             raise SourceError(what, where=origin, fix="remove it, or put a file in its place")
     return _InputFile(origin, _known_kind(name_of(path), where=origin), lambda: _contents(fs, path, origin, item))
 
@@ -193,12 +191,12 @@ def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _Inpu
 def _contents(fs: Any, path: str, origin: str, item: str) -> bytes:
     content: bytes | None = ask(item, lambda: fs.cat_file(path), where=origin)
     if content is None:
-        raise SourceError("the file vanished before it was read", where=origin, fix="load again")
+        raise SourceError("the file disappeared before it was read", where=origin, fix="load again")
     return content
 
 
 def _known_kind(name: str, *, where: str) -> FileKind:
     kind = kind_of(name)
     if kind is None:
-        raise SourceError("a file of unknown kind", where=where, fix=_MEND_SUFFIX)
+        raise SourceError("a file of unknown kind", where=where, fix=_FIX_SUFFIX)
     return kind

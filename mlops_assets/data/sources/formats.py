@@ -1,4 +1,4 @@
-"""Bytes of a CSV or Parquet file to an Arrow table, or to an error that says what is wrong with them.
+"""From the bytes of a CSV or Parquet file to an Arrow table, or to an error that says what is wrong with them.
 
 What belongs here: decoding and its failures. What does not: fetching the bytes (`files`), ARFF (`arff`), column names'
 case (`base`), what the columns should be (`contract`).
@@ -18,20 +18,20 @@ import pyarrow.parquet as pa_parquet
 from mlops_assets.errors import SourceError
 
 _BLOCK_BYTES = 8 << 20
-_MEND_EXPORT = "export the file anew, as comma-separated UTF-8 text"
-_MEND_COPY = "copy or export the file anew: it is damaged, or not of the format its name says"
+_FIX_EXPORT = "export the file again, as comma-separated UTF-8 text"
+_FIX_COPY = "copy or export the file again: it is damaged, or not in the format that its name says"
 
 
 def gunzip(packed: bytes, *, where: str) -> bytes:
     """Return the decompressed content of a gzip file.
 
     Raises:
-        SourceError: It is no gzip file, or cut off, or damaged.
+        SourceError: It is not a gzip file, or cut off, or damaged.
     """
     try:
         return gzip.decompress(packed)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SourceError(f"not a whole gzip file: {error}", where=where, fix=_MEND_COPY) from None
+        raise SourceError(f"not a complete gzip file: {error}", where=where, fix=_FIX_COPY) from None
 
 
 def read_csv(text: bytes, *, where: str) -> pa.Table:
@@ -44,18 +44,18 @@ def read_csv(text: bytes, *, where: str) -> pa.Table:
         SourceError: No rows, rows of another length than the header, an open quote, or not UTF-8 text.
     """
     if b"\0" in text:
-        raise SourceError("not a text file: it holds NUL bytes", where=where, fix=_MEND_EXPORT)
+        raise SourceError("not a text file: it contains NUL bytes", where=where, fix=_FIX_EXPORT)
     if not text.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise SourceError("the file is empty", where=where, fix="leave the file out, or export it anew")
+        raise SourceError("the file is empty", where=where, fix="leave the file out, or export it again")
     if text.count(b'"') % 2:
-        raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, fix=_MEND_EXPORT)
+        raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, fix=_FIX_EXPORT)
     table, problem = _try_csv(text if b"\n" in text else text + b"\n")
     if table is None:
-        raise SourceError(problem, where=where, fix=_MEND_EXPORT)
+        raise SourceError(problem, where=where, fix=_FIX_EXPORT)
     if not all(pa.types.is_string(kind) for kind in table.schema.types):
-        raise SourceError("the header can't be read", where=where, fix=_MEND_EXPORT)
+        raise SourceError("the header can't be read", where=where, fix=_FIX_EXPORT)
     if table.num_rows == 1:
-        raise SourceError("a header but no rows", where=where, fix="leave the file out, or export it anew")
+        raise SourceError("a header but no rows", where=where, fix="leave the file out, or export it again")
     names = [column[0].as_py() or "" for column in table.columns]
     return table.slice(1).rename_columns(names)
 
@@ -70,14 +70,14 @@ def read_parquet(content: bytes, *, where: str) -> pa.Table:
         table = pa_parquet.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise SourceError(f"not a whole Parquet file: {reason}", where=where, fix=_MEND_COPY) from None
+        raise SourceError(f"not a complete Parquet file: {reason}", where=where, fix=_FIX_COPY) from None
     if table.num_rows == 0:
-        raise SourceError("columns but no rows", where=where, fix="leave the file out, or export it anew")
+        raise SourceError("columns but no rows", where=where, fix="leave the file out, or export it again")
     return table
 
 
 def _try_csv(text: bytes) -> tuple[pa.Table | None, str]:
-    """Return the table or the problem; the parser's own error quotes rows, so it must not hang on to ours."""
+    """Return the table or the problem; the parser's own error quotes rows, so it must not be chained to ours."""
     try:
         # The header is read as a row, so that a field count that differs from it is found by the parser itself.
         return _parse_csv(text, fields=_header_length(text)), ""
@@ -91,7 +91,7 @@ def _header_length(text: bytes) -> int:
 
 
 def _parse_csv(text: bytes, *, fields: int) -> pa.Table:
-    # Automatic names f0, f1, ... are known before the header is; types are given by name, so that none is guessed.
+    # Automatic names f0, f1, ... are known before the header is; types are set by name, so that none is guessed.
     strings = {f"f{position}": pa.string() for position in range(fields)}
     return pa_csv.read_csv(
         pa.BufferReader(text),
@@ -102,7 +102,7 @@ def _parse_csv(text: bytes, *, fields: int) -> pa.Table:
 
 
 def _csv_problem(text: bytes, error: Exception) -> str:
-    """Find the place of the first fault; the fast parser does not tell it."""
+    """Locate the first fault; the fast parser does not say where it is."""
     try:
         text.decode("utf-8")
     except UnicodeDecodeError as undecodable:
@@ -137,5 +137,5 @@ def _ragged_rows(text: bytes) -> list[pa_csv.InvalidRow]:
             parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in text, invalid_row_handler=note),
         )
     except pa.ArrowInvalid:
-        return found  # another fault stopped this pass: what it saw before is still true
+        return found  # another fault stopped this pass; the rows it saw before are still ragged
     return found

@@ -1,7 +1,7 @@
-"""What lies in a landing place: the files that a source would read, each with a mark that changes when the file does.
+"""The files in a landing place that a source would read, each with a mark that changes when the file does.
 
 What belongs here: listing, without opening a file. What does not: reading (`files`), which files were seen before and
-what is to be done about the others (`automation/landing`).
+what to do about the others (`automation/landing`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlops_assets.data.sources.locations import (
 from mlops_assets.data.sources.storage import ask, file_system, info_of, name_of
 from mlops_assets.errors import SourceError
 
-# How file systems say when, or as which revision, a file was written; the first that is there is taken.
+# How file systems say when, or as which revision, a file was written; the first one present is used.
 _REVISIONS = ("ETag", "etag", "content_hash", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 # The same, times only: of the local disk, S3, Azure, Google Cloud, memory.
 _WRITTEN = ("mtime", "LastModified", "last_modified", "updated", "created")
@@ -54,7 +54,7 @@ def landed_files(locations: str) -> list[LandedFile]:
         locations: Folders, globs or files, separated by commas; paths or fsspec URLs.
 
     Raises:
-        SourceError: A place can't be listed, is not there, or names credentials in its URL.
+        SourceError: A place can't be listed, does not exist, or has credentials in its URL.
     """
     found = {_marked(location, entry) for location, entry in _found(locations)}
     return sorted(found, key=lambda file: (file.location, file.mark))  # three times as fast as comparing the objects
@@ -63,7 +63,7 @@ def landed_files(locations: str) -> list[LandedFile]:
 def arrived_on(locations: str, day: date) -> list[str]:
     """Return the files of a landing place that were last written on a day (UTC), oldest first.
 
-    A file that is written again counts for the day on which that happens, and not for the one before any more.
+    A file that is written again counts for that later day, and no longer for the earlier one.
 
     Args:
         locations: As in `landed_files`.
@@ -85,7 +85,7 @@ def _found(locations: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _entries_of(item: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if is_web(item):
         raise SourceError(
-            "web servers list no folders", where=shown(item), fix="start `load_data` by a schedule, or by hand"
+            "web servers can't list folders", where=shown(item), fix="start `load_data` from a schedule, or by hand"
         )
     if holds_secret(item):
         raise SourceError(
@@ -99,7 +99,7 @@ def _entries_of(item: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         found: Mapping[str, Mapping[str, Any]] = ask(item, lambda: fs.glob(path, detail=True)) or {}
         return _readable(fs, found.values(), below=path[: _literal(path)])
     if entry is None:
-        raise SourceError("no such folder", where=shown(item), fix="make it, or correct MLOPS_SOURCE")
+        raise SourceError("no such folder", where=shown(item), fix="create it, or correct MLOPS_SOURCE")
     entries = (ask(item, lambda: fs.ls(path, detail=True)) or []) if entry["type"] == "directory" else [entry]
     return _readable(fs, entries, below=path.rpartition("/")[0] if entry["type"] != "directory" else path)
 
@@ -141,7 +141,7 @@ def _written_at(location: str, entry: Mapping[str, Any]) -> datetime:
     raise SourceError(
         "the storage does not say when the file was written",
         where=shown(location),
-        fix="load it by `load_data`, which needs no day",
+        fix="load it with `load_data`, which needs no day",
     )
 
 

@@ -1,4 +1,4 @@
-"""How a place of input is named: lists of locations, and a text of each that is safe to show.
+"""How input locations are written: lists of them, and a form of each that is safe to show.
 
 What belongs here: string handling of paths and URLs. What does not: opening anything.
 """
@@ -14,7 +14,7 @@ FileKind = Literal["csv", "csv.gz", "parquet"]
 READABLE = "*.csv, *.csv.gz, *.parquet"
 
 # User and password of a URL. The second form is a password with an unescaped `/`, `?` or `#`: no URL by the standard,
-# but people paste them, and an error that quotes one must not give it away.
+# but people paste them, and an error that quotes one must not reveal it.
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*)://(?P<userinfo>[^/?#\s]*|[^/?#@:\s]*:(?!\d*(?:[/?#]|$))\S*)@")
 # These put the name of a container, not of a user, before the `@`.
 _CONTAINER_SCHEMES = ("abfs", "abfss", "wasb", "wasbs")
@@ -31,7 +31,7 @@ def split_list(locations: str) -> list[str]:
 
 
 def joined(files: Iterable[str]) -> str:
-    """Return files as one list of locations. A comma in a name would end it; the wildcard matches it as well."""
+    """Return files as one list of locations. A comma in a name would end it, so it becomes a wildcard."""
     return ",".join(file.replace(",", "?") for file in files)
 
 
@@ -66,7 +66,7 @@ def web_path(url: str) -> str:
 
 
 def kind_of(name: str) -> FileKind | None:
-    """Return what a file's name says about its format, None for one that is not read."""
+    """Return the format that a file's name stands for, or None for one that is not read."""
     name = name.lower()
     kinds: tuple[FileKind, ...] = ("csv.gz", "csv", "parquet")
     return next((kind for kind in kinds if name.endswith(f".{kind}")), None)

@@ -1,20 +1,26 @@
 """Data sets of OpenML, or of another server that speaks its REST API.
 
-What belongs here: the client. What does not: HTTP with patience (`download`), ARFF (`arff`).
+What belongs here: the client. What does not: HTTP and its retries (`download`), ARFF (`arff`).
 
-Followed: the API's description (https://www.openml.org/apis, `openapi/swagger.json` in openml/OpenML) and, where it is
-silent, the server's own code (`openml_OS/models/api/v1/Api_data.php` there):
+Sources: the API's description (https://www.openml.org/apis, `openapi/swagger.json` in openml/OpenML) and, where it says
+nothing, the server's code (`openml_OS/models/api/v1/Api_data.php` there):
 
 - GET /api/v1/json/data/list/data_name/{name}/status/{status}
   -> {"data": {"dataset": [{"did", "name", "version", ...}]}}
 - GET /api/v1/json/data/{id}
   -> {"data_set_description": {"id", "name", "version", "status", "format", "url", "md5_checksum", ...}}
-  with numbers as text or, on the coming server, as numbers.
-- Errors are HTTP 412 (404 on the coming server, openml/server-api `docs/migration.md`) with a code: 111 unknown id,
+  with numbers as text or, on the next server, as numbers.
+- Errors are HTTP 412 (404 on the next server, openml/server-api `docs/migration.md`) with a code: 111 unknown id,
   112 private, 372 nothing matches.
 
 The file that is loaded is the one that `url` and `md5_checksum` describe. The Parquet copy that some descriptions link
 as `parquet_url` has no checksum (openml-python pull request 1029) and is often absent (openml/OpenML issue 1151).
+
+openml-python (0.15.1) is not used. Its requests have no timeout and no size limit, and it retries neither 429 nor a 503
+with an XML body. It prefers that Parquet copy, without a checksum and over plain HTTP. It caches descriptions for ever,
+so that a deactivated data set goes on being loaded, takes the oldest active version of a name where this client takes
+the newest, parses numbers (one unreadable value fails the file; here the contract sets the row aside), keeps its server
+in module globals and creates folders in HOME when imported.
 """
 
 from __future__ import annotations
@@ -40,8 +46,8 @@ from mlops_assets.errors import SettingsError, SourceError, StorageError
 
 _UNKNOWN_ID, _NO_MATCH = "111", "372"
 _MAX_JSON_BYTES = 32 << 20
-_MEND_SERVER = "see whether the base URL is an OpenML server and not a login page or proxy, and load again later"
-_MEND_FILE = "load again later; if it stays so, download the data set by hand and load the file"
+_FIX_SERVER = "check that the base URL is an OpenML server, not a login page or a proxy, then load again"
+_FIX_FILE = "load again later; if it fails again, download the data set by hand and load the file"
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class OpenMLSource:
         version: Version of a named data set; the newest active one if not given.
         base_url: The server.
         cache_dir: Folder that keeps downloaded files, created if need be. A file in it is used when its MD5 is the one
-            that the server tells; without a folder each load downloads.
+            that the server names; without a folder every load downloads.
         http: Tries and timeouts of each request.
 
     Raises:
@@ -100,11 +106,11 @@ class OpenMLSource:
             raise SettingsError(problem, where="OpenML source", fix="give a name with or without version, or an id")
 
     def batches(self) -> Iterator[SourceBatch]:
-        """Yield the data set; its hash is over the downloaded file's bytes.
+        """Yield the data set; the batch's hash covers the downloaded file's bytes.
 
         Raises:
-            SourceError: The server can't be reached or answers nonsense, has no such active data set, or its file is
-                damaged or of a format that is not read.
+            SourceError: The server can't be reached or gives an unusable answer, has no such active data set, or the
+                file is damaged or in a format that can't be read.
             SchemaMismatchError: Two columns differ only by case.
             StorageError: The cache folder can't be written.
         """
@@ -112,14 +118,14 @@ class OpenMLSource:
         read = {"arff": read_arff, "parquet": formats.read_parquet}.get(described.format.lower())
         where = f"openml:{described.name}@{described.version}"
         if read is None:
-            what = f"the data set's format is {described.format}; dense ARFF and Parquet are read"
+            what = f"the data set's format is {described.format}; dense ARFF and Parquet can be read"
             raise SourceError(what, where=where, fix="choose another version, or convert it by hand and load the file")
         content = self._file(described)
         table = lower_case_columns(read(content, where=where), where=where)
         yield SourceBatch(where, content_hash(content), table)
 
     def _find(self) -> int:
-        """Return the id of the wanted version of the named data set."""
+        """Return the id of the requested version of the named data set."""
         active = self._versions("active")
         wanted = max(active, default=None) if self._version is None else self._version
         if wanted is not None and wanted in active:
@@ -148,7 +154,7 @@ class OpenMLSource:
                 for entry in document["data"]["dataset"]
             ]
         except (KeyError, TypeError, ValueError):
-            raise self._misshapen(path, "a list of data sets") from None
+            raise self._malformed(path, "a list of data sets") from None
         # The server compares names without case.
         exact = {version: did for name, version, did in entries if name == self._dataset}
         alike = {version: did for name, version, did in entries if name.lower() == self._dataset.lower()}
@@ -171,7 +177,7 @@ class OpenMLSource:
         except (KeyError, TypeError, ValueError):
             described = None
         if described is None or described.id != did or not re.fullmatch(r"[0-9a-f]{32}", described.md5_checksum):
-            raise self._misshapen(path, "a description with name, version, status, format, url and md5_checksum")
+            raise self._malformed(path, "a description with name, version, status, format, url and md5_checksum")
         if described.status != "active":
             where = f"{shown(self._base_url)}, data set {did}"
             what = f"{described.name} version {described.version} is {described.status[:40]}, not active"
@@ -179,7 +185,7 @@ class OpenMLSource:
         return described
 
     def _get(self, path: str) -> dict[str, Any] | None:
-        """Return the API's answer, None if it says that there is no such thing."""
+        """Return the API's answer, or None if it says that there is no such data set."""
         url = f"{self._base_url}/api/v1/json/{path}"
         answer, body = download_bytes(url, self._http, max_bytes=_MAX_JSON_BYTES)
         if not answer.ok:
@@ -196,20 +202,20 @@ class OpenMLSource:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise SourceError("the server answers something else than JSON", where=shown(url), fix=_MEND_SERVER)
+            raise SourceError("the server did not return JSON", where=shown(url), fix=_FIX_SERVER)
         return document
 
-    def _misshapen(self, path: str, wanted: str) -> SourceError:
+    def _malformed(self, path: str, expected: str) -> SourceError:
         where = f"{shown(self._base_url)}/api/v1/json/{path}"
-        return SourceError(f"the server's JSON is not {wanted}", where=where, fix=_MEND_SERVER)
+        return SourceError(f"the server's JSON is not {expected}", where=where, fix=_FIX_SERVER)
 
     def _file(self, described: _Description) -> bytes:
-        """Return the verified data file, from the cache if it is there."""
+        """Return the verified data file, from the cache if it is in there."""
         with contextlib.ExitStack() as stack:
             try:
                 folder = self._cache_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="openml_")))
                 folder.mkdir(parents=True, exist_ok=True)
-                # A number and hex digits: no server can choose a path.
+                # The name is a number and hex digits, so no server can choose a path.
                 path = folder / f"openml_{described.id}_{described.md5_checksum}"
                 with contextlib.suppress(FileNotFoundError):
                     content = path.read_bytes()
@@ -220,14 +226,14 @@ class OpenMLSource:
                 raise StorageError(
                     f"the folder for downloads can't be used: {error.strerror or error}",
                     where=str(self._cache_dir or tempfile.gettempdir()),
-                    fix="make the folder writable, make room, or choose another one",
+                    fix="make the folder writable, free disk space, or choose another folder",
                 ) from error
 
     def _downloaded(self, described: _Description, path: Path) -> bytes:
-        """Download to a name of its own and rename when verified: other processes see a whole file or none."""
+        """Download under a temporary name and rename once verified: other processes see a whole file or none."""
         url = urljoin(f"{self._base_url}/", described.url)
         if not is_web(url):
-            raise SourceError("the data file's URL is not http(s)", where=shown(url), fix=_MEND_FILE)
+            raise SourceError("the data file's URL is not http(s)", where=shown(url), fix=_FIX_FILE)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             with part.open("x+b") as sink:
@@ -235,12 +241,12 @@ class OpenMLSource:
                 sink.seek(0)
                 content = sink.read()
             if not answer.ok:
-                what = f"the data file can't be had (HTTP {answer.status})"
-                raise SourceError(what, where=shown(url), fix=_MEND_FILE)
+                what = f"the data file can't be downloaded (HTTP {answer.status})"
+                raise SourceError(what, where=shown(url), fix=_FIX_FILE)
             digest = _md5(content)
             if digest != described.md5_checksum:
                 what = f"the downloaded file is not the announced one (MD5 {digest}, not {described.md5_checksum})"
-                raise SourceError(what, where=shown(url), fix=_MEND_FILE)
+                raise SourceError(what, where=shown(url), fix=_FIX_FILE)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -266,7 +272,7 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _error(body: bytes) -> tuple[str, str]:
-    """Return code and message of an error answer, empty if it has none; the coming server sends them unwrapped."""
+    """Return code and message of an error answer, empty if it has none; the next server sends them unwrapped."""
     try:
         document = json.loads(body)
         fields = document.get("error", document)

@@ -1,4 +1,4 @@
-"""Asking a file system: opening it by URL, and its answers and refusals in one form.
+"""Access to file systems: opening one by URL, with its answers and errors in one form.
 
 What belongs here: what listing and reading have in common (fsspec, its drivers' errors, names that are safe to show).
 What does not: what is listed (`listing`) or read (`files`), HTTP (`download`).
@@ -22,7 +22,7 @@ def file_system(item: str) -> tuple[Any, str]:
     """Return the file system of a path or URL, and the path in it.
 
     Raises:
-        SourceError: No driver knows it.
+        SourceError: No driver handles it.
         UnreachableError: The driver refuses.
     """
     scheme = item.partition("://")[0]
@@ -34,12 +34,12 @@ def file_system(item: str) -> tuple[Any, str]:
         what, fix = f"the driver for {scheme}:// is missing", str(error).split("\n", maxsplit=1)[0]
     except ValueError:
         what, fix = (
-            f"no driver knows {scheme}://",
-            "install the package with its driver (abfss: adlfs), or compare the scheme",
+            f"no driver handles {scheme}://",
+            "install the package with its driver (abfss: adlfs), or correct the scheme",
         )
     except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
         problem = _foreign(error, item)
-        fix = "compare the URL and the access rights that its driver needs"
+        fix = "check the URL, and the access rights that its driver needs"
     else:
         return fs, path
     if problem:
@@ -48,7 +48,7 @@ def file_system(item: str) -> tuple[Any, str]:
 
 
 def info_of(fs: Any, path: str) -> dict[str, Any]:
-    """Return what the file system knows of a path, looked up anew."""
+    """Return the file system's entry of a path, past its cache."""
     # A long-lived process must see files that came after its first look.
     fs.invalidate_cache()
     entry: dict[str, Any] = fs.info(path)
@@ -56,12 +56,12 @@ def info_of(fs: Any, path: str) -> dict[str, Any]:
 
 
 def ask(item: str, action: Callable[[], Answered], where: str | None = None) -> Answered | None:
-    """Ask a file system; None if there is no such thing.
+    """Return a file system's answer, or None if the path does not exist.
 
     Raises:
         UnreachableError: It does not answer, or denies access.
 
-    The error is raised outside of the handler, so that no foreign text, which may repeat a secret, hangs on to it.
+    The error is raised outside of the handler, so that no foreign message, which may repeat a secret, is chained to it.
     """
     try:
         return action()
@@ -70,7 +70,7 @@ def ask(item: str, action: Callable[[], Answered], where: str | None = None) -> 
     except PermissionError:
         what, fix = "permission denied", "give the user of this process the right to read it"
     except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
-        what, fix = _foreign(error, item), "see whether the storage is reachable from here, with these access rights"
+        what, fix = _foreign(error, item), "check that the storage is reachable from here with these access rights"
     raise UnreachableError(what, where=where or shown(item), fix=fix)
 
 
@@ -80,7 +80,7 @@ def _foreign(error: Exception, item: str) -> str:
 
 
 def origin_of(fs: Any, path: str, written: str) -> str:
-    """Return what to call a file: its full path on this machine, else the URL as it was written, without secrets."""
+    """Return a file's name in messages: its full path on this machine, else the URL as written, without secrets."""
     return path if isinstance(fs, LocalFileSystem) else shown(written)
 
 

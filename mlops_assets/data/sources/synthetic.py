@@ -5,8 +5,8 @@ below was chosen by hand so that the set behaves like a real one where it matter
 
 - v1..v28 are centred and nearly uncorrelated, with falling variances, as principal components are; a row's components
   share a heavy-tailed radius, so genuine outliers exist.
-- Frauds come in modes. Some are loud, some are only visible in a combination of columns, some copy genuine rows: that
-  part no model can find. A few genuine customers look like frauds, so precision has a price as well.
+- Frauds come in modes. Some are loud, some are only visible in a combination of columns, some copy genuine rows: no
+  model can find those. A few genuine customers look like frauds, so precision has a cost as well.
 - Amounts are lognormal, nights are quiet, frauds care less about the hour.
 - Amounts and the signature of frauds drift over the days, so a random split flatters and a time-ordered one does not.
 - A few rows are repeated exactly, next to their twin.
@@ -53,7 +53,7 @@ _DRIFTED_MODES: tuple[dict[int, float], ...] = (
     {14: -0.2, 4: 0.2},
 )
 _MODE_SHARES = np.array([0.50, 0.22, 0.20, 0.08])
-# Lognormal (mean of the log, deviation of the log) of the amount, per mode; the third tries cards with small sums.
+# Lognormal (mean of the log, deviation of the log) of the amount, per mode; the third tests cards with small amounts.
 _FRAUD_AMOUNTS = np.array([(3.6, 1.6), (4.4, 1.2), (0.3, 0.7), (3.2, 1.4)])
 _GENUINE_AMOUNTS = (3.1, 1.45)
 # Share of genuine rows that look like the second mode of frauds (travel, a new phone).
@@ -78,7 +78,7 @@ class SyntheticSource:
         self.rows, self.days, self.fraud_rate, self.seed = rows, days, fraud_rate, seed
 
     def batches(self) -> Iterator[SourceBatch]:
-        """Yield the generated set as one batch; its hash is over the columns' names and values."""
+        """Yield the generated set as one batch; its hash covers the columns' names and values."""
         table = generate(self.rows, self.days, self.fraud_rate, self.seed)
         digest = hashlib.sha256()
         for name in table.column_names:
@@ -117,7 +117,7 @@ def generate(rows: int, days: float, fraud_rate: float, seed: int) -> pa.Table:
     mode[label == 1] = _fraud_modes(random, progress[label == 1])
     components = _components(random, mode, progress)
     amount = _amounts(random, mode, progress)
-    # Dear purchases pull a few components along, as in the real set.
+    # Expensive purchases shift a few components, as in the real set.
     log_amount = np.log1p(amount)
     for number, weight in ((2, -0.25), (7, 0.25), (20, 0.3)):
         components[number - 1] += weight * (log_amount - log_amount.mean())

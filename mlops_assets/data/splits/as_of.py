@@ -47,7 +47,7 @@ def version_as_of(committed: Mapping[int, float], end: float, *, where: str) -> 
         where: The table, for the error.
 
     Raises:
-        StorageError: There is none, or its log is gone.
+        StorageError: There is none, or its part of the log is gone.
     """
     before = [version for version, at in committed.items() if at < end]
     if before:
@@ -103,7 +103,7 @@ def as_of_blocks(
         )
     cut, newest, gap = float(keys[cut_at]), float(keys[-1]), gap_days * SECONDS_PER_DAY
     train = Block(None, cut - gap)
-    # A block holds its start and not its end; what is scored begins after the newest event, and ends with its window.
+    # A block holds its start and not its end; scoring begins after the newest event and ends with its window.
     start, end = np.nextafter([newest, newest + days_after * SECONDS_PER_DAY], np.inf).tolist()
     validation = Block(cut, newest - gap if gap else start)
     for name, block in (("train", train), ("validation", validation)):

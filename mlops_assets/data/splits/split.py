@@ -107,7 +107,7 @@ def cut_points(
     *,
     where: str,
 ) -> Cuts:
-    """Choose the cuts so that each block holds its share of rows, equal keys staying together.
+    """Choose the cuts so that each block holds its share of rows and equal keys stay together.
 
     Args:
         keys: Distinct keys, ascending; event time in seconds, or row hashes of one class.
@@ -130,7 +130,7 @@ def cut_points(
         )
     first, second = keys[cut_at[0]].item(), keys[cut_at[1]].item()
     gap = spec.gap_days * SECONDS_PER_DAY
-    ends = (first - gap, second - gap) if gap else (first, second)  # a hash less 0.0 would be rounded to a double
+    ends = (first - gap, second - gap) if gap else (first, second)  # a hash minus 0.0 would be rounded to a double
     cuts = Cuts((Block(None, ends[0]), Block(first, ends[1]), Block(second, None)))
     sets = cuts.assign(keys)
     empty = [name for number, name in enumerate(SET_NAMES) if not (sets == number).any()]

@@ -1,4 +1,4 @@
-"""Verdicts on the three sets: the blocking checks of a split.
+"""The blocking checks of a split: verdicts on its three sets.
 
 What belongs here: counts in, verdicts out. What does not: counting (`split_frames`), choosing cuts (`split`).
 """
@@ -32,7 +32,7 @@ class SetSummary:
         last: Latest event time.
         late_labels: Rows whose label came later than the row.
         youngest_label_days: Days for which the youngest label has been known; None where labels do not age.
-        label_age_days: The same of the label in the middle (approximate median).
+        label_age_days: The same for the median label (approximate).
     """
 
     rows: int
@@ -68,7 +68,7 @@ def judge_sets(
         left_out: Rows without a mature label, by reason (`maturity.LEFT_OUT`).
         shared: Rows found in more than one set.
         spec: How the sets were cut.
-        min_rows: Fewest rows a set may have.
+        min_rows: Smallest number of rows a set may have.
     """
     sets = {name: summaries.get(name, SetSummary(0, 0, None, None)) for name in SET_NAMES}
     total = sum(summary.rows for summary in sets.values())
@@ -126,6 +126,6 @@ def _time_order(sets: Mapping[str, SetSummary], spec: SplitSpec) -> CheckOutcome
     ]
     if not close:
         return CheckOutcome(check, passed=True, description="train, then validation, then test")
-    wanted = f" (a gap of {spec.gap_days:g} days is wanted)" if gap else ""
+    wanted = f" (a gap of {spec.gap_days:g} days is required)" if gap else ""
     text = f"sets overlap in time: {'; '.join(close)}{wanted}: the future leaks into training"
     return CheckOutcome(check, passed=False, description=text)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def row_hash(contract: Contract, seed: int) -> Column:
-    """Hash of all of the contract's columns: equal rows, and only these (but for chance), share it.
+    """Hash of all of the contract's columns: equal rows share it, other rows only by chance.
 
-    Spark's hashes take -0.0 for 0.0 (SPARK-35207). They skip nulls, so that a null and a 5 would hash like a 5 and a
-    null: where there may be nulls, the hash takes in which values are null.
+    Spark's hashes treat -0.0 as 0.0 (SPARK-35207). They skip nulls, so a null and a 5 would hash like a 5 and a null:
+    where nulls are allowed, the hash includes which values are null.
     """
     values = [F.col(c.name) for c in contract.columns]
     nulls = [F.col(c.name).isNull() for c in contract.columns if c.nullable]
@@ -76,11 +76,13 @@ def _membership(key: Column, cuts: Cuts) -> Column:
     chosen = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
     for name, block in zip(SET_NAMES, cuts.blocks, strict=True):
         chosen = chosen.when(inside(key, block), F.lit(name))
-    return chosen.when(key.isNotNull(), F.lit(GAP))  # a row without a key is lost, and the checks must see that
+    return chosen.when(
+        key.isNotNull(), F.lit(GAP)
+    )  # a row without a key stays without a set, and the checks must see that
 
 
 def inside(key: Column, block: Block) -> Column:
-    """Whether a key lies in a block."""
+    """Return whether a key lies in a block."""
     inside = F.lit(True)  # the neutral element of AND
     if block.start is not None:
         inside = inside & (key >= F.lit(block.start))
@@ -92,7 +94,7 @@ def inside(key: Column, block: Block) -> Column:
 def summarize(
     table: DataFrame, contract: Contract, by: Column, maturity: Maturity | None = None
 ) -> dict[str, SetSummary]:
-    """Return counts, bounds in time and, under a rule of maturity, ages of labels per value of `by`."""
+    """Return, per value of `by`, counts, bounds in time and, with a maturity rule, ages of labels."""
     age = F.lit(None).cast("double") if maturity is None else label_age_days(table, contract, maturity)
     late = F.col(LABEL_KNOWN_AT).isNotNull() if LABEL_KNOWN_AT in table.columns else F.lit(False)
     rows = (

@@ -276,8 +276,8 @@ def test_a_file_that_cannot_be_read_stops_no_other(folder: Path, tmp_path: Path)
 
     assert [Path(source).name for source in new(load).values()] == ["1.csv", "7.csv"]
     assert {Path(error.where).name: error.what.partition(":")[0] for error in load.errors} == {
-        "2.csv.gz": "not a whole gzip file",
-        "3.parquet": "not a whole Parquet file",
+        "2.csv.gz": "not a complete gzip file",
+        "3.parquet": "not a complete Parquet file",
         "4.csv": "not UTF-8 text",
         "5.csv": "row 5 has 2 fields, the header (row 1) has 4; 1 such row(s), blank lines not counted",
         "6.csv": "the file is empty (0 bytes)",

@@ -25,7 +25,7 @@ def test_names_that_differ_by_case_are_refused():
 def test_the_same_name_twice_is_refused():
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "b", "a"])
 
-    with pytest.raises(SourceError, match="there twice: a"):
+    with pytest.raises(SourceError, match="duplicate columns: a"):
         lower_case_columns(table, where="x")
 
 

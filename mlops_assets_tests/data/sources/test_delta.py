@@ -75,7 +75,7 @@ def test_rewritten_rows_are_refused_without_a_key_and_come_again_with_one(table:
 
 
 def test_a_table_that_was_made_anew_is_said(table: str):
-    with pytest.raises(SourceError, match=r"version 9 is wanted, and the newest is 4.*made anew"):
+    with pytest.raises(SourceError, match=r"version 9 was requested but the newest is 4.*recreated"):
         read(DeltaSource(table, up_to_version=9))
 
 

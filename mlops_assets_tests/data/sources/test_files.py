@@ -174,11 +174,11 @@ def test_new_files_are_seen_by_a_source_that_looked_before(folder: Path):
         ("zero.csv.gz", gzip.compress(b""), "the file is empty"),
         ("header.csv", b"a,b\n", "a header but no rows"),
         ("notes.txt", b"a,b\n1,2\n", r"unknown kind .*\*\.csv, \*\.csv\.gz, \*\.parquet"),
-        ("cut.csv.gz", gzip.compress(TEXT)[:-3], "not a whole gzip file"),
-        ("text.parquet", TEXT, "not a whole Parquet file"),
+        ("cut.csv.gz", gzip.compress(TEXT)[:-3], "not a complete gzip file"),
+        ("text.parquet", TEXT, "not a complete Parquet file"),
         ("ragged.csv", b"a,b\n1,2\n3\n", "row 3 has 1 field"),
         ("latin.csv", b"a,b\n1,\xe9\n", "not UTF-8 text: line 2"),
-        ("twice.csv", b"a,b,a\n1,2,3\n", "there twice: a"),
+        ("twice.csv", b"a,b,a\n1,2,3\n", "duplicate columns: a"),
         ("index.csv", b",a\n0,1\n", "column 1 of 2 has no name"),
     ],
 )
@@ -218,7 +218,7 @@ def test_locations_without_files_are_refused(folder: Path, tmp_path: Path):
 
 def test_what_only_looks_like_a_file_is_refused(folder: Path):
     (folder / "d.csv").symlink_to(folder / "gone.csv")
-    with pytest.raises(SourceError, match=r"a link to nothing \[.*d\.csv\]"):
+    with pytest.raises(SourceError, match=r"a broken link \[.*d\.csv\]"):
         _read(folder)
 
     (folder / "d.csv").unlink()
@@ -268,10 +268,10 @@ def _as_owner(action: Callable[[], None]) -> None:
 @pytest.mark.parametrize(
     ("location", "problem"),
     [
-        ("abfss://container@account.dfs.core.windows.net/a.csv", r"no driver knows abfss:// .*install .*adlfs"),
+        ("abfss://container@account.dfs.core.windows.net/a.csv", r"no driver handles abfss:// .*install .*adlfs"),
         ("gs://bucket/a.csv", r"the driver for gs:// is missing .*gcsfs"),
         ("s3://key:secret@bucket/a.csv", r"the driver for s3:// is missing \[s3://bucket/a.csv\].*s3fs"),
-        ("nosuch://secret@host/a.csv", r"no driver knows nosuch:// \[nosuch://host/a.csv\]"),
+        ("nosuch://secret@host/a.csv", r"no driver handles nosuch:// \[nosuch://host/a.csv\]"),
     ],
 )
 def test_a_missing_driver_is_named(location: str, problem: str):

@@ -86,7 +86,7 @@ def test_rows_beyond_one_block_are_read_in_order():
         (b"\xef\xbb\xbf", "the file is empty"),
         (b"a,b\n1,\xff\n", "not UTF-8 text: line 2 holds the byte 0xff"),
         (b"a,\xe9\n1,2\n", "not UTF-8 text: line 1"),
-        ("a,b\n1,2\n".encode("utf-16"), "holds NUL bytes"),
+        ("a,b\n1,2\n".encode("utf-16"), "contains NUL bytes"),
         (b'a,b\n1,"x\n2,3\n', "a quoted field is never closed"),
         (b"x" * 200_000 + b"\n1\n", "not a CSV table|the header"),
     ],
@@ -119,7 +119,7 @@ def test_gzip_comes_back():
     ids=["plain", "cut", "garbled", "checksum"],
 )
 def test_damaged_gzip_is_refused(packed: bytes):
-    with pytest.raises(SourceError, match="not a whole gzip file"):
+    with pytest.raises(SourceError, match="not a complete gzip file"):
         gunzip(packed, where="x")
 
 
@@ -149,7 +149,7 @@ def test_damaged_parquet_is_refused(damage: str):
     flipped[2000] ^= 0xFF
     damaged = {"cut": whole[: len(whole) // 2], "flipped": bytes(flipped), "text": b"a,b\n1,2\n", "head only": b"PAR1"}
 
-    with pytest.raises(SourceError, match="not a whole Parquet file"):
+    with pytest.raises(SourceError, match="not a complete Parquet file"):
         read_parquet(damaged[damage], where="x")
 
 

@@ -128,7 +128,7 @@ def test_a_server_that_does_not_answer_is_unreachable():
 
 
 def test_web_servers_and_credentials_are_refused():
-    with pytest.raises(SourceError, match="list no folders"):
+    with pytest.raises(SourceError, match="can't list folders"):
         landed_files("https://127.0.0.1/landing/")
     with pytest.raises(SourceError, match="credentials") as caught:
         landed_files("ftp://user:secret@127.0.0.1/landing")

@@ -146,7 +146,7 @@ def test_passing_faults_are_survived(card: OpenMLServer, load: Any, endpoint: An
         (Reply(status=503), r"HTTP 503 \(3 tries\)"),
         (Reply(status=429, headers={"Retry-After": "60"}), "HTTP 429; no time is left"),
         (Reply(ARFF, cut=20), "the connection broke before the answer was complete"),
-        (Reply(b"<html>log in</html>"), "something else than JSON|not the announced one"),
+        (Reply(b"<html>log in</html>"), "did not return JSON|not the announced one"),
         (Reply(status=403), "HTTP 403"),
         (Reply(status=302, headers={"Location": "file:///etc/hostname"}), r"not an http\(s\) URL, or a redirect"),
     ],
@@ -200,7 +200,7 @@ def test_a_server_that_is_down_is_told(dead_url: str, hasty: HttpPolicy):
 def test_a_list_of_another_shape_is_refused(card: OpenMLServer, load: Any, answer: bytes):
     card.misbehave("list", Reply(answer))
 
-    with pytest.raises(SourceError, match=r"is not a list of data sets|something else than JSON"):
+    with pytest.raises(SourceError, match=r"is not a list of data sets|did not return JSON"):
         load()
 
 
@@ -286,7 +286,7 @@ def test_deactivated_data_sets_are_refused(card: OpenMLServer, load: Any):
         (HEAD + b"{0 1}\n", "ARFF", "sparse row"),
         (HEAD, "Sparse_ARFF", r"format is Sparse_ARFF; dense ARFF and Parquet"),
         (b"a,b\n1,2\n", "CSV", "format is CSV"),
-        (b"PAR1 not really", "parquet", "not a whole Parquet file"),
+        (b"PAR1 not really", "parquet", "not a complete Parquet file"),
     ],
 )
 def test_data_files_that_are_no_table_are_refused(

@@ -75,8 +75,8 @@ def test_credentials_and_query_are_sent_and_never_shown(web: WebServer, hasty: H
         (Reply(TEXT, cut=9), r"broke before the answer was complete \(3 tries\)"),
         (Reply(hang_up=True), r"broke before the answer was complete \(3 tries\)"),
         (Reply(TEXT, headers={"Content-Encoding": "gzip"}), "broke"),
-        (Reply(status=302, headers={"Location": "file:///etc/hostname"}), "redirect to something that is none"),
-        (Reply(status=302, headers={"Location": "/a.csv"}), "redirects in a circle"),
+        (Reply(status=302, headers={"Location": "file:///etc/hostname"}), "redirect to something else"),
+        (Reply(status=302, headers={"Location": "/a.csv"}), "redirects in a loop"),
         (Reply(status=429, headers={"Retry-After": "3600"}), "HTTP 429; no time is left for another try"),
     ],
     ids=lambda value: "" if isinstance(value, str) else None,
@@ -159,8 +159,8 @@ def test_a_tls_failure_is_not_tried_again(web: WebServer, hasty: HttpPolicy):
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("http://127.0.0.1/data/", "web servers list no folders"),
-        ("http://127.0.0.1/data/*.csv", "web servers list no folders"),
+        ("http://127.0.0.1/data/", "web servers can't list folders"),
+        ("http://127.0.0.1/data/*.csv", "web servers can't list folders"),
         ("http://127.0.0.1/data.xlsx", "unknown kind"),
         ("http://[half/a.csv", "not a URL"),
         ("http:///a.csv", r"not an http\(s\) URL"),

@@ -102,7 +102,7 @@ def test_good_sets_pass_every_check():
             {},
             {
                 "sets_in_time_order": "sets overlap in time: train ends at 432,001 s, validation starts at 518,401 s "
-                "(a gap of 1 days is wanted): the future leaks into training"
+                "(a gap of 1 days is required): the future leaks into training"
             },
         ),
     ],
