@@ -40,7 +40,7 @@ demo_targets = local databricks-local
 demo_target = $(or $(call given,TARGET),local)
 demo_known = $(if $(filter 1,$(words $(demo_target))),$(filter $(demo_targets),$(demo_target)))
 run_local = MLOPS_TARGET=local "$$VENV/bin/python" -m mlops_assets.cli.demo
-run_databricks-local = "$$VENV/bin/python" -m mlops_assets_tests.databricks_workspace.demo
+run_databricks-local = "$$VENV/bin/python" -m mlops_assets.cli.demo_databricks
 demo: $(if $(demo_known),setup) ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own, TARGET=databricks-local
 ifeq ($(demo_known),)
 	@echo "demo: there is no target '$$TARGET'; TARGET is one of: $(demo_targets)" >&2; exit 2

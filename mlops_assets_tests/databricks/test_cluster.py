@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from databricks_loopback.schema import check_object
 from mlops_assets.databricks.cluster import ClusterSpec, looks_secret
 from mlops_assets.databricks.runtimes import RUNTIMES
 from mlops_assets.errors import SettingsError
-from mlops_assets_tests.databricks_workspace.schema import check_object
 
 LOADER: dict[str, Any] = {"runtime": "18", "cost_class": "loader", "workers": 1, "node_type": "i3.xlarge"}
 TRIALS: dict[str, Any] = LOADER | {"cost_class": "trials", "workers": 6, "task_cpus": 4}

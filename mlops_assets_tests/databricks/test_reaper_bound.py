@@ -9,14 +9,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from databricks_loopback import Workspace
+from databricks_loopback.wire import ApiError, Reply, Request
 from mlops_assets.databricks.launch import reaper
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.staging import Staging, staging_of
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import LaunchError
 from mlops_assets.settings import Settings
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.wire import ApiError, Reply, Request
 
 ROOT = "/Volumes/main/reaper/staging/launches"
 

@@ -7,10 +7,10 @@ import time
 import pytest
 from databricks.sdk.errors import BadRequest
 
+from databricks_loopback import Workspace
+from databricks_loopback.wire import Reply
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.errors import LaunchError
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.wire import Reply
 
 ME = "/api/2.0/preview/scim/v2/Me"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from databricks_loopback import start_failures
+from databricks_loopback.start_failures import StartFailure
+from databricks_loopback.wire import Reply, Request
 from mlops_assets.databricks.launch.failures import RunView
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
-from mlops_assets_tests.databricks_workspace import start_failures
-from mlops_assets_tests.databricks_workspace.start_failures import StartFailure
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def has_link(driver: Driver, text: str) -> bool:

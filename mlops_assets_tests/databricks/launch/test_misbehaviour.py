@@ -13,11 +13,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from databricks_loopback import Workspace
+from databricks_loopback.driving import processes
+from databricks_loopback.runs import Run
+from databricks_loopback.wire import Reply, Request
 from mlops_assets_tests.databricks.launch.driving import VOLUME, Driver, Outcome, is_idle, staged, wait_until
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.driving import processes
-from mlops_assets_tests.databricks_workspace.runs import Run
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 ENDS = (
     dg.DagsterEventType.STEP_SUCCESS,

@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
+from databricks_loopback.wire import Reply, Request
 from mlops_assets.databricks.preflight import local_versions
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT, CLUSTER, IN_PROCESS, Driver, staged
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def code_uploads(driver: Driver) -> int:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from databricks_loopback import Workspace
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
-from mlops_assets_tests.databricks_workspace import Workspace
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 ATTEMPT = Attempt("0b1f2c3d-0000-4000-8000-000000000000", "main_job", "tuned[model]", 1, ("tuned_model",))

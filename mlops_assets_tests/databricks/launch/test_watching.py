@@ -14,9 +14,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from databricks_loopback.driving import processes
+from databricks_loopback.wire import Reply, Request
 from mlops_assets_tests.databricks.launch.driving import Driver, is_idle, wait_until
-from mlops_assets_tests.databricks_workspace.driving import processes
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def test_logs_arrive_while_the_step_runs(driver: Driver):
