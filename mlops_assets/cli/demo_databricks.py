@@ -1,7 +1,7 @@
-"""`make demo TARGET=databricks-local`: the demo through step launchers, on a workspace that lives as long as it does.
+"""`make demo TARGET=databricks-local`: the demo through step launchers, on a loopback workspace that ends with it.
 
-What belongs here: the workspace around the demo, and what only it knows of a launch. What does not: the demo itself
-(`mlops_assets.cli.demo`), which is the same for every target.
+What belongs here: the workspace around the demo, and what only the workspace knows about a launch. What does not: the
+demo itself (`mlops_assets.cli.demo`), which is the same for every target.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from databricks_loopback.workspace import Workspace
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.cli.demo import run_demo
 from mlops_assets.cli.loopback_installation import FOLDER, installation
@@ -29,13 +28,16 @@ from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.java import require_java
 from mlops_assets.settings import Settings
 
+if TYPE_CHECKING:
+    from databricks_loopback import Workspace
+
 _INTERRUPTED = 130  # what shells make of Ctrl-C
-# These would lead to another workspace than the one that is started here.
+# Variables that would point the demo at another workspace.
 _ELSEWHERE = ("DATABRICKS_", "MLOPS_DATABRICKS_", "MLOPS_TARGET", "MLOPS_TRACKING_URI")
 
 
 class Launches:
-    """What the workspace knows of the runs that were launched on it.
+    """What the workspace knows about the runs that were launched on it.
 
     Args:
         workspace: The workspace.
@@ -46,7 +48,7 @@ class Launches:
         self._counted = 0
 
     def about(self, page: str) -> dict[str, Any]:
-        """Return run and cluster, and for a run that is over its end, its seconds and the API calls since the last."""
+        """Return run and cluster; for a run that has ended also its result, its seconds and the API calls it took."""
         (run,) = (run for run in self._workspace.runs if page.endswith(f"/{run.id}"))
         known: dict[str, Any] = {"run": run.id}
         if run.end is not None:
@@ -66,14 +68,15 @@ def demonstrate(settings: Settings, trials: int) -> int:
     """Start a workspace, run the demo on it, stop the workspace.
 
     Args:
-        settings: The user's; folder, source and contract of them are used.
+        settings: The user's settings, of which folder, source and contract are used.
         trials: Number of trials.
 
     Returns:
         The exit status of the demo.
 
     Raises:
-        PlatformError: This machine can't imitate a cluster's machines, or another demo is running.
+        PlatformError: databricks-loopback is not installed, this machine can't imitate a cluster's machines, or another
+            demo is running.
     """
     require_java(settings.java_home)
     jars = ensure_delta_jars(settings.home / "jars")
@@ -88,22 +91,22 @@ def demonstrate(settings: Settings, trials: int) -> int:
             about = Launches(made.workspace).about
             status = run_demo(Settings.from_environment(), trials, about, ui=f"MLOPS_HOME={home} make ui")
             calls, runs = len(made.workspace.calls), list(made.workspace.runs)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping takes a moment, and must not be stopped
-            ended = "all had ended" if not any(run.is_active for run in runs) else "what still ran was cancelled"
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping takes a moment and must not be interrupted
+            ended = "all had ended" if not any(run.is_active for run in runs) else "active ones were cancelled"
         _say(f"{len(runs)} runs, {ended}; {calls} API calls. Workspace and MLflow server have been stopped.")
     return status
 
 
 def upload(source: str, workspace: Workspace) -> str:
-    """Return where a cluster finds the source: files of this machine go into the volume, as on a real workspace."""
+    """Return where a cluster finds the source: local files are copied into the volume, as on a real workspace."""
     if source == "synthetic" or source.split(":", 1)[0] == "openml":
         return source
-    found = []
+    locations = []
     for number, item in enumerate(split_list(source)):
         path = Path(item.removeprefix("file://")).expanduser()
         files = [Path(name) for name in sorted(glob(str(path)))] if has_wildcard(item) else [path]  # noqa: PTH207 - Path.glob takes no absolute pattern
         if "://" in str(path) or not all(file.exists() for file in files):
-            found.append(item)  # reachable from there, or refused there with the reason
+            locations.append(item)  # the cluster can read it, or says why it can not
             continue
         inbox = f"{FOLDER}/inbox/{number}"
         target = workspace.storage.in_volumes(inbox)
@@ -113,13 +116,13 @@ def upload(source: str, workspace: Workspace) -> str:
                 shutil.copytree(file, target, dirs_exist_ok=True)
             else:
                 shutil.copy(file, target)
-        found.append(inbox)
-    return ",".join(found)
+        locations.append(inbox)
+    return ",".join(locations)
 
 
 @contextmanager
 def folder_of_its_own(home: Path) -> Iterator[Path]:
-    """Make the demo's folder in `home` anew; what the last demo left in it is removed.
+    """Create the demo's folder in `home`, after removing the last demo's.
 
     Raises:
         StorageError: Another demo is using it.
@@ -133,7 +136,7 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
     except Timeout:
-        fix = "wait for its end, or set MLOPS_HOME to another folder"
+        fix = "wait until it has ended, or set MLOPS_HOME to another folder"
         raise StorageError("another demo is running in this folder", where=str(folder), fix=fix) from None
 
 
@@ -147,7 +150,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mlops_assets.cli.demo_databricks", description=__doc__)
     parser.add_argument("--trials", type=int, default=TunedModelConfig().trials, help="number of trials")
     arguments = parser.parse_args()
-    # Also where a shell had it ignored, or a supervisor says SIGTERM: the clusters' processes must not stay behind.
+    # Also where the shell ignores SIGINT, or a supervisor sends SIGTERM: no process of a cluster may outlive the demo.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith(_ELSEWHERE)]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +17,8 @@ import pytest
 from databricks_loopback import Workspace
 from databricks_loopback.driving import processes
 from mlops_assets.cli.demo_databricks import folder_of_its_own, upload
-from mlops_assets.cli.loopback_installation import FOLDER
-from mlops_assets.errors import StorageError
+from mlops_assets.cli.loopback_installation import FOLDER, installation
+from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets_tests.assets.harness import transactions, write_csv
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -40,9 +40,12 @@ def home(tmp_path: Path, shared_home: Path) -> Path:
     return made
 
 
-@pytest.fixture(autouse=True)
-def empty_volume(workspace: Workspace) -> None:
-    shutil.rmtree(workspace.storage.in_volumes(FOLDER), ignore_errors=True)
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    if sys.platform != "linux":
+        pytest.skip("the machines of a loopback cluster need Linux namespaces")
+    with Workspace(tmp_path / "workspace") as made:
+        yield made
 
 
 def start(home: Path, source: Path, trials: int, log: Path) -> subprocess.Popen[bytes]:
@@ -109,6 +112,22 @@ def test_interrupted_it_stops_all_that_it_started(home: Path, tmp_path: Path, nu
     assert "have been stopped" in said
     assert "Traceback" not in said
     assert still_running(home) == []
+
+
+def test_without_the_loopback_package_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "databricks_loopback", None)  # as Python answers for what is not installed
+    match = r"databricks-loopback is not installed \[.*\] Fix: run `make setup`"
+    with pytest.raises(PlatformError, match=match), installation(tmp_path, delta_jars=()):
+        pass
+
+
+def test_a_machine_that_can_not_imitate_a_cluster_is_named_in_the_platforms_own_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", "")
+    match = r"needs Linux namespaces and util-linux .* Fix: run it on Linux"
+    with pytest.raises(PlatformError, match=match), installation(tmp_path, delta_jars=()):
+        pass
 
 
 def test_two_demos_do_not_share_a_folder(home: Path):

@@ -48,7 +48,7 @@ def test_it_prints_what_a_client_needs_and_stops_what_it_started(
 ):
     assert served.stdout is not None
     lines = [served.stdout.readline() for _ in range(2)]
-    exported = dict(re.fullmatch(r"export (\w+)=(\S+)\n", line).groups() for line in lines)  # type: ignore[union-attr]
+    exported = dict(re.findall(r"^export (\w+)=(\S+)$", "".join(lines), re.MULTILINE))
     assert set(exported) == {"DATABRICKS_HOST", "DATABRICKS_TOKEN"}
     client = WorkspaceClient(host=exported["DATABRICKS_HOST"], token=exported["DATABRICKS_TOKEN"])
     assert [volume.full_name for volume in client.volumes.list("main", "default")] == ["main.default.files"]

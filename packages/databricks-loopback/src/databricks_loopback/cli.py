@@ -29,6 +29,8 @@ Paste the two lines into another shell: there `WorkspaceClient()` of databricks-
 exit codes: 0 stopped by Ctrl-C or SIGTERM, 2 the workspace can't start (stderr says why and how to fix it)
 """
 
+_LEVELS = 3
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve a workspace until SIGINT or SIGTERM, and return the exit code."""
@@ -37,18 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
-        with _folder(options.home) as folder:
-            jars = sorted(options.jars.glob("*.jar")) if options.jars else []
-            if options.jars and not jars:
-                raise LoopbackError("there are no jars", where=str(options.jars), fix="name a folder with Delta's jars")
-            with Workspace(folder, port=options.port, delta_jars=jars) as workspace:
-                for volume in options.volume:
-                    _add_volume(workspace, volume)
-                print(f"export DATABRICKS_HOST={shlex.quote(workspace.host)}")
-                print(f"export DATABRICKS_TOKEN={shlex.quote(workspace.token)}", flush=True)
-                print(f"Serving until Ctrl-C; the list of runs is at {workspace.host}/", file=sys.stderr, flush=True)
-                stop.wait()
-                print("Stopping: active runs are cancelled.", file=sys.stderr, flush=True)
+        with (
+            _folder(options.home) as folder,
+            Workspace(folder, port=options.port, delta_jars=_jars(options.jars)) as workspace,
+        ):
+            for volume in options.volume:
+                _add_volume(workspace, volume)
+            print(f"export DATABRICKS_HOST={shlex.quote(workspace.host)}")
+            print(f"export DATABRICKS_TOKEN={shlex.quote(workspace.token)}", flush=True)
+            print(f"Serving until Ctrl-C; the list of runs is at {workspace.host}/", file=sys.stderr, flush=True)
+            stop.wait()
+            print("Stopping: active runs are cancelled.", file=sys.stderr, flush=True)
     except LoopbackError as error:
         print(f"databricks-loopback: {error}", file=sys.stderr)
         return 2
@@ -100,9 +101,18 @@ def _folder(home: Path | None) -> Iterator[Path]:
     yield home.resolve()
 
 
+def _jars(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return []
+    jars = sorted(folder.glob("*.jar"))
+    if not jars:
+        raise LoopbackError("there are no jars", where=str(folder), fix="name a folder with Delta's jars with --jars")
+    return jars
+
+
 def _add_volume(workspace: Workspace, full_name: str) -> None:
     parts = full_name.split(".")
-    if len(parts) != 3 or not all(parts):
+    if len(parts) != _LEVELS or not all(parts):
         raise LoopbackError(
             "the volume's name does not have three levels", where=full_name, fix="write --volume catalog.schema.name"
         )

@@ -199,7 +199,7 @@ class Faults:
 
         def play(_request: Request, proceed: Proceed) -> Reply:
             reply = proceed()
-            if reply.status != 200:
+            if reply.error_code:
                 return reply
             whole = base64.b64decode(json.loads(reply.body)["data"])
             part = whole[: int(len(whole) * keep)]

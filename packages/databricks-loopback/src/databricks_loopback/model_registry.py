@@ -19,6 +19,7 @@ from databricks_loopback.storage import Storage
 from databricks_loopback.wire import ApiError, exists, invalid, missing
 
 _FILTER = re.compile(r"\s*(?P<field>name|run_id)\s*=\s*'(?P<value>[^']*)'\s*")
+_LEVELS = 3  # catalog.schema.model
 _FROM_REQUEST = ("source", "run_id", "description", "run_tracking_server_id", "tags", "model_id")
 
 
@@ -43,7 +44,7 @@ class ModelRegistry:
             ApiError: Its name has not three levels, its schema is not there, or it is there already.
         """
         levels = name.split(".")
-        if len(levels) != 3 or not all(levels):
+        if len(levels) != _LEVELS or not all(levels):
             raise invalid(f"'{name}' is not a valid name; please specify all three levels of the model in the form")
         self._catalog.schema(".".join(levels[:2]))
         with self._lock:

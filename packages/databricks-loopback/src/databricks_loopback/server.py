@@ -127,7 +127,7 @@ class _Http(ThreadingHTTPServer):
         self.owner = owner
         super().__init__(("127.0.0.1", port), _Handler)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's names
         """Let a client go that did not wait for its answer; any other error is the emulator's."""
         if not isinstance(sys.exception(), ConnectionError):
             self.owner.bugs.append(traceback.format_exc())
