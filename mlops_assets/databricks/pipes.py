@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import dagster as dg
-from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
-from dagster._core.errors import DagsterExecutionInterruptedError
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.jobs import SubmitTask
 
+from mlops_assets.dagster_internals import metadata_map_from_external
 from mlops_assets.databricks import pipes_main
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
@@ -80,7 +79,7 @@ class PipesRunner:
         except NotSucceeded:
             failure = self._failure(launch)
         except Interrupted:
-            raise DagsterExecutionInterruptedError from None
+            raise dg.DagsterExecutionInterruptedError from None
         except (PlatformError, DatabricksError) as error:
             failure = self._failure(launch, error)
         finally:

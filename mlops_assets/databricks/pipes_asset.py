@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import dagster as dg
-from dagster._core.definitions.metadata import normalize_metadata
-from dagster._core.definitions.utils import NoValueSentinel
-from dagster._core.execution.context.invocation import DirectAssetExecutionContext, DirectOpExecutionContext
-from dagster._core.log_manager import DagsterLogManager
-from dagster._serdes import serialize_value
 from dagster_pipes import PipesContext
 
+from mlops_assets.dagster_internals import (
+    DirectAssetExecutionContext,
+    DirectOpExecutionContext,
+    NoValueSentinel,
+    normalize_metadata,
+)
 from mlops_assets.errors import LaunchError
 
 _T = TypeVar("_T")
@@ -88,7 +89,7 @@ def external_metadata(metadata: Mapping[str, Any] | None) -> dict[str, dict[str,
 def beyond_pipes(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the metadata that Pipes can say only roughly, in Dagster's own serialization."""
     found = normalize_metadata(dict(metadata or {})).items()
-    return {name: serialize_value(cast("Any", value)) for name, value in found if not _is_exact(value)}
+    return {name: dg.serialize_value(cast("Any", value)) for name, value in found if not _is_exact(value)}
 
 
 def _is_exact(value: dg.MetadataValue[Any]) -> bool:
@@ -228,7 +229,7 @@ class _OpContext(DirectOpExecutionContext):
             run_tags=pipes.extras["run_tags"],
             event_loop=None,
         )
-        self._log = DagsterLogManager.create(loggers=[], handlers=[_ToPipes(pipes)])
+        self._log = dg.DagsterLogManager.create(loggers=[], handlers=[_ToPipes(pipes)])
 
     @property
     def run_id(self) -> str:

@@ -19,14 +19,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import EngineEventData
-from dagster._core.pipes.context import PipesMessageHandler
-from dagster._serdes import deserialize_value
 from dagster_databricks import PipesDatabricksClient
 from dagster_pipes import PipesContextData, PipesParams
 from databricks.sdk.service.jobs import SubmitTask
 
+from mlops_assets.dagster_internals import EngineEventData
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.failures import RunView
@@ -58,7 +55,7 @@ class PipesLaunch:
     view: RunView | None = None
     stderr: str = ""
     failure: dict[str, Any] | None = None
-    messages: PipesMessageHandler | None = None
+    messages: dg.PipesMessageHandler | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -93,7 +90,7 @@ class PipesLaunch:
 
 def _completed(result: Result, rest: Mapping[str, Any]) -> Result:
     """Return a result with what came beside it (`pipes_asset.beyond_pipes`)."""
-    exact = {name: deserialize_value(text) for name, text in rest.get("metadata", {}).items()}
+    exact = {name: dg.deserialize_value(text) for name, text in rest.get("metadata", {}).items()}
     metadata: dict[str, Any] = {**(result.metadata or {}), **exact}
     if isinstance(result, dg.AssetCheckResult):
         return result._replace(metadata=metadata, description=rest.get("description"))
@@ -157,7 +154,7 @@ class DatabricksPipes(PipesDatabricksClient):
                     self._show(progress.view)
                 if progress.record is not None:
                     launch.take(progress.record)
-        except DagsterExecutionInterruptedError:
+        except dg.DagsterExecutionInterruptedError:
             raise Interrupted from None
         finally:
             launch.view = watch.view
@@ -203,7 +200,7 @@ class _Reader(dg.PipesMessageReader):
         self._launch = launch
 
     @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[PipesParams]:
         """See the base class."""
         self._launch.messages = handler
         yield {}

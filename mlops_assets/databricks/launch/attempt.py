@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dagster._core.execution.context.system import StepExecutionContext
+    import dagster as dg
 
 _MARK = re.compile(r"\[dagster (?P<run>[\w-]+) (?P<step>\S+) (?P<attempt>\d+)\]$")
 # Tags reach the machines. Of the clouds' rules for that the narrowest are those of Google Cloud's labels: lower-case
@@ -40,7 +40,7 @@ class Attempt:
     assets: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, step: StepExecutionContext) -> Attempt:
+    def of(cls, step: dg.StepExecutionContext) -> Attempt:
         """Return the attempt that a step's context is about."""
         run = step.dagster_run
         assets = sorted(key.to_user_string() for key in step.get_output_asset_keys())

@@ -293,17 +293,15 @@ def set_environment(request: dict[str, Any], surroundings: Mapping[str, Any]) ->
 
 def _run_step(step: dict[str, str], report: Callable[..., None]) -> bool:
     """Run the step and report its events; whether it succeeded."""
-    from dagster._core.definitions.step_launcher import StepRunRef
-    from dagster._core.execution.plan.external_step import external_instance_from_step_run_ref, run_step_from_ref
-    from dagster._serdes import deserialize_value, serialize_value
+    import dagster as dg
 
-    fields: dict[str, Any] = {name: deserialize_value(text) for name, text in step.items()}
-    reference = StepRunRef(**fields)
-    instance = external_instance_from_step_run_ref(
-        reference, event_listener_fn=lambda entry: report("event", entry=serialize_value(entry))
+    fields: dict[str, Any] = {name: dg.deserialize_value(text) for name, text in step.items()}
+    reference = dg.StepRunRef(**fields)
+    instance = dg.external_instance_from_step_run_ref(
+        reference, event_listener_fn=lambda entry: report("event", entry=dg.serialize_value(entry))
     )
     with instance:
-        events = list(run_step_from_ref(reference, instance))
+        events = list(dg.run_step_from_ref(reference, instance))
     return not any(event.is_step_failure or event.is_step_up_for_retry for event in events)
 
 

@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 import dagster as dg
-from dagster._core.code_pointer import ModuleCodePointer, PackageCodePointer
-from dagster._core.definitions.step_launcher import StepLauncher
-from dagster._core.errors import raise_execution_interrupts
-from dagster._core.events import DagsterEvent, DagsterEventType, EngineEventData
-from dagster._core.events.log import EventLogEntry
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.external_step import step_context_to_step_run_ref
-from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
-from dagster._core.execution.stats import StepEventStatus
-from dagster._serdes import deserialize_value, serialize_value
-from dagster_shared.record import copy
 from databricks.sdk.errors.base import DatabricksError
 
+from mlops_assets.dagster_internals import (
+    EngineEventData,
+    ModuleCodePointer,
+    PackageCodePointer,
+    StepEventStatus,
+    StepFailureData,
+    UserFailureData,
+    copy,
+)
 from mlops_assets.databricks.launch import cluster_main, submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.attempt import Attempt
@@ -62,17 +60,17 @@ class _Launch:
         failed: Whether it ended badly, as far as known.
     """
 
-    context: StepExecutionContext
+    context: dg.StepExecutionContext
     attempt: Attempt
     folder: str
     run_id: int | None = None
     stderr: str = ""
     failure: dict[str, str] | None = None
-    last: EventLogEntry | None = None
+    last: dg.EventLogEntry | None = None
     failed: bool = True
 
 
-class DatabricksStepLauncher(StepLauncher):
+class DatabricksStepLauncher(dg.StepLauncher):
     """Runs steps of one Dagster run on Databricks, each as a run of its own.
 
     Args:
@@ -89,7 +87,7 @@ class DatabricksStepLauncher(StepLauncher):
         self._staged: dict[str, tuple[str, str]] = {}
         self._whole: dict[str, bool] = {}
 
-    def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
+    def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
         """Run a step on Databricks and yield its events; Dagster calls this.
 
         Raises:
@@ -100,11 +98,11 @@ class DatabricksStepLauncher(StepLauncher):
         launch = _Launch(step_context, attempt, attempt.folder)
         watch: Watch | None = None
         try:
-            with raise_execution_interrupts():
+            with dg.raise_execution_interrupts():
                 python_file = self._stage(launch)
             launch.run_id = submission.submit(self._api, self._submission(launch, python_file))
             watch = Watch(self._api, self._staging, launch.folder, launch.run_id, self._spec, step_context.log.warning)
-            with raise_execution_interrupts():
+            with dg.raise_execution_interrupts():
                 yield from self._follow(launch, watch)
             launch.failed = launch.last is None or _is_failure(launch.last)
         except PlatformError as error:
@@ -161,7 +159,7 @@ class DatabricksStepLauncher(StepLauncher):
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
-    def _follow(self, launch: _Launch, watch: Watch) -> Iterator[DagsterEvent]:
+    def _follow(self, launch: _Launch, watch: Watch) -> Iterator[dg.DagsterEvent]:
         linked = False
         for progress in watch.follow():
             if progress.view is not None:
@@ -171,11 +169,11 @@ class DatabricksStepLauncher(StepLauncher):
                 launch.context.log.info(f"Databricks run {launch.run_id}: {progress.view.state}")
             yield from self._take(launch, progress)
 
-    def _take(self, launch: _Launch, progress: Progress) -> Iterator[DagsterEvent]:
+    def _take(self, launch: _Launch, progress: Progress) -> Iterator[dg.DagsterEvent]:
         record = progress.record or {}
         kind = record.get("kind")
         if kind == "event":
-            entry = deserialize_value(record["entry"], EventLogEntry)
+            entry = dg.deserialize_value(record["entry"], dg.EventLogEntry)
             if _ends_step(entry, launch.attempt.step):
                 launch.last = entry
             else:
@@ -190,9 +188,9 @@ class DatabricksStepLauncher(StepLauncher):
         elif kind == "failure":
             launch.failure = record
 
-    def _link(self, launch: _Launch, view: RunView) -> DagsterEvent:
-        return DagsterEvent.from_step(
-            event_type=DagsterEventType.ENGINE_EVENT,
+    def _link(self, launch: _Launch, view: RunView) -> dg.DagsterEvent:
+        return dg.DagsterEvent.from_step(
+            event_type=dg.DagsterEventType.ENGINE_EVENT,
             step_context=launch.context,
             message=f"Launched as Databricks run {view.run_id}.",
             event_specific_data=EngineEventData(metadata=_page(view)),
@@ -200,7 +198,7 @@ class DatabricksStepLauncher(StepLauncher):
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
-    def _end(self, launch: _Launch, entry: EventLogEntry, watch: Watch) -> Iterator[DagsterEvent]:
+    def _end(self, launch: _Launch, entry: dg.EventLogEntry, watch: Watch) -> Iterator[dg.DagsterEvent]:
         """Tell the step's own end, which the run's end only adds to."""
         view = watch.view
         if view is not None and view.has_ended and not view.succeeded and not _is_failure(entry):
@@ -294,7 +292,7 @@ class DatabricksStepLauncher(StepLauncher):
             return False
         return planned_steps(instance, run) <= {stats.step_key for stats in ended}
 
-    def _remove(self, folder: str, context: StepExecutionContext | None) -> None:
+    def _remove(self, folder: str, context: dg.StepExecutionContext | None) -> None:
         try:
             self._staging.remove(folder)
         except Exception as error:  # noqa: BLE001 - a step that has ended must not fail of its litter
@@ -305,9 +303,9 @@ class DatabricksStepLauncher(StepLauncher):
 # --- the step's reference -------------------------------------------------------------------------------------------
 
 
-def _step_fields(context: StepExecutionContext, root: str) -> dict[str, str]:
+def _step_fields(context: dg.StepExecutionContext, root: str) -> dict[str, str]:
     """Return the fields of Dagster's `StepRunRef` in its own serialization, without what is this machine's own."""
-    reference = step_context_to_step_run_ref(context, root)
+    reference = dg.step_context_to_step_run_ref(context, root)
     job = reference.recon_job
     pointer = job.repository.pointer
     if not isinstance(pointer, (ModuleCodePointer, PackageCodePointer)):
@@ -322,31 +320,31 @@ def _step_fields(context: StepExecutionContext, root: str) -> dict[str, str]:
     )
     run = copy(reference.dagster_run, remote_job_origin=None, job_code_origin=None)
     fields = reference._replace(recon_job=job._replace(repository=repository), dagster_run=run)._asdict()
-    return {name: serialize_value(value) for name, value in fields.items()}
+    return {name: dg.serialize_value(value) for name, value in fields.items()}
 
 
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def _ends_step(entry: EventLogEntry, step: str) -> bool:
+def _ends_step(entry: dg.EventLogEntry, step: str) -> bool:
     event = entry.dagster_event
     if event is None or event.step_key != step:
         return False
     return event.is_step_success or event.is_step_failure or event.is_step_up_for_retry or event.is_step_skipped
 
 
-def _is_failure(entry: EventLogEntry) -> bool:
+def _is_failure(entry: dg.EventLogEntry) -> bool:
     event = entry.dagster_event
     return event is not None and (event.is_step_failure or event.is_step_up_for_retry)
 
 
-def _forward(context: StepExecutionContext, entry: EventLogEntry) -> Iterator[DagsterEvent]:
+def _forward(context: dg.StepExecutionContext, entry: dg.EventLogEntry) -> Iterator[dg.DagsterEvent]:
     context.instance.handle_new_event(entry)
     if entry.dagster_event is not None:
         yield entry.dagster_event
 
 
-def _with_run(entry: EventLogEntry, view: RunView, stderr: str) -> EventLogEntry:
+def _with_run(entry: dg.EventLogEntry, view: RunView, stderr: str) -> dg.EventLogEntry:
     """Return the event of a failed step with what its run adds: link, state message, end of stderr."""
     event = entry.dagster_event
     data = event.event_specific_data if event is not None else None

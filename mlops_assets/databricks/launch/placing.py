@@ -8,23 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from dagster._core.definitions.step_launcher import StepLauncher
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.execute_step import core_dagster_event_sequence_for_step
+import dagster as dg
+
+from mlops_assets.dagster_internals import core_dagster_event_sequence_for_step
 
 
-class PlacedSteps(StepLauncher):
+class PlacedSteps(dg.StepLauncher):
     """Decides for each step, because Dagster asks a resource for one launcher and does not say for which step.
 
     Args:
         launcher_of: Returns the launcher of a step, or None to run it here; raises for one that can't run there.
     """
 
-    def __init__(self, launcher_of: Callable[[StepExecutionContext], StepLauncher | None]) -> None:
+    def __init__(self, launcher_of: Callable[[dg.StepExecutionContext], dg.StepLauncher | None]) -> None:
         self._launcher_of = launcher_of
 
-    def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
+    def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
         """Run a step in its place; Dagster calls this."""
         launcher = self._launcher_of(step_context)
         if launcher is None:
