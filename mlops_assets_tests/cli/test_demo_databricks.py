@@ -41,10 +41,10 @@ def home(tmp_path: Path, shared_home: Path) -> Path:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Workspace]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     if sys.platform != "linux":
         pytest.skip("the machines of a loopback cluster need Linux namespaces")
-    with Workspace(tmp_path / "workspace") as made:
+    with Workspace(tmp_path_factory.mktemp("workspace")) as made:
         yield made
 
 

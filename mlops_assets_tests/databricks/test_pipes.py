@@ -337,7 +337,7 @@ def test_a_watch_that_breaks_off_leaves_no_run(
 ):
     with workspace.faults.expired_token("/api/2.2/jobs/runs/get", after=1):
         ran = Ran(make_runner(), instance, "wait", gate="/nowhere")
-    assert "does not accept the credentials" in ran.failure.description
+    assert "rejects the credentials" in ran.failure.description
     run = runs(workspace)[-1]
     assert end_of(run) == "CANCELED"
 

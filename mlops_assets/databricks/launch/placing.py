@@ -1,7 +1,7 @@
-"""A launcher for steps that run in several places.
+"""A launcher that picks the place of each step.
 
-What belongs here: handing each step to the launcher of its place, or running it here. What does not: which step has
-which place (`resources.launcher`), launching.
+What belongs here: passing each step to the launcher of its place, or running it in this process. What does not: which
+place a step has (`resources.launcher`), launching.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from mlops_assets.dagster_internals import core_dagster_event_sequence_for_step
 
 
 class PlacedSteps(dg.StepLauncher):
-    """Decides for each step, because Dagster asks a resource for one launcher and does not say for which step.
+    """Picks a launcher for each step, because Dagster asks a resource for one launcher without naming the step.
 
     Args:
-        launcher_of: Returns the launcher of a step, or None to run it here; raises for one that can't run there.
+        launcher_of: Returns the launcher of a step, or None to run it here; raises if the step can't run in its place.
     """
 
     def __init__(self, launcher_of: Callable[[dg.StepExecutionContext], dg.StepLauncher | None]) -> None:
         self._launcher_of = launcher_of
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
-        """Run a step in its place; Dagster calls this."""
+        """Run a step in its place; called by Dagster."""
         launcher = self._launcher_of(step_context)
         if launcher is None:
-            # What Dagster itself does with a step that has no launcher (`dagster_event_sequence_for_step`).
+            # What Dagster itself does for a step without a launcher (`dagster_event_sequence_for_step`).
             yield from core_dagster_event_sequence_for_step(step_context)
         else:
             yield from launcher.launch_step(step_context)

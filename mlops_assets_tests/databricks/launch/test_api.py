@@ -60,7 +60,7 @@ def test_refusal_is_not_tried_again(workspace: Workspace, api: Api):
 def test_rejected_token_says_what_to_renew(workspace: Workspace, token: str):
     if token == "expired":  # noqa: S105 - the name of a case
         token = workspace.tokens.issue("engineer@example.com", lifetime_s=0)
-    with pytest.raises(LaunchError, match=r"does not accept the credentials.*DATABRICKS_TOKEN") as caught:
+    with pytest.raises(LaunchError, match=r"rejects the credentials.*DATABRICKS_TOKEN") as caught:
         Api(Credentials(workspace.host, token)).call("GET", ME)
     assert token not in str(caught.value)
 

@@ -92,7 +92,7 @@ def test_permissions_that_can_not_be_set_after_the_submit_are_a_warning(volume: 
     """The stock launcher raises here, and its run goes on with nobody watching."""
     outcome = volume.run("nothing", cluster_permissions=[{"group_name": "data", "permission_level": "CAN_FLY"}])
     assert outcome.success, outcome.messages()
-    assert outcome.says("could not be set, the run goes on")
+    assert outcome.says("could not be set; the run goes on")
 
 
 def test_job_permissions_that_can_not_be_set_start_nothing(volume: Driver):
