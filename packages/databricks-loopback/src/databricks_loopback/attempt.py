@@ -1,9 +1,9 @@
-"""The life of one task: wait for the cluster, run the driver, watch it, deliver its logs.
+"""Runs one task: waits for the cluster, starts the driver, watches it, delivers its logs.
 
-What belongs here: the order of those steps and how each can end. What does not: threads (`runner`), what the machine
-looks like (`sandbox`), what the driver does (`image.driver`), records (`runs`, `clusters`).
+What belongs here: the order of those steps and the ways in which each can end. What does not: threads (`runner`), the
+machine (`sandbox`), what the driver does (`image.driver`), records (`runs`, `clusters`).
 
-States go PENDING -> RUNNING -> TERMINATING -> TERMINATED, as the Jobs API describes them.
+The states are PENDING, RUNNING, TERMINATING, TERMINATED, as in the Jobs API.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _IMAGE = Path(__file__).parent / "image"
 
 @dataclass(frozen=True)
 class Platform:
-    """What tasks run on.
+    """The services of the workspace that a task uses.
 
     Attributes:
-        storage: The trees that machines mount.
-        secrets: What references are resolved with.
-        clusters: Where job clusters are registered.
-        faults: What goes wrong with clusters.
-        jars: Folder with jars for Spark's class path; without any there is no Delta.
+        storage: The folders that machines mount.
+        secrets: The secrets that references point to.
+        clusters: The registry of clusters.
+        faults: The faults to inject.
+        jars: Folder with jars for Spark's class path; Spark has no Delta if it is empty.
         java_home: JAVA_HOME, if there is Java.
         hidden: Folders of this machine that no task may see.
         cores: Spark's local cores.
         memory: Heap of the driver, in JVM notation.
         dbfs: Whether machines mount DBFS.
-        metastore: Folder of the metastore that all clusters share, if there is one.
-        schemas: Its schemas.
-        identify: Returns address of the workspace and a token, for a cluster and who runs it.
+        metastore: Folder of the metastore that all clusters share, or None.
+        schemas: Returns the metastore's schemas.
+        identify: Returns the workspace's address and a token, for a cluster and the user that runs it.
     """
 
     storage: Storage
@@ -79,13 +79,13 @@ class Platform:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What the driver is told: its `task.json`, and the cluster's resolved environment variables."""
+    """The driver's input: its `task.json`, and the cluster's resolved environment variables."""
 
     description: dict[str, Any]
     variables: dict[str, str]
 
 
-class _Ended(Exception):  # noqa: N818 - how a task ended, which may be as it was asked to
+class _Ended(Exception):  # noqa: N818 - an end, which may be an intended one
     def __init__(self, end: End) -> None:
         super().__init__(end.message)
         self.end = end
@@ -95,9 +95,9 @@ class Attempt:
     """One task of a run, from submission to its end.
 
     Args:
-        platform: What it runs on.
+        platform: The services that it uses.
         run: The run it is part of.
-        task: Its record, which is kept up to date.
+        task: Its record, which is updated.
     """
 
     def __init__(self, platform: Platform, run: Run, task: TaskRun) -> None:
@@ -106,7 +106,7 @@ class Attempt:
         self._deadline = time.monotonic() + min(limits) if limits else None
 
     def live(self) -> None:
-        """Run the task to its end and record it."""
+        """Run the task to its end and record how it ended."""
         task, end = self._task, None
         try:
             self._await_upstream()
@@ -122,9 +122,9 @@ class Attempt:
             task.finish(end or _failure("Internal error of the loopback workspace", "INTERNAL_ERROR", "INTERNAL_ERROR"))
 
     def _await_upstream(self) -> None:
-        wanted = {dependency["task_key"] for dependency in self._task.spec.get("depends_on") or []}
+        upstream = {dependency["task_key"] for dependency in self._task.spec.get("depends_on") or []}
         for other in self._run.tasks:
-            if other.key in wanted:
+            if other.key in upstream:
                 while not other.finished.is_set():
                     self._pause()
                 if other.end is None or not other.end.is_success:
@@ -137,7 +137,7 @@ class Attempt:
         return clusters.add(spec["new_cluster"], source="JOB", creator=self._run.creator)
 
     def _start(self, cluster: Cluster) -> Fate:
-        with cluster.starting:  # tasks of one all-purpose cluster wait for the same start
+        with cluster.starting:  # tasks of an all-purpose cluster wait for the same start
             fate = self._platform.faults.fate(starting=cluster.state != "RUNNING")
             if cluster.state != "RUNNING":
                 cluster.begin()
@@ -149,7 +149,7 @@ class Attempt:
         return fate
 
     def _prepare(self, cluster: Cluster) -> _Prepared:
-        """Put what the machine needs into the task's folder: driver, settings, libraries."""
+        """Put driver, settings and libraries into the task's folder."""
         platform, task = self._platform, self._task
         python = task.spec["spark_python_task"]
         control = task.folder / "control"
@@ -193,7 +193,7 @@ class Attempt:
     def _drive(self, cluster: Cluster, fate: Fate, prepared: _Prepared) -> End:
         task = self._task
         lifeline, held = os.pipe()
-        with os.fdopen(held, "wb"):  # open as long as the driver may live
+        with os.fdopen(held, "wb"):  # stays open while the driver may run
             try:
                 process = self._launch(cluster, prepared, lifeline)
             finally:
@@ -242,7 +242,7 @@ class Attempt:
 
     def _outcome(self, cluster: Cluster) -> End:
         written = self._task.folder / "control" / "outcome.json"
-        if not written.exists():  # the driver died without a word
+        if not written.exists():  # the driver died without a report
             if cluster.source == "JOB":
                 cluster.fail(start_failures.DRIVER_LOST)
             return _driver_lost(cluster)
@@ -251,7 +251,7 @@ class Attempt:
         return FAILED if outcome else SUCCESS
 
     def _clean(self) -> None:
-        """Deliver logs, end the job's own cluster, and free what only the machine needed."""
+        """Deliver logs, terminate the job's own cluster, and remove what only the machine needed."""
         task, cluster = self._task, self._task.cluster
         if cluster is not None:
             if cluster.log_destination.startswith(("dbfs:", "/Volumes")):
@@ -267,7 +267,7 @@ class Attempt:
         target.mkdir(parents=True, exist_ok=True)
         for name in ("stdout", "stderr"):
             source = self._task.folder / name
-            with (target / name).open("ab") as log:  # an all-purpose cluster has one log for all its tasks
+            with (target / name).open("ab") as log:  # an all-purpose cluster has one log for all tasks
                 log.write(source.read_bytes() if source.exists() else b"")
 
     def _start_failure(self, cluster: Cluster, failure: StartFailure) -> _Ended:
@@ -277,10 +277,10 @@ class Attempt:
         return _Ended(_failure(failure.run_message(cluster.id), kind, type_))
 
     def _pause(self, seconds: float = _TICK_S) -> None:
-        """Wait, but no longer than the task may live.
+        """Wait, but no longer than the task's time limit.
 
         Raises:
-            _Ended: It was cancelled, or has run out of time.
+            _Ended: The task was cancelled, or its time is up.
         """
         if self._deadline is not None:
             seconds = min(seconds, self._deadline - time.monotonic())
@@ -299,15 +299,15 @@ def _driver_lost(cluster: Cluster) -> End:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the machine and wait until its last process is gone.
+    """Kill the machine and wait until its last process is gone.
 
-    Killing the first process of its process table ends all others, and only then is `unshare` told that it is gone.
+    Killing the first process in its PID namespace ends all others; `unshare` returns after that.
     """
     if process.poll() is None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         first = children.read_text().split() if children.exists() else []
         if first:
             os.kill(int(first[0]), signal.SIGKILL)
-        else:  # it has not come so far
+        else:  # the machine has not started yet
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()

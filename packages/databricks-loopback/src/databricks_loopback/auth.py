@@ -1,6 +1,6 @@
-"""Who may call: personal access tokens, and OAuth tokens of service principals (machine to machine).
+"""Authentication: personal access tokens, and OAuth tokens of service principals (machine to machine).
 
-What belongs here: tokens, their check, the OAuth endpoints. What does not: what a user may do (`api.permissions`).
+What belongs here: tokens, checking them, the OAuth endpoints. What does not: permissions (`api.permissions`).
 
 Shapes: the OAuth server's metadata (RFC 8414) and the client-credentials grant (RFC 6749, 4.4), as
 `databricks.sdk.oauth` reads them. A rejected token is 403 with the number 403 as its code, a missing one 401
@@ -21,7 +21,7 @@ from urllib.parse import parse_qs
 from databricks_loopback.routing import Route
 from databricks_loopback.wire import ApiError, Reply, Request
 
-# The platform refuses tokens that are about to expire; the SDK renews them 40 s before they do.
+# The platform rejects tokens that are about to expire; the SDK renews them 40 s before they do.
 _MARGIN_S = 30.0
 
 
@@ -35,7 +35,7 @@ class Tokens:
     """The tokens that the workspace accepts.
 
     Args:
-        oauth_lifetime_s: Life of an issued OAuth token; the platform's is 3600 s.
+        oauth_lifetime_s: Lifetime of an OAuth token; 3600 s on the platform.
     """
 
     def __init__(self, oauth_lifetime_s: float = 3600.0) -> None:
@@ -52,22 +52,22 @@ class Tokens:
         return token
 
     def register(self, client_id: str) -> str:
-        """Make a service principal known and return its OAuth secret."""
+        """Register a service principal and return its OAuth secret."""
         secret = f"dose{secrets.token_hex(16)}"
         with self._lock:
             self._clients[client_id] = secret
         return secret
 
     def revoke(self, token: str) -> None:
-        """Accept a token no more."""
+        """Stop accepting a token."""
         with self._lock:
             self._grants.pop(token, None)
 
     def check(self, authorization: str) -> str:
-        """Return the user behind an Authorization header.
+        """Return the user of an Authorization header.
 
         Raises:
-            ApiError: 401 without a bearer token, 403 with one that is unknown or expired.
+            ApiError: 401 without a bearer token, 403 for an unknown or expired one.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -81,7 +81,7 @@ class Tokens:
         return grant.user
 
     def whose(self, authorization: str) -> str:
-        """Return the user behind an Authorization header, or an empty text."""
+        """Return the user of an Authorization header, or an empty string."""
         with self._lock:
             grant = self._grants.get(authorization.partition(" ")[2].strip())
         return grant.user if grant else ""

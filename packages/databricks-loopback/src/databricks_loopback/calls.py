@@ -1,6 +1,6 @@
 """The record of every call, for assertions about what a client did.
 
-What belongs here: the record and ways to look into it. What does not: deciding what to answer.
+What belongs here: the record and queries on it. What does not: answering calls.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from databricks_loopback.wire import ApiError, Reply, Request
 
-# Blocks of uploads are up to 1 MB of base64 each: their size says enough.
+# Blocks of uploads are up to 1 MB of base64 each: their size is enough.
 _LONGEST_TEXT = 4_096
 
 
@@ -26,13 +26,13 @@ class Call:
         method: HTTP verb.
         path: Decoded path.
         query: Query parameters.
-        body: JSON object that was sent, long texts replaced by their length; None when it was no JSON object.
+        body: JSON object that was sent, long strings replaced by their length; None if it was not a JSON object.
         size: Bytes of the request's body.
-        status: HTTP status of the answer; 0 when the connection was dropped on purpose.
-        error_code: Databricks' error code, or an empty text.
-        fault: Name of the fault that was played, or an empty text.
-        user_agent: What the client calls itself.
-        user: Whose token was sent; empty for none that is known.
+        status: HTTP status of the answer; 0 if a fault dropped the connection.
+        error_code: Databricks' error code, or an empty string.
+        fault: Name of the injected fault, or an empty string.
+        user_agent: The client's User-Agent.
+        user: The user of the token; empty if the token is missing or unknown.
         seconds: Time to answer.
         at: When the answer was ready, in seconds since the epoch.
     """
@@ -52,7 +52,7 @@ class Call:
 
 
 class CallLog:
-    """All calls, oldest first; safe to read while the server writes."""
+    """All calls, oldest first; thread-safe."""
 
     def __init__(self) -> None:
         self._calls: list[Call] = []
@@ -66,7 +66,7 @@ class CallLog:
         return len(self._calls)
 
     def matching(self, method: str = "*", path: str = "*") -> list[Call]:
-        """Return the calls whose verb and path fit; both are shell patterns such as `/api/2.0/dbfs/*`."""
+        """Return the calls whose verb and path match; both are shell patterns such as `/api/2.0/dbfs/*`."""
         return [call for call in self if fnmatchcase(call.method, method) and fnmatchcase(call.path, path)]
 
     def clear(self) -> None:
@@ -75,7 +75,7 @@ class CallLog:
             self._calls.clear()
 
     def record(self, request: Request, reply: Reply | None, *, user: str, fault: str, seconds: float) -> None:
-        """Add a call; `reply` is None when the connection was dropped."""
+        """Add a call; `reply` is None if the connection was dropped."""
         call = Call(
             method=request.method,
             path=request.path,
@@ -99,7 +99,7 @@ def _document(request: Request) -> Mapping[str, Any] | None:
     try:
         return request.document()
     except ApiError:
-        return None  # the refusal is in the record's error_code
+        return None  # the error is in the record's error_code
 
 
 def _shortened(value: Any) -> Any:

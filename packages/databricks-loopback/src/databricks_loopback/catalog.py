@@ -1,6 +1,6 @@
 """Unity Catalog: catalogs, schemas and volumes.
 
-What belongs here: which there are. What does not: files in volumes (`api.files`), tables (the machines' Spark keeps
+What belongs here: their registry. What does not: files in volumes (`api.files`), tables (Spark on the machines has
 them), the REST API (`api.unity_catalog`).
 
 Shapes: `databricks.sdk.service.catalog.VolumeInfo`, `SchemaInfo`, `CatalogInfo`.
@@ -21,8 +21,8 @@ class Catalog:
     """The metastore's three levels, without tables.
 
     Args:
-        storage: Where volumes get their folders.
-        owner: Who owns what is made here.
+        storage: Storage of the volumes.
+        owner: Owner of everything that is created here.
     """
 
     def __init__(self, storage: Storage, owner: str) -> None:
@@ -33,7 +33,7 @@ class Catalog:
         self._lock = threading.Lock()
 
     def add_schema(self, full_name: str) -> None:
-        """Make a schema `catalog.schema`, and its catalog, unless they are there."""
+        """Create a schema `catalog.schema`, and its catalog, unless they exist."""
         catalog, schema = full_name.split(".")
         common = {"owner": self._owner, "created_at": now_ms(), "updated_at": now_ms()}
         with self._lock:
@@ -42,10 +42,10 @@ class Catalog:
             self._schemas.setdefault(full_name, {**names, **common})
 
     def add_volume(self, full_name: str, volume_type: str = "MANAGED", comment: str = "") -> dict[str, Any]:
-        """Make a volume `catalog.schema.volume` with its folder.
+        """Create a volume `catalog.schema.volume` with its folder.
 
         Raises:
-            ApiError: Its schema does not exist, or it is there already.
+            ApiError: Its schema does not exist, or the volume exists already.
         """
         catalog, schema, name = full_name.split(".")
         self.schema(f"{catalog}.{schema}")
@@ -71,7 +71,7 @@ class Catalog:
         return self._volumes[full_name]
 
     def drop_volume(self, full_name: str) -> None:
-        """Remove a volume with its files; see `volume` for what is raised."""
+        """Remove a volume with its files; errors as in `volume`."""
         self.volume(full_name)
         with self._lock:
             del self._volumes[full_name]
@@ -108,7 +108,7 @@ class Catalog:
         return [schema for name, schema in sorted(self._schemas.items()) if name.startswith(f"{catalog}.")]
 
     def names_of_schemas(self, catalog: str) -> list[str]:
-        """Return the names, without the catalog's, of the schemas of a catalog, which need not exist."""
+        """Return the names of a catalog's schemas, without the catalog's own; none if it does not exist."""
         return sorted(item["name"] for item in self._schemas.values() if item["catalog_name"] == catalog)
 
     def catalog(self, name: str) -> dict[str, Any]:

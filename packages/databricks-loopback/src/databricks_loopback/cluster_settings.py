@@ -1,9 +1,9 @@
-"""What a cluster's processes see: environment variables and Spark settings.
+"""The environment variables and Spark settings of a cluster.
 
-What belongs here: the defaults of a cluster and what its spec puts on top. What does not: the machine (`sandbox`).
+What belongs here: the defaults, and how a spec overrides them. What does not: the machine (`sandbox`).
 
 `dbfs:/` and paths without a scheme reach the mounts through Hadoop's ViewFileSystemOverloadScheme, so Spark resolves
-paths as on Databricks: `/lake/t` is `dbfs:/lake/t`, which Python sees as `/dbfs/lake/t`.
+paths as on Databricks: `/lake/t` is `dbfs:/lake/t`, which is `/dbfs/lake/t` for Python.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from databricks_loopback import sandbox
 from databricks_loopback.clusters import Cluster
 
-# C1 only and a serial collector: half the cold start on two cores.
+# C1 only and a serial collector halve the cold start on two cores.
 _JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir=/local_disk0 -Dderby.system.home=/local_disk0"
 
 _DEFAULTS = {
@@ -31,7 +31,7 @@ _DEFAULTS = {
     "spark.hadoop.fs.defaultFS": "dbfs:///",
     "spark.hadoop.fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
     "spark.hadoop.fs.viewfs.overload.scheme.target.dbfs.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
-    # Without checksum files beside the data, which DBFS does not have either.
+    # Writes no checksum files beside the data; DBFS has none either.
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.hadoop.fs.viewfs.mounttable.default.linkFallback": "file:///dbfs",
     "spark.hadoop.fs.viewfs.mounttable.default.link./Volumes": "file:///Volumes",
@@ -43,7 +43,7 @@ _DELTA = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.delta.logStore.dbfs.impl": "io.delta.storage.LocalLogStore",
 }
-# Tables outlive the cluster: Derby's files are kept by the workspace. One machine at a time can open them.
+# Tables outlive the cluster, because the workspace keeps Derby's files. Only one machine at a time can open them.
 _METASTORE = {
     "spark.sql.catalogImplementation": "hive",
     "spark.hadoop.javax.jdo.option.ConnectionURL": f"jdbc:derby:;databaseName={sandbox.METASTORE}/derby;create=true",
@@ -65,9 +65,9 @@ def environment(cluster: Cluster, variables: Mapping[str, str], java_home: Path 
     """Return the whole environment of a cluster's processes; nothing is inherited.
 
     Args:
-        cluster: Whose processes.
-        variables: Its resolved `spark_env_vars`, which win.
-        java_home: JAVA_HOME, if there is one.
+        cluster: The cluster.
+        variables: Its resolved `spark_env_vars`, which take precedence.
+        java_home: JAVA_HOME, or None.
     """
     path = ["/databricks/python3/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     java = {"JAVA_HOME": str(java_home)} if java_home else {}
@@ -102,11 +102,11 @@ def write_spark_conf(
 
     Args:
         folder: `SPARK_CONF_DIR`.
-        cluster: Whose.
-        settings: Its resolved `spark_conf`, which wins.
+        cluster: The cluster.
+        settings: Its resolved `spark_conf`, which takes precedence.
         cores: Spark's local cores.
         memory: Heap of the driver, in JVM notation.
-        delta: Whether the Delta jars are there.
+        delta: Whether Delta's jars are available.
         metastore: Whether tables are kept in the workspace's metastore.
     """
     tags = "spark.databricks.clusterUsageTags"

@@ -1,6 +1,6 @@
-"""Clusters: what was asked for, what state they are in, and what a workspace refuses to start.
+"""Clusters: their specs, their states, and the specs that a workspace rejects.
 
-What belongs here: the cluster's record, its validation and the registry. What does not: processes (`runner`), the
+What belongs here: a cluster's record, its validation, the registry. What does not: processes (`runner`), the
 REST API (`api.clusters`).
 
 Shapes: `databricks.sdk.service.compute.ClusterDetails`. Messages follow those that users report (databricks/cli
@@ -43,13 +43,13 @@ class Cluster:
     Args:
         spec: The `new_cluster` or `clusters/create` object.
         source: `JOB` for a job's own cluster, `API` for an all-purpose one.
-        creator: Who asked for it.
+        creator: The user that requested it.
 
     Attributes:
         id: Such as `1123-183000-ab12cd34`.
         state: One of `compute.State`.
-        starting: Held by the task that starts it.
-        lost: Set when the cloud took its machines back; its tasks look at it.
+        starting: Lock held by the task that starts it.
+        lost: Set when the cloud reclaims its machines; its tasks poll it.
     """
 
     def __init__(self, spec: Mapping[str, Any], *, source: Literal["JOB", "API"], creator: str) -> None:
@@ -70,41 +70,41 @@ class Cluster:
 
     @property
     def is_shared(self) -> bool:
-        """Whether its access mode keeps SparkContext and `/dbfs` from Python."""
+        """Whether its access mode denies Python the SparkContext and `/dbfs`."""
         return self.spec.get("data_security_mode") in _SHARED_MODES
 
     @property
     def log_destination(self) -> str:
-        """Folder for delivered logs, empty when none was asked for."""
+        """Folder for delivered logs, empty if none was requested."""
         conf = self.spec.get("cluster_log_conf") or {}
         return str((conf.get("dbfs") or conf.get("volumes") or {}).get("destination", ""))
 
     def begin(self) -> None:
-        """It is asked to start."""
+        """Record that it starts."""
         self.state, self.state_message = "PENDING", "Starting Spark"
         self.started_at, self.ended_at, self.reason = now_ms(), 0, None
         self.lost.clear()
 
     def run(self) -> None:
-        """It is up."""
+        """Record that it runs."""
         self.state, self.state_message = "RUNNING", ""
 
     def end(self, code: str, kind: str, parameters: Mapping[str, str] | None = None) -> None:
-        """It is gone, for a reason such as JOB_FINISHED of type SUCCESS."""
+        """Record that it terminated, for a reason such as JOB_FINISHED of type SUCCESS."""
         self.state, self.state_message, self.ended_at = "TERMINATED", "", now_ms()
         self.reason = {"code": code, "type": kind, "parameters": dict(parameters or {})}
 
     def fail(self, failure: StartFailure) -> None:
-        """It is gone, because of the platform or the cloud."""
+        """Record that the platform or the cloud ended it."""
         self.end(failure.code, failure.type, failure.parameters)
         self.state_message = failure.cluster_message()
 
     def lose(self) -> None:
-        """Take its machines back, now: every task on it is killed (`Faults.spot_loss` does it by the clock)."""
+        """Reclaim its machines now: every task on it is killed (`Faults.spot_loss` does it after a delay)."""
         self.lost.set()
 
     def details(self) -> dict[str, Any]:
-        """Return the cluster as `clusters/get` answers it."""
+        """Return the cluster in the shape of `clusters/get`."""
         workers = int(self.spec.get("num_workers") or (self.spec.get("autoscale") or {}).get("min_workers", 0))
         node_type = self.spec.get("node_type_id")
         details: dict[str, Any] = {
@@ -130,14 +130,14 @@ class Cluster:
 
 
 class Clusters:
-    """All clusters of the workspace, ended ones too.
+    """All clusters of the workspace, including terminated ones.
 
     Args:
-        policies: Cluster policies that specs may name.
-        pools: Instance pools that specs may name.
+        policies: Cluster policies that specs can use.
+        pools: Instance pools that specs can use.
 
     Attributes:
-        node_types: Machine types that can be asked for.
+        node_types: Available machine types.
     """
 
     def __init__(self, policies: Policies, pools: Pools) -> None:
@@ -152,7 +152,7 @@ class Clusters:
             return list(self._clusters.values())
 
     def add(self, spec: Mapping[str, Any], *, source: Literal["JOB", "API"], creator: str) -> Cluster:
-        """Make a cluster of a checked spec, PENDING."""
+        """Create a PENDING cluster from a checked spec."""
         cluster = Cluster(spec, source=source, creator=creator)
         with self._lock:
             self._clusters[cluster.id] = cluster
@@ -162,7 +162,7 @@ class Clusters:
         """Return a cluster.
 
         Raises:
-            ApiError: INVALID_PARAMETER_VALUE, in the words that the SDK turns into ResourceDoesNotExist.
+            ApiError: INVALID_PARAMETER_VALUE, with a message that the SDK maps to ResourceDoesNotExist.
         """
         with self._lock:
             cluster = self._clusters.get(cluster_id)
@@ -177,11 +177,11 @@ class Clusters:
             del self._clusters[cluster_id]
 
     def check(self, spec: Mapping[str, Any], where: str) -> None:
-        """Refuse a spec that no cluster can be made of.
+        """Reject an invalid spec.
 
         Args:
             spec: The `new_cluster` or `clusters/create` object.
-            where: Its place in the request, for the messages.
+            where: Its path in the request, for messages.
 
         Raises:
             ApiError: MALFORMED_REQUEST or INVALID_PARAMETER_VALUE.

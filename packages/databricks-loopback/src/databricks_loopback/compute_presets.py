@@ -1,9 +1,9 @@
-"""Cluster policies and instance pools: what administrators prepare and clusters name.
+"""Cluster policies and instance pools, which administrators prepare and clusters use.
 
 What belongs here: both registries and the rules of a policy. What does not: clusters, the REST API.
 
 Shapes: `compute.Policy`, `compute.GetInstancePool`. Policy rules: "Compute policy reference" of the Databricks docs;
-`fixed`, `forbidden`, `allowlist` and `range` are enforced, defaults are not filled in.
+`fixed`, `forbidden`, `allowlist` and `range` are enforced, defaults are not applied.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Policies:
         self._policies: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, definition: Mapping[str, Mapping[str, Any]], *, creator: str) -> str:
-        """Make a policy and return its id.
+        """Create a policy and return its id.
 
         Args:
             name: Display name.
             definition: Rules by attribute path, such as `{"spark_version": {"type": "fixed", "value": "..."}}`.
-            creator: Who makes it.
+            creator: The user that creates it.
         """
         policy_id = secrets.token_hex(8).upper()
         self._policies[policy_id] = {
@@ -58,7 +58,7 @@ class Policies:
         return list(self._policies.values())
 
     def enforce(self, policy_id: str, spec: Mapping[str, Any]) -> None:
-        """Refuse a cluster spec that breaks a rule.
+        """Reject a cluster spec that violates a rule.
 
         Raises:
             ApiError: INVALID_PARAMETER_VALUE, naming the attribute.
@@ -80,7 +80,7 @@ class Pools:
         self._pools: dict[str, dict[str, Any]] = {}
 
     def add(self, name: str, node_type_id: str, *, max_capacity: int = 10) -> str:
-        """Make a pool of one machine type and return its id."""
+        """Create a pool of one machine type and return its id."""
         pool_id = f"{secrets.randbelow(10_000):04d}-{secrets.randbelow(1_000_000):06d}-pool-{secrets.token_hex(4)}"
         self._pools[pool_id] = {
             "instance_pool_id": pool_id,
@@ -120,7 +120,7 @@ def _attribute(spec: Mapping[str, Any], path: str) -> Any:
 def _obeys(value: Any, rule: Mapping[str, Any]) -> bool:
     kind = rule["type"]
     if value is None:
-        # Absent is what `forbidden` wants, what `isOptional` and a default allow, and what any other rule refuses.
+        # A missing value satisfies `forbidden`, `isOptional` and a rule with a default, and violates any other rule.
         return kind == "forbidden" or bool(rule.get("isOptional")) or "defaultValue" in rule or kind == "unlimited"
     if kind == "fixed":
         return bool(value == rule["value"])

@@ -1,6 +1,6 @@
-"""Helpers for tests that submit tasks through the SDK.
+"""Helpers for tests that submit tasks through databricks-sdk.
 
-What belongs here: uploading a script, submitting it, waiting for its end. What does not: the workspace.
+What belongs here: uploading a script, submitting it, waiting until it ends. What does not: the workspace.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUCCESS = ("TERMINATED", "SUCCESS", "")
 
 
 def small_cluster(**fields: Any) -> ClusterSpec:
-    """Return the smallest cluster that the workspace starts, with more fields of `ClusterSpec`."""
+    """Return a spec of the smallest cluster, with other fields of `ClusterSpec`."""
     common: dict[str, Any] = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
     return ClusterSpec(**(common | fields))
 
@@ -33,10 +33,10 @@ def python_task(code: str, client: WorkspaceClient, *parameters: str, key: str =
 
     Args:
         code: The script; common indentation is removed.
-        client: Who uploads.
+        client: The client.
         *parameters: `sys.argv[1:]` of the script.
         key: `task_key`.
-        **fields: More fields of `SubmitTask`; without a cluster it gets a small one.
+        **fields: Other fields of `SubmitTask`; without a cluster it gets a small one.
     """
     path = f"/code/{uuid.uuid4().hex}.py"
     client.dbfs.upload(path, io.BytesIO(textwrap.dedent(code).encode()))
@@ -52,28 +52,28 @@ def submit(client: WorkspaceClient, *tasks: SubmitTask, **fields: Any) -> int:
     return run_id
 
 
-def wait_until(client: WorkspaceClient, run_id: int, wanted: Callable[[Run], bool], *, seconds: float = 60.0) -> Run:
-    """Poll a run until it is as wanted.
+def wait_until(client: WorkspaceClient, run_id: int, condition: Callable[[Run], bool], *, seconds: float = 60.0) -> Run:
+    """Poll a run until a condition holds.
 
     Raises:
-        AssertionError: It was not within `seconds`.
+        AssertionError: It did not hold within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
         run = client.jobs.get_run(run_id)
-        if wanted(run):
+        if condition(run):
             return run
         assert time.monotonic() < deadline, f"after {seconds} s the run was {run.state}"
         time.sleep(_POLL_S)
 
 
 def wait_for_end(client: WorkspaceClient, run_id: int, *, seconds: float = 60.0) -> Run:
-    """Poll a run until it is over."""
+    """Poll a run until it has ended."""
     return wait_until(client, run_id, lambda run: bool(run.state and run.state.result_state), seconds=seconds)
 
 
 def wait_for_text(client: WorkspaceClient, path: str, *, seconds: float = 30.0) -> str:
-    """Poll DBFS until a file has content, and return it: how a task tells a test how far it is."""
+    """Poll DBFS until a file has content, and return it; a task writes it to report its progress to a test."""
     deadline = time.monotonic() + seconds
     while not (client.dbfs.exists(path) and client.dbfs.get_status(path).file_size):
         assert time.monotonic() < deadline, f"no {path} after {seconds} s"
@@ -113,13 +113,13 @@ def cluster_id(run: Run) -> str:
 
 
 def processes(text: str) -> list[str]:
-    """Return the command lines of this machine's processes that mention a text."""
-    found = []
+    """Return the command lines of this machine's processes that contain a text."""
+    matches = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
-            continue  # it ended meanwhile
+            continue  # it has ended
         if text in command:
-            found.append(command)
-    return found
+            matches.append(command)
+    return matches

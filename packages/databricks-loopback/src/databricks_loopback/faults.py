@@ -1,9 +1,9 @@
-"""Ways to misbehave, each for a bounded number of times.
+"""Fault injection: each fault happens a limited number of times.
 
 What belongs here: faults of the REST API (what a call gets instead of its answer), faults of compute (what happens to a
-cluster), and the queue that they wait in. What does not: the calls and clusters themselves.
+cluster), and the queue of pending faults. What does not: the calls and clusters themselves.
 
-A fault that was set and never met proves nothing: `Faults.unmet` lists those, for a test to assert that there are none.
+A fault that never happened proves nothing: `Faults.unmet` lists those, so that a test can assert that there are none.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Proceed = Callable[[], Reply]
 Play = Callable[[Request, Proceed], Reply]
 
 
-class ConnectionDropped(Exception):  # noqa: N818 - an order to the server, not a failure of it
-    """Hang up without an answer."""
+class ConnectionDropped(Exception):  # noqa: N818 - an instruction for the server, not a failure of it
+    """Close the connection without an answer."""
 
 
 @dataclass(kw_only=True)
 class Fault:
-    """One misbehaviour; as a context manager it takes itself back at the end.
+    """One fault; as a context manager it is removed at the end of the block.
 
     Attributes:
-        name: What it is called in the call log.
-        times: How often it is played; None means until it is removed.
-        after: How many occasions pass unharmed first.
-        met: How often it was played.
+        name: Its name in the call log.
+        times: How often it happens; None means until it is removed.
+        after: How many occasions are left alone first.
+        met: How often it has happened.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Fault:
     queue: Faults = field(repr=False)
 
     def remove(self) -> None:
-        """Play it no more."""
+        """Remove it from the queue."""
         self.queue.discard(self)
 
     def __enter__(self) -> Self:
@@ -64,8 +64,8 @@ class CallFault(Fault):
     """A fault of the REST API.
 
     Attributes:
-        fits: Whether a request is one that the fault is meant for.
-        play: Takes the request and a function that answers as usual; returns what the caller gets.
+        fits: Whether the fault applies to a request.
+        play: Takes the request and a function that answers it normally; returns the reply for the caller.
     """
 
     fits: Callable[[Request], bool]
@@ -74,12 +74,12 @@ class CallFault(Fault):
 
 @dataclass(kw_only=True)
 class ComputeFault(Fault):
-    """A fault of a cluster, met by the next task that is put on one.
+    """A fault of a cluster, which happens to the next task that is placed on one.
 
     Attributes:
         delay_s: Seconds that a new cluster stays PENDING.
-        failure: Why a new cluster never starts.
-        lost_after_s: Seconds of RUNNING after which the cloud takes the machines back.
+        failure: Why a new cluster fails to start.
+        lost_after_s: Seconds in RUNNING after which the cloud reclaims the machines.
     """
 
     delay_s: float = 0.0
@@ -89,7 +89,7 @@ class ComputeFault(Fault):
 
 @dataclass(frozen=True)
 class Fate:
-    """What the faults have in store for one cluster; fields as in `ComputeFault`."""
+    """The faults that apply to one cluster; fields as in `ComputeFault`."""
 
     delay_s: float = 0.0
     failure: StartFailure | None = None
@@ -97,7 +97,7 @@ class Fate:
 
 
 class Faults:
-    """The faults that wait to be played. Paths are shell patterns, such as `/api/2.0/dbfs/*`."""
+    """The pending faults. Paths are shell patterns, such as `/api/2.0/dbfs/*`."""
 
     def __init__(self) -> None:
         self._calls: list[CallFault] = []
@@ -109,15 +109,15 @@ class Faults:
     def on_call(
         self, name: str, play: Play, *, method: str = "*", path: str = "*", times: int | None = 1, after: int = 0
     ) -> CallFault:
-        """Play any fault of the API; the methods below are the usual ones.
+        """Inject any fault of the API; the methods below are the common ones.
 
         Args:
-            name: What to call it in the log.
+            name: Its name in the log.
             play: See `CallFault`.
             method: Shell pattern of the verb.
             path: Shell pattern of the path.
             times: How often; None means until removed.
-            after: How many fitting calls to let pass first.
+            after: How many matching calls are left alone first.
         """
 
         def fits(request: Request) -> bool:
@@ -126,7 +126,7 @@ class Faults:
         return self._queue(CallFault(name=name, fits=fits, play=play, times=times, after=after, queue=self))
 
     def throttle(self, path: str = "*", *, times: int = 3, retry_after_s: int = 1, method: str = "*") -> CallFault:
-        """A burst of 429; the SDK waits `retry_after_s` and up to 1 s more, and tries again."""
+        """A burst of 429; the SDK waits for `retry_after_s` and up to 1 s more, and retries."""
         error = ApiError(429, "REQUEST_LIMIT_EXCEEDED", "Current request has to be retried")
         limited = replace(error.reply(), headers={"Retry-After": str(retry_after_s)} | dict(error.reply().headers))
         return self.on_call("throttle", lambda _request, _proceed: limited, method=method, path=path, times=times)
@@ -145,7 +145,7 @@ class Faults:
         return self.on_call("unavailable", lambda _request, _proceed: reply, method=method, path=path, times=times)
 
     def lose_answer(self, path: str = "*", *, times: int = 1, method: str = "*") -> CallFault:
-        """The call takes effect and the connection breaks before the answer; the SDK sends it again."""
+        """The call takes effect, but the connection breaks before the answer; the SDK repeats the call."""
 
         def play(_request: Request, proceed: Proceed) -> Reply:
             proceed()
@@ -171,12 +171,12 @@ class Faults:
         return self.on_call("slow_answer", play, method=method, path=path, times=times)
 
     def expired_token(self, path: str = "*", *, times: int | None = None, after: int = 0) -> CallFault:
-        """The caller's token stops to be accepted (for good use `Tokens.revoke`)."""
+        """The caller's token is no longer accepted (use `Tokens.revoke` to revoke it for good)."""
         reply = ApiError(403, 403, "Invalid access token.").reply()
         return self.on_call("expired_token", lambda _request, _proceed: reply, path=path, times=times, after=after)
 
     def no_dbfs(self) -> CallFault:
-        """The account has DBFS root disabled, until removed; the mount is decided by `Workspace(dbfs=...)`."""
+        """DBFS root is disabled in the account, until removed; `Workspace(dbfs=...)` decides about the mount."""
 
         def play(request: Request, _proceed: Proceed) -> Reply:
             path = request.query.get("path") or request.document().get("path", "/")
@@ -186,11 +186,11 @@ class Faults:
         return self.on_call("no_dbfs", play, path="/api/2.0/dbfs/*", times=None)
 
     def truncate_reads(self, file: str, *, keep: float = 0.5, times: int = 1) -> CallFault:
-        """DBFS reads of a file see only its beginning, as while it is being written.
+        """DBFS reads of a file return only its beginning, as while it is being written.
 
         Args:
             file: Shell pattern of the DBFS path, such as `*_events.pkl`.
-            keep: Part of the bytes that is served, 0 to 1.
+            keep: Fraction of the bytes that is returned, 0 to 1.
             times: How many reads.
         """
 
@@ -210,24 +210,24 @@ class Faults:
     # What happens to a cluster ----------------------------------------------------------------------------------------
 
     def slow_start(self, seconds: float, *, times: int = 1) -> ComputeFault:
-        """New clusters stay PENDING for some seconds."""
+        """A new cluster stays PENDING for some seconds."""
         return self._queue_compute(ComputeFault(name="slow_start", delay_s=seconds, times=times, queue=self))
 
     def start_failure(self, failure: StartFailure, *, times: int = 1) -> ComputeFault:
-        """New clusters never start; see `start_failures` for the usual reasons."""
+        """A new cluster fails to start; see `start_failures` for the common reasons."""
         return self._queue_compute(ComputeFault(name="start_failure", failure=failure, times=times, queue=self))
 
     def spot_loss(self, after_s: float = 0.0, *, times: int = 1) -> ComputeFault:
-        """The cloud takes the machines back after some seconds of RUNNING: all processes are killed.
+        """The cloud reclaims the machines after some seconds in RUNNING: all processes are killed.
 
-        To lose a cluster at a certain point of a task, call `Cluster.lose` when the task has reached it.
+        To lose a cluster at a certain point of a task, call `Cluster.lose` once the task has reached it.
         """
         return self._queue_compute(ComputeFault(name="spot_loss", lost_after_s=after_s, times=times, queue=self))
 
     # The queue --------------------------------------------------------------------------------------------------------
 
     def match(self, request: Request) -> CallFault | None:
-        """Return the fault to play on a call, and count it as played."""
+        """Return the fault that applies to a call, and count it."""
         with self._lock:
             for fault in list(self._calls):
                 if fault.fits(request) and self._due(fault):
@@ -235,10 +235,10 @@ class Faults:
         return None
 
     def fate(self, *, starting: bool) -> Fate:
-        """Return what happens to a cluster that gets a task, and count those faults as played.
+        """Return the faults that apply to a cluster with a new task, and count them.
 
         Args:
-            starting: Whether the cluster has to start first; one that runs can only be lost.
+            starting: Whether the cluster has to start first; a running one can only be lost.
         """
         delay_s, failure, lost_after_s = 0.0, None, None
         with self._lock:
@@ -250,19 +250,19 @@ class Faults:
         return Fate(delay_s, failure, lost_after_s)
 
     def unmet(self) -> list[str]:
-        """Names of the waiting faults that were not played as often as they were meant to."""
+        """Return the names of pending faults that happened less often than requested."""
         with self._lock:
             waiting: list[Fault] = [*self._calls, *self._compute]
         return [fault.name for fault in waiting if fault.met < (1 if fault.times is None else fault.times)]
 
     def clear(self) -> None:
-        """Behave well from now on."""
+        """Remove all faults."""
         with self._lock:
             self._calls.clear()
             self._compute.clear()
 
     def discard(self, fault: Fault) -> None:
-        """Remove one fault, if it still waits."""
+        """Remove one fault if it is pending."""
         with self._lock:
             self._calls = [other for other in self._calls if other is not fault]
             self._compute = [other for other in self._compute if other is not fault]
@@ -279,7 +279,7 @@ class Faults:
 
     @staticmethod
     def _due(fault: Fault) -> bool:
-        """Count an occasion; whether the fault is played on it."""
+        """Count an occasion, and return whether the fault happens on it."""
         if fault.after > 0:
             fault.after -= 1
             return False

@@ -1,9 +1,9 @@
-"""The libraries of a task: checks that the machine has them, since it can't install anything.
+"""The libraries of a task: checked against what is installed, because nothing can be installed here.
 
 What belongs here: what a cluster does with `libraries` before the task. What does not: the Python environment itself.
 
-A PyPI requirement must be met by what is installed here, a requirements file line by line; a pure wheel is unpacked.
-Anything else fails as it would on a cluster that can't reach its source.
+An installed package must satisfy each PyPI requirement and each line of a requirements file; a pure wheel is unpacked.
+Anything else fails as on a cluster that can't reach the library's source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from databricks_loopback.storage import Storage
 
 
 class LibraryError(Exception):
-    """A library that can't be installed; the text is the run's message."""
+    """A library that can't be installed; its text becomes the run's message."""
 
 
 def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Path) -> None:
@@ -28,30 +28,30 @@ def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Pa
 
     Args:
         libraries: `libraries` of the task.
-        storage: Where wheels and requirements files are.
-        target: Folder on the task's `PYTHONPATH`; made even when there is nothing to put into it.
+        storage: Storage of wheels and requirements files.
+        target: Folder on the task's `PYTHONPATH`; created even if it stays empty.
 
     Raises:
-        LibraryError: One can't be had.
+        LibraryError: One is not available.
     """
     target.mkdir(parents=True, exist_ok=True)
     for library in libraries:
-        ((kind, wanted),) = library.items()
+        ((kind, value),) = library.items()
         if kind == "pypi":
-            _require(wanted["package"])
+            _require(value["package"])
         elif kind == "requirements":
-            for line in _file(wanted, storage).read_text("utf-8").splitlines():
+            for line in _file(value, storage).read_text("utf-8").splitlines():
                 text = line.split("#", 1)[0].strip()
                 if text and not text.startswith("-"):
                     _require(text)
         elif kind == "whl":
-            wheel = _file(wanted, storage)
+            wheel = _file(value, storage)
             if not wheel.name.endswith("-none-any.whl"):
-                raise _failure(wanted, "only pure wheels can be unpacked here")
+                raise _failure(value, "only pure wheels can be unpacked here")
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(target)
         else:
-            raise _failure(str(wanted), f"the loopback workspace has no source for {kind} libraries")
+            raise _failure(str(value), f"the loopback workspace has no source for {kind} libraries")
 
 
 def _require(text: str) -> None:

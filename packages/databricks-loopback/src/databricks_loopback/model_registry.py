@@ -1,7 +1,7 @@
 """Models in Unity Catalog: names of three levels, versions, aliases.
 
-What belongs here: which there are, and what the registry refuses. What does not: the REST API (`api.model_registry`),
-the versions' files (`api.files`).
+What belongs here: the registered models, and what the registry rejects. What does not: the REST API
+(`api.model_registry`), the versions' files (`api.files`).
 
 Shapes: `mlflow.protos.databricks_uc_registry_messages_pb2`, `RegisteredModel` and `ModelVersion`.
 """
@@ -27,8 +27,8 @@ class ModelRegistry:
     """The registered models.
 
     Args:
-        catalog: Which schemas there are.
-        storage: Where versions keep their files.
+        catalog: The schemas.
+        storage: Storage of the versions' files.
     """
 
     def __init__(self, catalog: Catalog, storage: Storage) -> None:
@@ -38,10 +38,10 @@ class ModelRegistry:
         self._lock = threading.Lock()
 
     def create(self, name: str, user: str, description: str) -> dict[str, Any]:
-        """Make a model.
+        """Create a model.
 
         Raises:
-            ApiError: Its name has not three levels, its schema is not there, or it is there already.
+            ApiError: Its name does not have three levels, its schema does not exist, or the model exists already.
         """
         levels = name.split(".")
         if len(levels) != _LEVELS or not all(levels):
@@ -55,13 +55,13 @@ class ModelRegistry:
             return self._models[name]
 
     def model(self, name: str) -> dict[str, Any]:
-        """Return a model; ApiError RESOURCE_DOES_NOT_EXIST for one that is not there."""
+        """Return a model; ApiError RESOURCE_DOES_NOT_EXIST if it does not exist."""
         if name not in self._models:
             raise missing(f"Registered model '{name}' does not exist")
         return self._models[name]
 
     def create_version(self, request: Mapping[str, Any], user: str) -> dict[str, Any]:
-        """Make the next version of a model, which waits for its files."""
+        """Create the next version of a model, which is pending until its files are uploaded."""
         name = str(request["name"])
         self.model(name)
         with self._lock:
@@ -79,10 +79,10 @@ class ModelRegistry:
             return self._versions[name, number]
 
     def finalize(self, name: str, number: str) -> dict[str, Any]:
-        """Take a version whose files are there into use.
+        """Make a version READY once its files are uploaded.
 
         Raises:
-            ApiError: It has no model among its files.
+            ApiError: There is no model among its files.
         """
         version = self._version(name, number)
         if not (self._storage.internal / "Models" / name.replace(".", "/") / number / "MLmodel").is_file():
@@ -91,7 +91,7 @@ class ModelRegistry:
         return version
 
     def version(self, name: str, number: str) -> dict[str, Any]:
-        """Return a version with its aliases; ApiError RESOURCE_DOES_NOT_EXIST for one that is not there."""
+        """Return a version with its aliases; ApiError RESOURCE_DOES_NOT_EXIST if it does not exist."""
         aliases = [item for item in self.model(name)["aliases"] if str(item["version"]) == number]
         return {**self._version(name, number), "aliases": aliases}
 
@@ -99,12 +99,12 @@ class ModelRegistry:
         """Return the versions of a model or of a run, newest first.
 
         Raises:
-            ApiError: More than one condition, or another one.
+            ApiError: There is more than one condition, or an unsupported one.
         """
-        found = _FILTER.fullmatch(condition)
-        if found is None:
+        match = _FILTER.fullmatch(condition)
+        if match is None:
             raise invalid(f"Unsupported filter '{condition}': only one of name = '...' and run_id = '...' is supported")
-        fitting = [item for item in self._versions.values() if item.get(found["field"]) == found["value"]]
+        fitting = [item for item in self._versions.values() if item.get(match["field"]) == match["value"]]
         return sorted(fitting, key=lambda item: -int(item["version"]))
 
     def set_alias(self, name: str, alias: str, number: str) -> None:
@@ -115,7 +115,7 @@ class ModelRegistry:
             self._models[name]["aliases"] = [*others, {"alias": alias, "version": number}]
 
     def by_alias(self, name: str, alias: str) -> dict[str, Any]:
-        """Return the version behind an alias; ApiError RESOURCE_DOES_NOT_EXIST when there is none."""
+        """Return the version of an alias; ApiError RESOURCE_DOES_NOT_EXIST if there is none."""
         for item in self.model(name)["aliases"]:
             if item["alias"] == alias:
                 return self.version(name, str(item["version"]))

@@ -1,4 +1,4 @@
-"""From a method and a path to the function that answers.
+"""Routing: maps a method and a path to the function that answers.
 
 What belongs here: path templates and the table of routes. What does not: what a route does (`api`).
 """
@@ -26,7 +26,7 @@ class Route:
         template: Path with `{name}` for one segment, `{path}` for the rest with its leading slash, `{v}` for a
             version.
         handler: Takes the request and the named parts of the path.
-        public: Whether it is answered without a token (the OAuth endpoints).
+        public: Whether it needs no token (the OAuth endpoints).
     """
 
     method: str
@@ -35,7 +35,7 @@ class Route:
     public: bool = False
 
     def pattern(self) -> re.Pattern[str]:
-        """Return the template as a regular expression over the whole path."""
+        """Return the template as a regular expression for the whole path."""
         pieces = re.split(r"\{(\w+)\}", self.template)
         expression = "".join(
             re.escape(piece) if index % 2 == 0 else f"(?P<{piece}>{_PARTS.get(piece, '[^/]+')})"
@@ -48,7 +48,7 @@ class Router:
     """The table of endpoints.
 
     Args:
-        routes: All endpoints; the first that fits answers.
+        routes: All endpoints; the first match answers.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
@@ -58,7 +58,7 @@ class Router:
         """Return the endpoint of a call and the named parts of its path.
 
         Raises:
-            ApiError: 404 ENDPOINT_NOT_FOUND, in the platform's words.
+            ApiError: 404 ENDPOINT_NOT_FOUND, with the platform's message.
         """
         for pattern, route in self._routes:
             match = pattern.fullmatch(path) if route.method == method else None

@@ -1,7 +1,7 @@
-"""How far a run is, and the ways in which it can end.
+"""The states of a run, and the ways in which it can end.
 
 What belongs here: states, results and their messages. What does not: the records that have them (`runs`), choosing
-among them (`attempt`).
+between them (`attempt`).
 
 States and messages follow recorded runs: cancel in flyteorg/flytekit PR 1935; a failing task is TERMINATED/FAILED while
 its run is INTERNAL_ERROR/FAILED with the task's message; a lost driver is "Could not reach driver of cluster".
@@ -24,7 +24,7 @@ class End:
     Attributes:
         life_cycle: One of `FINISHED`.
         result: One of `jobs.RunResultState`.
-        message: The state message, empty for a success.
+        message: The state message, empty after a success.
         code: One of `jobs.TerminationCodeCode`.
         type: One of `jobs.TerminationTypeType`.
     """
@@ -37,7 +37,7 @@ class End:
 
     @property
     def is_success(self) -> bool:
-        """Whether what depends on it may run."""
+        """Whether tasks that depend on it may run."""
         return self.result == "SUCCESS"
 
 

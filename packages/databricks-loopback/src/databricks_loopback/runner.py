@@ -1,4 +1,4 @@
-"""The threads that tasks live in.
+"""The threads of tasks.
 
 What belongs here: starting them and waiting for them. What does not: what a task does (`attempt`).
 """
@@ -17,8 +17,8 @@ class Runner:
     """Runs tasks, each in a thread that watches its process.
 
     Args:
-        platform: What tasks run on.
-        bugs: Gets the traceback of a thread that died of a bug of the emulator.
+        platform: The services that tasks use.
+        bugs: Receives the traceback of a thread that died of a bug in the emulator.
     """
 
     def __init__(self, platform: Platform, bugs: list[str]) -> None:
@@ -26,14 +26,14 @@ class Runner:
         self._threads: list[threading.Thread] = []
 
     def submit(self, run: Run) -> None:
-        """Start a run's tasks, each as soon as those it depends on have succeeded."""
+        """Start a run's tasks, each as soon as its upstream tasks have succeeded."""
         for task in run.tasks:
             thread = threading.Thread(target=self._live, args=(run, task), name=f"task-{task.id}")
             self._threads.append(thread)
             thread.start()
 
     def stop(self, runs: Iterable[Run]) -> None:
-        """Cancel what is active and wait until every process is gone."""
+        """Cancel active tasks and wait until every process is gone."""
         for run in runs:
             for task in run.tasks:
                 task.cancel.set()
@@ -43,5 +43,5 @@ class Runner:
     def _live(self, run: Run, task: TaskRun) -> None:
         try:
             Attempt(self._platform, run, task).live()
-        except Exception:  # noqa: BLE001 - a bug of the emulator must reach the test, which runs in another thread
+        except Exception:  # noqa: BLE001 - a bug in the emulator must reach the test, which runs in another thread
             self._bugs.append(f"task {task.key}\n{traceback.format_exc()}")

@@ -1,4 +1,4 @@
-"""One-time runs and their tasks: what was submitted, how far it is, how it ended.
+"""One-time runs and their tasks: submission, state, end.
 
 What belongs here: the records and their JSON. What does not: ways to end (`run_states`), starting and killing processes
 (`runner`, `attempt`), checking a submission (`submission`), the REST API (`api.jobs`).
@@ -29,7 +29,7 @@ from databricks_loopback.run_states import (
 )
 from databricks_loopback.wire import invalid
 
-# The platform serves the last 5 MB of what a task printed.
+# The platform returns the last 5 MB of a task's output.
 LOG_LIMIT = 5 * 1024 * 1024
 
 
@@ -38,15 +38,15 @@ class TaskRun:
     """One task of a run.
 
     Attributes:
-        id: Its own run id, which `runs/get-output` takes.
+        id: Its own run id, for `runs/get-output`.
         key: `task_key`.
         spec: The submitted `SubmitTask`.
         folder: Local folder of its logs and control files.
-        cluster: What it runs on, once there is one.
-        phase: How far it is or was before its end.
-        end: How it ended, once it has.
+        cluster: Its cluster, once it has one.
+        phase: Its state; after its end, the last state before.
+        end: How it ended, or None.
         error: Exception in one line, such as `ValueError: no`.
-        error_trace: Its traceback.
+        error_trace: Traceback of the exception.
     """
 
     id: int
@@ -65,18 +65,18 @@ class TaskRun:
     cancel: threading.Event = field(default_factory=threading.Event)
 
     def running(self) -> None:
-        """Its process starts."""
+        """Record that its process starts."""
         self.phase, self.running_at = "RUNNING", now_ms()
 
     def finish(self, end: End) -> None:
-        """It is over."""
+        """Record how it ended."""
         self.ended_at, self.end = now_ms(), end
         self.finished.set()
 
     def document(self, url: str) -> dict[str, Any]:
-        """Return the task as `runs/get` answers it; `url` is its page."""
+        """Return the task in the shape of `runs/get`; `url` is its page."""
         asked = {name: value for name, value in self.spec.items() if name not in ("health", "task_key")}
-        end = self.end  # looked at once: it may end while this answer is made
+        end = self.end  # read once: the task may end while this document is made
         life_cycle = self.phase if end is None else end.life_cycle
         document = {
             "run_id": self.id,
@@ -101,7 +101,7 @@ class TaskRun:
         return document
 
     def logs(self) -> tuple[str, bool]:
-        """Return what it printed, stdout before stderr, and whether the beginning was cut off."""
+        """Return its output, stdout before stderr, and whether the beginning was cut off."""
         files = [self.folder / "stdout", self.folder / "stderr"]
         text = b"".join(path.read_bytes() for path in files if path.exists())
         return text[-LOG_LIMIT:].decode("utf-8", "replace"), len(text) > LOG_LIMIT
@@ -113,11 +113,11 @@ class Run:
 
     Attributes:
         id: Run id.
-        job_id: The hidden job that the platform makes for it.
+        job_id: The hidden job that the platform creates for it.
         name: `run_name`.
         request: The whole submission.
         tasks: Its tasks, in submitted order.
-        creator: Who submitted it.
+        creator: The user that submitted it.
     """
 
     id: int
@@ -130,14 +130,14 @@ class Run:
 
     @property
     def is_active(self) -> bool:
-        """Whether a task is not over yet."""
+        """Whether a task has not ended yet."""
         return not all(task.finished.is_set() for task in self.tasks)
 
     def life_cycle(self, end: End | None) -> LifeCycle:
-        """Return how far it is.
+        """Return its life cycle state.
 
         Args:
-            end: What `end` was when it was looked at; a task that ends after that makes no run that has ended.
+            end: The value of `end` that the caller has read; a task that ends afterwards does not change the result.
         """
         if end is not None:
             return end.life_cycle
@@ -148,7 +148,7 @@ class Run:
 
     @property
     def end(self) -> End | None:
-        """How it ended: as its first task that did not succeed."""
+        """How it ended, taken from the first task that did not succeed; None while it is active."""
         if self.is_active:
             return None
         for task in self.tasks:
@@ -164,16 +164,16 @@ class Run:
 
     @property
     def ended_at(self) -> int:
-        """When its last task ended, 0 while one is active."""
+        """When its last task ended, 0 while it is active."""
         return 0 if self.is_active else max(task.ended_at for task in self.tasks)
 
     def document(self, host: str, workspace_id: int, *, with_tasks: bool = True) -> dict[str, Any]:
-        """Return the run as `runs/get` answers it.
+        """Return the run in the shape of `runs/get`.
 
         Args:
             host: Address of the workspace, for the links.
             workspace_id: Number of the workspace, for the links.
-            with_tasks: Whether to list the tasks.
+            with_tasks: Whether to include the tasks.
         """
         page = f"{host}/?o={workspace_id}#job/{self.job_id}/run"
         end = self.end
@@ -203,10 +203,10 @@ class Run:
 
 
 class Runs:
-    """All runs, and the idempotency tokens that made them.
+    """All runs, and their idempotency tokens.
 
     Args:
-        folder: Where each task gets a folder.
+        folder: Parent of the tasks' folders.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -221,7 +221,7 @@ class Runs:
             return iter(list(self._runs.values()))
 
     def add(self, request: Mapping[str, Any], creator: str) -> tuple[Run, bool]:
-        """Make the run of a checked submission, or find the one that its idempotency token made.
+        """Create the run of a checked submission, or return the one with the same idempotency token.
 
         Returns:
             The run, and whether it is new.
@@ -252,7 +252,7 @@ class Runs:
         """Return a run, by its id or a task's.
 
         Raises:
-            ApiError: INVALID_PARAMETER_VALUE, in the words that the SDK turns into ResourceDoesNotExist.
+            ApiError: INVALID_PARAMETER_VALUE, with a message that the SDK maps to ResourceDoesNotExist.
         """
         for run in self:
             if run.id == run_id or any(task.id == run_id for task in run.tasks):
@@ -260,7 +260,7 @@ class Runs:
         raise invalid(f"Run {run_id} does not exist.")
 
     def delete(self, run_id: int) -> None:
-        """Forget a run that is over; see `get` for what is raised."""
+        """Delete a run that has ended; errors as in `get`."""
         run = self.get(run_id)
         if run.is_active:
             raise invalid(f"Cannot delete run {run_id} because it is still active.")

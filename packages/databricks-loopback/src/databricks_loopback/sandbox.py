@@ -1,13 +1,13 @@
-"""A machine of a cluster on this machine: its own root folder, process table and environment.
+"""A machine of a cluster, emulated on this one: with its own root folder, PID namespace and environment.
 
 What belongs here: building the command that enters it. What does not: what runs inside (`image`), when (`runner`).
 
-The new root has the operating system's folders, the Python environment as `/databricks/python3`, Java, and what is
-mounted on purpose; nothing else of this machine exists there. So only what was uploaded can be imported, whatever is
-installed in editable mode, and `/dbfs`, `/Volumes` and `/Workspace` are plain folders for Python, Spark and the JVM.
-A process table of its own means that killing its first process ends all others, whatever they did to hide.
+The new root has the operating system's folders, the Python environment as `/databricks/python3`, Java, and the given
+mounts; nothing else of this machine exists there. So only uploaded code can be imported, not what is installed in
+editable mode, and `/dbfs`, `/Volumes` and `/Workspace` are plain folders for Python, Spark and the JVM. The PID
+namespace guarantees that killing its first process ends all others.
 
-It takes Linux namespaces: root has them, and other users where user namespaces are allowed.
+It needs Linux namespaces: root can create them, other users only where user namespaces are allowed.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _PROBE_TIMEOUT_S = 30
 
 @dataclass(frozen=True)
 class Machine:
-    """What one machine of a cluster has beside the operating system.
+    """What one machine of a cluster has in addition to the operating system.
 
     Attributes:
-        mounts: Local folders by the absolute path that they get inside.
+        mounts: Local folders by their absolute path inside.
         java_home: JAVA_HOME, or None for a machine without Java.
-        hidden: Folders that must not be visible even inside one of the system's own, none inside another.
+        hidden: Folders that are hidden even if they are in one of the system's own; none is inside another.
     """
 
     mounts: Mapping[str, Path]
@@ -55,11 +55,11 @@ class Machine:
     hidden: Sequence[Path] = ()
 
     def command(self, root: Path, argv: Sequence[str]) -> list[str]:
-        """Return the command that runs `argv` on the machine, as the leader of its process table.
+        """Return the command that runs `argv` on the machine.
 
         Args:
-            root: Empty folder that becomes the new root; its content vanishes with the command.
-            argv: What to run inside.
+            root: Empty folder that becomes the new root; its content disappears with the command.
+            argv: The command to run inside.
         """
         script = self._script(root, argv)
         return [*_unshare(), "--kill-child", "/bin/sh", "-euc", script, "cluster"]
@@ -76,17 +76,17 @@ class Machine:
         hidden = [folder for folder in self.hidden if _in_system(folder)]
         lines += [f"mount -t tmpfs hidden {new}{shlex.quote(str(folder))}" for folder in hidden]
         lines += [f"mkdir -p {new}/{name}" for name in _EMPTY]
-        # A container may not allow a fresh /proc; the outer one does, it only shows too many processes.
+        # Some containers don't allow a new /proc; the outer one works too, it only shows more processes.
         lines.append(f"mount -t proc proc {new}/proc 2>/dev/null || mount --rbind /proc {new}/proc")
-        # Under their own paths: pyvenv.cfg, links of the environment and the JVM's launcher hold absolute ones.
+        # Under their own paths, because pyvenv.cfg, links of the environment and the JVM's launcher have absolute ones.
         interpreter = {Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]}
         for folder in sorted(interpreter | ({self.java_home} if self.java_home else set())):
             if not _in_system(folder) or any(folder.is_relative_to(other) for other in hidden):
                 lines.append(_bind(folder, str(folder), new))
         lines.append(_bind(Path(sys.prefix), "/databricks/python3", new))
         lines += [_bind(folder, inside, new) for inside, folder in self.mounts.items()]
-        # A shell stays as first process (`exit` keeps it from replacing itself): the first one ignores signals that
-        # come from inside, so a driver in its place could not even crash by itself.
+        # A shell stays the first process (`exit` keeps it from replacing itself): the first process ignores signals
+        # from inside, so a driver in its place could not be killed by its own crash.
         lines.append(f"chroot {new} /bin/sh -c 'cd {WORK} && \"$@\"; exit $?' sh {shlex.join(argv)}")
         return "\n".join(lines)
 
@@ -106,10 +106,10 @@ def editable_projects() -> list[Path]:
 
 
 def require_namespaces() -> None:
-    """Check that this machine can imitate a cluster's.
+    """Check that this machine can emulate a cluster's.
 
     Raises:
-        LoopbackError: It can't; the text says why and what to do.
+        LoopbackError: It can't.
     """
     where = f"{sys.platform}, user id {os.getuid() if hasattr(os, 'getuid') else '?'}"
     fix = "run it on Linux as root, or where user namespaces are allowed (`unshare -rm true` must succeed)"
@@ -123,7 +123,7 @@ def require_namespaces() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
     if done.returncode != 0:
         raise LoopbackError(
-            f"a cluster's machine can't be made: {done.stderr.strip() or f'exit code {done.returncode}'}",
+            f"a cluster's machine can't be emulated: {done.stderr.strip() or f'exit code {done.returncode}'}",
             where=where,
             fix=fix,
         )

@@ -2,9 +2,9 @@
 
 What belongs here: names, types and enum values of fields. What does not: rules about their meaning (`api`).
 
-The SDK's classes are generated from the platform's OpenAPI, so they say which fields exist. The platform drops some
-unknown fields in silence; this emulator refuses them all, because a misspelt field of a cluster is a bug that
-otherwise shows on the invoice.
+The SDK's classes are generated from the platform's OpenAPI specification, so they define which fields exist. The
+platform silently drops some unknown fields; this emulator rejects all of them, because a misspelt field of a cluster is
+a bug that otherwise shows only on the invoice.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def check_call(document: Mapping[str, Any], method: Callable[..., Any]) -> None:
         method: For example `JobsAPI.submit`.
 
     Raises:
-        ApiError: MALFORMED_REQUEST for a field that does not exist or has another type, INVALID_PARAMETER_VALUE for
-            one that is missing or an unknown enum value.
+        ApiError: MALFORMED_REQUEST for an unknown field or a wrong type, INVALID_PARAMETER_VALUE for a missing field
+            or an unknown enum value.
     """
     fields = _parameters(method)
     required = [
@@ -91,7 +91,7 @@ def _check_scalar(value: Any, shape: Any, where: str) -> None:
         if not isinstance(value, bool):
             raise malformed(f"Expected boolean for field {where}")
     elif shape is int:
-        # 64-bit numbers may come as strings: that is their JSON form in protocol buffers.
+        # 64-bit numbers may be strings, which is their JSON form in protocol buffers.
         if isinstance(value, bool) or not (isinstance(value, int) or str(value).lstrip("-").isdigit()):
             raise malformed(f"Expected integer for field {where}")
     elif shape is float:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from databricks_loopback.wire import missing
 
-# The whole value must be the reference, and blanks would be part of the names (Databricks, "Use a secret in a Spark
+# The reference must be the whole value, and blanks would be part of the names (Databricks, "Use a secret in a Spark
 # configuration property or environment variable").
 _REFERENCE = re.compile(r"\{\{secrets/([^/{}]+)/([^/{}]+)\}\}")
 
@@ -28,7 +28,7 @@ class Secret:
 
     Attributes:
         value: The bytes.
-        updated_at: When it was last put, in ms since the epoch.
+        updated_at: When it was last written, in ms since the epoch.
     """
 
     value: bytes
@@ -48,7 +48,7 @@ class SecretStore:
             return sorted(self._scopes)
 
     def add_scope(self, scope: str) -> bool:
-        """Make a scope; False if it was there."""
+        """Create a scope; False if it existed."""
         with self._lock:
             if scope in self._scopes:
                 return False
@@ -84,14 +84,14 @@ class SecretStore:
         return secrets[key]
 
     def put(self, scope: str, key: str, value: str | bytes) -> None:
-        """Store a secret, making the scope if there is none."""
+        """Store a secret, creating the scope if necessary."""
         data = value.encode() if isinstance(value, str) else value
         self.add_scope(scope)
         with self._lock:
             self._scopes[scope][key] = Secret(data, int(time.time() * 1000))
 
     def delete(self, scope: str, key: str) -> None:
-        """Remove one secret; see `get` for what is raised."""
+        """Remove one secret; errors as in `get`."""
         self.get(scope, key)
         with self._lock:
             del self._scopes[scope][key]

@@ -1,4 +1,4 @@
-"""The HTTP server on 127.0.0.1: reads a request, checks the token, plays faults, answers, records.
+"""The HTTP server on 127.0.0.1: reads a request, checks the token, injects faults, answers, records the call.
 
 What belongs here: sockets and the order of those steps. What does not: any endpoint (`api`), any state.
 """
@@ -30,13 +30,13 @@ class LoopbackServer:
     """Serves a router on a port of 127.0.0.1 until `stop`.
 
     Args:
-        tokens: Who may call.
-        faults: What to do wrong.
-        calls: Where each call is recorded.
+        tokens: The accepted tokens.
+        faults: The faults to inject.
+        calls: The record of all calls.
         port: The port; 0 takes a free one.
 
     Attributes:
-        bugs: Tracebacks of answers that failed in the emulator itself; a test must not pass over them.
+        bugs: Tracebacks of failures in the emulator itself; a test must not ignore them.
 
     Raises:
         LoopbackError: The port can't be opened.
@@ -61,12 +61,12 @@ class LoopbackServer:
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def start(self, router: Router) -> None:
-        """Answer calls with the endpoints of `router` from now on."""
+        """Start to answer calls with the endpoints of `router`."""
         self._router = router
         self._thread.start()
 
     def stop(self) -> None:
-        """Refuse new connections and cut those that clients keep open."""
+        """Refuse new connections and close those that clients keep open."""
         self._http.shutdown()
         self._http.server_close()
         self._thread.join()
@@ -80,7 +80,7 @@ class LoopbackServer:
         """Answer one request and record it.
 
         Raises:
-            ConnectionDropped: A fault says to hang up instead of answering.
+            ConnectionDropped: A fault closes the connection instead of answering.
         """
         started = time.monotonic()
         fault = self._faults.match(request)
@@ -105,12 +105,12 @@ class LoopbackServer:
             return error.reply()
         except ConnectionDropped:
             raise
-        except Exception:  # noqa: BLE001 - a bug of the emulator must reach the test, which runs in another thread
+        except Exception:  # noqa: BLE001 - a bug in the emulator must reach the test, which runs in another thread
             self.bugs.append(f"{request.method} {request.path}\n{traceback.format_exc()}")
             return ApiError(500, "EMULATOR_BUG", traceback.format_exc()).reply()
 
     def opened(self, connection: socket.socket) -> None:
-        """Note a connection, which a client may keep open for many calls."""
+        """Register a connection, which a client may keep open for many calls."""
         with self._lock:
             self._connections.add(connection)
 
@@ -128,7 +128,7 @@ class _Http(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's names
-        """Let a client go that did not wait for its answer; any other error is the emulator's."""
+        """Ignore a client that did not wait for its answer; any other error is a bug in the emulator."""
         if not isinstance(sys.exception(), ConnectionError):
             self.owner.bugs.append(traceback.format_exc())
 
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.owner.closed(self.request)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Write nothing: `CallLog` has it all."""
+        """Write nothing: `CallLog` has all calls."""
 
     def serve(self) -> None:
         try:
@@ -182,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
-        if reply.status not in _BODILESS:  # the answer to HEAD tells the length that GET would have
+        if reply.status not in _BODILESS:  # the answer to HEAD has the length of that to GET
             self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
         if self.command != "HEAD" and reply.status not in _BODILESS:
@@ -190,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _hang_up(connection: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the client may have gone first
+    with contextlib.suppress(OSError):  # the client may have closed it first
         connection.shutdown(socket.SHUT_RDWR)
 
 

@@ -1,6 +1,6 @@
-"""Why a cluster did not start, in the shapes that the platform reports.
+"""The reasons why a cluster does not start, as the platform reports them.
 
-What belongs here: termination reasons with their texts. What does not: when one happens (`faults`, `clusters`).
+What belongs here: termination reasons with their texts. What does not: injecting one (`faults`, `clusters`).
 
 A reason is a code, a type and parameters (`databricks.sdk.service.compute.TerminationReason`); the cluster's
 `state_message` repeats the help text and the parameters. Shapes follow reports of users: SPARK_ERROR in
@@ -23,7 +23,7 @@ class StartFailure:
         code: One of `TerminationReasonCode`.
         type: `CLIENT_ERROR`, `CLOUD_FAILURE` or `SERVICE_FAULT`.
         text: The help text of the code.
-        parameters: What the cloud or the platform adds, such as `azure_error_code`.
+        parameters: Details from the cloud or the platform, such as `azure_error_code`.
     """
 
     code: str
@@ -99,7 +99,7 @@ SECRETS = StartFailure(
 SPOT_LOSS = StartFailure(
     "SPOT_INSTANCE_TERMINATION",
     "CLOUD_FAILURE",
-    "The cloud provider took the spot instance of the driver back.",
+    "The cloud provider reclaimed the spot instance of the driver.",
     {"databricks_error_message": "Driver was lost: spot instance terminated."},
 )
 DRIVER_LOST = StartFailure(

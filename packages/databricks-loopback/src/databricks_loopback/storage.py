@@ -1,7 +1,7 @@
-"""The workspace's files on this machine's disk: DBFS root, volumes, workspace files, and what MLflow keeps.
+"""The workspace's files on the local disk: DBFS root, volumes, workspace files, and files of MLflow.
 
-What belongs here: which folder holds what, and how a path of the platform becomes a local one. What does not: the REST
-API of each (`api.dbfs`, `api.files`, `api.workspace_files`).
+What belongs here: the folders, and converting a path of the platform to a local one. What does not: their REST APIs
+(`api.dbfs`, `api.files`, `api.workspace_files`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from databricks_loopback.wire import invalid
 
 
 class Storage:
-    """Four trees, each in its own folder; a cluster sees the first three, each under its own mount.
+    """Four trees, each in its own folder; a cluster mounts the first three.
 
     Args:
-        folder: Where they are kept.
+        folder: Parent of the trees.
 
     Attributes:
         dbfs: DBFS root, `/dbfs` on a cluster and `dbfs:/` for Spark.
         volumes: Unity Catalog volumes, `/Volumes`.
         files: Workspace files, `/Workspace`.
-        internal: Files of models and of MLflow's runs, which only the Files API reaches.
+        internal: Files of models and of MLflow's runs, which only the Files API can access.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,7 +49,7 @@ class Storage:
         return self.files / short(path).lstrip("/")
 
     def locate(self, uri: str) -> Path:
-        """Return the local path of a file that a job names: `dbfs:/...`, `/Volumes/...`, or a workspace file.
+        """Return the local path of a file in a job: `dbfs:/...`, `/Volumes/...`, or a workspace file.
 
         Raises:
             ApiError: INVALID_PARAMETER_VALUE: another scheme, or a relative path.
@@ -61,7 +61,7 @@ class Storage:
         raise invalid(f"No storage for {uri}")
 
     def on_cluster(self, uri: str) -> str:
-        """Return the path under which a cluster's processes see a file that a job names, as in `locate`."""
+        """Return the path on a cluster of a file in a job, as in `locate`."""
         if uri.startswith("dbfs:"):
             inner = normal(uri.removeprefix("dbfs:"))
             return inner if inner.startswith("/Volumes/") else f"/dbfs{inner}"
@@ -71,7 +71,7 @@ class Storage:
 
     @property
     def mounts(self) -> dict[str, Path]:
-        """The trees by where a cluster mounts them."""
+        """The trees by their mount point on a cluster."""
         return {"/dbfs": self.dbfs, "/Volumes": self.volumes, "/Workspace": self.files}
 
 
@@ -87,7 +87,7 @@ def normal(path: str) -> str:
 
 
 def short(path: str) -> str:
-    """Return a workspace path without its `/Workspace` prefix; the API takes both forms."""
+    """Return a workspace path without its `/Workspace` prefix; the API accepts both forms."""
     inner = normal(path)
     if inner == "/Workspace":
         return "/"
@@ -95,7 +95,7 @@ def short(path: str) -> str:
 
 
 def milliseconds(path: Path) -> int:
-    """Return when a file was last written, in ms since the epoch."""
+    """Return the modification time of a file, in ms since the epoch."""
     return path.stat().st_mtime_ns // 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""What `runs/submit` accepts.
+"""The checks of `runs/submit`.
 
 What belongs here: the rules of a submission. What does not: clusters' own rules (`clusters`), running it (`runner`).
 
@@ -25,7 +25,7 @@ _TASK_KEY = re.compile(r"[\w-]{1,100}")
 
 
 def check_submission(request: Mapping[str, Any], clusters: Clusters, storage: Storage) -> None:
-    """Refuse a body that the Jobs API would refuse, or that this emulator can't run.
+    """Reject a body that the Jobs API would reject, or that this emulator can't run.
 
     Raises:
         ApiError: MALFORMED_REQUEST, INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST or NOT_IMPLEMENTED.
@@ -50,7 +50,7 @@ def _check_task(task: Mapping[str, Any], where: str, earlier: list[str], cluster
     if not _TASK_KEY.fullmatch(str(task["task_key"])):
         raise invalid(f"{where}.task_key may have letters, digits, - and _, and 1 to 100 characters.")
     for dependency in task.get("depends_on") or []:
-        # The platform allows any order without a cycle; this emulator wants upstream tasks first.
+        # The platform allows any order without a cycle; this emulator requires upstream tasks first.
         if dependency["task_key"] not in earlier:
             raise invalid(f"{where} depends on unknown task {dependency['task_key']}.")
     kinds = sorted(name for name, value in task.items() if name.endswith("_task") and value is not None)

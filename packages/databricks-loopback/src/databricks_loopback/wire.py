@@ -1,7 +1,7 @@
-"""What crosses the wire: a request, a reply, and an error as the REST API words it.
+"""Requests, replies and errors of the REST API.
 
-What belongs here: the three shapes and the usual errors. What does not: sockets (`server`), which path means what
-(`routing`), and what a call does (`api`).
+What belongs here: the three shapes and the common errors. What does not: sockets (`server`), paths (`routing`), what a
+call does (`api`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A call that the workspace refuses, answered as `{"error_code": ..., "message": ...}`.
+    """A call that the workspace rejects, answered as `{"error_code": ..., "message": ...}`.
 
     Args:
         status: HTTP status.
-        error_code: Databricks' code, such as `RESOURCE_DOES_NOT_EXIST`; a number where the platform sends the status
+        error_code: Databricks' code, such as `RESOURCE_DOES_NOT_EXIST`; a number if the platform sends the status
             itself (rejected tokens).
-        message: Text for a person.
+        message: Text for the user.
     """
 
     def __init__(self, status: int, error_code: str | int, message: str) -> None:
@@ -27,17 +27,17 @@ class ApiError(Exception):
         super().__init__(f"{status} {error_code}: {message}")
 
     def reply(self) -> Reply:
-        """Return the error as the reply that the caller gets."""
+        """Return the error as a reply."""
         return Reply.of({"error_code": self.error_code, "message": self.message}, status=self.status)
 
 
 def invalid(message: str) -> ApiError:
-    """400 INVALID_PARAMETER_VALUE: a field is missing, or its value can't be used."""
+    """400 INVALID_PARAMETER_VALUE: a field is missing or its value is invalid."""
     return ApiError(400, "INVALID_PARAMETER_VALUE", message)
 
 
 def malformed(message: str) -> ApiError:
-    """400 MALFORMED_REQUEST: the body is not the object that the call takes."""
+    """400 MALFORMED_REQUEST: the body does not have the shape of the call."""
     return ApiError(400, "MALFORMED_REQUEST", f"Could not parse request object: {message}")
 
 
@@ -52,7 +52,7 @@ def exists(message: str) -> ApiError:
 
 
 def not_emulated(what: str) -> ApiError:
-    """501 NOT_IMPLEMENTED: Databricks has it, this emulator does not; never an answer of the real platform."""
+    """501 NOT_IMPLEMENTED: Databricks supports it, this emulator does not; the real platform never answers so."""
     return ApiError(501, "NOT_IMPLEMENTED", f"the loopback workspace does not emulate {what}")
 
 
@@ -63,7 +63,7 @@ class Reply:
     Attributes:
         status: HTTP status.
         body: Bytes of the body.
-        headers: Header fields; Content-Length is added when sent.
+        headers: Header fields; Content-Length is added when it is sent.
         error_code: Databricks' code of an error, empty otherwise; for the call log.
     """
 
@@ -74,14 +74,14 @@ class Reply:
 
     @classmethod
     def of(cls, document: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-        """Return a JSON answer; `document` has only what json can write."""
+        """Return a JSON answer; `document` must be serializable as JSON."""
         fields = {"Content-Type": "application/json"} | dict(headers or {})
         return cls(status, json.dumps(document).encode(), fields, str(document.get("error_code", "")))
 
 
 @dataclass(frozen=True)
 class Request:
-    """An HTTP request, read in full.
+    """An HTTP request with its whole body.
 
     Attributes:
         method: Upper-cased verb.
@@ -89,7 +89,7 @@ class Request:
         query: Last value of each query parameter.
         headers: Header fields, names in lower case.
         body: Bytes of the body.
-        user: Who calls, once the token is checked.
+        user: The caller, once the token is checked.
     """
 
     method: str
@@ -116,10 +116,10 @@ class Request:
         return parsed
 
     def required(self, name: str) -> str:
-        """Return a query parameter that must be there.
+        """Return a required query parameter.
 
         Raises:
-            ApiError: INVALID_PARAMETER_VALUE: it is not.
+            ApiError: INVALID_PARAMETER_VALUE: it is missing.
         """
         value = self.query.get(name, "")
         if not value:
@@ -130,7 +130,7 @@ class Request:
         """Return a query parameter as a number.
 
         Raises:
-            ApiError: INVALID_PARAMETER_VALUE: it is there and no number.
+            ApiError: INVALID_PARAMETER_VALUE: it is not a number.
         """
         value = self.query.get(name)
         if value is None:
@@ -141,5 +141,5 @@ class Request:
             raise invalid(f"Expected a number for {name}, got {value!r}") from None
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """Return a query parameter as a truth value (`true` or `false`)."""
+        """Return a query parameter as a boolean (`true` or `false`)."""
         return self.query.get(name, str(default)).lower() == "true"

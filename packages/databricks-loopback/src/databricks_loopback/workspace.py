@@ -1,13 +1,13 @@
-"""The workspace: puts the parts together, and takes them apart again.
+"""The workspace: constructs, starts and stops its parts.
 
 What belongs here: construction, start and stop, and the handles that tests use. What does not: any behaviour.
 
-Where it is stricter than the platform, so that what passes here passes there: unknown fields of a request are refused,
-the output of a run is only to be had from its tasks, `__file__` and the script's folder on `sys.path` are missing in
-a task, `sys.exit` fails it. Where it is poorer: one-time runs of Python files on classic compute, one catalog whose
-tables outlive a cluster (`spark_catalog`, see `metastore`), no access control, `local[n]` instead of workers, libraries
-are checked and not installed; what it does not have is answered with 501 NOT_IMPLEMENTED, which the platform never
-sends.
+It is stricter than the platform, so that what passes here passes there: unknown fields of a request are rejected, the
+output of a run is available only from its tasks, a task has neither `__file__` nor its folder on `sys.path`, and
+`sys.exit` fails it. It supports less: only one-time runs of Python files on classic compute, one catalog whose tables
+outlive a cluster (`spark_catalog`, see `metastore`), no access control, `local[n]` instead of workers, and libraries
+are checked instead of installed. What it does not support is answered with 501 NOT_IMPLEMENTED, which the platform
+never sends.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from databricks_loopback.storage import Storage
 from databricks_loopback.wire import invalid
 
 _WORKSPACE_ID = 1234567890123456
-# What open-source Spark calls its own metastore.
+# The name of open-source Spark's own metastore.
 _LOCAL_CATALOG = "spark_catalog"
 
 
 class Workspace:
-    """A Databricks workspace on 127.0.0.1, from `with` to the end of its block.
+    """A Databricks workspace on 127.0.0.1, for the length of a `with` block.
 
     Example:
         >>> with Workspace(folder, delta_jars=jars) as workspace:
@@ -62,27 +62,27 @@ class Workspace:
 
     Args:
         folder: Empty folder for all its files.
-        delta_jars: Jars of Delta for the clusters' Spark; none makes a Spark without Delta.
-        user: Who owns the workspace's first token.
+        delta_jars: Delta's jars for the clusters; without them Spark has no Delta.
+        user: User of the workspace's first token.
         cores: Spark's local cores on a cluster.
         driver_memory: Heap of a cluster's driver, in JVM notation.
-        java_home: JAVA_HOME of the clusters; by default that of the `java` on the PATH.
+        java_home: JAVA_HOME of the clusters; defaults to that of the `java` on the PATH.
         dbfs: Whether clusters mount DBFS at `/dbfs`.
         metastore: Whether tables outlive a cluster, as `spark_catalog.<schema>.<table>`; clusters that use tables then
             can't run at the same time.
         mlflow_server: Address of a real MLflow server behind the tracking URI `databricks`; its artifact root must be
             `api.mlflow_tracking.ARTIFACTS`.
-        oauth_lifetime_s: Life of OAuth tokens.
+        oauth_lifetime_s: Lifetime of OAuth tokens.
         port: Port of 127.0.0.1; 0 takes a free one.
 
     Attributes:
-        token: A personal access token that is accepted.
-        calls: Every call that was answered.
-        faults: What to do wrong.
+        token: A valid personal access token.
+        calls: Record of all calls.
+        faults: Fault injection.
         storage: Local folders of DBFS, volumes and workspace files.
         secrets: Secret scopes.
-        tokens: More tokens and service principals.
-        clusters: Clusters, and the machine types that can be asked for.
+        tokens: Creates more tokens and service principals.
+        clusters: Clusters, and the available machine types.
         policies: Cluster policies.
         pools: Instance pools.
         catalog: Catalogs, schemas and volumes.
@@ -143,10 +143,10 @@ class Workspace:
         return self._server.url
 
     def __enter__(self) -> Self:
-        """Start to answer.
+        """Start the server.
 
         Raises:
-            LoopbackError: This machine can't imitate a cluster's machines.
+            LoopbackError: This machine can't emulate a cluster's machines.
         """
         sandbox.require_namespaces()
         self._server.start(self._router())
@@ -158,7 +158,7 @@ class Workspace:
         self._runner.stop(self.runs)
         self._server.stop()
         if self._server.bugs and error is None:
-            raise AssertionError("the loopback workspace failed by itself:\n" + "\n".join(self._server.bugs))
+            raise AssertionError("the loopback workspace has a bug:\n" + "\n".join(self._server.bugs))
 
     def _router(self) -> Router:
         permissions = PermissionsApi(self._check_exists, self._user)

@@ -1,9 +1,9 @@
 """Clusters API 2.1, with cluster policies and instance pools.
 
-What belongs here: the calls that launchers make (reference: "Clusters", "Cluster policies", "Instance pools";
+What belongs here: the calls that launchers use (reference: "Clusters", "Cluster policies", "Instance pools";
 `databricks.sdk.service.compute`). What does not: the clusters themselves (`clusters`, `compute_presets`).
 
-An all-purpose cluster is RUNNING as soon as it is created or started: it has no machines until a task needs one.
+An all-purpose cluster is RUNNING as soon as it is created or started; it gets a machine when a task needs one.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """DBFS API 2.0.
 
 What belongs here: its ten calls with the limits and error codes of the reference ("DBFS", and the docstrings of
-`databricks.sdk.service.files.DbfsAPI`, generated from it). What does not: where files are (`storage`).
+`databricks.sdk.service.files.DbfsAPI`, generated from it). What does not: local paths (`storage`).
 
-A file that is streamed up is there once it is closed. The platform's 10 minutes of idle time of a stream are not kept.
+A streamed upload creates the file when it is closed. The platform's idle limit of 10 minutes for a stream is not
+enforced.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class DbfsApi:
     """The DBFS endpoints.
 
     Args:
-        storage: Where files are.
+        storage: The files.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -112,7 +113,7 @@ class DbfsApi:
             raise invalid("Cannot delete root directory")
         if path.is_dir() and any(path.iterdir()) and not document.get("recursive"):
             raise ApiError(400, "IO_ERROR", f"Non-recursive delete of non-empty directory {document['path']}")
-        if path.exists():  # deleting what is not there is no error
+        if path.exists():  # deleting a missing file is not an error
             remove(path)
         return Reply.of({})
 
@@ -185,7 +186,7 @@ class DbfsApi:
 
 
 def multipart(request: Request) -> dict[str, bytes]:
-    """Return the fields of a form that was posted as multipart/form-data."""
+    """Return the fields of a multipart/form-data request."""
     head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + request.body)
     form: dict[str, bytes] = {}
@@ -219,7 +220,7 @@ def _make_folder(folder: Path, path: str) -> None:
 
 
 def _write(target: Path, content: bytes) -> None:
-    # In one step, as on the platform: a reader sees the old file or the new one, never a part.
+    # Atomic, as on the platform: a reader sees the old file or the new one, never a part of it.
     draft = target.with_name(f".{target.name}.{threading.get_ident()}.draft")
     draft.write_bytes(content)
     draft.replace(target)

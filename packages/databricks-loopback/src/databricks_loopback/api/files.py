@@ -1,10 +1,10 @@
 """Files API 2.0: files and directories in Unity Catalog volumes, and those of MLflow's runs and models.
 
 What belongs here: its calls with their status codes ("Files", and the docstrings of
-`databricks.sdk.service.files.FilesAPI`). What does not: which volumes there are (`catalog`).
+`databricks.sdk.service.files.FilesAPI`). What does not: the volumes (`catalog`).
 
-MLflow's client finds a run's files below `/WorkspaceInternal/Mlflow/Artifacts` and a model version's below `/Models`
-(`mlflow.store.artifact.databricks_run_artifact_repo`, `databricks_sdk_models_artifact_repo`).
+MLflow's client looks for a run's files below `/WorkspaceInternal/Mlflow/Artifacts` and a model version's below
+`/Models` (`mlflow.store.artifact.databricks_run_artifact_repo`, `databricks_sdk_models_artifact_repo`).
 
 The experimental multi-part upload of the SDK (`enable_experimental_files_api_client`) is not emulated.
 """
@@ -29,8 +29,8 @@ class FilesApi:
     """The Files endpoints.
 
     Args:
-        storage: Where files are.
-        catalog: Which volumes there are.
+        storage: The files.
+        catalog: The volumes.
     """
 
     def __init__(self, storage: Storage, catalog: Catalog) -> None:

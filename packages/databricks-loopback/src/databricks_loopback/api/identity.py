@@ -1,6 +1,6 @@
-"""SCIM API 2.0: who am I.
+"""SCIM API 2.0: the current user.
 
-What belongs here: the current user (reference: "Current user", RFC 7643). What does not: tokens (`auth`).
+What belongs here: that one call (reference: "Current user", RFC 7643). What does not: tokens (`auth`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What belongs here: submitting, reading, listing, cancelling and deleting runs (reference: "Jobs",
 `databricks.sdk.service.jobs.JobsAPI`). What does not: records (`runs`), rules of a submission (`submission`),
-processes (`runner`), jobs that are defined beforehand.
+processes (`runner`), persistent jobs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from databricks_loopback.submission import check_submission
 from databricks_loopback.wire import Reply, Request, invalid
 
 _DEFAULT_PAGE, _LARGEST_PAGE = 20, 25
-# What the metadata of an output takes from the task; the rest is its run's.
+# Fields that the metadata of an output takes from the task; the others are the run's.
 _OF_THE_TASK = [
     "run_id",
     "state",
@@ -44,10 +44,10 @@ class JobsApi:
 
     Args:
         runs: All runs.
-        runner: What runs them.
-        clusters: Clusters that submissions may name.
-        storage: Where their files are.
-        permissions: Where access lists of submissions go.
+        runner: Runs them.
+        clusters: Clusters that submissions can use.
+        storage: Storage of their files.
+        permissions: Access lists.
         url: Returns the address of the workspace, for links.
         workspace_id: Number of the workspace, for links.
     """

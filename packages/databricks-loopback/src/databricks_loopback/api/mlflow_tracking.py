@@ -1,11 +1,11 @@
 """MLflow tracking, as MLflow's client calls it with the tracking URI `databricks`.
 
-What belongs here: handing the calls to a real MLflow server, which speaks the same protocol, and what the platform does
-otherwise than that server. What does not: models in Unity Catalog (`api.model_registry`), artifacts (`api.files`).
+What belongs here: forwarding the calls to a real MLflow server, which has the same API, and where the platform differs
+from that server. What does not: models in Unity Catalog (`api.model_registry`), artifacts (`api.files`).
 
-Otherwise than a server of one's own, the platform asks who calls, wants experiments to be paths in the workspace
-(Databricks documentation, "Organize training runs with MLflow experiments"), and keeps artifacts below
-`dbfs:/databricks/mlflow-tracking`, where a logged model's folder has a name of its own
+Unlike an MLflow server, the platform authenticates callers, requires the names of experiments to be workspace paths
+(Databricks documentation, "Organize training runs with MLflow experiments"), and stores artifacts below
+`dbfs:/databricks/mlflow-tracking`, where the folder of a logged model has another name
 (`mlflow.store.artifact.databricks_logged_model_artifact_repo`).
 """
 
@@ -30,7 +30,7 @@ class MlflowTrackingApi:
 
     Args:
         server: Address of a real MLflow server whose artifact root is `ARTIFACTS`.
-        workspace_id: What answers say in `x-databricks-org-id`.
+        workspace_id: Value of the header `x-databricks-org-id`.
     """
 
     def __init__(self, server: str, workspace_id: int) -> None:

@@ -1,9 +1,9 @@
 """Models in Unity Catalog, as MLflow's client calls them with the registry `databricks-uc`.
 
-What belongs here: the calls that registering, searching, aliasing and loading make
-(`mlflow.protos.databricks_uc_registry_service_pb2`). What does not: which models there are (`model_registry`).
+What belongs here: the calls for registering, searching, aliasing and loading
+(`mlflow.protos.databricks_uc_registry_service_pb2`). What does not: the models (`model_registry`).
 
-Files of versions go through the Files API, which the platform says by the flag that `_files_by_sdk` answers; storage
+Files of versions are transferred by the Files API, which the platform announces by the flag in `_files_by_sdk`; storage
 credentials of the cloud are not emulated.
 """
 

@@ -1,9 +1,9 @@
-"""The page that links of runs lead to; the platform's own web interface is not emulated.
+"""The page that links of runs lead to; the platform's own web UI is not emulated.
 
-What belongs here: one list of runs for a person. What does not: anything that a client reads (the other modules).
+What belongs here: one list of runs for people. What does not: what clients read (the other modules).
 
-Links have the form `<host>/?o=<workspace>#job/<job>/run/<run>`: their last part stays in the browser, which marks that
-row of the list.
+Links have the form `<host>/?o=<workspace>#job/<job>/run/<run>`: the browser does not send their last part, but marks
+that row of the list.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pages:
         self._runs = runs
 
     def routes(self) -> list[Route]:
-        """Return the page; a browser has no token, and it shows neither logs nor parameters."""
+        """Return the page; it needs no token, and shows neither logs nor parameters."""
         return [Route("GET", "/", self._list, public=True)]
 
     def _list(self, _request: Request, _parts: Mapping[str, str]) -> Reply:
@@ -45,7 +45,7 @@ class Pages:
 
 def _row(run: Run) -> str:
     seconds = ((run.ended_at or now_ms()) - run.started_at) / 1000
-    end = run.end  # once: a run may end between two looks
+    end = run.end  # read once: the run may end between two reads
     state = f"{run.life_cycle(end)} {end.result if end else ''}".strip()
     cells = [str(run.id), run.name, state, ", ".join(task.cluster.id for task in run.tasks if task.cluster)]
     shown = "".join(f"<td>{escape(cell)}" for cell in [*cells, f"{seconds:.1f}"])

@@ -16,7 +16,7 @@ from databricks_loopback.routing import Route
 from databricks_loopback.schema import check_object
 from databricks_loopback.wire import Reply, Request, invalid, malformed, not_emulated
 
-# Object type in the path -> its own name in answers, and the levels that it has.
+# Object type in the path -> its name in answers, and its levels.
 _TYPES = {
     "jobs": ("job", ("CAN_VIEW", "CAN_MANAGE_RUN", "IS_OWNER", "CAN_MANAGE")),
     "clusters": ("cluster", ("CAN_ATTACH_TO", "CAN_RESTART", "CAN_MANAGE")),
@@ -30,8 +30,8 @@ class PermissionsApi:
     """The Permissions endpoints.
 
     Args:
-        check_exists: Raises an ApiError when there is no object of a type and id.
-        owner: Who may manage everything.
+        check_exists: Raises an ApiError if there is no object of a type and id.
+        owner: The user with all permissions.
     """
 
     def __init__(self, check_exists: Callable[[str, str], None], owner: str) -> None:
@@ -56,10 +56,10 @@ class PermissionsApi:
             object_type: `jobs`, `clusters` ...
             object_id: Id of the object.
             entries: `access_control_list` of a request.
-            replace: Whether other direct entries are dropped.
+            replace: Whether other direct entries are removed.
 
         Raises:
-            ApiError: An entry is not of the form principal and level, or the type has no such level.
+            ApiError: An entry does not have one principal and a level, or the type has no such level.
         """
         allowed = _TYPES[object_type][1]
         granted = {}

@@ -1,7 +1,7 @@
 """Unity Catalog API 2.1: catalogs, schemas and volumes.
 
 What belongs here: the calls that jobs on volumes need (reference: "Catalogs", "Schemas", "Volumes"). What does not:
-which there are (`catalog`), tables and grants.
+the registry (`catalog`), tables and grants.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class UnityCatalogApi:
     """The Unity Catalog endpoints.
 
     Args:
-        catalog: What there is.
+        catalog: The registry.
     """
 
     def __init__(self, catalog: Catalog) -> None:

@@ -1,9 +1,9 @@
 """Workspace API 2.0: folders, files and notebooks of the workspace.
 
 What belongs here: its calls with their error codes (reference: "Workspace",
-`databricks.sdk.service.workspace.WorkspaceAPI`). What does not: where files are (`storage`).
+`databricks.sdk.service.workspace.WorkspaceAPI`). What does not: local paths (`storage`).
 
-Both forms of a path are taken, `/Users/...` and `/Workspace/Users/...`; answers use the first, as on the platform.
+Both forms of a path are accepted, `/Users/...` and `/Workspace/Users/...`; answers use the first, as on the platform.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class WorkspaceFilesApi:
     """The Workspace endpoints.
 
     Args:
-        storage: Where files are.
-        user: Whose home folder there is.
+        storage: The files.
+        user: The user with a home folder.
     """
 
     def __init__(self, storage: Storage, user: str) -> None:

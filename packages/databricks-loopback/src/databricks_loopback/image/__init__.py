@@ -1,1 +1,1 @@
-"""What a cluster's machine starts with; copied to it, so these modules import nothing of this project."""
+"""Code that runs on a cluster's machine; it is copied there, so these modules import nothing of this package."""

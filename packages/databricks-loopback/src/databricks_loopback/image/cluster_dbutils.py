@@ -13,19 +13,19 @@ from typing import NamedTuple
 
 
 class SecretMetadata(NamedTuple):
-    """A secret's name, as `dbutils.secrets.list` gives it."""
+    """A secret's name, as `dbutils.secrets.list` returns it."""
 
     key: str
 
 
 class SecretScope(NamedTuple):
-    """A scope's name, as `dbutils.secrets.listScopes` gives it."""
+    """A scope's name, as `dbutils.secrets.listScopes` returns it."""
 
     name: str
 
 
 class FileInfo(NamedTuple):
-    """A file, as `dbutils.fs.ls` gives it; the time is in ms since the epoch."""
+    """A file, as `dbutils.fs.ls` returns it; the time is in ms since the epoch."""
 
     path: str
     name: str
@@ -34,11 +34,11 @@ class FileInfo(NamedTuple):
 
 
 class ExecutionError(Exception):
-    """What Databricks raises when a utility fails."""
+    """Raised by Databricks when a utility fails."""
 
 
 class SecretUtils:
-    """`dbutils.secrets`: the values as they were when the cluster got the task.
+    """`dbutils.secrets`: the values at the time when the task started.
 
     Args:
         scopes: Base64 values by scope and key.
@@ -69,7 +69,7 @@ class SecretUtils:
 
 
 class FileUtils:
-    """`dbutils.fs` over the mounted trees; a path without a scheme is in DBFS."""
+    """`dbutils.fs` on the mounted trees; a path without a scheme is in DBFS."""
 
     def ls(self, path: str) -> list[FileInfo]:
         """Return the entries of a folder."""
@@ -80,7 +80,7 @@ class FileUtils:
         return [self._info(path, entry, is_inside=folder.is_dir()) for entry in entries]
 
     def mkdirs(self, path: str) -> bool:
-        """Make a folder and those above it."""
+        """Create a folder and its parents."""
         self._local(path).mkdir(parents=True, exist_ok=True)
         return True
 

@@ -1,7 +1,7 @@
-"""Who a cluster is: the runtime's own package from which clients on it get address and credentials of the workspace.
+"""The identity of a cluster: the runtime's package from which clients get the workspace's address and credentials.
 
-What belongs here: what databricks-sdk looks for in it (`databricks.sdk.runtime`, and the credentials strategy
-`runtime`), and through it MLflow. What does not: what the identity may do.
+What belongs here: what databricks-sdk (`databricks.sdk.runtime`, and the credentials strategy `runtime`) and through it
+MLflow look for. What does not: the permissions of the identity.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def define(host: str, token: str, namespace: dict[str, Any]) -> None:
 
     Args:
         host: Address of the workspace.
-        token: The cluster's own token, which no client has ever sent.
-        namespace: The task's globals, some of which the SDK gives out as its own.
+        token: The cluster's own token, which differs from every client's.
+        namespace: The task's globals, some of which the SDK exports as its own.
     """
 
     def init_runtime_native_auth() -> tuple[str, Callable[[], dict[str, str]]]:

@@ -1,10 +1,10 @@
-"""`spark` and `sc` of a driver: one session per cluster, there before the task, started when it is first touched.
+"""`spark` and `sc` of a driver: one session, defined before the task runs and started on first use.
 
-What belongs here: the two globals, and making user code meet the cluster's session. What does not: its settings, which
-the workspace writes to spark-defaults.conf as a cluster does.
+What belongs here: the two globals, and giving user code the cluster's session. What does not: its settings, which the
+workspace writes to spark-defaults.conf as a cluster does.
 
 On Databricks the session exists before any user code runs. Here the JVM starts on first use, because 5 to 10 s are too
-much for a task that never touches Spark; so each way to ask for a session goes through `_start` first.
+much for a task that never uses Spark; so every way to get a session calls `_Session.start` first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SESSION_MODULE = "pyspark.sql.session"
 
 
 class _Lazy:
-    """Stands for an object until it is first touched; `isinstance` sees the object's class."""
+    """Stands in for an object that is made on first use; `isinstance` sees the object's class."""
 
     __slots__ = ("_kind", "_make")
 
@@ -30,7 +30,7 @@ class _Lazy:
         object.__setattr__(self, "_make", make)
         object.__setattr__(self, "_kind", kind)
 
-    @property  # type: ignore[misc] # isinstance falls back on this when the type itself does not fit
+    @property  # type: ignore[misc] # isinstance falls back to this if the type itself does not match
     def __class__(self) -> type:
         return object.__getattribute__(self, "_kind")()
 
@@ -81,7 +81,7 @@ class _Session:
         return session
 
     def adopt(self, module: ModuleType) -> None:
-        """Make the freshly imported `pyspark.sql.session` start the cluster's session before it gives any out."""
+        """Make `pyspark.sql.session`, just imported, start the cluster's session before it returns any."""
         session_class: Any = vars(module)["SparkSession"]
         self._build = build = session_class.Builder.getOrCreate
         active = session_class.__dict__["getActiveSession"].__func__
@@ -101,7 +101,7 @@ class _Session:
 
 
 class _AdoptOnImport:
-    """An import hook that hands one module to `_Session.adopt` as soon as it is loaded."""
+    """An import hook that passes one module to `_Session.adopt` once it is loaded."""
 
     def __init__(self, session: _Session) -> None:
         self._session = session
@@ -131,7 +131,7 @@ def define_spark(namespace: dict[str, Any], *, with_context: bool, schemas: Sequ
     Args:
         namespace: The globals.
         with_context: Whether there is `sc`.
-        schemas: Schemas that the metastore has.
+        schemas: Schemas of the metastore.
     """
     session = _Session(namespace, with_context=with_context, schemas=schemas)
     sys.meta_path.insert(0, _AdoptOnImport(session))
@@ -142,5 +142,5 @@ def define_spark(namespace: dict[str, Any], *, with_context: bool, schemas: Sequ
 
 
 def _import(name: str) -> Any:
-    """Import a module now: most tasks never need pyspark, whose import takes half a second."""
+    """Import a module on first use: most tasks never need pyspark, whose import takes half a second."""
     return importlib.import_module(name)

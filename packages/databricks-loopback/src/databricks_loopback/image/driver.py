@@ -1,10 +1,10 @@
-"""The driver of a cluster: runs one Python file the way a job's `spark_python_task` is run.
+"""The driver of a cluster: runs one Python file as a `spark_python_task`.
 
 What belongs here: the globals, arguments and end of a task. What does not: Spark (`cluster_spark`), dbutils
-(`cluster_dbutils`), choosing what to run (the workspace's `runner`).
+(`cluster_dbutils`), choosing the file (the workspace's `runner`).
 
-As on Databricks the file is compiled and executed in `__main__` with `spark`, `sc` and `dbutils` defined; `__file__` is
-not, and the file's folder is not on `sys.path`. A task that calls `sys.exit`, even with 0, fails.
+As on Databricks, the file is executed in `__main__` with `spark`, `sc` and `dbutils` defined; `__file__` is not
+defined, and the file's folder is not on `sys.path`. A task that calls `sys.exit`, even with 0, fails.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def main(control: Path) -> None:
     outcome: dict[str, str] = {}
     try:
         code = compile(Path(task["file"]).read_bytes(), task["file"], "exec")
-        exec(code, namespace.__dict__)  # noqa: S102 - this is what a driver is for
-    except BaseException as error:  # noqa: BLE001 - whatever ends the task is its result
+        exec(code, namespace.__dict__)  # noqa: S102 - that is the driver's purpose
+    except BaseException as error:  # noqa: BLE001 - any exception is the task's result
         trace = error.__traceback__.tb_next if error.__traceback__ else None
         lines = traceback.format_exception(type(error), error, trace)
         sys.stderr.writelines(lines)
@@ -48,12 +48,12 @@ def main(control: Path) -> None:
     draft = control / "outcome.draft"
     draft.write_text(json.dumps(outcome), "utf-8")
     draft.rename(control / "outcome.json")
-    # The run ends with its file, not with the threads or the JVM that it leaves behind.
+    # The run ends with its file, without waiting for threads or the JVM.
     os._exit(0)
 
 
 def _end_with_the_workspace(lifeline: int) -> None:
-    """Wait for the end of a pipe whose other end the workspace holds: without it nobody would end this process."""
+    """End this process when the workspace, which holds the other end of a pipe, is gone."""
     os.read(lifeline, 1)
     os._exit(1)
 
