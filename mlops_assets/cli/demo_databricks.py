@@ -135,9 +135,9 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
                 shutil.rmtree(folder)
             folder.mkdir()
             yield folder
-    except Timeout:
+    except Timeout as error:
         fix = "wait until it has ended, or set MLOPS_HOME to another folder"
-        raise StorageError("another demo is running in this folder", where=str(folder), fix=fix) from None
+        raise StorageError("another demo is running in this folder", where=str(folder), fix=fix) from error
 
 
 def _say(text: str) -> None:

@@ -58,7 +58,7 @@ def cluster_libraries(runtime: Runtime, installed: Mapping[str, str] | None = No
         SettingsError: No version is known for a requirement.
     """
     pins = pinned_versions(runtime.python) if installed is None else installed
-    wanted = []
+    libraries = []
     for name, requirement in sorted(cluster_requirements().items()):
         if name not in pins:
             raise SettingsError(
@@ -67,20 +67,20 @@ def cluster_libraries(runtime: Runtime, installed: Mapping[str, str] | None = No
                 fix="install the project with its `databricks` extra, or run `make setup`",
             )
         if not _is_satisfied(name, requirement, pins[name], runtime_version(runtime, name)):
-            wanted.append({"pypi": {"package": f"{name}=={pins[name]}"}})
-    return wanted
+            libraries.append({"pypi": {"package": f"{name}=={pins[name]}"}})
+    return libraries
 
 
 def runtime_version(runtime: Runtime, name: str) -> str | None:
-    """Return the version that a runtime has of one of our requirements, if it is known to have one."""
+    """Return a runtime's version of one of our requirements, None if it is not known to have one."""
     return runtime.packages.get(_TWINS.get(name, name))
 
 
 def cluster_requirements() -> dict[str, Requirement]:
-    """Return what the package needs on a cluster, by normalized name, with the ranges that it is written against.
+    """Return the package's requirements on a cluster, by normalized name, with their supported ranges.
 
     Raises:
-        SettingsError: Neither a checkout nor an installed distribution says so.
+        SettingsError: There is neither a checkout nor an installed distribution to read them from.
     """
     project = _checkout() / "pyproject.toml"
     if project.is_file():
@@ -97,13 +97,13 @@ def pinned_versions(python: str) -> dict[str, str]:
     """Return the version to pin of each requirement: the lock's in a checkout, else the installed one.
 
     Args:
-        python: Minor version of the Python that they are for; a lock may differ by it.
+        python: Minor version of the cluster's Python, which a lock's markers may depend on.
     """
     lock = _checkout() / "requirements.lock"
     if lock.is_file():
         locked = read_lock(lock.read_text("utf-8"), python)
         return {name: locked[name] for name in cluster_requirements() if name in locked}
-    return {name: found for name in cluster_requirements() if (found := installed_version(name)) is not None}
+    return {name: version for name in cluster_requirements() if (version := installed_version(name)) is not None}
 
 
 def read_lock(text: str, python: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def read_lock(text: str, python: str) -> dict[str, str]:
 def installed_version(name: str) -> str | None:
     """Return the version of a package in this environment, or None.
 
-    For xgboost it is that of either distribution.
+    For xgboost, the version of either distribution.
     """
     for candidate in (name, _TWINS.get(name, name)):
         try:
@@ -152,12 +152,12 @@ def _is_satisfied(name: str, requirement: Requirement, pin: str, shipped: str | 
 def _requires(distribution: str, *, extra: str = "") -> list[str]:
     try:
         lines = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:
+    except metadata.PackageNotFoundError as error:
         raise SettingsError(
             f"{distribution} is not installed",
             where="cluster libraries",
             fix="install the project with its `databricks` extra: pip install 'mlops_assets[databricks]'",
-        ) from None
+        ) from error
     made = [Requirement(line) for line in lines]
     return [
         f"{requirement.name}{requirement.specifier}"

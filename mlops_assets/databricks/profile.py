@@ -201,11 +201,11 @@ class DatabricksProfile(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wanted, example = {
+        pattern, example = {
             "volume": (_VOLUME, "/Volumes/<catalog>/<schema>/<volume>"),
             "dbfs": (_DBFS, "dbfs:/<folder>"),
         }[self.staging]
-        if not wanted.fullmatch(self.staging_path) or ".." in self.staging_path.split("/"):
+        if not pattern.fullmatch(self.staging_path) or ".." in self.staging_path.split("/"):
             raise ValueError(f"staging_path {self.staging_path!r}: with staging: {self.staging} use {example}")
         if (self.tables == "path") != (self.table_root is not None):
             raise ValueError("set table_root with tables: path, and only then")
@@ -252,6 +252,7 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
     try:
         return DatabricksProfile.model_validate(document)
     except ValidationError as error:
+        # Without the cause: pydantic's text repeats the values, among which a secret may be.
         raise SettingsError("; ".join(_problems(error)), where=where, fix=_fix_of(error)) from None
 
 
@@ -282,7 +283,7 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(
             f"can't be read: {reason}", where=f"profile {path}", fix=f"name one of {', '.join(SHIPPED)}, or a file"
-        ) from None
+        ) from error
 
 
 def _refuse_credentials(value: Any, where: str, path: str = "") -> None:

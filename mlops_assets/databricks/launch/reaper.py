@@ -116,7 +116,7 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
             where=staging.root,
             fix="let Dagster's identity in the workspace view and cancel runs and delete files in staging; "
             "`make doctor` checks its other permissions",
-        ) from None
+        ) from error
     return reaped
 
 

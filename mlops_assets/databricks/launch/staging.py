@@ -60,7 +60,7 @@ class Staging(ABC):
         try:
             self._put(f"{self.root}/{name}", data)
         except DatabricksError as error:
-            raise self._unusable(error) from None
+            raise self._unusable(error) from error
 
     def get(self, name: str) -> bytes | None:
         """Return a file's content, None if there is none."""
@@ -80,7 +80,7 @@ class Staging(ABC):
         except NotFound:
             return False
         except DatabricksError as error:
-            raise self._unusable(error) from None
+            raise self._unusable(error) from error
         return True
 
     @abstractmethod
@@ -214,7 +214,7 @@ class VolumeStaging(Staging):
                 f"the main script can't be stored as a workspace file: {error}",
                 where=path,
                 fix="set `script_folder` of the launch to a workspace folder that the launching identity can write to",
-            ) from None
+            ) from error
         self._scripts.append(path)
         return f"/Workspace{path}" if not path.startswith("/Workspace/") else path
 

@@ -64,7 +64,7 @@ def submit(api: Api, body: Mapping[str, Any]) -> int:
     try:
         return int(api.call("POST", f"{_RUNS}/submit", body=body)["run_id"])
     except DatabricksError as error:
-        raise refused_submission(str(error), where=str(body["run_name"])) from None
+        raise refused_submission(str(error), where=str(body["run_name"])) from error
     except BaseException:
         # It may have been accepted. Repeating the call with the token would start it if it was not.
         with contextlib.suppress(LaunchError, DatabricksError):

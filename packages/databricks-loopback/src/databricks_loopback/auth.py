@@ -80,7 +80,7 @@ class Tokens:
             raise ApiError(403, 403, "Token is expiring within 30 seconds. (token expired)")
         return grant.user
 
-    def whose(self, authorization: str) -> str:
+    def user_of(self, authorization: str) -> str:
         """Return the user of an Authorization header, or an empty string."""
         with self._lock:
             grant = self._grants.get(authorization.partition(" ")[2].strip())

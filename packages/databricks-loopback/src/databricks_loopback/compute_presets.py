@@ -66,10 +66,10 @@ class Policies:
         for attribute, rule in json.loads(self.get(policy_id)["definition"]).items():
             value = _attribute(spec, attribute)
             if attribute not in _VIRTUAL and not _obeys(value, rule):
-                wanted = {name: item for name, item in rule.items() if name != "hidden"}
+                expected = {name: item for name, item in rule.items() if name != "hidden"}
                 raise invalid(
                     f"Cluster validation error: Validation failed for {attribute}, the value must satisfy "
-                    f"{json.dumps(wanted)}; the value is {value!r}"
+                    f"{json.dumps(expected)}; the value is {value!r}"
                 )
 
 

@@ -1,6 +1,6 @@
 """The error that a user of the workspace is meant to read.
 
-What belongs here: that one class. What does not: what a call is refused with (`wire.ApiError`).
+What belongs here: that one class. What does not: errors of API calls (`wire.ApiError`).
 """
 
 

@@ -89,7 +89,7 @@ class LoopbackServer:
             reply = self._answer(request, fault)
         finally:
             name = fault.name if fault else ""
-            user = self._tokens.whose(request.headers.get("authorization", ""))
+            user = self._tokens.user_of(request.headers.get("authorization", ""))
             self._calls.record(request, reply, user=user, fault=name, seconds=time.monotonic() - started)
         return reply
 

@@ -72,10 +72,10 @@ class FilesApi:
         if unmodified_since and email.utils.parsedate_to_datetime(unmodified_since).timestamp() < int(written):
             raise ApiError(412, "PRECONDITION_FAILED", "The file has been modified.")
         content = path.read_bytes()
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-        if wanted is None:
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        if requested is None:
             return Reply(200, content, headers)
-        first, last = int(wanted[1]), int(wanted[2] or len(content) - 1)
+        first, last = int(requested[1]), int(requested[2] or len(content) - 1)
         headers["Content-Range"] = f"bytes {first}-{min(last, len(content) - 1)}/{len(content)}"
         return Reply(206, content[first : last + 1], headers)
 

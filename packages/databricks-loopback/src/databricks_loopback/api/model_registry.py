@@ -61,8 +61,8 @@ class ModelRegistryApi:
         return Reply.of({})
 
     def _by_alias(self, request: Request, _parts: Mapping[str, str]) -> Reply:
-        found = self._registry.by_alias(request.required("name"), request.required("alias"))
-        return Reply.of({"model_version": found})
+        version = self._registry.by_alias(request.required("name"), request.required("alias"))
+        return Reply.of({"model_version": version})
 
     def _files_by_sdk(self, _request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"is_databricks_sdk_models_artifact_repository_enabled": True})
@@ -75,8 +75,8 @@ class ModelRegistryApi:
         return Reply.of({"model_version": self._registry.finalize(body["name"], str(body["version"]))})
 
     def _version(self, request: Request, _parts: Mapping[str, str]) -> Reply:
-        found = self._registry.version(request.required("name"), request.required("version"))
-        return Reply.of({"model_version": found})
+        version = self._registry.version(request.required("name"), request.required("version"))
+        return Reply.of({"model_version": version})
 
     def _search(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"model_versions": self._registry.search(request.required("filter"))})
