@@ -95,7 +95,7 @@ lock: setup ## requirements.lock anew from pyproject.toml; ARGS=--upgrade for ne
 clean: ## remove what runs wrote (MLOPS_HOME) and all caches; keeps the virtual environment
 	@sh scripts/clean.sh
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
-	@find $(wildcard mlops_assets mlops_assets_tests benchmarks scripts) -name __pycache__ -prune -exec rm -rf {} +
+	@find $(wildcard mlops_assets mlops_assets_tests benchmarks packages scripts) -name __pycache__ -prune -exec rm -rf {} +
 
 clean-all: clean ## remove the virtual environment too
 	@[ ! -f "$$VENV/pyvenv.cfg" ] || rm -rf "$$VENV"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -33,12 +34,22 @@ def foreign_imports(source: Path, allowed: set[str]) -> list[str]:
     )
 
 
-def declared() -> set[str]:
-    """Return the top-level names of the declared dependencies."""
+def requirements() -> list[Requirement]:
+    """Return the declared dependencies, with those of all extras."""
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text("utf-8"))["project"]
-    names = {Requirement(text).name for text in project["dependencies"]}
-    assert names == {"databricks-sdk", "packaging"}
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    return [Requirement(text) for text in [*project["dependencies"], *extras]]
+
+
+def declared() -> set[str]:
+    """Return the top-level names of the declared dependencies; Spark's are imported by tasks only."""
+    assert {requirement.name for requirement in requirements()} == {"databricks-sdk", "packaging", "pyspark"}
     return {"databricks", "packaging"}
+
+
+def test_what_is_declared_is_installed():
+    missing = [str(item) for item in requirements() if not item.specifier.contains(metadata.version(item.name))]
+    assert missing == []
 
 
 def test_package_imports_only_what_it_declares():
