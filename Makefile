@@ -40,7 +40,7 @@ demo_targets = local databricks-local
 demo_target = $(or $(call given,TARGET),local)
 demo_known = $(if $(filter 1,$(words $(demo_target))),$(filter $(demo_targets),$(demo_target)))
 run_local = MLOPS_TARGET=local "$$VENV/bin/python" -m mlops_assets.cli.demo
-run_databricks-local = "$$VENV/bin/python" -m mlops_assets_tests.databricks_workspace.demo
+run_databricks-local = "$$VENV/bin/python" -m mlops_assets.cli.demo_databricks
 demo: $(if $(demo_known),setup) ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own, TARGET=databricks-local
 ifeq ($(demo_known),)
 	@echo "demo: there is no target '$$TARGET'; TARGET is one of: $(demo_targets)" >&2; exit 2
@@ -95,7 +95,7 @@ lock: setup ## requirements.lock anew from pyproject.toml; ARGS=--upgrade for ne
 clean: ## remove what runs wrote (MLOPS_HOME) and all caches; keeps the virtual environment
 	@sh scripts/clean.sh
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist
-	@find $(wildcard mlops_assets mlops_assets_tests benchmarks scripts) -name __pycache__ -prune -exec rm -rf {} +
+	@find $(wildcard mlops_assets mlops_assets_tests benchmarks packages scripts) -name __pycache__ -prune -exec rm -rf {} +
 
 clean-all: clean ## remove the virtual environment too
 	@[ ! -f "$$VENV/pyvenv.cfg" ] || rm -rf "$$VENV"

@@ -29,8 +29,8 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from databricks.sdk import WorkspaceClient
 
 from benchmarks._report import report
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.driving import run_code
+from databricks_loopback import Workspace
+from databricks_loopback.driving import run_code
 
 CLUSTER = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
 PACKAGE = "empty_steps"

@@ -179,7 +179,7 @@ def test_a_demo_goes_where_make_is_told_and_not_where_the_shell_points(checkout:
     for variables in ({}, {"TARGET": "x86_64"}, {"MLOPS_TARGET": "databricks"}):  # a demo must not cost money unasked
         assert "MLOPS_TARGET=local" in make(checkout, "--dry-run", "demo", **variables).stdout
     there = make(checkout, "--dry-run", "demo", "TARGET=databricks-local", "TRIALS=3", "SOURCE=a.csv").stdout
-    assert "databricks_workspace.demo --trials" in there
+    assert "cli.demo_databricks --trials" in there
     assert "MLOPS_SOURCE=" in there
 
 

@@ -28,8 +28,10 @@ from typing import TextIO
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
 PROJECT = ROOT / "pyproject.toml"
+# The workspace that `make demo TARGET=databricks-local` and the tests launch on; a package of its own.
+LOOPBACK = ROOT / "packages" / "databricks-loopback"
 # Raised when the steps below change, so that environments made by the former ones are brought up to date.
-STEPS_VERSION = 1
+STEPS_VERSION = 2
 MARK = "# made by mlops_assets: `make clean` removes this folder\n*\n"
 # What installs the rest: uv, and setuptools, with which pyspark (published as source only) is built.
 SEEDS = ("setuptools", "uv")
@@ -84,8 +86,8 @@ def say(text: str) -> None:
 def stamp_text(venv: Path) -> str:
     """Return what the stamp of an up-to-date environment says."""
     lock_hash = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    # The installed project's metadata (requirements, entry points) is made from it.
-    project_hash = hashlib.sha256(PROJECT.read_bytes()).hexdigest()
+    # The installed metadata (requirements, entry points) is made from these.
+    project_hash = hashlib.sha256(PROJECT.read_bytes() + (LOOPBACK / "pyproject.toml").read_bytes()).hexdigest()
     # The paths too: scripts and the link to the project hold them, so a checkout that was moved must be set up anew.
     return f"{STEPS_VERSION}\n{lock_hash}\n{project_hash}\n{sys.version}\n{venv}\n{ROOT}\n"
 
@@ -192,7 +194,7 @@ def empty(venv: Path, *, keep: Path) -> None:
 
 
 def install(python: Path, log: TextIO) -> None:
-    """Install the lock, then the project itself as an editable, with uv or, where that fails, with pip.
+    """Install the lock, then project and loopback workspace as editables, with uv or, where that fails, with pip.
 
     Raises:
         SetupError: pip failed as well.
@@ -207,7 +209,7 @@ def install(python: Path, log: TextIO) -> None:
 
     # Without isolation the build tools too are the locked ones.
     locked = ["--no-build-isolation", "--require-hashes", "--requirement", str(LOCK)]
-    project = ["--no-build-isolation", "--no-deps", "--editable", str(ROOT)]
+    project = ["--no-build-isolation", "--no-deps", "--editable", str(ROOT), "--editable", str(LOOPBACK)]
     uv = [str(python.with_name("uv")), "pip", "install", "--python", str(python)]
     environment = uv_environment(python)
     try:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG
 
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import REFUSED_INPUT
@@ -19,6 +18,7 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import LABELS_ONLY
 from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
 from mlops_assets.automation.watched_table import WatchState, follow
+from mlops_assets.dagster_internals import RUN_KEY_TAG
 from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
 
 if TYPE_CHECKING:

@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
-from dagster._core.definitions.reconstruct import ReconstructableRepository
-from dagster._core.events import RunFailureReason
-from dagster._core.execution.api import execute_run
 
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.tuned_model import EVALUATION_FILE, TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.cli.progress_bar import SearchBar, search_bar
+from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, execute_run
 from mlops_assets.errors import PlatformError
 from mlops_assets.instance.home import prepare_instance
 from mlops_assets.registry.gate import PROMOTION_GATE

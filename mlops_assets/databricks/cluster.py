@@ -1,13 +1,13 @@
-"""The clusters that steps run on, as a typed model that knows how the Jobs API writes them.
+"""The clusters that steps run on: a typed model that renders the JSON of the Jobs API.
 
 What belongs here: sizes, machines, Spark settings, tags and permissions, their rules, and their JSON. What does not:
 which asset runs where (`profile`), what is installed (`libraries`), submitting (`launch`).
 
 Rules and fields: "Jobs API 2.2" (`runs/submit`, `new_cluster`), "Permissions API", "Create a single-node cluster with
 the API" and "Use a secret in a Spark configuration property or environment variable" of the Databricks reference.
-dagster-databricks (0.29) has a schema of its own for clusters, which knows neither service principals in permissions
-nor an instance pool together with a driver pool nor, on Azure, spot with fallback; what is made here goes to the Jobs
-API without it.
+dagster-databricks (0.29) has a cluster schema of its own, which supports neither service principals in permissions nor
+an instance pool together with a driver pool nor, on Azure, spot with fallback. What this module makes goes to the Jobs
+API without that schema.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ CostClass = Literal["loader", "trials"]
 Cloud = Literal["aws", "azure", "gcp"]
 
 _REFERENCE = re.compile(r"\{\{secrets/(?P<scope>[^/{}\s]+)/(?P<key>[^/{}\s]+)\}\}")
-# Whole words, so that TOKENIZERS_PARALLELISM is none.
+# Whole words, so that TOKENIZERS_PARALLELISM does not match.
 _SECRET_NAME = re.compile(
     r"(?i)(?:^|[^a-z])(?:tokens?|secrets?|password|passwd|credentials?|(?:access|account|api|private)[._-]?key)(?:[^a-z]|$)"
 )
 # Databricks' personal tokens and OAuth secrets, AWS key ids, private keys, JSON web tokens.
 _SECRET_VALUE = re.compile(r"\bdapi[0-9a-f]{8}|\bdose[0-9a-f]{8}|\bAKIA[0-9A-Z]{16}\b|-----BEGIN |\beyJ[\w-]{10,}\.")
-# The cluster has its own identity; a token of the person who launches must not get there, not even as a reference.
+# The cluster has its own identity; a token of the launching identity must not reach it, not even as a reference.
 _NEVER_SENT = re.compile(r"DATABRICKS_(HOST|TOKEN|CLIENT_ID|CLIENT_SECRET|CONFIG_\w+)|ARM_CLIENT_SECRET")
 _TASK_CPUS = "spark.task.cpus"
-# A cluster has at most 45; four are for what a launch says of itself (`launch.attempt`).
+# A cluster has at most 45 tags; a launch adds four of its own (`launch.attempt`).
 _TAGS, _TAG_NAME, _TAG_VALUE = 45 - 4, 127, 255
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Whether a setting is, by its name or its value, one that must not be written down."""
+    """Whether the name or the value of a setting looks like a secret, which must not be written down."""
     return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
 
 
@@ -59,7 +59,7 @@ class Autoscale(BaseModel):
 
 
 class Principal(BaseModel):
-    """Whom a permission is for: exactly one of the three.
+    """The principal of a permission: exactly one of the three.
 
     Attributes:
         user: E-mail address.
@@ -86,7 +86,7 @@ class Principal(BaseModel):
 
 
 class JobPermission(Principal):
-    """What somebody may do with the run."""
+    """A permission on the run."""
 
     level: Literal["CAN_VIEW", "CAN_MANAGE_RUN", "IS_OWNER", "CAN_MANAGE"]
 
@@ -98,13 +98,13 @@ class JobPermission(Principal):
 
 
 class ClusterPermission(Principal):
-    """What somebody may do with the cluster."""
+    """A permission on the cluster."""
 
     level: Literal["CAN_ATTACH_TO", "CAN_RESTART", "CAN_MANAGE"]
 
 
 class Permissions(BaseModel):
-    """Access lists of the run and its cluster; who launches can do everything anyway."""
+    """Access lists of the run and its cluster; the launching identity can manage both anyway."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -124,31 +124,31 @@ class ClusterSpec(BaseModel):
 
     Attributes:
         runtime: Key of the Databricks Runtime, see `runtimes`.
-        spark_version: Another build of that runtime, as the workspace names it (photon, gpu, another minor).
+        spark_version: Another build of that runtime, by its name in the workspace (photon, gpu, another minor).
         cost_class: `loader` reads and writes tables, `trials` runs SparkTrials.
         workers: Number of workers; 0 makes a single-node cluster (loader only).
         autoscale: Bounds instead of a number (loader only).
         node_type: Machine type of the workers.
-        driver_node_type: Machine type of the driver; by default that of the workers.
-        instance_pool_id: Pool that the workers come from, instead of a machine type.
-        driver_instance_pool_id: Pool that the driver comes from; by default that of the workers.
+        driver_node_type: Machine type of the driver; defaults to that of the workers.
+        instance_pool_id: Pool for the workers, instead of a machine type.
+        driver_instance_pool_id: Pool for the driver; defaults to that of the workers.
         existing_cluster_id: All-purpose cluster to run on instead of a new one. It has its own size and settings.
-        autotermination_minutes: Only with an existing cluster: `doctor` wants it to end itself after at most so many
-            idle minutes. A job's cluster ends with its run, which `timeout_minutes` bounds.
+        autotermination_minutes: Only with an existing cluster: `doctor` checks that it terminates after at most this
+            many idle minutes. A job's cluster ends with its run, which `timeout_minutes` bounds.
         task_cpus: Cores of a Spark task (`spark.task.cpus`). For trials it is the number of cores of a worker: one
             trial at a time on each, with all its cores.
         spot: Workers on spot capacity, falling back to on-demand; the driver stays on-demand.
-        cloud: Whose machines these are, which spot must know; `profile` fills it in from the workspace's address.
+        cloud: The cloud provider, needed for spot; `profile` derives it from the workspace's address.
         policy_id: Cluster policy.
         spark_conf: More Spark settings.
-        spark_env_vars: Environment of the cluster. A value that is secret by its name or look must be a reference,
+        spark_env_vars: Environment of the cluster. A value that looks like a secret must be a reference,
             `{{secrets/<scope>/<key>}}`.
         tags: Tags of the machines, such as the cost centre.
-        timeout_minutes: After which the run is ended.
+        timeout_minutes: Time limit of the run.
         permissions: Access lists.
     """
 
-    # In YAML `18` and `200` are numbers, where the platform wants texts.
+    # In YAML `18` and `200` are numbers, where the platform expects strings.
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     runtime: str
@@ -176,7 +176,7 @@ class ClusterSpec(BaseModel):
     @classmethod
     def _supported(cls, key: str) -> str:
         if key not in RUNTIMES:
-            raise ValueError(f"no supported Databricks Runtime; use one of {', '.join(RUNTIMES)}")
+            raise ValueError(f"not a supported Databricks Runtime; use one of {', '.join(RUNTIMES)}")
         return key
 
     @field_validator("spark_conf", "spark_env_vars", mode="after")
@@ -184,9 +184,11 @@ class ClusterSpec(BaseModel):
     def _no_secrets(cls, settings: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in settings.items():
             if _NEVER_SENT.fullmatch(name):
-                raise ValueError(f"{name} never travels to a cluster, which has an identity of its own; remove it")
+                raise ValueError(f"{name} is never sent to a cluster, which has its own identity; remove it")
             if "{{" in value and not _REFERENCE.fullmatch(value):
-                raise ValueError(f"{name}: a reference is the whole value, {{{{secrets/<scope>/<key>}}}}, no blanks")
+                raise ValueError(
+                    f"{name}: a reference must be the whole value, {{{{secrets/<scope>/<key>}}}}, without blanks"
+                )
             if looks_secret(name, value) and not _REFERENCE.fullmatch(value):
                 raise ValueError(
                     f"{name} looks like a secret: store it in a secret scope and write {{{{secrets/<scope>/<key>}}}}"
@@ -202,7 +204,7 @@ class ClusterSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.spark_version is not None and not self.databricks_runtime.names(self.spark_version):
-            raise ValueError(f"spark_version {self.spark_version} is no build of runtime {self.runtime}")
+            raise ValueError(f"spark_version {self.spark_version} is not a build of runtime {self.runtime}")
         if self.existing_cluster_id is not None:
             self._check_existing()
         else:
@@ -227,7 +229,7 @@ class ClusterSpec(BaseModel):
             "spark_conf": bool(self.spark_conf),
             "spark_env_vars": bool(self.spark_env_vars),
             "tags": bool(self.tags),
-            # dagster-databricks finds this one out after it has submitted, and leaves the run to itself.
+            # dagster-databricks rejects this one only after it has submitted, and abandons the run.
             "permissions.cluster": bool(self.permissions.cluster),
         }
         given = [name for name, is_given in own.items() if is_given]
@@ -251,9 +253,9 @@ class ClusterSpec(BaseModel):
         if self.instance_pool_id is not None and self.driver_node_type is not None:
             raise ValueError("with instance_pool_id the driver comes from a pool too; use driver_instance_pool_id")
         if self.spot and self.instance_pool_id is not None:
-            raise ValueError("spot is decided by the pool; for an on-demand driver name a driver_instance_pool_id")
+            raise ValueError("the pool decides about spot; for an on-demand driver set driver_instance_pool_id")
         if self.spot and self.cloud is None:
-            raise ValueError("spot needs to know the cloud; set cloud to aws, azure or gcp")
+            raise ValueError("spot needs the cloud; set cloud to aws, azure or gcp")
 
     def _check_trials(self) -> None:
         if self.autoscale is not None:
@@ -265,12 +267,12 @@ class ClusterSpec(BaseModel):
 
     @property
     def databricks_runtime(self) -> Runtime:
-        """The image."""
+        """The runtime, which names the image."""
         return RUNTIMES[self.runtime]
 
     @property
     def api_spark_version(self) -> str:
-        """`spark_version` as it is sent."""
+        """`spark_version` for the Jobs API."""
         return self.spark_version or self.databricks_runtime.spark_version
 
     @property
@@ -282,27 +284,28 @@ class ClusterSpec(BaseModel):
     def secret_references(self) -> tuple[tuple[str, str], ...]:
         """Scope and key of each secret that the cluster's settings refer to."""
         values = [*self.spark_conf.values(), *self.spark_env_vars.values()]
-        found = {(match["scope"], match["key"]) for value in values if (match := _REFERENCE.fullmatch(value))}
-        return tuple(sorted(found))
+        return tuple(
+            sorted({(match["scope"], match["key"]) for value in values if (match := _REFERENCE.fullmatch(value))})
+        )
 
     def new_cluster(self, *, tags: Mapping[str, str]) -> dict[str, Any]:
         """Return the `new_cluster` object of the Jobs API.
 
         Args:
-            tags: More tags, on top of the cluster's own; a value that is longer than the platform takes is cut. Those
-                of a launch (asset, Dagster run ...) are added when it is submitted.
+            tags: Tags on top of the cluster's own; values longer than the platform's limit are cut. The tags of a
+                launch (asset, Dagster run ...) are added when it is submitted.
 
         Raises:
-            SettingsError: The tags are too many.
-            ValueError: The spec is of an existing cluster.
+            SettingsError: There are too many tags.
+            ValueError: The spec names an existing cluster.
         """
         if self.existing_cluster_id is not None:
-            raise ValueError(f"{self.existing_cluster_id} exists already")
+            raise ValueError(f"cluster {self.existing_cluster_id} exists already")
         single = {"ResourceClass": "SingleNode"} if self.workers == 0 else {}
         custom_tags = {**self.tags, **{name: value[:_TAG_VALUE] for name, value in tags.items()}, **single}
         if len(custom_tags) > _TAGS:
             raise SettingsError(
-                f"{len(custom_tags)} tags with that of the cost class; there is room for {_TAGS}",
+                f"{len(custom_tags)} tags, counting that of the cost class; the limit is {_TAGS}",
                 where=f"clusters.{self.cost_class}.tags",
                 fix=f"remove {len(custom_tags) - _TAGS}",
             )
@@ -334,7 +337,7 @@ class ClusterSpec(BaseModel):
         }
 
     def _spark_conf(self) -> dict[str, str]:
-        # Without these two a cluster that has no workers accepts jobs and never runs them.
+        # Without these two settings a cluster without workers accepts jobs and never runs them.
         single = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"}
         cpus = {} if self.task_cpus is None else {_TASK_CPUS: str(self.task_cpus)}
         return {**(single if self.workers == 0 else {}), **self.spark_conf, **cpus}
@@ -345,7 +348,7 @@ class ClusterSpec(BaseModel):
         attributes: dict[Cloud, dict[str, dict[str, Any]]] = {
             "aws": {"aws_attributes": {"first_on_demand": 1, "availability": "SPOT_WITH_FALLBACK"}},
             "azure": {"azure_attributes": {"first_on_demand": 1, "availability": "SPOT_WITH_FALLBACK_AZURE"}},
-            # There it is about executors alone: the driver is on-demand anyway.
+            # On GCP this applies to executors only: the driver is on-demand anyway.
             "gcp": {"gcp_attributes": {"availability": "PREEMPTIBLE_WITH_FALLBACK_GCP"}},
         }
         return attributes[self.cloud]
@@ -353,7 +356,7 @@ class ClusterSpec(BaseModel):
 
 def _check_tags(tags: Mapping[str, str]) -> None:
     if len(tags) > _TAGS:
-        raise ValueError(f"there is room for {_TAGS} tags, not {len(tags)}")
+        raise ValueError(f"{len(tags)} tags; the limit is {_TAGS}")
     for name, value in tags.items():
         if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
             raise ValueError(f"tag {name[:40]!r}: a name has 1 to {_TAG_NAME} characters, a value up to {_TAG_VALUE}")

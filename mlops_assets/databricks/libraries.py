@@ -1,25 +1,25 @@
-"""What is installed on a cluster: our own requirements, pinned, less what its runtime has.
+"""The libraries of a cluster: the project's requirements, pinned, minus what its runtime already has.
 
 What belongs here: which packages, in which versions. What does not: what a runtime ships (`runtimes`), installing.
 
 The packages are the direct dependencies of this project, plus dagster-databricks, whose classes the launched step
-imports, plus databricks-sdk, because newer runtimes ship one that dagster-databricks refuses; pip finds the rest.
-Versions are those of `requirements.lock`, with which the tests ran; without a checkout, those that are installed.
+imports, plus databricks-sdk, because newer runtimes ship a version that dagster-databricks rejects; pip resolves the
+rest. Versions are those of `requirements.lock`, with which the tests ran; without a checkout, the installed ones.
 
-A version that the runtime has is good enough when it lies in the range that pyproject.toml gives, because that is what
-the code is written against. Some must be the same on both sides:
+The runtime's version is accepted when it lies in the range of pyproject.toml, because that is what the code is written
+against. Some packages must have the same version on both sides:
 
-- pydantic: objects of it are pickled between the two;
+- pydantic: its objects are pickled between the two;
 - numpy, pandas, pyarrow, scikit-learn, xgboost: the same search must give the same model and the same figures wherever
-  it runs, and these are what the figures come from. They are also compiled against each other; a mix of the runtime's
-  and ours is a combination that nobody tested.
+  it runs, and these packages produce the figures. They are also compiled against each other; nobody tested a mix of
+  the runtime's versions and ours.
 
 pyspark and delta-spark are never installed: the runtime's are part of its Spark. (dagster-pyspark names pyspark among
 its dependencies; the installer of cluster libraries leaves that one out, lance-format/lance#730.)
 
-xgboost comes as `xgboost-cpu`, on ML runtimes too, unless theirs is of the locked version: it is the same library
-without CUDA, so nothing of hundreds of MB is fetched at each start, and 3.0 and 3.1 differ from 3.2 in the models that
-they write. Cluster libraries come before the runtime's own on `sys.path`, so ours is the one that is imported.
+xgboost is installed as `xgboost-cpu`, on ML runtimes too, unless theirs is the locked version: it is the same library
+without CUDA, which saves a download of hundreds of MB at each start, and 3.0 and 3.1 write other models than 3.2.
+Cluster libraries come before the runtime's own on `sys.path`, so ours is the one that is imported.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def cluster_libraries(runtime: Runtime, installed: Mapping[str, str] | None = No
     """Return the `libraries` of a task in the form of the Jobs API, sorted by name.
 
     Args:
-        runtime: What the cluster has already.
+        runtime: The cluster's runtime.
         installed: Versions to pin, by normalized name; by default those of the lock, or of this environment.
 
     Raises:
-        SettingsError: A requirement has no version that could be pinned.
+        SettingsError: No version is known for a requirement.
     """
     pins = pinned_versions(runtime.python) if installed is None else installed
-    wanted = []
+    libraries = []
     for name, requirement in sorted(cluster_requirements().items()):
         if name not in pins:
             raise SettingsError(
@@ -67,20 +67,20 @@ def cluster_libraries(runtime: Runtime, installed: Mapping[str, str] | None = No
                 fix="install the project with its `databricks` extra, or run `make setup`",
             )
         if not _is_satisfied(name, requirement, pins[name], runtime_version(runtime, name)):
-            wanted.append({"pypi": {"package": f"{name}=={pins[name]}"}})
-    return wanted
+            libraries.append({"pypi": {"package": f"{name}=={pins[name]}"}})
+    return libraries
 
 
 def runtime_version(runtime: Runtime, name: str) -> str | None:
-    """Return the version that a runtime has of one of our requirements, if it is known to have one."""
+    """Return a runtime's version of one of our requirements, None if it is not known to have one."""
     return runtime.packages.get(_TWINS.get(name, name))
 
 
 def cluster_requirements() -> dict[str, Requirement]:
-    """Return what the package needs on a cluster, by normalized name, with the ranges that it is written against.
+    """Return the package's requirements on a cluster, by normalized name, with their supported ranges.
 
     Raises:
-        SettingsError: Neither a checkout nor an installed distribution says so.
+        SettingsError: There is neither a checkout nor an installed distribution to read them from.
     """
     project = _checkout() / "pyproject.toml"
     if project.is_file():
@@ -97,13 +97,13 @@ def pinned_versions(python: str) -> dict[str, str]:
     """Return the version to pin of each requirement: the lock's in a checkout, else the installed one.
 
     Args:
-        python: Minor version of the Python that they are for; a lock may differ by it.
+        python: Minor version of the cluster's Python, which a lock's markers may depend on.
     """
     lock = _checkout() / "requirements.lock"
     if lock.is_file():
         locked = read_lock(lock.read_text("utf-8"), python)
         return {name: locked[name] for name in cluster_requirements() if name in locked}
-    return {name: found for name in cluster_requirements() if (found := installed_version(name)) is not None}
+    return {name: version for name in cluster_requirements() if (version := installed_version(name)) is not None}
 
 
 def read_lock(text: str, python: str) -> dict[str, str]:
@@ -133,7 +133,7 @@ def read_lock(text: str, python: str) -> dict[str, str]:
 def installed_version(name: str) -> str | None:
     """Return the version of a package in this environment, or None.
 
-    For xgboost it is that of either distribution.
+    For xgboost, the version of either distribution.
     """
     for candidate in (name, _TWINS.get(name, name)):
         try:
@@ -152,12 +152,12 @@ def _is_satisfied(name: str, requirement: Requirement, pin: str, shipped: str | 
 def _requires(distribution: str, *, extra: str = "") -> list[str]:
     try:
         lines = metadata.requires(distribution) or []
-    except metadata.PackageNotFoundError:
+    except metadata.PackageNotFoundError as error:
         raise SettingsError(
             f"{distribution} is not installed",
             where="cluster libraries",
             fix="install the project with its `databricks` extra: pip install 'mlops_assets[databricks]'",
-        ) from None
+        ) from error
     made = [Requirement(line) for line in lines]
     return [
         f"{requirement.name}{requirement.specifier}"

@@ -1,8 +1,8 @@
-"""The launching side of `launcher: pipes`: an asset that runs on Databricks through Dagster's own Pipes client.
+"""The launching side of `launcher: pipes`: runs an asset on Databricks through Dagster's own Pipes client.
 
-What belongs here: what is put up for a run, its results, and what became of it. What does not: the session
+What belongs here: the files and context of a run, its results, its failure. What does not: the session
 (`pipes_client`), what runs on the cluster (`pipes_main`, `pipes_asset`), and how a run is submitted, watched and
-cancelled, which this shares with the step launcher (`launch`).
+cancelled, which is shared with the step launcher (`launch`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import dagster as dg
-from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
-from dagster._core.errors import DagsterExecutionInterruptedError
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.jobs import SubmitTask
 
+from mlops_assets.dagster_internals import metadata_map_from_external
 from mlops_assets.databricks import pipes_main
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
@@ -45,7 +44,7 @@ DEFINITIONS = "mlops_assets.definitions:defs"
 class PipesRunner:
     """Runs assets of one Dagster run on Databricks, each as a run of its own.
 
-    An asset that finds one in its context's resources hands over to it: `yield from runner.run(context)`, and returns.
+    An asset that gets one from its resource delegates to it: `yield from runner.run(context)`, and returns.
 
     Args:
         api: The workspace.
@@ -53,7 +52,7 @@ class PipesRunner:
         definitions: `<module>:<name>` of the `Definitions` whose resources the asset gets on the cluster.
     """
 
-    # Dagster runs of which something is kept; runners of several cost classes share a run's folder.
+    # Dagster runs whose files are kept; runners of several cost classes share a run's folder.
     _kept: ClassVar[set[str]] = set()
 
     def __init__(self, api: Api, spec: LaunchSpec, *, definitions: str = DEFINITIONS) -> None:
@@ -65,7 +64,7 @@ class PipesRunner:
         """Run the asset of this context on Databricks and yield its results.
 
         Raises:
-            dagster.Failure: The asset failed there, or could not be run. What it reported before is yielded first.
+            dagster.Failure: The asset failed there, or could not be run. What it reported until then is yielded first.
         """
         attempt = Attempt.of(context.op_execution_context.get_step_execution_context())
         launch = PipesLaunch(context, attempt.folder)
@@ -80,7 +79,7 @@ class PipesRunner:
         except NotSucceeded:
             failure = self._failure(launch)
         except Interrupted:
-            raise DagsterExecutionInterruptedError from None
+            raise dg.DagsterExecutionInterruptedError from None
         except (PlatformError, DatabricksError) as error:
             failure = self._failure(launch, error)
         finally:
@@ -90,15 +89,15 @@ class PipesRunner:
             raise failure
 
     def close(self, instance: dg.DagsterInstance) -> None:
-        """Remove what the Dagster runs of this runner have staged, unless another process may still need it.
+        """Remove the staged files of this runner's Dagster runs, unless another process may still need them.
 
         Args:
-            instance: Not used; a step launcher, which is closed at the same place, asks it.
+            instance: Not used; a step launcher, which is closed in the same place, needs it.
         """
         del instance
         for run_id, staged in self._staged.items():
             if run_id in self._kept or not staged.is_whole_run:
-                continue  # the reaper removes it when the run is over
+                continue  # the reaper removes them when the run has ended
             with contextlib.suppress(PlatformError, DatabricksError):
                 self._staging.remove(run_id)
                 self._staging.remove_scripts(run_id)
@@ -107,11 +106,11 @@ class PipesRunner:
     # --- before the submit --------------------------------------------------------------------------------------------
 
     def _stage(self, context: dg.AssetExecutionContext, run_id: str) -> _Staged:
-        """Put up what all assets of a run share."""
+        """Upload what all assets of a run share."""
         if run_id not in self._staged:
             code = pack(self._spec.packages, forbidden=self._api.secrets)
             name = f"{run_id}/{code.name}"
-            # Another runner of this Dagster run may have been here.
+            # Another runner of this Dagster run may have uploaded it.
             if not self._staging.exists(name):
                 self._staging.put(name, code.data)
                 size = len(code.data) / 1024
@@ -130,7 +129,7 @@ class PipesRunner:
         return {
             "asset": _importable(context.assets_def),
             "definitions": self._definitions,
-            # As it was given: defaults and types are the travelling code's, as they are here.
+            # As given: the code on the cluster applies the same defaults and types.
             "config": (ops.get(context.op_execution_context.op.name) or {}).get("config"),
             "resources_config": dict(run_config.get("resources") or {}),
             "run_tags": dict(context.run.tags),
@@ -138,7 +137,7 @@ class PipesRunner:
                 "code": staged.code,
                 "versions": dict(spec.versions),
                 "python_on_workers": spec.python_on_workers,
-                # A cluster of its own has these from its `spark_env_vars`.
+                # A new cluster gets these from its `spark_env_vars`.
                 "env": dict(spec.env) if existing else {},
                 "secrets": dict(spec.secrets) if existing else {},
                 "flush_seconds": spec.poll_seconds,
@@ -149,15 +148,15 @@ class PipesRunner:
     # --- afterwards ---------------------------------------------------------------------------------------------------
 
     def _failure(self, launch: PipesLaunch, error: Exception | None = None) -> dg.Failure:
-        """Return what Dagster shows of a failed asset: its own words, the run's, and where to look.
+        """Return the failure that Dagster shows: the asset's own message or the run's, and where to look.
 
         Args:
             launch: The launch.
-            error: What went wrong on this side, if it did.
+            error: The error on this side, if there was one.
         """
         view, summary = launch.view, launch.failure
         if error is not None:
-            problem = str(error) if isinstance(error, PlatformError) else f"the workspace refuses: {error}"
+            problem = str(error) if isinstance(error, PlatformError) else f"the workspace rejected a call: {error}"
             return _failure_of(launch, problem, allow_retries=False)
         if summary is not None:
             own = summary["failure"]
@@ -168,25 +167,25 @@ class PipesRunner:
             text = summary["text"] if not summary["trace"] else f"{summary['type']}: {summary['text']}"
             return _failure_of(launch, text, trace=summary["trace"], allow_retries=bool(summary["trace"]))
         if view is None or view.succeeded:
-            problem = f"Databricks run {launch.run_id} succeeded, and its reports did not arrive"
+            problem = f"Databricks run {launch.run_id} succeeded, but its reports did not arrive"
             return _failure_of(launch, f"{problem}. Fix: check the storage behind {self._staging.root}")
         answer = submission.output(self._api, view)
         reason = reason_of(view, cluster_code=submission.termination_code(self._api, view))
-        words = f": {answer['error']}" if answer.get("error") and answer["error"] != view.message else ""
-        problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{words} Fix: {reason.fix}"
+        summary_text = f": {answer['error']}" if answer.get("error") and answer["error"] != view.message else ""
+        problem = f"Databricks run {view.run_id} failed, {reason.what}. {view.state}{summary_text} Fix: {reason.fix}"
         launch.stderr = launch.stderr or answer.get("logs") or ""
-        return _failure_of(launch, problem, trace=answer.get("error_trace") or "", allow_retries=reason.is_passing)
+        return _failure_of(launch, problem, trace=answer.get("error_trace") or "", allow_retries=reason.is_transient)
 
     def _end(self, launch: PipesLaunch) -> None:
-        """Leave nothing behind: no run that nobody watches, no files that nobody needs."""
+        """Clean up: cancel a run that is still active, and remove files that are no longer needed."""
         log, run_id = launch.context.log, launch.context.run.run_id
         if launch.run_id is not None and not (launch.view is not None and launch.view.has_ended):
             try:
                 submission.cancel(self._api, launch.run_id)
             except (PlatformError, DatabricksError) as error:
-                log.error(  # noqa: TRY400 - the text says it all, and the traceback is that of an HTTP client
-                    f"Databricks run {launch.run_id} could not be cancelled ({error}). It ends by itself when it has "
-                    f"had no sign of life for {self._spec.orphan_seconds:g} s."
+                log.error(  # noqa: TRY400 - the text says it all; the traceback would be an HTTP client's
+                    f"Databricks run {launch.run_id} could not be cancelled ({error}). It ends by itself after "
+                    f"{self._spec.orphan_seconds:g} s without a heartbeat."
                 )
             else:
                 log.info(f"Databricks run {launch.run_id} was cancelled.")
@@ -202,11 +201,11 @@ class PipesRunner:
 
 @dataclass(frozen=True)
 class _Staged:
-    """What is put up once for all assets of a run.
+    """What is uploaded once for all assets of a run.
 
     Attributes:
-        code: The zip, as the cluster names it.
-        python_file: The main script, as the Jobs API names it.
+        code: Path of the zip on the cluster.
+        python_file: Path of the main script for the Jobs API.
         is_whole_run: Whether this process runs all steps of the run.
     """
 
@@ -226,7 +225,7 @@ def _failure_of(
     trace: str = "",
     allow_retries: bool = True,
 ) -> dg.Failure:
-    """Return a failure with what is known about the run beside its text."""
+    """Return a failure with its text and what is known about the run."""
     shown = dict(metadata or {})
     if launch.view is not None:
         shown |= page_of(launch.view)
@@ -238,10 +237,10 @@ def _failure_of(
 
 
 def _importable(asset: dg.AssetsDefinition) -> str:
-    """Return `<module>:<name>` of an asset, by which the cluster finds it.
+    """Return `<module>:<name>` of an asset, by which the cluster imports it.
 
     Raises:
-        LaunchError: It has no such name.
+        LaunchError: It can't be imported by a name.
     """
     function: Any = getattr(cast("Any", asset.op.compute_fn), "decorated_fn", None)
     module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", ".")
@@ -249,6 +248,6 @@ def _importable(asset: dg.AssetsDefinition) -> str:
         raise LaunchError(
             f"{asset.op.name} can't be imported on the cluster",
             where=f"{module}:{name}",
-            fix="define assets by a decorated function at the top level of a module of the travelling packages",
+            fix="define assets by a decorated function at the top level of a module in the packages that are sent",
         )
     return f"{module}:{name}"

@@ -1,13 +1,13 @@
-"""The asset on the cluster, with `launcher: pipes`: invoked as it is, what it yields reported through Pipes.
+"""Runs the asset on the cluster with `launcher: pipes`, and reports its results through Pipes.
 
-What belongs here: resources and config for the invocation, and Dagster's results in the terms of Pipes. What does not:
-starting and ending the script (`pipes_main`), the launching side (`pipes`).
+What belongs here: resources and config of the invocation, and the conversion of Dagster's results to Pipes. What does
+not: starting and ending the script (`pipes_main`), the launching side (`pipes`).
 
-The same asset object is called that Dagster has on the launching side, by direct invocation, as a unit test does it.
-Pipes (dagster-pipes 1.13) can't say everything that Dagster can. What it lacks is sent beside a result as a custom
-message, and put back on the other side: the description of a check result, the tags of a materialization, and metadata
-that Pipes has no type for (pool, job, Python artifact, code references, constraints of a whole table). What an asset
-yields beyond results - observations, outputs with a value - is refused, so that nothing is lost in silence.
+The asset is the same object that Dagster has on the launching side, called by direct invocation as in a unit test.
+Pipes (dagster-pipes 1.13) can't express everything that Dagster can. What it lacks is sent beside a result as a custom
+message and restored on the other side: the description of a check result, the tags of a materialization, and metadata
+that Pipes has no type for (pool, job, Python artifact, code references, constraints of a whole table). Anything
+but results (observations, outputs with a value) is rejected, so that nothing is lost silently.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import dagster as dg
-from dagster._core.definitions.metadata import normalize_metadata
-from dagster._core.definitions.utils import NoValueSentinel
-from dagster._core.execution.context.invocation import DirectAssetExecutionContext, DirectOpExecutionContext
-from dagster._core.log_manager import DagsterLogManager
-from dagster._serdes import serialize_value
 from dagster_pipes import PipesContext
 
+from mlops_assets.dagster_internals import (
+    DirectAssetExecutionContext,
+    DirectOpExecutionContext,
+    NoValueSentinel,
+    normalize_metadata,
+)
 from mlops_assets.errors import LaunchError
 
 _T = TypeVar("_T")
@@ -51,7 +52,7 @@ def run_asset(pipes: PipesContext) -> None:
 
     Raises:
         Exception: Whatever the asset raises.
-        LaunchError: The extras name what is not there, or the asset yields what Pipes can't carry.
+        LaunchError: The extras name something that does not exist, or the asset yields what Pipes can't carry.
     """
     extras = pipes.extras
     asset = _named(extras["asset"], dg.AssetsDefinition)
@@ -64,7 +65,7 @@ def run_asset(pipes: PipesContext) -> None:
 
 
 def failure_fields(failure: dg.Failure) -> dict[str, Any]:
-    """Return what makes the same `dagster.Failure` on the other side."""
+    """Return the fields that recreate a `dagster.Failure` on the other side."""
     return {
         "description": failure.description,
         "metadata": external_metadata(failure.metadata),
@@ -73,11 +74,11 @@ def failure_fields(failure: dg.Failure) -> dict[str, Any]:
 
 
 def external_metadata(metadata: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Return metadata in the form of Pipes, each value with its type.
+    """Return metadata in the format of Pipes, each value with its type.
 
-    What Pipes has no type for becomes the nearest: a pool or job its name as text, a Python artifact its dotted name as
-    text, code references JSON. Of a table's schema the constraints of the table are left out, those of the columns not.
-    `beyond_pipes` has these exactly.
+    Values without a type in Pipes become the nearest one: a pool or job its name as text, a Python artifact its dotted
+    name as text, code references JSON. A table's schema loses the constraints of the table but keeps those of its
+    columns. `beyond_pipes` has these values exactly.
     """
     return {
         name: dict(zip(("type", "raw_value"), _external(value), strict=True))
@@ -86,9 +87,9 @@ def external_metadata(metadata: Mapping[str, Any] | None) -> dict[str, dict[str,
 
 
 def beyond_pipes(metadata: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the metadata that Pipes can say only roughly, in Dagster's own serialization."""
-    found = normalize_metadata(dict(metadata or {})).items()
-    return {name: serialize_value(cast("Any", value)) for name, value in found if not _is_exact(value)}
+    """Return the metadata that Pipes can only approximate, in Dagster's own serialization."""
+    values = normalize_metadata(dict(metadata or {})).items()
+    return {name: dg.serialize_value(cast("Any", value)) for name, value in values if not _is_exact(value)}
 
 
 def _is_exact(value: dg.MetadataValue[Any]) -> bool:
@@ -165,7 +166,7 @@ def _report(pipes: PipesContext, asset: dg.AssetsDefinition, result: object) -> 
 
 
 def _report_check(pipes: PipesContext, asset: dg.AssetsDefinition, result: dg.AssetCheckResult) -> None:
-    # As Dagster does it, what a result leaves out is taken from the only check that can be meant.
+    # As in Dagster, what a result leaves out is taken from the only check that matches.
     (spec,) = _only(
         [
             spec
@@ -188,16 +189,18 @@ def _report_check(pipes: PipesContext, asset: dg.AssetsDefinition, result: dg.As
 
 
 def _report_rest(pipes: PipesContext, asset_key: str, check: str | None, **rest: Any) -> None:
-    """Send what Pipes lacks of a result, for `pipes_client.PipesLaunch.results` to put back."""
+    """Send what Pipes lacks of a result; `pipes_client.PipesLaunch.results` restores it."""
     if any(rest.values()):
         pipes.report_custom_message({"asset_key": asset_key, "check": check, **rest})
 
 
 def _key_of(asset: dg.AssetsDefinition, result: dg.MaterializeResult[Any]) -> str:
-    """Return the asset that a result is of; one that leaves it out can mean the only one."""
+    """Return the asset of a result; it may be left out if there is only one."""
     if result.asset_key is None and len(asset.keys) != 1:
         raise LaunchError(
-            f"a result names none of {len(asset.keys)} assets", where=f"asset {asset.node_def.name}", fix="name it"
+            f"a result does not say which of {len(asset.keys)} assets it is for",
+            where=f"asset {asset.node_def.name}",
+            fix="set `asset_key`",
         )
     return (result.asset_key or asset.key).to_escaped_user_string()
 
@@ -205,15 +208,15 @@ def _key_of(asset: dg.AssetsDefinition, result: dg.MaterializeResult[Any]) -> st
 def _only(specs: Sequence[dg.AssetCheckSpec], what: str, asset: dg.AssetsDefinition) -> Sequence[dg.AssetCheckSpec]:
     if len(specs) != 1:
         raise LaunchError(
-            f"{what}: {len(specs)} declared checks fit",
+            f"{what}: {len(specs)} declared checks match",
             where=f"asset {asset.node_def.name}",
-            fix="name asset and check",
+            fix="set `asset_key` and `check_name`",
         )
     return specs
 
 
 class _OpContext(DirectOpExecutionContext):
-    """The context of a direct invocation, with run and log of the Dagster run that launched it."""
+    """The context of a direct invocation, with run and log of the launching Dagster run."""
 
     def __init__(self, pipes: PipesContext, resources: Mapping[str, Any], resources_config: Mapping[str, Any]) -> None:
         self._pipes = pipes
@@ -228,7 +231,7 @@ class _OpContext(DirectOpExecutionContext):
             run_tags=pipes.extras["run_tags"],
             event_loop=None,
         )
-        self._log = DagsterLogManager.create(loggers=[], handlers=[_ToPipes(pipes)])
+        self._log = dg.DagsterLogManager.create(loggers=[], handlers=[_ToPipes(pipes)])
 
     @property
     def run_id(self) -> str:
@@ -251,7 +254,7 @@ class _ToPipes(logging.Handler):
         self._pipes = pipes
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The log manager has put run and step in front of the message, which the other side does too.
+        # The log manager has put run and step in front of the message; so does the other side.
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         self._pipes.log.log(record.levelno, "%s", meta.get("orig_message", record.getMessage()))
 
@@ -264,11 +267,11 @@ def _context(
 
 def _named(name: str, kind: type[_T]) -> _T:
     module, _, attribute = name.partition(":")
-    found = getattr(importlib.import_module(module), attribute, None)
-    if not isinstance(found, kind):
+    named = getattr(importlib.import_module(module), attribute, None)
+    if not isinstance(named, kind):
         raise LaunchError(
-            f"{name} is {type(found).__name__}, not {kind.__name__}",
-            where="the code that travelled",
-            fix="define assets at the top level of a module of the travelling packages",
+            f"{name} is {type(named).__name__}, not {kind.__name__}",
+            where="the code on the cluster",
+            fix="define assets at the top level of a module in the packages that are sent",
         )
-    return found
+    return named

@@ -1,11 +1,11 @@
-"""Dagster's own Pipes client over our submit and our watch, for one run.
+"""Dagster's own Pipes client with this project's submit and watch, for one run.
 
-What belongs here: the session between the two sides, and what is known of a launch. What does not: what an asset's run
-is made of and what becomes of it (`pipes`), what runs on the cluster (`pipes_main`, `pipes_asset`).
+What belongs here: the session between the two sides, and the state of a launch. What does not: the files and the
+failure of a run (`pipes`), what runs on the cluster (`pipes_main`, `pipes_asset`).
 
-`PipesDatabricksClient` (dagster-databricks 0.29.27) is used through what it takes: a context injector, a message
-reader, and a client that submits. Its watch is replaced: it leaves a run to itself when one of its calls fails, and it
-takes an interrupt for the end of the run and goes on as if the run had succeeded.
+`PipesDatabricksClient` (dagster-databricks 0.29.27) is used through its parameters: a context injector, a message
+reader, and a client that submits. Its watch is replaced, because it abandons a run when one of its calls fails, and
+because it treats an interrupt as the end of the run and goes on as if the run had succeeded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import EngineEventData
-from dagster._core.pipes.context import PipesMessageHandler
-from dagster._serdes import deserialize_value
 from dagster_databricks import PipesDatabricksClient
 from dagster_pipes import PipesContextData, PipesParams
 from databricks.sdk.service.jobs import SubmitTask
 
+from mlops_assets.dagster_internals import EngineEventData
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.failures import RunView
@@ -40,16 +37,16 @@ _TAIL_CHARACTERS = 20_000
 
 @dataclass
 class PipesLaunch:
-    """One launch, as far as it has come.
+    """The state of one launch.
 
     Attributes:
         context: The asset's context.
         folder: Its folder in staging.
-        run_id: Its run, once it is submitted.
+        run_id: Its run, once submitted.
         view: The run, as it was last seen.
-        stderr: The end of what was printed there.
-        failure: What the script on the cluster reported, if it failed.
-        messages: What takes the messages of Pipes, once the session is open.
+        stderr: The end of what was printed to stderr on the cluster.
+        failure: The report of the script on the cluster, if it failed.
+        messages: Handler of the Pipes messages, once the session is open.
     """
 
     context: dg.AssetExecutionContext
@@ -58,17 +55,17 @@ class PipesLaunch:
     view: RunView | None = None
     stderr: str = ""
     failure: dict[str, Any] | None = None
-    messages: PipesMessageHandler | None = None
+    messages: dg.PipesMessageHandler | None = None
 
     @property
     def succeeded(self) -> bool:
-        """Whether the asset has said that it came to its end."""
+        """Whether the asset has reported that it finished without a failure."""
         return self.messages is not None and self.messages.received_closed_message and self.failure is None
 
     def take(self, record: Mapping[str, Any]) -> None:
-        """Take one report of the script."""
+        """Handle one report of the script."""
         kind = record["kind"]
-        if kind == "pipes" and self.messages is not None:  # the session is open as long as its run is watched
+        if kind == "pipes" and self.messages is not None:  # the session stays open while its run is watched
             self.messages.handle_message(record["message"])
         elif kind == "stdout":
             sys.stdout.write(record["text"])
@@ -81,39 +78,39 @@ class PipesLaunch:
             self.failure = dict(record)
 
     def results(self) -> Iterator[Result]:
-        """Yield what the asset has reported, in its order, with what Pipes could not carry."""
+        """Yield the asset's results in their order, completed with what Pipes could not carry."""
         if self.messages is None:
             return
         rest = {(message["asset_key"], message["check"]): message for message in self.messages.get_custom_messages()}
         for result in self.messages.get_reported_results():
-            key = "" if result.asset_key is None else result.asset_key.to_escaped_user_string()  # Pipes always has it
+            key = "" if result.asset_key is None else result.asset_key.to_escaped_user_string()  # Pipes always sets it
             check = result.check_name if isinstance(result, dg.AssetCheckResult) else None
             yield _completed(result, rest.get((key, check), {}))
 
 
 def _completed(result: Result, rest: Mapping[str, Any]) -> Result:
-    """Return a result with what came beside it (`pipes_asset.beyond_pipes`)."""
-    exact = {name: deserialize_value(text) for name, text in rest.get("metadata", {}).items()}
+    """Return a result with what was sent beside it (`pipes_asset.beyond_pipes`)."""
+    exact = {name: dg.deserialize_value(text) for name, text in rest.get("metadata", {}).items()}
     metadata: dict[str, Any] = {**(result.metadata or {}), **exact}
     if isinstance(result, dg.AssetCheckResult):
         return result._replace(metadata=metadata, description=rest.get("description"))
     return result._replace(metadata=metadata, tags=rest.get("tags") or None)
 
 
-class NotSucceeded(Exception):  # noqa: N818 - not an error of its own: `PipesLaunch` has what is known
-    """The run has ended, and the asset has not said that it succeeded."""
+class NotSucceeded(Exception):  # noqa: N818 - not an error of its own: `PipesLaunch` has the details
+    """The run has ended, and the asset has not reported success."""
 
 
-class Interrupted(Exception):  # noqa: N818 - an order, not a failure
-    """Dagster wants the step to end; under its own name, Dagster's client would swallow it."""
+class Interrupted(Exception):  # noqa: N818 - a request, not a failure
+    """Dagster wants the step to end; its client would swallow Dagster's own exception."""
 
 
 class DatabricksPipes(PipesDatabricksClient):
-    """Dagster's client over our submit and watch.
+    """Dagster's client with this project's submit and watch.
 
     Args:
         api: The workspace.
-        staging: Where the launch's folder is.
+        staging: Storage of the launch's folder.
         spec: How to launch.
         launch: The launch, which is kept up to date.
         body: The submission, without the parameters of Pipes.
@@ -130,9 +127,9 @@ class DatabricksPipes(PipesDatabricksClient):
         )
 
     def submit(self, *, tasks: Sequence[SubmitTask]) -> Any:
-        """Submit the body with what Dagster's client has put into the task: stands for `JobsAPI.submit`.
+        """Submit the body with what Dagster's client has added to the task; stands in for `JobsAPI.submit`.
 
-        The body itself is sent, because `SubmitTask` drops what the installed SDK does not know.
+        The body itself is sent, because `SubmitTask` drops fields that the installed SDK does not know.
         """
         (enriched,) = (task.as_dict() for task in tasks)
         task = dict(self._body["tasks"][0])
@@ -157,7 +154,7 @@ class DatabricksPipes(PipesDatabricksClient):
                     self._show(progress.view)
                 if progress.record is not None:
                     launch.take(progress.record)
-        except DagsterExecutionInterruptedError:
+        except dg.DagsterExecutionInterruptedError:
             raise Interrupted from None
         finally:
             launch.view = watch.view
@@ -165,7 +162,7 @@ class DatabricksPipes(PipesDatabricksClient):
             raise NotSucceeded
         if watch.view is not None and watch.view.has_ended and not watch.view.succeeded:
             launch.context.log.warning(
-                f"The asset succeeded, and its Databricks run ended as {watch.view.state} afterwards: {watch.view.url}"
+                f"The asset succeeded, but its Databricks run ended as {watch.view.state} afterwards: {watch.view.url}"
             )
 
     def _show(self, view: RunView) -> None:
@@ -174,7 +171,7 @@ class DatabricksPipes(PipesDatabricksClient):
         dg.DagsterEvent.engine_event(step, text, EngineEventData(metadata=page_of(view)))
 
     def _extract_dagster_metadata(self, run_id: int) -> dict[str, Any]:
-        """Add nothing to the asset's own metadata: it is the same, wherever the asset ran."""
+        """Add nothing to the asset's own metadata: it is the same wherever the asset ran."""
         del run_id
         return {}
 
@@ -193,17 +190,17 @@ class _Injector(dg.PipesContextInjector):
 
     def no_messages_debug_text(self) -> str:
         """See the base class."""
-        return f"The context was put into {self._staging.root}/{self._name}."
+        return f"The context was stored in {self._staging.root}/{self._name}."
 
 
 class _Reader(dg.PipesMessageReader):
-    """Takes messages from the watch, which finds them among the reports of the run."""
+    """Receives messages from the watch, which reads them among the reports of the run."""
 
     def __init__(self, launch: PipesLaunch) -> None:
         self._launch = launch
 
     @contextmanager
-    def read_messages(self, handler: PipesMessageHandler) -> Iterator[PipesParams]:
+    def read_messages(self, handler: dg.PipesMessageHandler) -> Iterator[PipesParams]:
         """See the base class."""
         self._launch.messages = handler
         yield {}
@@ -214,6 +211,6 @@ class _Reader(dg.PipesMessageReader):
 
 
 def page_of(view: RunView) -> dict[str, Any]:
-    """Return where a run is shown and how far it is, as metadata."""
+    """Return link and state of a run as metadata."""
     link = {"Databricks run": dg.MetadataValue.url(view.url)} if view.url else {}
     return {**link, "state": view.state}

@@ -1,14 +1,14 @@
 """The script that runs on the cluster with `launcher: pipes`: opens Dagster Pipes and runs the asset in it.
 
-What belongs here: what must work before the travelling code can be imported, so the standard library and dagster-pipes
-at the top, and the order of events. What does not: the asset and what it yields (`pipes_asset`), the launching side
-(`pipes`).
+What belongs here: what must work before the project's code can be imported (so only the standard library and
+dagster-pipes are imported at the top), and the order of events. What does not: the asset and its results
+(`pipes_asset`), the launching side (`pipes`).
 
-It is uploaded as a file of its own and executed in `__main__` with the globals `sc` and `dbutils`. Pipes tells it, by
-environment variables on a cluster of its own and by arguments on an existing one, where its context is; the rest is in
-the context's extras. Its messages go through the same numbered chunks as the reports of a launched step
+It is uploaded as a file of its own and executed in `__main__` with the globals `sc` and `dbutils`. Pipes passes
+the location of its context by environment variables on a new cluster and by arguments on an existing one; the rest is
+in the context's extras. Its messages go through the same numbered chunks as the reports of a launched step
 (`launch.cluster_main`), because dagster-pipes' own writers for DBFS and volumes lose messages: a chunk that is read
-while it is being written is dropped, one of more than half a megabyte is cut, and the first write that fails ends the
+while it is being written is dropped, one of more than half a megabyte is cut, and the first failed write ends the
 writing thread.
 """
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class _ChunkChannel(PipesMessageWriterChannel):
-    """Hands each message to the reports."""
+    """Adds each message to the reports."""
 
     def __init__(self, reports: Channel) -> None:
         self._reports = reports
@@ -57,15 +57,15 @@ class _ChunkWriter(PipesMessageWriter[_ChunkChannel]):
 
     @contextmanager
     def open(self, params: PipesParams) -> Iterator[_ChunkChannel]:
-        del params  # the folder is known already: reports go there before Pipes is open
+        del params  # the folder is known: reports go there before Pipes is open
         yield _ChunkChannel(self._reports)
 
 
-def main(surroundings: Mapping[str, Any]) -> None:
+def main(task_globals: Mapping[str, Any]) -> None:
     """Run the asset that the Pipes context names.
 
     Args:
-        surroundings: The globals of the task: `dbutils` and `sc` are used.
+        task_globals: The globals of the task; `dbutils` and `sc` are used.
 
     Raises:
         Exception: Whatever ended the asset, so that the run fails.
@@ -77,18 +77,18 @@ def main(surroundings: Mapping[str, Any]) -> None:
         with zipfile.ZipFile(extras["launch"]["code"]) as archive:
             archive.extractall(code)
         sys.path.insert(0, code)
-        _run(loader, context.parent, extras, surroundings)
+        _run(loader, context.parent, extras, task_globals)
 
 
 def _params_loader() -> PipesParamsLoader:
     for loader in (PipesCliArgsParamsLoader(), PipesEnvVarParamsLoader()):
         if loader.is_dagster_pipes_process():
             return loader
-    raise RuntimeError("this script is launched by Dagster Pipes, and there are no parameters of it")
+    raise RuntimeError("this script must be launched by Dagster Pipes, but the parameters of Pipes are missing")
 
 
-def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], surroundings: Mapping[str, Any]) -> None:
-    # From the code that has just been put on the path.
+def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], task_globals: Mapping[str, Any]) -> None:
+    # From the code that was just added to the path.
     from mlops_assets.databricks.launch.cluster_main import (
         Channel,
         OrphanedError,
@@ -107,9 +107,9 @@ def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], surrou
     failure: BaseException | None = None
     try:
         check_versions(launch["versions"], reports.put)
-        set_environment(launch, surroundings)
+        set_environment(launch, task_globals)
         if launch["python_on_workers"]:
-            surroundings["sc"].addPyFile(launch["code"])
+            task_globals["sc"].addPyFile(launch["code"])
         from mlops_assets.databricks.pipes_asset import run_asset
 
         with open_dagster_pipes(
@@ -129,7 +129,7 @@ def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], surrou
 
 
 def _failure_fields(error: BaseException) -> dict[str, Any] | None:
-    """Return what a `dagster.Failure` says beyond its text, None for another error."""
+    """Return the fields of a `dagster.Failure`, None for another error."""
     if not any(kind.__name__ == "Failure" and kind.__module__.startswith("dagster.") for kind in type(error).__mro__):
         return None
     from mlops_assets.databricks.pipes_asset import failure_fields

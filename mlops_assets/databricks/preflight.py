@@ -1,11 +1,12 @@
-"""Whether the two sides of a launch go together, asked before anything costs money, and again on the cluster.
+"""Whether the versions on both sides of a launch are compatible, checked before the submit and again on the cluster.
 
 What belongs here: versions, and what a difference between them breaks. What does not: installing (`libraries`),
-anything about a workspace (`doctor`).
+checks of a workspace (`doctor`).
 
-The same comparison is made twice: with what the runtime and our libraries should be (`runtime_versions`), before the
-submit; and, as the first thing on the cluster, with what is really there (`local_versions` of its Python). A cluster
-that differs then stops with one error instead of a traceback out of `pickle` (dagster-io/dagster#8576).
+The comparison is made twice: before the submit, with the expected versions of the runtime and our libraries
+(`runtime_versions`), so that nothing incompatible costs money; and as the first thing on the cluster, with the actual
+ones (`local_versions` there). A cluster that differs then stops with one error instead of a traceback from `pickle`
+(dagster-io/dagster#8576).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mlops_assets.errors import SettingsError
 Level = Literal["ok", "warning", "error"]
 
 OLDEST_PYTHON: Final = (3, 11)
-# What two processes of different versions may read wrongly or not at all: events, step references, search state.
+# Their events, step references and search state may be unreadable to, or misread by, another version.
 _ONE_VERSION = ("dagster-databricks", "dagster-pyspark", "dagster-mlflow", "hyperopt")
 _OLDEST_SPARK, _SPARK_4 = (3, 5), (4, 0)
 
@@ -40,9 +41,9 @@ class Finding:
     """One line of a report.
 
     Attributes:
-        level: `ok`, `warning` (it runs, but) or `error` (it does not).
-        subject: What was looked at, such as `python` or `staging`.
-        text: What was found and, unless it is ok, what to do.
+        level: `ok`, `warning` (works with a caveat) or `error` (does not work).
+        subject: The thing that was checked, such as `python` or `staging`.
+        text: The result and, unless it is ok, how to fix it.
     """
 
     level: Level
@@ -55,13 +56,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Versions:
-    """What one side has; `dataclasses.asdict` and `Versions(**document)` take it across.
+    """The versions on one side; `dataclasses.asdict` and `Versions(**document)` convert it for the other.
 
     Attributes:
         python: Version of Python, at least major and minor.
-        dagster: Version of Dagster, empty when it is not there.
-        pydantic: Version of pydantic, empty when it is not there.
-        spark: Version of Spark, empty when it is not there.
+        dagster: Version of Dagster, empty if it is not installed.
+        pydantic: Version of pydantic, empty if it is not installed.
+        spark: Version of Spark, empty if there is none.
         packages: Versions of the other packages that matter, by normalized name.
     """
 
@@ -73,27 +74,27 @@ class Versions:
 
 
 def local_versions(names: Iterable[str] | None = None, *, spark: str | None = None) -> Versions:
-    """Return what this process has; call it on the cluster too.
+    """Return the versions in this process; called on the cluster too.
 
     Args:
-        names: Packages to look at; by default what this project requires. On a cluster, where no metadata of the
-            project lies, hand in those of the launching side.
-        spark: Version of the running Spark (`spark.version`); by default that of the installed pyspark.
+        names: Packages to look at; defaults to the project's requirements. On a cluster, which has no metadata of the
+            project, pass those of the launching side.
+        spark: Version of the running Spark (`spark.version`); defaults to that of the installed pyspark.
     """
-    wanted = cluster_requirements() if names is None else names
-    found = {name: installed_version(name) for name in wanted}
+    packages = cluster_requirements() if names is None else names
+    installed = {name: installed_version(name) for name in packages}
     return _versions(
         platform.python_version(),
         _pyspark() if spark is None else spark,
-        {name: version for name, version in found.items() if version is not None},
+        {name: version for name, version in installed.items() if version is not None},
     )
 
 
 def runtime_versions(runtime: Runtime, installed: Mapping[str, str] | None = None) -> Versions:
-    """Return what a new cluster has once our libraries are on it.
+    """Return the versions on a new cluster once our libraries are installed.
 
     Args:
-        runtime: Its image.
+        runtime: Its runtime.
         installed: As in `cluster_libraries`.
     """
     pins = dict(library["pypi"]["package"].split("==", 1) for library in cluster_libraries(runtime, installed))
@@ -102,13 +103,13 @@ def runtime_versions(runtime: Runtime, installed: Mapping[str, str] | None = Non
 
 
 def compare(local: Versions, remote: Versions, *, only_data: bool = True) -> list[Finding]:
-    """Return what is different and matters; nothing when the two sides go together.
+    """Return the differences that matter, none if the two sides are compatible.
 
     Args:
         local: The launching side, on whose versions the code was tested.
         remote: The cluster's.
-        only_data: Whether only data is pickled. Functions that are pickled by value hold byte code, which another
-            minor version of Python can't run.
+        only_data: Whether only data is pickled. Functions pickled by value contain byte code, which another minor
+            version of Python can't run.
     """
     return [
         *_python(local, remote, only_data=only_data),
@@ -125,7 +126,7 @@ def require_compatible(
     """Return the warnings of `compare`.
 
     Raises:
-        SettingsError: There are errors; the text has all of them.
+        SettingsError: There are errors; the text lists all of them.
     """
     findings = compare(local, remote, only_data=only_data)
     errors = [finding for finding in findings if finding.level == "error"]
@@ -133,8 +134,8 @@ def require_compatible(
         raise SettingsError(
             "; ".join(f"{error.subject}: {error.text}" for error in errors),
             where=where,
-            fix=f"choose another `runtime` for the cluster ({', '.join(RUNTIMES)}), or give both sides the versions "
-            "of requirements.lock (`make setup` here; on an existing cluster remove libraries of other versions)",
+            fix=f"choose another `runtime` for the cluster ({', '.join(RUNTIMES)}), or install the versions of "
+            "requirements.lock on both sides (`make setup` here; on an existing cluster remove other versions)",
         )
     return findings
 
@@ -156,7 +157,9 @@ def _dagster(local: Versions, remote: Versions) -> list[Finding]:
         return [Finding("error", "dagster", "not installed on the cluster")]
     if remote.dagster == local.dagster:
         return []
-    text = f"{remote.dagster} on the cluster, {local.dagster} here; steps and events are read only by the same version"
+    text = (
+        f"{remote.dagster} on the cluster, {local.dagster} here; steps and events can be read only by the same version"
+    )
     return [Finding("error", "dagster", text)]
 
 
@@ -167,7 +170,13 @@ def _pydantic(local: Versions, remote: Versions) -> list[Finding]:
     if _line(remote.pydantic)[0] != _line(local.pydantic)[0]:
         return [Finding("error", "pydantic", f"{what}; objects pickled by one can't be read by the other")]
     if _line(remote.pydantic) != _line(local.pydantic):
-        return [Finding("warning", "pydantic", f"{what}; pickled objects are promised to be read by the same minor")]
+        return [
+            Finding(
+                "warning",
+                "pydantic",
+                f"{what}; pickled objects are only guaranteed to be readable by the same minor version",
+            )
+        ]
     return []
 
 
@@ -182,7 +191,7 @@ def _spark(local: Versions, remote: Versions) -> list[Finding]:
         # reference).
         text = (
             f"{remote.spark} on the cluster, {local.spark} here; the code is written and tested for Spark 4, and "
-            "numpy 2, pandas 2 and pyarrow there are newer than that Spark knows"
+            "the numpy, pandas and pyarrow there are newer than that Spark supports"
         )
         return [Finding("warning", "spark", text)]
     if there != here:
@@ -191,24 +200,24 @@ def _spark(local: Versions, remote: Versions) -> list[Finding]:
 
 
 def _packages(local: Versions, remote: Versions) -> list[Finding]:
-    found = []
+    findings = []
     for name, here in sorted(local.packages.items()):
         there = remote.packages.get(name)
         if there is None:
-            found.append(Finding("error", name, "not installed on the cluster"))
+            findings.append(Finding("error", name, "not installed on the cluster"))
         elif there == here:
             continue
         elif name in _ONE_VERSION or (name in SAME_ON_BOTH_SIDES and _line(there)[0] != _line(here)[0]):
-            found.append(Finding("error", name, f"{there} on the cluster, {here} here; they must be the same"))
+            findings.append(Finding("error", name, f"{there} on the cluster, {here} here; they must be the same"))
         elif name in SAME_ON_BOTH_SIDES:
-            found.append(Finding("warning", name, f"{there} on the cluster, {here} here; figures may differ"))
-    return found
+            findings.append(Finding("warning", name, f"{there} on the cluster, {here} here; figures may differ"))
+    return findings
 
 
-def _versions(python: str, spark: str, found: Mapping[str, str]) -> Versions:
+def _versions(python: str, spark: str, installed: Mapping[str, str]) -> Versions:
     named = {"dagster", "pydantic"}
-    rest = {name: version for name, version in sorted(found.items()) if name not in named}
-    return Versions(python, found.get("dagster", ""), found.get("pydantic", ""), spark, rest)
+    rest = {name: version for name, version in sorted(installed.items()) if name not in named}
+    return Versions(python, installed.get("dagster", ""), installed.get("pydantic", ""), spark, rest)
 
 
 def _pyspark() -> str:
@@ -219,5 +228,5 @@ def _pyspark() -> str:
 
 
 def _line(version: str) -> tuple[int, int]:
-    found = re.match(r"(\d+)(?:\.(\d+))?", version)
-    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+    match = re.match(r"(\d+)(?:\.(\d+))?", version)
+    return (int(match[1]), int(match[2] or 0)) if match else (0, 0)

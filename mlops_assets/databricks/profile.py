@@ -1,11 +1,11 @@
 """A workspace and how to use it: one YAML file per environment, with overrides from environment variables.
 
 What belongs here: addresses, names, placements and clusters of one environment, validated. What does not: credentials
-(they stay in the environment of who launches), reading the environment (`settings`), calling the workspace.
+(they stay in the environment of the launching process), reading the environment (`settings`), calling the workspace.
 
 An override is `MLOPS_DATABRICKS_<FIELD>`, two underscores going one level down: `MLOPS_DATABRICKS_HOST`,
-`MLOPS_DATABRICKS_CLUSTERS__TRIALS__WORKERS`. Its value is a text; `null` unsets a field, and what starts with `{` or
-`[` is read as YAML.
+`MLOPS_DATABRICKS_CLUSTERS__TRIALS__WORKERS`. Its value is a string; `null` unsets a field, and a value that starts
+with `{` or `[` is parsed as YAML.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHIPPED: Final = ("dev", "staging", "prod")
 PREFIX: Final = "MLOPS_DATABRICKS_"
 Placement = Literal["loader", "trials", "local"]
 
-# Names `load_profile` is called with; not a field.
+# Names the profile; not a field of it.
 _SELECTOR = f"{PREFIX}PROFILE"
 _CREDENTIALS = frozenset(
     {
@@ -43,10 +43,10 @@ _CREDENTIALS = frozenset(
         "azure_tenant_id",
     }
 )
-_CREDENTIALS_MEND = (
-    "take it out (and revoke it, if it was committed): a personal token goes into DATABRICKS_TOKEN, a service "
-    "principal into DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, in the environment of who launches; what the "
-    "cluster needs goes into a secret scope"
+_CREDENTIALS_FIX = (
+    "remove it (and revoke it, if it was committed): put a personal token into DATABRICKS_TOKEN, a service principal "
+    "into DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, in the environment of the launching process; put what the "
+    "cluster needs into a secret scope"
 )
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VOLUME = re.compile(r"/Volumes(/[^/\s:]+){3,}")
@@ -54,7 +54,7 @@ _DBFS = re.compile(r"dbfs:(/[^/\s:]+)+")
 
 
 class SecretRef(BaseModel):
-    """Where a secret is, written `<scope>/<key>`."""
+    """Reference to a secret, written `<scope>/<key>`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -103,27 +103,27 @@ class DatabricksProfile(BaseModel):
 
     Attributes:
         host: Address of the workspace.
-        staging: Where code and events of a run are kept: a Unity Catalog `volume`, or `dbfs` in old workspaces.
-        staging_path: Folder for it, `/Volumes/<catalog>/<schema>/<volume>[/...]` or `dbfs:/...`; by default in a
-            volume `staging` of `catalog` and `schema`, or in `dbfs:/mlops_assets`.
+        staging: Storage for code and events of a run: a Unity Catalog `volume`, or `dbfs` in old workspaces.
+        staging_path: Folder for them, `/Volumes/<catalog>/<schema>/<volume>[/...]` or `dbfs:/...`; defaults to a
+            volume `staging` in `catalog` and `schema`, or to `dbfs:/mlops_assets`.
         catalog: Unity Catalog catalog of tables and models.
         db_schema: Schema of tables and models; `schema` in YAML.
-        tables: `catalog` names tables `catalog.schema.table`; `path` keeps them in folders of `table_root`, for old
+        tables: `catalog` names tables `catalog.schema.table`; `path` stores them in folders of `table_root`, for old
             workspaces and the loopback workspace.
         table_root: Folder of the tables with `tables: path`.
-        secrets: Environment variables of a step on the cluster, and the secret of each.
+        secrets: Environment variables of a step on the cluster, each with its secret.
         tracking_uri: MLflow tracking on the cluster; `databricks` uses the cluster's own identity.
         registry_uri: MLflow registry on the cluster.
         launcher: `step` launches Dagster steps, `pipes` uses Dagster Pipes.
         clusters: A cluster for each cost class.
-        placement: Assets that run elsewhere than where their definition says: another cost class, or `local`, where
-            Dagster runs. Each launch starts a cluster, which a small asset may not be worth; its tables must then be
-            within reach of that machine. Assets of one step (the three sets) have one place.
+        placement: Assets that run elsewhere than their definition says: on another cost class, or `local`, where
+            Dagster runs. Each launch starts a cluster, which may not be worth it for a small asset; with `local`, that
+            machine must be able to reach the asset's tables. Assets of one step (the three sets) share one place.
         keep_staging_on_failure: Whether the staged files of a failed run are kept.
-        poll_seconds: Longest time between two looks at a run, and that what it reports waits on the cluster; at first
-            and after a change it is looked at more often.
+        poll_seconds: Longest pause between two polls of a run, and longest time that its reports wait on the cluster;
+            at first and after a change polls are more frequent.
         max_concurrent_launches: Limit of the Dagster pool of launches.
-        reap_after_minutes: A cluster run whose Dagster run is gone is cancelled after so many minutes.
+        reap_after_minutes: A Databricks run whose Dagster run is gone is cancelled after this many minutes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -150,7 +150,7 @@ class DatabricksProfile(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _derived(cls, value: Any) -> Any:
-        """Fill in what follows from other fields."""
+        """Fill in fields that follow from others."""
         if not isinstance(value, Mapping):
             return value
         filled = dict(value)
@@ -174,7 +174,7 @@ class DatabricksProfile(BaseModel):
         if not parts.hostname or parts.scheme not in (("https", "http") if local else ("https",)):
             raise ValueError("use the workspace's address, https://<workspace>")
         if parts.path.strip("/") or parts.query or parts.fragment or parts.username:
-            raise ValueError(f"only the address, without a path: https://{parts.hostname}")
+            raise ValueError(f"give only the address, without a path: https://{parts.hostname}")
         return host.rstrip("/")
 
     @field_validator("staging_path")
@@ -194,21 +194,21 @@ class DatabricksProfile(BaseModel):
     def _no_databricks_token(cls, secrets: Mapping[str, SecretRef]) -> Mapping[str, SecretRef]:
         for name in secrets:
             if not _IDENTIFIER.fullmatch(name):
-                raise ValueError(f"{name} is no name of an environment variable")
+                raise ValueError(f"{name} is not a valid name of an environment variable")
             if name.startswith("DATABRICKS_"):
-                raise ValueError(f"{name} never travels to a cluster, which has an identity of its own; remove it")
+                raise ValueError(f"{name} is never sent to a cluster, which has its own identity; remove it")
         return secrets
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        wanted, example = {
+        pattern, example = {
             "volume": (_VOLUME, "/Volumes/<catalog>/<schema>/<volume>"),
             "dbfs": (_DBFS, "dbfs:/<folder>"),
         }[self.staging]
-        if not wanted.fullmatch(self.staging_path) or ".." in self.staging_path.split("/"):
+        if not pattern.fullmatch(self.staging_path) or ".." in self.staging_path.split("/"):
             raise ValueError(f"staging_path {self.staging_path!r}: with staging: {self.staging} use {example}")
         if (self.tables == "path") != (self.table_root is not None):
-            raise ValueError("table_root goes with tables: path, and only with it")
+            raise ValueError("set table_root with tables: path, and only then")
         if self.table_root is not None and not (_VOLUME.fullmatch(self.table_root) or _DBFS.fullmatch(self.table_root)):
             raise ValueError(
                 f"table_root {self.table_root!r}: use dbfs:/... or /Volumes/<catalog>/<schema>/<volume>/..."
@@ -220,7 +220,7 @@ class DatabricksProfile(BaseModel):
         return self.clusters.loader if cost_class == "loader" else self.clusters.trials
 
     def place(self, asset: str, default: Placement) -> Placement:
-        """Return where an asset runs; `default` is what its definition says."""
+        """Return where an asset runs; `default` is the place in its definition."""
         return self.placement.get(asset, default)
 
     def three_level(self, name: str) -> str:
@@ -233,19 +233,18 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
 
     Args:
         name_or_path: `dev`, `staging` or `prod`, or the path of a YAML file.
-        environ: Variables; those that do not start with `MLOPS_DATABRICKS_` are passed over, empty ones count as
-            not set.
+        environ: Variables; those that do not start with `MLOPS_DATABRICKS_` are ignored, empty ones count as not set.
 
     Raises:
-        SettingsError: There is no such profile; a field is missing, misspelt or out of range; there are credentials.
+        SettingsError: There is no such profile; a field is missing, misspelt or out of range; it contains credentials.
     """
     where, text = _text(name_or_path)
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError("no YAML", where=where, fix=str(error).replace("\n", " ")) from None
+        raise SettingsError("not valid YAML", where=where, fix=str(error).replace("\n", " ")) from None
     if not isinstance(document, dict):
-        raise SettingsError("no mapping of fields", where=where, fix="see mlops_assets/databricks/profiles/dev.yaml")
+        raise SettingsError("not a mapping of fields", where=where, fix="see mlops_assets/databricks/profiles/dev.yaml")
     _refuse_credentials(document, where)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != _SELECTOR and value:
@@ -253,11 +252,12 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
     try:
         return DatabricksProfile.model_validate(document)
     except ValidationError as error:
-        raise SettingsError("; ".join(_problems(error)), where=where, fix=_mend(error)) from None
+        # Without the cause: pydantic's text repeats the values, among which a secret may be.
+        raise SettingsError("; ".join(_problems(error)), where=where, fix=_fix_of(error)) from None
 
 
 def cloud_of(host: str) -> Cloud:
-    """Return whose cloud a workspace is in, by its address."""
+    """Return the cloud of a workspace, from its address."""
     name = urlsplit(host).hostname or ""
     if name.endswith((".azuredatabricks.net", ".databricks.azure.us", ".databricks.azure.cn")):
         return "azure"
@@ -266,7 +266,7 @@ def cloud_of(host: str) -> Cloud:
 
 def _text(name_or_path: str | Path) -> tuple[str, str]:
     name = str(name_or_path)
-    if name.startswith("{"):  # the document itself, as a step on a cluster gets it: JSON is YAML
+    if name.startswith("{"):  # the document itself, which a step on a cluster receives: JSON is YAML
         return "profile from the launching side", name
     if name in SHIPPED:
         return f"profile {name}", (resources.files("mlops_assets.databricks") / "profiles" / f"{name}.yaml").read_text(
@@ -280,25 +280,25 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
     try:
         return f"profile {path}", path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(
             f"can't be read: {reason}", where=f"profile {path}", fix=f"name one of {', '.join(SHIPPED)}, or a file"
-        ) from None
+        ) from error
 
 
 def _refuse_credentials(value: Any, where: str, path: str = "") -> None:
-    """Refuse what is, by name or look, a credential; the value itself is never repeated."""
+    """Reject what looks like a credential; errors never repeat the value."""
     if isinstance(value, Mapping):
         for name, item in value.items():
             inside = f"{path}.{name}" if path else str(name)
             if str(name).lower() in _CREDENTIALS and not path.endswith("secrets"):
-                raise SettingsError(f"{inside} is a credential", where=where, fix=_CREDENTIALS_MEND)
+                raise SettingsError(f"{inside} is a credential", where=where, fix=_CREDENTIALS_FIX)
             _refuse_credentials(item, where, inside)
     elif isinstance(value, list):
         for item in value:
             _refuse_credentials(item, where, path)
     elif isinstance(value, str) and looks_secret("", value):
-        raise SettingsError(f"{path or 'the text'} holds a literal token", where=where, fix=_CREDENTIALS_MEND)
+        raise SettingsError(f"{path or 'the text'} contains a literal token", where=where, fix=_CREDENTIALS_FIX)
 
 
 def _override(document: dict[str, Any], name: str, text: str) -> None:
@@ -309,14 +309,14 @@ def _override(document: dict[str, Any], name: str, text: str) -> None:
     _refuse_credentials({path[-1]: text}, name, ".".join(path[:-1]))
     if path[0] not in fields:
         guess = get_close_matches(path[0], fields, n=1, cutoff=0.6)
-        fix = f"is {PREFIX}{guess[0].upper()} meant?" if guess else f"the fields are {', '.join(sorted(fields))}"
-        raise SettingsError(f"{path[0]} is no field of a profile", where=name, fix=fix)
+        fix = f"did you mean {PREFIX}{guess[0].upper()}?" if guess else f"the fields are {', '.join(sorted(fields))}"
+        raise SettingsError(f"{path[0]} is not a field of a profile", where=name, fix=fix)
     value: Any = None if text == "null" else text
     if text.startswith(("{", "[")):
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise SettingsError("no YAML", where=name, fix=str(error).replace("\n", " ")) from None
+            raise SettingsError("not valid YAML", where=name, fix=str(error).replace("\n", " ")) from None
         _refuse_credentials(value, name)
     target = document
     for part in path[:-1]:
@@ -327,15 +327,15 @@ def _override(document: dict[str, Any], name: str, text: str) -> None:
 
 
 def _problems(error: ValidationError) -> list[str]:
-    found = []
+    problems = []
     for item in error.errors():
         place = ".".join(str(part) for part in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
-        found.append(f"{place}: {message}" if place else message)
-    return found
+        problems.append(f"{place}: {message}" if place else message)
+    return problems
 
 
-def _mend(error: ValidationError) -> str:
+def _fix_of(error: ValidationError) -> str:
     missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing" and len(item["loc"]) == 1]
     if missing:
         return f"set {', '.join(f'{PREFIX}{name.upper()}' for name in missing)}, or write it into the profile"

@@ -1,13 +1,13 @@
-"""The Databricks Runtimes that are supported, and what each of them ships.
+"""The supported Databricks Runtimes, and the packages that each of them ships.
 
-What belongs here: facts about the platform's images. What does not: what we install on top (`libraries`), and whether
-that goes together with this machine (`preflight`).
+What belongs here: facts about the platform's images. What does not: what is installed on top (`libraries`), and whether
+the result is compatible with the launching side (`preflight`).
 
 Sources, read in November 2026: the package lists that Databricks derives from its release notes
 (github.com/databricks/environments, `python/dbr/<spark_version>/constraints.txt`; the lists of 16.4 LTS and 17.3 LTS
 agree with `ubuntu/python/requirements.txt` of the release branches of github.com/databricks/containers), and the table
 "MLflow-Databricks Runtime compatibility matrix" of the release notes. A package whose version could not be confirmed
-is not in the table, so it is installed; hyperopt is one (16.4 LTS ML has a patched 0.2.7, later ones have none).
+is not in the table, so it is installed; hyperopt is one (16.4 LTS ML has a patched 0.2.7, later runtimes have none).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from mlops_assets.errors import SettingsError
 
 @dataclass(frozen=True)
 class Runtime:
-    """One image.
+    """One runtime.
 
     Attributes:
-        key: How settings name it, such as `18-ml`.
-        spark_version: How the Jobs API names it (`new_cluster.spark_version`).
+        key: Its name in settings, such as `18-ml`.
+        spark_version: Its name in the Jobs API (`new_cluster.spark_version`).
         python: Minor version of its Python.
-        spark: Version of the Apache Spark that it is built on.
-        packages: Versions of the packages that matter to us, by normalized name.
+        spark: Version of its Apache Spark.
+        packages: Versions of the packages that this project needs, by normalized name.
     """
 
     key: str
@@ -108,13 +108,13 @@ RUNTIMES: Final[Mapping[str, Runtime]] = MappingProxyType(
 
 
 def runtime(key: str) -> Runtime:
-    """Return the runtime that settings name.
+    """Return the runtime of a name in settings.
 
     Raises:
-        SettingsError: There is no such one, or it is not supported.
+        SettingsError: There is no such runtime, or it is not supported.
     """
     if key not in RUNTIMES:
         raise SettingsError(
-            f"{key!r} is no supported Databricks Runtime", where="runtime", fix=f"use one of {', '.join(RUNTIMES)}"
+            f"{key!r} is not a supported Databricks Runtime", where="runtime", fix=f"use one of {', '.join(RUNTIMES)}"
         )
     return RUNTIMES[key]

@@ -13,21 +13,17 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
-if TYPE_CHECKING:
-    from dagster._core.storage.dagster_run import DagsterRun
+from mlops_assets.dagster_internals import GRPC_INFO_TAG, CheckRunHealthResult, WorkerStatus
 
 _HERE = ("localhost", "127.0.0.1", "::1")
 # Python starts the process of a run by this; after a restart of the machine its number may be somebody else's.
 _STARTED_BY = "multiprocessing"
 
 
-class LocalRunLauncher(DefaultRunLauncher):
+class LocalRunLauncher(dg.DefaultRunLauncher):
     """Launches runs as processes of the code server, and tells whether they are still there."""
 
     @property
@@ -35,7 +31,7 @@ class LocalRunLauncher(DefaultRunLauncher):
         """It does."""
         return True
 
-    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Return whether the process of a run is there; one on another machine is believed to be."""
         process = process_of(self._instance, run.run_id)
         if process is None or not _is_here(run) or _is_there(process):
@@ -52,7 +48,7 @@ def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
     return None
 
 
-def _is_here(run: DagsterRun) -> bool:
+def _is_here(run: dg.DagsterRun) -> bool:
     server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
     return server.get("host") in _HERE
 

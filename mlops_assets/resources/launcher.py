@@ -11,15 +11,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import dagster as dg
-from dagster._config.pythonic_config import IAttachDifferentObjectToOpContext
 from pydantic import Field, PrivateAttr
 
 from mlops_assets.errors import SettingsError
 
 if TYPE_CHECKING:
-    from dagster._core.definitions.step_launcher import StepLauncher
-    from dagster._core.execution.context.system import StepExecutionContext
-
     from mlops_assets.databricks.cluster import CostClass
     from mlops_assets.databricks.launch.api import Api
     from mlops_assets.databricks.launch.spec import LaunchSpec
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 _TICK_S, _TICK_PATIENCE_S = 30, 10
 
 
-class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectToOpContext):
+class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObjectToOpContext):
     """Launches steps on the cluster of a cost class; where `active` is false, steps run where they are.
 
     An asset takes it as `step_launcher: dg.ResourceParam[Any]`; Dagster does the rest.
@@ -63,7 +59,7 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
 
     _launchers: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    def get_object_to_set_on_execution_context(self) -> StepLauncher | PipesRunner | None:
+    def get_object_to_set_on_execution_context(self) -> dg.StepLauncher | PipesRunner | None:
         """Return what Dagster finds at the resource's place: a launcher, or None to run the step here.
 
         With `launcher: pipes` it is no step launcher to Dagster; the asset hands over to it.
@@ -80,7 +76,7 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
             from mlops_assets.databricks.launch.placing import PlacedSteps
 
             return PlacedSteps(self._step_launcher)
-        return cast("StepLauncher | PipesRunner", self._launcher_of(self.cost_class))
+        return cast("dg.StepLauncher | PipesRunner", self._launcher_of(self.cost_class))
 
     def pipes(self, context: dg.AssetExecutionContext) -> PipesRunner | None:
         """Return the runner that an asset hands over to, or None to go on.
@@ -102,11 +98,11 @@ class StepLauncherResource(dg.ConfigurableResource[Any], IAttachDifferentObjectT
             for launcher in self._launchers.values():
                 launcher.close(context.instance)
 
-    def _step_launcher(self, step: StepExecutionContext) -> StepLauncher | None:
+    def _step_launcher(self, step: dg.StepExecutionContext) -> dg.StepLauncher | None:
         place = self._place(step)
-        return None if place == "local" else cast("StepLauncher", self._launcher_of(place))
+        return None if place == "local" else cast("dg.StepLauncher", self._launcher_of(place))
 
-    def _place(self, step: StepExecutionContext) -> Placement:
+    def _place(self, step: dg.StepExecutionContext) -> Placement:
         """Return where a step runs: where its assets are placed, else on the cluster that they name."""
         from mlops_assets.resources.placement import require_tables_here
 

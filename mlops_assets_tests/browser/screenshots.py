@@ -15,11 +15,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, ViewportSize
 
+from mlops_assets.cli.loopback_installation import installation
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.settings import Settings
 from mlops_assets_tests.browser.dagster_dev import CHECKOUT, DagsterDev
 from mlops_assets_tests.browser.web_ui import WHOLE_GRAPH, WebUI, find_chromium, open_browser
-from mlops_assets_tests.databricks_workspace.installation import installation
 
 # Rows of an asset's box that say nothing yet are left out, and one that the default leaves out is shown.
 _TOGGLED = ("Automation", "Partitions", "Owner")

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from databricks_loopback.driving import processes
+from databricks_loopback.runs import Run
+from mlops_assets.cli.demo_databricks import upload
+from mlops_assets.cli.loopback_installation import FOLDER, Installation, installation
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets_tests.browser.conftest import web_ui
 from mlops_assets_tests.browser.dagster_dev import DagsterDev
 from mlops_assets_tests.browser.web_ui import WebUI
-from mlops_assets_tests.databricks_workspace.demo import upload
-from mlops_assets_tests.databricks_workspace.driving import processes
-from mlops_assets_tests.databricks_workspace.installation import FOLDER, Installation, installation
-from mlops_assets_tests.databricks_workspace.runs import Run
 
 pytestmark = [pytest.mark.proof, pytest.mark.browser, pytest.mark.timeout(600)]
 

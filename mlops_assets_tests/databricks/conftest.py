@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from databricks_loopback import Workspace
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
-from mlops_assets_tests.databricks_workspace import Workspace
 
 _LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py")
 

@@ -23,8 +23,8 @@ import dagster as dg
 from dagster._serdes import serialize_value
 from mlflow import MlflowClient
 
+from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.tracking.store import STAGE
-from mlops_assets_tests.databricks_workspace.api.mlflow_tracking import ARTIFACTS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {

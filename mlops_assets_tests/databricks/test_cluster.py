@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from databricks_loopback.schema import check_object
 from mlops_assets.databricks.cluster import ClusterSpec, looks_secret
 from mlops_assets.databricks.runtimes import RUNTIMES
 from mlops_assets.errors import SettingsError
-from mlops_assets_tests.databricks_workspace.schema import check_object
 
 LOADER: dict[str, Any] = {"runtime": "18", "cost_class": "loader", "workers": 1, "node_type": "i3.xlarge"}
 TRIALS: dict[str, Any] = LOADER | {"cost_class": "trials", "workers": 6, "task_cpus": 4}
@@ -89,22 +89,26 @@ def test_another_build_of_the_runtime():
         (LOADER, {"instance_pool_id": "p"}, "exactly one of node_type and instance_pool_id"),
         (LOADER, {"driver_instance_pool_id": "p"}, "needs instance_pool_id"),
         (LOADER, {"node_type": None, "instance_pool_id": "p", "driver_node_type": "m"}, "use driver_instance_pool_id"),
-        (LOADER, {"node_type": None, "instance_pool_id": "p", "spot": True, "cloud": "aws"}, "decided by the pool"),
-        (LOADER, {"spot": True}, "needs to know the cloud"),
+        (
+            LOADER,
+            {"node_type": None, "instance_pool_id": "p", "spot": True, "cloud": "aws"},
+            "the pool decides about spot",
+        ),
+        (LOADER, {"spot": True}, "spot needs the cloud"),
         (LOADER, {"runtime": "11.1"}, "16.4-lts"),
-        (LOADER, {"spark_version": "17.3.x-scala2.13"}, "no build of runtime 18"),
+        (LOADER, {"spark_version": "17.3.x-scala2.13"}, "not a build of runtime 18"),
         (LOADER, {"autotermination_minutes": 20}, "use timeout_minutes"),
         (LOADER, {"timeout_minutes": 0}, "greater than or equal to 1"),
         (LOADER, {"spark_conf": {"spark.task.cpus": "2"}}, "set task_cpus instead"),
         (LOADER, {"spark_env_vars": {"KAFKA_PASSWORD": "hunter2"}}, "looks like a secret"),
         (LOADER, {"spark_env_vars": {"HARMLESS": "dapi" + "0" * 32}}, "looks like a secret"),
         (LOADER, {"spark_conf": {"fs.azure.account.key.x.dfs.core.windows.net": "abc="}}, "looks like a secret"),
-        (LOADER, {"spark_env_vars": {"API_TOKEN": "{{ secrets/a/b }}"}}, "the whole value"),
-        (LOADER, {"spark_env_vars": {"NOTE": "x{{secrets/a/b}}"}}, "the whole value"),
-        (LOADER, {"spark_env_vars": {"DATABRICKS_TOKEN": "{{secrets/a/b}}"}}, "never travels"),
+        (LOADER, {"spark_env_vars": {"API_TOKEN": "{{ secrets/a/b }}"}}, "must be the whole value"),
+        (LOADER, {"spark_env_vars": {"NOTE": "x{{secrets/a/b}}"}}, "must be the whole value"),
+        (LOADER, {"spark_env_vars": {"DATABRICKS_TOKEN": "{{secrets/a/b}}"}}, "is never sent"),
         (LOADER, {"tags": {"x" * 128: "y"}}, "1 to 127 characters"),
         (LOADER, {"tags": {"x": "y" * 256}}, "up to 255"),
-        (LOADER, {"tags": {str(number): "" for number in range(42)}}, "room for 41 tags"),
+        (LOADER, {"tags": {str(number): "" for number in range(42)}}, "the limit is 41"),
         (LOADER, {"init_scripts": []}, "Extra inputs"),
         (LOADER, {"permissions": {"job": [{"level": "CAN_VIEW"}]}}, "exactly one of user, group"),
         (LOADER, {"permissions": {"job": [{"level": "CAN_VIEW", "user": "a", "group": "b"}]}}, "exactly one of user"),

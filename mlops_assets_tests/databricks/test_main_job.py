@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from databricks_loopback import Workspace
 from mlops_assets.lakehouse.tables import PathTables, Tables
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets_tests.databricks.main_job import OWN, SMALL, Finished, mlflow_server, outcome, run_main_job
-from mlops_assets_tests.databricks_workspace import Workspace
 
 pytestmark = pytest.mark.timeout(900)
 TABLES = ("raw_transactions", "quarantined_transactions", "train_set", "validation_set", "test_set")

@@ -16,13 +16,13 @@ import pytest
 import xgboost as xgb
 from mlflow.exceptions import MlflowException
 
+from databricks_loopback import Workspace
 from mlops_assets.errors import TrackingError
 from mlops_assets.registry import versions
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.store import Store, TableInput, read_artifact
 from mlops_assets.training.matrix import Matrix
 from mlops_assets_tests.databricks.main_job import mlflow_server
-from mlops_assets_tests.databricks_workspace import Workspace
 
 SCHEMA = "main.models"
 NAME = f"{SCHEMA}.fraud"

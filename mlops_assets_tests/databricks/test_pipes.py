@@ -16,14 +16,14 @@ import dagster as dg
 import pytest
 from dagster._serdes import deserialize_value, serialize_value
 
+from databricks_loopback import Workspace
+from databricks_loopback.runs import Run
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.pipes import PipesRunner
 from mlops_assets.databricks.pipes_asset import beyond_pipes, external_metadata
 from mlops_assets.databricks.preflight import local_versions
 from mlops_assets_tests.databricks import pipes_probe as probe
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.runs import Run
 
 VOLUME = "/Volumes/main/probe/staging"
 PACKAGES = ("mlops_assets", "mlops_assets_tests.databricks.pipes_probe")
@@ -337,7 +337,7 @@ def test_a_watch_that_breaks_off_leaves_no_run(
 ):
     with workspace.faults.expired_token("/api/2.2/jobs/runs/get", after=1):
         ran = Ran(make_runner(), instance, "wait", gate="/nowhere")
-    assert "does not accept the credentials" in ran.failure.description
+    assert "rejects the credentials" in ran.failure.description
     run = runs(workspace)[-1]
     assert end_of(run) == "CANCELED"
 

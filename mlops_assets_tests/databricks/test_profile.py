@@ -79,20 +79,20 @@ def test_overrides_go_as_deep_as_needed():
 @pytest.mark.parametrize(
     ("variable", "value", "why"),
     [
-        ("HOSTT", "x", "is MLOPS_DATABRICKS_HOST meant"),
+        ("HOSTT", "x", "did you mean MLOPS_DATABRICKS_HOST"),
         ("ZZZZ", "x", "the fields are catalog"),
         ("CLUSTERS__TRIALS__WORKRS", "3", r"clusters\.trials\.workrs: Extra inputs"),
         ("CLUSTERS__TRIALS__WORKERS", "many", r"clusters\.trials\.workers: .*valid integer"),
-        ("CLUSTERS__LOADER__TAGS", "{a: [", "no YAML"),
+        ("CLUSTERS__LOADER__TAGS", "{a: [", "not valid YAML"),
         ("CLUSTERS__HUGE__WORKERS", "3", r"clusters\.huge: Extra inputs"),
         ("CLUSTERS__LOADER__COST_CLASS", "trials", "clusters"),
         ("STAGING", "s3", "staging"),
         ("POLL_SECONDS", "0", "poll_seconds: .*greater than 0"),
         ("PLACEMENT__SPLITS", "moon", r"placement\.splits"),
         ("SECRETS__KAFKA", "no-slash", "write <scope>/<key>"),
-        ("SECRETS__DATABRICKS_TOKEN", "a/b", "never travels"),
-        ("TABLES", "path", "table_root goes with"),
-        ("TABLE_ROOT", "dbfs:/lake", "table_root goes with"),
+        ("SECRETS__DATABRICKS_TOKEN", "a/b", "is never sent"),
+        ("TABLES", "path", "set table_root with"),
+        ("TABLE_ROOT", "dbfs:/lake", "set table_root with"),
         ("CATALOG", "my-catalog", "catalog: use letters"),
         ("HOST", "http://adb-1.azuredatabricks.net", "https://<workspace>"),
         ("HOST", "adb-1.azuredatabricks.net", "https://<workspace>"),
@@ -133,7 +133,7 @@ def test_a_file_of_ones_own(tmp_path: Path):
     ],
 )
 def test_credentials_are_refused_unread_and_unrepeated(tmp_path: Path, changes: dict[str, Any], where: str):
-    with pytest.raises(SettingsError, match=rf"{where} (is a credential|holds a literal token)") as refused:
+    with pytest.raises(SettingsError, match=rf"{where} (is a credential|contains a literal token)") as refused:
         load_profile(written(tmp_path, **changes), {})
     assert TOKEN not in str(refused.value)
     assert "DATABRICKS_TOKEN" in str(refused.value)
@@ -141,7 +141,7 @@ def test_credentials_are_refused_unread_and_unrepeated(tmp_path: Path, changes: 
 
 @pytest.mark.parametrize(("variable", "value"), [("TOKEN", "x"), ("CATALOG", TOKEN), ("PLACEMENT", f"{{a: {TOKEN}}}")])
 def test_credentials_are_refused_in_overrides(variable: str, value: str):
-    with pytest.raises(SettingsError, match=r"is a credential|holds a literal token") as refused:
+    with pytest.raises(SettingsError, match=r"is a credential|contains a literal token") as refused:
         load_profile("dev", ENVIRON | {f"MLOPS_DATABRICKS_{variable}": value})
     assert TOKEN not in str(refused.value)
 
@@ -149,9 +149,9 @@ def test_credentials_are_refused_in_overrides(variable: str, value: str):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("a: [", "no YAML"),
-        ("- a", "no mapping"),
-        ("", "no mapping"),
+        ("a: [", "not valid YAML"),
+        ("- a", "not a mapping"),
+        ("", "not a mapping"),
         ("catalog: a\ncatalogue: b\n", "catalogue: Extra"),
     ],
 )
@@ -168,7 +168,7 @@ def test_names_that_are_no_profiles(tmp_path: Path):
     with pytest.raises(SettingsError, match="No such file"):
         load_profile(tmp_path / "none.yaml", {})
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match="no UTF-8"):
+    with pytest.raises(SettingsError, match="not UTF-8"):
         load_profile(tmp_path / "binary.yaml", {})
 
 

@@ -11,11 +11,8 @@ from databricks.sdk.service.compute import Library
 from databricks.sdk.service.iam import AccessControlRequest
 from databricks.sdk.service.jobs import JobAccessControlRequest, Run
 
-from mlops_assets.databricks.libraries import cluster_libraries
-from mlops_assets.databricks.profile import SHIPPED
-from mlops_assets_tests.databricks.conftest import MakeProfile
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.driving import (
+from databricks_loopback import Workspace
+from databricks_loopback.driving import (
     SUCCESS,
     cluster_id,
     output,
@@ -24,6 +21,9 @@ from mlops_assets_tests.databricks_workspace.driving import (
     submit,
     wait_for_end,
 )
+from mlops_assets.databricks.libraries import cluster_libraries
+from mlops_assets.databricks.profile import SHIPPED
+from mlops_assets_tests.databricks.conftest import MakeProfile
 
 _TASK = """
     import os

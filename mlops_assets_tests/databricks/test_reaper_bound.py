@@ -9,14 +9,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from databricks_loopback import Workspace
+from databricks_loopback.wire import ApiError, Reply, Request
 from mlops_assets.databricks.launch import reaper
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.staging import Staging, staging_of
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import LaunchError
 from mlops_assets.settings import Settings
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.wire import ApiError, Reply, Request
 
 ROOT = "/Volumes/main/reaper/staging/launches"
 
@@ -71,7 +71,7 @@ def test_wrong_credentials_are_one_clear_error(
     on_databricks: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi0000")
-    with pytest.raises(LaunchError, match=r"does not accept the credentials.*renew DATABRICKS_TOKEN"):
+    with pytest.raises(LaunchError, match=r"rejects the credentials.*renew DATABRICKS_TOKEN"):
         tick(on_databricks, instance)
     monkeypatch.delenv("DATABRICKS_TOKEN")
     with pytest.raises(LaunchError, match=r"there are no credentials.*set DATABRICKS_TOKEN"):
@@ -83,7 +83,9 @@ def test_a_refusal_is_one_clear_error(on_databricks: Settings, workspace: Worksp
         raise ApiError(403, "PERMISSION_DENIED", "engineer@example.com may not read it")
 
     workspace.faults.on_call("refuse", refuse, path="/api/2.0/fs/directories/*", times=1)
-    with pytest.raises(LaunchError, match=r"refuses: engineer@example.com may not read it.*clean up staging"):
+    with pytest.raises(
+        LaunchError, match=r"rejected a call: engineer@example.com may not read it.*delete files in staging"
+    ):
         tick(on_databricks, instance)
 
 

@@ -60,5 +60,5 @@ def test_builds_of_a_runtime(key: str, spark_version: str, is_build: bool):
 
 
 def test_an_unknown_one_is_refused_with_those_that_there_are():
-    with pytest.raises(SettingsError, match=r"'11\.1' is no supported.*17\.3-lts-ml.*18-ml"):
+    with pytest.raises(SettingsError, match=r"'11\.1' is not a supported.*17\.3-lts-ml.*18-ml"):
         runtime("11.1")

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from databricks_loopback import Workspace
+from databricks_loopback.wire import ApiError, Reply
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 from mlops_assets.diagnostics.doctor import diagnose, report
 from mlops_assets.errors import SettingsError
 from mlops_assets_tests.databricks.conftest import MakeProfile
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.wire import ApiError, Reply
 
 OFFERED = {"CLUSTERS__LOADER__SPARK_VERSION": "18.0.x-scala2.13", "CLUSTERS__TRIALS__SPARK_VERSION": "18.0.x-scala2.13"}
 

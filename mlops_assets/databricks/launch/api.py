@@ -1,10 +1,10 @@
-"""Calls to the workspace: authenticated, tried again when the reason is a passing one, and free of credentials.
+"""Calls to the workspace: authenticated, retried after transient errors, and checked for credentials in their content.
 
 What belongs here: one call and its retries. What does not: which calls make a launch (`staging`, `submission`,
 `watch`).
 
-Requests are plain dictionaries through the SDK's own client, not its data classes: what a newer platform knows and the
-installed SDK does not can be sent all the same (dagster-io/dagster#18425).
+Requests are plain dictionaries sent through the SDK's own client, not its data classes, so fields that the installed
+SDK does not know yet can be sent too (dagster-io/dagster#18425).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HTTP_TIMEOUT_S = 60
 
 @dataclass(frozen=True)
 class Credentials:
-    """Who calls: a personal access token, or a service principal's OAuth client.
+    """The caller's identity: a personal access token, or a service principal's OAuth client.
 
     Attributes:
         host: Address of the workspace.
@@ -51,22 +51,22 @@ class Credentials:
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
-        """What must not leave this machine except as a credential of a call."""
+        """Secrets that may leave this machine only as the credentials of a call."""
         return tuple(secret.encode() for secret in (self.token, self.client_secret) if secret)
 
 
 class OutOfTimeError(LaunchError):
-    """There was no time left for a call that was still to be made."""
+    """No time was left for a call."""
 
 
 class Api:
     """The workspace's REST API.
 
     Args:
-        credentials: Who calls.
-        retry_seconds: How long a call that fails for a passing reason is tried again.
-        http_timeout_seconds: How long one request waits for its answer.
-        budget_seconds: Time for all calls together, from now; no call is begun after it.
+        credentials: The caller's identity.
+        retry_seconds: How long a call that fails for a transient reason is retried.
+        http_timeout_seconds: Timeout of one request.
+        budget_seconds: Time for all calls together, from now; no call starts after it.
 
     Attributes:
         host: Address of the workspace.
@@ -97,7 +97,7 @@ class Api:
         data: bytes | None = None,
         retry_seconds: float | None = None,
     ) -> dict[str, Any]:
-        """Return the answer of a call; all that are made here may be repeated without harm.
+        """Return the answer of a call; it must be safe to repeat.
 
         Args:
             method: HTTP verb.
@@ -105,12 +105,12 @@ class Api:
             query: Query parameters.
             body: JSON object to send.
             data: Bytes to send instead.
-            retry_seconds: As for the class, for this call.
+            retry_seconds: As for the class, but for this call.
 
         Raises:
-            databricks.sdk.errors.DatabricksError: The workspace refuses.
-            LaunchError: It did not answer in time, does not accept who calls, or a credential would have been sent.
-            OutOfTimeError: The time for all calls is over.
+            databricks.sdk.errors.DatabricksError: The workspace rejects the call.
+            LaunchError: It did not answer in time, it rejects the caller's identity, or the content has a credential.
+            OutOfTimeError: The budget of all calls is used up.
         """
         self.require_harmless(json.dumps(body).encode() if body else data or b"", path)
         arguments: dict[str, Any] = {"query": dict(query or {}) or None, "body": dict(body) if body else None}
@@ -124,7 +124,7 @@ class Api:
         return self._patiently(request, f"{method} {path}", retry_seconds)
 
     def download(self, path: str) -> bytes:
-        """Return the bytes that a GET answers with; errors as in `call`."""
+        """Return the bytes of a GET; errors as in `call`."""
 
         def request() -> bytes:
             with contextlib.closing(self._connected().do("GET", path, raw=True)["contents"]) as stream:
@@ -134,13 +134,13 @@ class Api:
 
     def _connected(self) -> Any:
         if self._client is None:
-            who = self._credentials
+            caller = self._credentials
             identity: dict[str, Any] = (
-                {"token": who.token, "auth_type": "pat"}
-                if who.token
-                else {"client_id": who.client_id, "client_secret": who.client_secret, "auth_type": "oauth-m2m"}
+                {"token": caller.token, "auth_type": "pat"}
+                if caller.token
+                else {"client_id": caller.client_id, "client_secret": caller.client_secret, "auth_type": "oauth-m2m"}
             )
-            if not who.token and not (who.client_id and who.client_secret):
+            if not caller.token and not (caller.client_id and caller.client_secret):
                 raise LaunchError(
                     "there are no credentials",
                     where=self.host,
@@ -148,8 +148,8 @@ class Api:
                 )
             config = Config(
                 host=self.host,
-                # Its own loop would wait up to 300 s without a word. With 1 s it makes one attempt and the pause that
-                # the workspace asks for (Retry-After), and the loop around it is this class's.
+                # The SDK's own retries would wait up to 300 s without a log line. With 1 s it makes one attempt and the
+                # pause that the workspace asks for (Retry-After); this class does the retrying.
                 retry_timeout_seconds=1,
                 http_timeout_seconds=self._http_timeout_seconds,
                 product="mlops_assets",
@@ -160,37 +160,37 @@ class Api:
         return self._client
 
     def require_harmless(self, content: bytes, where: str) -> None:
-        """Refuse to send what has a credential of the caller in it.
+        """Refuse to send content with a credential of the caller.
 
         Raises:
-            LaunchError: It has.
+            LaunchError: It contains one.
         """
         if any(secret in content for secret in self.secrets):
             raise LaunchError(
-                "a credential of the launching side stands in what would be sent",
+                "the content to be sent contains a credential of the launching side",
                 where=where,
-                fix="remove it from the run's config, tags or the profile: the cluster has an identity of its own, "
-                "and other secrets go into a secret scope",
+                fix="remove it from the run's config, its tags or the profile: the cluster has its own identity, and "
+                "other secrets belong in a secret scope",
             )
 
     def _patiently(self, request: Callable[[], Answer], what: str, retry_seconds: float | None) -> Answer:
         left = self._out_of_time_at - time.monotonic()
         if left <= 0:
-            raise OutOfTimeError(f"no time left for {what}", where=self.host, fix="give it more time, or try again")
+            raise OutOfTimeError(f"no time left for {what}", where=self.host, fix="try again, or allow more time")
         limit = min(self._retry_seconds if retry_seconds is None else retry_seconds, left)
         stop = stop_before_delay(limit)
         try:
-            return Retrying(retry=retry_if_exception(_may_pass), wait=_pause, stop=stop, reraise=True)(request)
+            return Retrying(retry=retry_if_exception(_is_transient), wait=_pause, stop=stop, reraise=True)(request)
         except Exception as error:
-            if _may_pass(error):
+            if _is_transient(error):
                 raise LaunchError(
-                    f"the workspace does not answer ({what}): tried for {limit:.0f} s, last {_words(error)}",
+                    f"the workspace does not answer ({what}): tried for {limit:.0f} s, last error {_summary(error)}",
                     where=self.host,
                     fix="check the network and the status page of Databricks, then launch again",
                 ) from error
             if _is_rejected(error):
                 raise LaunchError(
-                    f"the workspace does not accept the credentials: {_words(error)}",
+                    f"the workspace rejects the credentials: {_summary(error)}",
                     where=f"{self.host} ({what})",
                     fix="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
                 ) from None
@@ -202,8 +202,8 @@ def _pause(state: RetryCallState) -> float:
     return _DOUBLING(state) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 
-def _may_pass(error: BaseException) -> bool:
-    passing = (
+def _is_transient(error: BaseException) -> bool:
+    transient = (
         errors.InternalError,
         errors.TemporarilyUnavailable,
         errors.TooManyRequests,
@@ -211,10 +211,10 @@ def _may_pass(error: BaseException) -> bool:
         requests.ConnectionError,
         requests.Timeout,
         requests.exceptions.ChunkedEncodingError,
-        TimeoutError,  # how the SDK ends its own retries
+        TimeoutError,  # the SDK raises it at the end of its own retries
     )
-    # An answer that is none of Databricks' own (a gateway's page) has no class of its own either.
-    return isinstance(error, passing) or (type(error) is DatabricksError and "unable to parse" in str(error))
+    # An answer that does not come from Databricks itself (a gateway's page) has no class of its own.
+    return isinstance(error, transient) or (type(error) is DatabricksError and "unable to parse" in str(error))
 
 
 def _is_rejected(error: BaseException) -> bool:
@@ -224,6 +224,6 @@ def _is_rejected(error: BaseException) -> bool:
     return isinstance(error, errors.PermissionDenied) and str(error.error_code) == "403"
 
 
-def _words(error: BaseException | None) -> str:
+def _summary(error: BaseException | None) -> str:
     cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
     return f"{type(cause).__name__}: {cause}"

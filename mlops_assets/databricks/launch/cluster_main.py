@@ -1,13 +1,13 @@
-"""The script that runs on the cluster: checks the surroundings, runs the step, reports while it does.
+"""The script that runs on the cluster: checks versions, runs the step, and reports while it runs.
 
-What belongs here: everything that must work before the step's code can be imported, so the standard library and nothing
-else at the top, and the form of the reports, which `watch` reads on the other side. What does not: the launching side.
+What belongs here: what must work before the step's code can be imported (so only the standard library is imported at
+the top), and the format of the reports, which `watch` reads on the other side. What does not: the launching side.
 
-It is uploaded as a file of its own and executed in `__main__` with the globals `spark`, `sc` and `dbutils`; it finds
-`request.json` in the folder that is its only argument. What it reports goes into that folder as `chunk-<n>`: files of a
-volume can't be appended to, so each is written once, and its first line tells the length and hash of the rest, so that
-a reader knows whether it has seen all of it. Both directions are JSON in Dagster's own serialization, never pickle:
-who can write to the staging folder must not be able to run code with it.
+It is uploaded as a file of its own and executed in `__main__` with the globals `spark`, `sc` and `dbutils`; its only
+argument is a folder with `request.json`. Its reports go into that folder as `chunk-<n>`: files of a volume can't be
+appended to, so each is written once, and its first line has length and hash of the rest, by which a reader recognizes
+an incomplete file. Both directions are JSON in Dagster's own serialization, never pickle: someone who can write to the
+staging folder must not be able to run code with it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _ORPHANED = 75  # EX_TEMPFAIL
 
 
 class StepFailedError(Exception):
-    """The step has failed and said so: raised at the end, so that the run fails too."""
+    """The step has failed and reported it; raised at the end so that the run fails too."""
 
 
 class OrphanedError(Exception):
-    """Nobody watches this run any more."""
+    """No launcher watches this run any more."""
 
 
-# --- the form of the reports ------------------------------------------------------------------------------------------
+# --- the format of the reports ----------------------------------------------------------------------------------------
 
 
 def encode_chunk(number: int, records: list[dict[str, Any]]) -> bytes:
@@ -54,7 +54,7 @@ def encode_chunk(number: int, records: list[dict[str, Any]]) -> bytes:
 
 
 def decode_chunk(number: int, data: bytes) -> list[dict[str, Any]] | None:
-    """Return the records of a chunk, or None if it is not (yet) there as a whole."""
+    """Return the records of a chunk, or None if it is incomplete."""
     head, newline, payload = data.partition(b"\n")
     expected = f"{_MARK} {number} {len(payload)} {hashlib.sha256(payload).hexdigest()}".encode()
     if not newline or head != expected:
@@ -72,8 +72,8 @@ class Channel:
     """Writes records to numbered chunks from a thread of its own, so that the step never waits for storage.
 
     Args:
-        folder: Where to.
-        longest_s: Longest time that a record waits; a young channel writes more often.
+        folder: The folder for the chunks.
+        longest_s: Longest time that a record waits; shortly after the start it is less.
     """
 
     def __init__(self, folder: Path, longest_s: float) -> None:
@@ -85,19 +85,19 @@ class Channel:
         self._thread.start()
 
     def put(self, kind: str, **fields: Any) -> None:
-        """Report something."""
+        """Report a record of a kind."""
         with self._lock:
             self._records.append({"kind": kind, **fields})
         self._wake.set()
 
     def put_text(self, kind: str, text: str) -> None:
-        """Report printed text; what is too much for one chunk is left to the driver's log."""
+        """Report printed text; what does not fit into one chunk is only in the driver's log."""
         with self._lock:
             room = _PRINTED_PER_CHUNK - self._printed
             self._printed += len(text)
             kept = text[: max(room, 0)]
             if 0 < room < len(text):
-                kept += "\n[... more was printed than is sent along; the rest is in the driver's log]\n"
+                kept += "\n[... the rest of the output is in the driver's log]\n"
             last = self._records[-1] if self._records else {}
             if last.get("kind") == kind:
                 last["text"] += kept
@@ -106,7 +106,7 @@ class Channel:
         self._wake.set()
 
     def close(self) -> None:
-        """Write what is left.
+        """Write the remaining records.
 
         Raises:
             OSError: It could not be written.
@@ -125,7 +125,7 @@ class Channel:
                 self._wake.clear()
                 try:
                     self._flush(1)
-                except OSError as error:  # storage may be back for the next one, which has these records too
+                except OSError as error:  # they are kept: storage may be back at the next flush
                     print(f"reports can't be written: {error}", file=sys.__stderr__)
 
     def _flush(self, attempts: int) -> None:
@@ -159,7 +159,7 @@ class Channel:
 
 
 class Tee:
-    """A text stream that prints as before and reports what it printed."""
+    """A text stream that prints to another one and reports what it prints."""
 
     def __init__(self, stream: TextIO, channel: Channel, kind: str) -> None:
         self._stream, self._channel, self._kind = stream, channel, kind
@@ -179,13 +179,13 @@ class Tee:
 
 
 class Watchdog:
-    """Ends the task when its launcher gives no sign of life: the content of `heartbeat` changes as long as it does.
+    """Ends the task when its launcher is silent; a live one keeps changing the content of `heartbeat`.
 
-    Only this machine's clock is used, so a difference between the clocks plays no part.
+    Only this machine's clock is used, so it does not matter if the two clocks differ.
 
     Args:
         heartbeat: The file.
-        limit_s: How long it may stay the same.
+        limit_s: How long its content may stay the same.
     """
 
     def __init__(self, heartbeat: Path, limit_s: float) -> None:
@@ -204,14 +204,14 @@ class Watchdog:
             try:
                 content = self._heartbeat.read_bytes()
             except OSError:
-                content = b""  # it is written some time after the start, or storage is away: both end by the clock
+                content = b""  # not written yet, or storage is unavailable: the time limit covers both
             if content and content != seen:
                 seen, since = content, time.monotonic()
             if time.monotonic() - since > self._limit_s:
                 self.barked = True
-                print(f"no sign of life of the launcher for {self._limit_s:g} s: ending", file=sys.__stderr__)
-                # A signal, and to the main thread: what waits in a system call wakes up. Code that never comes back
-                # to Python does not see it.
+                print(f"no heartbeat from the launcher for {self._limit_s:g} s: ending", file=sys.__stderr__)
+                # A signal to the main thread interrupts a system call that waits. Code that never returns to Python
+                # does not notice it.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 if not self._done.wait(_GRACE_S):
                     os._exit(_ORPHANED)
@@ -221,12 +221,12 @@ class Watchdog:
 # --- the order of events ----------------------------------------------------------------------------------------------
 
 
-def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
+def main(folder: Path, task_globals: Mapping[str, Any]) -> None:
     """Run the step that `folder/request.json` describes.
 
     Args:
         folder: The launch's own folder.
-        surroundings: The globals of the task: `dbutils` and `sc` are used.
+        task_globals: The globals of the task: `dbutils` and `sc` are used.
 
     Raises:
         Exception: Whatever ended the step, so that the run fails.
@@ -241,13 +241,13 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
         with tempfile.TemporaryDirectory() as code:
             with zipfile.ZipFile(request["code"]) as archive:
                 archive.extractall(code)
-            # Not the first entry: Dagster takes that one for the script's folder and imports without it.
+            # Not as the first entry: Dagster assumes that to be the script's folder and removes it for imports.
             sys.path.insert(1, code)
             check_versions(request["versions"], channel.put)
-            set_environment(request, surroundings)
+            set_environment(request, task_globals)
             if request["python_on_workers"]:
-                # The driver's sys.path is not theirs: functions that Spark runs there import the package too.
-                surroundings["sc"].addPyFile(request["code"])
+                # Workers have a sys.path of their own, and functions that Spark runs there import the package too.
+                task_globals["sc"].addPyFile(request["code"])
             ended_well = _run_step(request["step"], channel.put)
         if not ended_well:
             failure = StepFailedError(f"step {request['step_key']} failed; Dagster has its error")
@@ -264,7 +264,7 @@ def main(folder: Path, surroundings: Mapping[str, Any]) -> None:
 
 
 def check_versions(versions: dict[str, Any], report: Callable[..., None]) -> None:
-    """Compare this machine with the launching side, before anything of Dagster is imported."""
+    """Compare this machine with the launching side before Dagster is imported."""
     if not versions:
         return
     preflight = importlib.import_module("mlops_assets.databricks.preflight")
@@ -274,7 +274,7 @@ def check_versions(versions: dict[str, Any], report: Callable[..., None]) -> Non
 
 
 def _spark_version() -> str:
-    """Return Spark's version without starting it; Databricks' own pyspark is no installed distribution."""
+    """Return Spark's version without starting it; Databricks' own pyspark is not an installed distribution."""
     from importlib import metadata
 
     try:
@@ -283,33 +283,31 @@ def _spark_version() -> str:
         return str(importlib.import_module("pyspark").__version__)
 
 
-def set_environment(request: dict[str, Any], surroundings: Mapping[str, Any]) -> None:
-    """Set what an existing cluster can't be given when it starts; a new one has it from its `spark_env_vars`."""
+def set_environment(request: dict[str, Any], task_globals: Mapping[str, Any]) -> None:
+    """Set the environment variables on an existing cluster; a new one gets them from its `spark_env_vars`."""
     os.environ.update(request["env"])
     for name, reference in request["secrets"].items():
         scope, _, key = reference.partition("/")
-        os.environ[name] = surroundings["dbutils"].secrets.get(scope=scope, key=key)
+        os.environ[name] = task_globals["dbutils"].secrets.get(scope=scope, key=key)
 
 
 def _run_step(step: dict[str, str], report: Callable[..., None]) -> bool:
-    """Run the step and report its events; whether it succeeded."""
-    from dagster._core.definitions.step_launcher import StepRunRef
-    from dagster._core.execution.plan.external_step import external_instance_from_step_run_ref, run_step_from_ref
-    from dagster._serdes import deserialize_value, serialize_value
+    """Run the step and report its events; return whether it succeeded."""
+    import dagster as dg
 
-    fields: dict[str, Any] = {name: deserialize_value(text) for name, text in step.items()}
-    reference = StepRunRef(**fields)
-    instance = external_instance_from_step_run_ref(
-        reference, event_listener_fn=lambda entry: report("event", entry=serialize_value(entry))
+    fields: dict[str, Any] = {name: dg.deserialize_value(text) for name, text in step.items()}
+    reference = dg.StepRunRef(**fields)
+    instance = dg.external_instance_from_step_run_ref(
+        reference, event_listener_fn=lambda entry: report("event", entry=dg.serialize_value(entry))
     )
     with instance:
-        events = list(run_step_from_ref(reference, instance))
+        events = list(dg.run_step_from_ref(reference, instance))
     return not any(event.is_step_failure or event.is_step_up_for_retry for event in events)
 
 
 def described(error: BaseException) -> dict[str, Any]:
     """Return an error as the fields of a `failure` record."""
-    # A user of the platform is meant to read its own errors without a traceback.
+    # The platform's own errors are complete without a traceback.
     readable = any(kind.__name__ == "PlatformError" for kind in type(error).__mro__)
     lines = traceback.format_exception(error)
     return {"type": type(error).__name__, "text": str(error), "trace": "" if readable else "".join(lines)}

@@ -1,10 +1,10 @@
-"""The code that travels: the package and nothing beside it, as a zip that is the same for the same content.
+"""The code that is sent to a cluster: the package and nothing else, as a reproducible zip.
 
-What belongs here: which files, in which bytes, under which name. What does not: where it is put (`staging`).
+What belongs here: which files, their bytes, the name of the zip. What does not: where it is stored (`staging`).
 
-Only kinds of files that a Python package is made of are taken, so data, databases, keys and caches that lie in the
-folder stay where they are, whatever they are called. The folder's own path plays no part: Dagster's `build_pyspark_zip`
-skips every file whose absolute path has "pytest" in it, and takes `.git` and `.venv` of a repository's root.
+Only file types that a Python package consists of are packed, so data, databases, keys and caches in the folder stay
+where they are. The folder's own path does not matter: Dagster's `build_pyspark_zip` skips every file whose absolute
+path contains "pytest", and packs `.git` and `.venv` of a repository's root.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KINDS: Final = frozenset(
     {".py", ".pyi", ".typed", ".yaml", ".yml", ".json", ".toml", ".lock", ".txt", ".sql", ".html", ".css", ".js"}
 )
 _LARGEST: Final = 50 * 1024 * 1024
-# The first moment that a zip can name.
+# The earliest time that a zip can store.
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -33,7 +33,7 @@ class CodeArchive:
     """A zip of packages.
 
     Attributes:
-        name: File name, made of the content's hash: the same content has the same name.
+        name: File name, from a hash of the content: the same content has the same name.
         data: The zip.
         files: Names of its files, sorted.
     """
@@ -44,14 +44,14 @@ class CodeArchive:
 
 
 def pack(packages: Sequence[str], *, forbidden: Sequence[bytes] = ()) -> CodeArchive:
-    """Return the archive of packages.
+    """Return a zip of packages.
 
     Args:
-        packages: Import names. Of a package within another, the parents' `__init__.py` come along.
+        packages: Import names. For a nested package, its parents' `__init__.py` are included.
         forbidden: Byte strings that no file may contain (credentials of the launching side).
 
     Raises:
-        LaunchError: A package is not there, too large, or has a forbidden string in a file.
+        LaunchError: A package does not exist, is too large, or has a file with a forbidden string.
     """
     files = {name: path for package in packages for name, path in _files(package)}
     digest, buffer = hashlib.sha256(), io.BytesIO()
@@ -62,9 +62,9 @@ def pack(packages: Sequence[str], *, forbidden: Sequence[bytes] = ()) -> CodeArc
             size += len(content)
             if any(text in content for text in forbidden):
                 raise LaunchError(
-                    "a credential of the launching side stands in the code that would travel",
+                    "the code to be sent contains a credential of the launching side",
                     where=str(path),
-                    fix="remove it and revoke it; the cluster has an identity of its own",
+                    fix="remove it and revoke it; the cluster has its own identity",
                 )
             if size > _LARGEST:
                 raise LaunchError(
@@ -84,7 +84,7 @@ def root_of(package: str) -> Path:
     """Return the folder that a package is imported from.
 
     Raises:
-        LaunchError: There is no such package, or it is no folder.
+        LaunchError: There is no such package, or it is not a folder.
     """
     return _folder(package).parents[package.count(".")]
 
@@ -110,8 +110,8 @@ def _folder(package: str) -> Path:
     locations = list(spec.submodule_search_locations or []) if spec else []
     if not locations:
         raise LaunchError(
-            f"there is no package {package} to send to the cluster",
+            f"package {package} can't be sent to the cluster: it can't be imported here",
             where="packages",
-            fix="name packages (folders with __init__.py) that can be imported here",
+            fix="name packages (folders with __init__.py) that this environment can import",
         )
     return Path(locations[0])

@@ -1,34 +1,33 @@
-"""A launcher for steps that run in several places.
+"""A launcher that picks the place of each step.
 
-What belongs here: handing each step to the launcher of its place, or running it here. What does not: which step has
-which place (`resources.launcher`), launching.
+What belongs here: passing each step to the launcher of its place, or running it in this process. What does not: which
+place a step has (`resources.launcher`), launching.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from dagster._core.definitions.step_launcher import StepLauncher
-from dagster._core.events import DagsterEvent
-from dagster._core.execution.context.system import StepExecutionContext
-from dagster._core.execution.plan.execute_step import core_dagster_event_sequence_for_step
+import dagster as dg
+
+from mlops_assets.dagster_internals import core_dagster_event_sequence_for_step
 
 
-class PlacedSteps(StepLauncher):
-    """Decides for each step, because Dagster asks a resource for one launcher and does not say for which step.
+class PlacedSteps(dg.StepLauncher):
+    """Picks a launcher for each step, because Dagster asks a resource for one launcher without naming the step.
 
     Args:
-        launcher_of: Returns the launcher of a step, or None to run it here; raises for one that can't run there.
+        launcher_of: Returns the launcher of a step, or None to run it here; raises if the step can't run in its place.
     """
 
-    def __init__(self, launcher_of: Callable[[StepExecutionContext], StepLauncher | None]) -> None:
+    def __init__(self, launcher_of: Callable[[dg.StepExecutionContext], dg.StepLauncher | None]) -> None:
         self._launcher_of = launcher_of
 
-    def launch_step(self, step_context: StepExecutionContext) -> Iterator[DagsterEvent]:
-        """Run a step in its place; Dagster calls this."""
+    def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
+        """Run a step in its place; called by Dagster."""
         launcher = self._launcher_of(step_context)
         if launcher is None:
-            # What Dagster itself does with a step that has no launcher (`dagster_event_sequence_for_step`).
+            # What Dagster itself does for a step without a launcher (`dagster_event_sequence_for_step`).
             yield from core_dagster_event_sequence_for_step(step_context)
         else:
             yield from launcher.launch_step(step_context)

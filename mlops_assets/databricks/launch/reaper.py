@@ -1,10 +1,10 @@
-"""Ending what a dead launcher has left: runs on the cluster whose Dagster run is over, and their staged files.
+"""Cleans up after launchers that died: cancels runs whose Dagster run has ended, and removes their staged files.
 
-What belongs here: deciding what is left over, and a sensor that acts on it. What does not: the watchdog on the cluster,
-which ends a step whose launcher is silent (`cluster_main`); this is the second net, for what has not even started.
+What belongs here: deciding what is orphaned, and a sensor that acts on it. What does not: the watchdog on the cluster,
+which ends a step whose launcher is silent (`cluster_main`); this also catches runs that have not started yet.
 
-A run is only touched when this Dagster instance knows its Dagster run and that run has ended: several instances may
-share a workspace.
+A run is touched only if this Dagster instance knows its Dagster run and that run has ended: several instances may share
+a workspace.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from mlops_assets.databricks.launch.api import Api
     from mlops_assets.databricks.launch.staging import Staging
 
-# Whether a Dagster run has ended; None if it is not known here.
+# Whether a Dagster run has ended; None if this instance does not know it.
 HasEnded = Callable[[str], bool | None]
 _DEFAULT_INTERVAL_S = 120
 REAPER = "databricks_reaper"
 
 
 def orphans(active_runs: Iterable[Mapping[str, Any]], has_ended: HasEnded) -> Iterator[tuple[int, str]]:
-    """Yield run id and Dagster run of each run that nobody watches any more.
+    """Yield run id and Dagster run of each run that no launcher watches any more.
 
     Args:
-        active_runs: Runs of the workspace, as `runs/list` has them.
+        active_runs: Runs of the workspace, from `runs/list`.
         has_ended: See `HasEnded`.
     """
     for run in active_runs:
@@ -47,7 +47,7 @@ def litter(folders: Iterable[str], has_ended: HasEnded, is_kept: Callable[[str],
     Args:
         folders: Names of the folders in staging; those of Dagster runs are run ids.
         has_ended: See `HasEnded`.
-        is_kept: Whether the files of an ended Dagster run are to stay.
+        is_kept: Whether the files of an ended Dagster run are kept.
     """
     for folder in folders:
         if has_ended(folder) and not is_kept(folder):
@@ -56,12 +56,12 @@ def litter(folders: Iterable[str], has_ended: HasEnded, is_kept: Callable[[str],
 
 @dataclass
 class Reaped:
-    """What was ended and removed.
+    """What was cancelled and removed.
 
     Attributes:
         cancelled: Ids of the cancelled runs.
-        removed: Folders of staging that are gone.
-        is_complete: Whether there was time for all of it.
+        removed: Staging folders that were removed.
+        is_complete: Whether the time was enough for all of it.
     """
 
     cancelled: list[int] = field(default_factory=list)
@@ -70,18 +70,18 @@ class Reaped:
 
 
 def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_staging_on_failure: bool) -> Reaped:
-    """Cancel left-over runs and remove left-over files, as far as the time of `api` goes.
+    """Cancel orphaned runs and remove their files, within the time budget of `api`.
 
     Args:
         api: The workspace.
-        staging: Where launches put their files.
-        instance: What knows which Dagster runs have ended.
-        keep_staging_on_failure: Whether files of failed Dagster runs stay.
+        staging: Where launches store their files.
+        instance: Knows which Dagster runs have ended.
+        keep_staging_on_failure: Whether files of failed Dagster runs are kept.
 
     Raises:
-        LaunchError: The workspace does not answer, or refuses.
+        LaunchError: The workspace does not answer, or rejects a call.
     """
-    # The SDK takes a second to import, which loading the code location, with the sensor in it, should not pay.
+    # The SDK takes a second to import, and this module is imported whenever the code location is loaded.
     from databricks.sdk.errors.base import DatabricksError
 
     from mlops_assets.databricks.launch import submission
@@ -92,8 +92,8 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
         return run.status if run else None
 
     def has_ended(run_id: str) -> bool | None:
-        found = status(run_id)
-        return None if found is None else found in _ENDED
+        current = status(run_id)
+        return None if current is None else current in _ENDED
 
     def is_kept(run_id: str) -> bool:
         return keep_staging_on_failure and status(run_id) != dg.DagsterRunStatus.SUCCESS
@@ -104,7 +104,7 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
             submission.cancel(api, run_id)
             reaped.cancelled.append(run_id)
         for folder in litter(staging.names(""), has_ended, is_kept):
-            # The folder last: as long as it is there, the next round knows that something is left.
+            # The folder last: as long as it exists, the next tick knows that something is left.
             staging.remove_scripts(folder)
             staging.remove(folder)
             reaped.removed.append(folder)
@@ -112,11 +112,11 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
         reaped.is_complete = False
     except DatabricksError as error:
         raise LaunchError(
-            f"the workspace refuses: {error}",
+            f"the workspace rejected a call: {error}",
             where=staging.root,
-            fix="give the identity that Dagster has there the right to see and cancel runs and to clean up staging; "
-            "`make doctor` looks for what else is missing",
-        ) from None
+            fix="let Dagster's identity in the workspace view and cancel runs and delete files in staging; "
+            "`make doctor` checks its other permissions",
+        ) from error
     return reaped
 
 
@@ -126,12 +126,12 @@ _ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRu
 def reaper_sensor(
     connect: Callable[[], tuple[Api, Staging]], *, keep_staging_on_failure: bool, interval_s: int = _DEFAULT_INTERVAL_S
 ) -> dg.SensorDefinition:
-    """Return a sensor that reaps.
+    """Return a sensor that cleans up after dead launchers.
 
     Args:
-        connect: Returns the workspace and the staging; called at each tick, not when the code location is loaded. The
-            workspace's `budget_seconds` bounds a tick: Dagster gives up on one after 60 s.
-        keep_staging_on_failure: Whether files of failed Dagster runs stay.
+        connect: Returns the workspace and the staging; called at each tick, not when the code location is loaded. Its
+            `budget_seconds` bounds a tick: Dagster aborts one after 60 s.
+        keep_staging_on_failure: Whether files of failed Dagster runs are kept.
         interval_s: Seconds between two ticks.
     """
 
@@ -139,7 +139,7 @@ def reaper_sensor(
         name=REAPER,
         minimum_interval_seconds=interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Cancels Databricks runs whose Dagster run has ended, and removes what such runs have staged.",
+        description="Cancels Databricks runs whose Dagster run has ended, and removes the files they staged.",
     )
     def databricks_reaper(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         api, staging = connect()

@@ -1,16 +1,15 @@
 """Which steps a Dagster run has, and which of them this process runs.
 
-What belongs here: what decides who tidies up after a run. What does not: tidying (`launcher`, `pipes`).
+What belongs here: deciding which process cleans up after a run. What does not: cleaning up (`launcher`, `pipes`).
 """
 
 from __future__ import annotations
 
 import dagster as dg
-from dagster._core.execution.context.system import StepExecutionContext
 
 
-def executes_whole_run(context: StepExecutionContext) -> bool:
-    """Whether this process runs all steps of its run, so that it knows when the last has ended."""
+def executes_whole_run(context: dg.StepExecutionContext) -> bool:
+    """Whether this process runs all steps of its run, and so knows when the last one has ended."""
     here = set(context.plan_data.execution_plan.step_keys_to_execute)
     return here >= planned_steps(context.instance, context.dagster_run)
 

@@ -1,7 +1,7 @@
-"""What a launch needs to know, as plain values.
+"""The settings of a launch, as plain values.
 
 What belongs here: fields, their defaults and units. What does not: where they come from (`resources.launcher` makes a
-spec of a profile), what is done with them.
+spec from a profile), how they are used.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ class LaunchSpec:
         cluster: The `new_cluster` object of the Jobs API; empty with `existing_cluster_id`.
         existing_cluster_id: All-purpose cluster to run on instead.
         libraries: `libraries` of the task.
-        staging: Where code, events and logs are kept: a Unity Catalog `volume` or `dbfs`.
+        staging: Storage for code, events and logs: a Unity Catalog `volume` or `dbfs`.
         staging_path: Folder for them, `/Volumes/<catalog>/<schema>/<volume>[/...]` or `dbfs:/...`.
-        script_folder: Workspace folder for the main script with `staging: volume`; by default one in the home folder
-            of the launching identity, which nobody else may write to.
-        packages: Import names of the packages that travel.
-        python_on_workers: Whether the packages can be imported by Python that Spark runs on the workers.
-        env: Environment variables of the step; nothing secret.
-        secrets: Environment variables of the step and the `<scope>/<key>` that each is read from, on the cluster.
-        versions: What the launching side has, as `dataclasses.asdict(preflight.local_versions())`; empty compares
-            nothing.
+        script_folder: Workspace folder for the main script with `staging: volume`; defaults to one in the home
+            folder of the launching identity, which others can't write to.
+        packages: Import names of the packages that are sent.
+        python_on_workers: Whether Python functions that Spark runs on the workers can import the packages.
+        env: Environment variables of the step; no secrets.
+        secrets: Environment variables of the step, each with the `<scope>/<key>` that the cluster reads it from.
+        versions: Versions of the launching side, as `dataclasses.asdict(preflight.local_versions())`; empty skips the
+            comparison.
         job_permissions: `access_control_list` of the submission.
-        cluster_permissions: The same for the cluster that the run gets.
-        timeout_seconds: After which the workspace ends the run.
+        cluster_permissions: The same for the run's cluster.
+        timeout_seconds: Time limit, after which the workspace ends the run.
         keep_staging_on_failure: Whether the staged files of a failed step are kept.
-        poll_seconds: Longest time between two looks at a run; after a change it is looked at more often.
-        orphan_seconds: A step on the cluster ends itself when its launcher has not given a sign of life for so long.
+        poll_seconds: Longest pause between two polls of a run; after a change polls are more frequent.
+        orphan_seconds: A step on the cluster ends itself when its launcher has sent no heartbeat for this long.
         settle_seconds: How long to wait for the end of a run whose step has reported its own end.
-        retry_seconds: How long a call that fails for a passing reason is tried again.
+        retry_seconds: How long a call that fails for a transient reason is retried.
     """
 
     cluster: Mapping[str, Any]

@@ -1,11 +1,11 @@
-"""Where both sides of a launch meet: a folder of a Unity Catalog volume, or of DBFS.
+"""The folder that both sides of a launch share: in a Unity Catalog volume, or in DBFS.
 
-What belongs here: writing, reading and removing files there by the REST API, and their names on the cluster. What does
-not: what is in them.
+What belongs here: writing, reading and removing files there by the REST API, and their paths on the cluster. What does
+not: their content.
 
-The main script needs a place that the Jobs API takes as `python_file`: "Cloud file URIs (such as dbfs:/, s3:/, adls:/,
+The main script needs a path that the Jobs API accepts as `python_file`: "Cloud file URIs (such as dbfs:/, s3:/, adls:/,
 gcs:/) and workspace paths are supported" (Jobs API 2.2, `SparkPythonTask.python_file`). A volume's path is none of
-these, so with `staging: volume` the script is imported as a workspace file (Workspace API 2.0, `workspace/import`).
+these, so with `staging: volume` the script is stored as a workspace file (Workspace API 2.0, `workspace/import`).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _DELETERS = 4
 class Staging(ABC):
     """A folder that the launching side writes by REST and the cluster sees as files.
 
-    Names are relative to the folder, with `/` between their parts.
+    Names are relative to the folder, with `/` as separator.
 
     Args:
         api: The workspace.
-        root: The folder as the API names it.
+        root: The folder's path in the API.
     """
 
     def __init__(self, api: Api, root: str) -> None:
@@ -45,22 +45,22 @@ class Staging(ABC):
 
     @abstractmethod
     def on_cluster(self, name: str) -> str:
-        """Return the path of a file as the cluster's processes see it."""
+        """Return the path of a file on the cluster."""
 
     @abstractmethod
     def put_script(self, name: str, data: bytes) -> str:
-        """Store the main script of a task and return what the task names as its `python_file`."""
+        """Store the main script of a task and return its `python_file`."""
 
     def put(self, name: str, data: bytes) -> None:
-        """Store a file, in place of one of that name.
+        """Store a file, replacing one of the same name.
 
         Raises:
-            LaunchError: The workspace does not have this kind of storage, or refuses.
+            LaunchError: The workspace does not have this kind of storage, or denies access.
         """
         try:
             self._put(f"{self.root}/{name}", data)
         except DatabricksError as error:
-            raise self._unusable(error) from None
+            raise self._unusable(error) from error
 
     def get(self, name: str) -> bytes | None:
         """Return a file's content, None if there is none."""
@@ -70,29 +70,29 @@ class Staging(ABC):
             return None
 
     def exists(self, name: str) -> bool:
-        """Whether there is such a file.
+        """Whether a file exists.
 
         Raises:
-            LaunchError: The workspace does not have this kind of storage, or refuses.
+            LaunchError: The workspace does not have this kind of storage, or denies access.
         """
         try:
             self._head(f"{self.root}/{name}")
         except NotFound:
             return False
         except DatabricksError as error:
-            raise self._unusable(error) from None
+            raise self._unusable(error) from error
         return True
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
-        """Return the names of what is in a folder; none if it is not there."""
+        """Return the names in a folder, none if the folder does not exist."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a folder with all that is in it; nothing happens if it is not there."""
+        """Remove a folder with its content; does nothing if it does not exist."""
 
-    def remove_scripts(self, run: str) -> None:  # noqa: B027 - nothing to do where scripts lie in the folder
-        """Remove what `put_script` stored outside of the folder under names `<run>/...`."""
+    def remove_scripts(self, run: str) -> None:  # noqa: B027 - nothing to do if scripts are in the folder
+        """Remove scripts that `put_script` stored outside of the folder as `<run>/...`."""
 
     @abstractmethod
     def _head(self, path: str) -> None: ...
@@ -108,7 +108,7 @@ class Staging(ABC):
 
 
 class DbfsStaging(Staging):
-    """A folder of DBFS, `dbfs:/...`: for workspaces that still have it. Every user of the workspace can write there."""
+    """A folder of DBFS, `dbfs:/...`, for workspaces that still have it. Every user of the workspace can write there."""
 
     def on_cluster(self, name: str) -> str:
         """See `Staging`."""
@@ -142,7 +142,7 @@ class DbfsStaging(Staging):
 
     def _put(self, path: str, data: bytes) -> None:
         path = self._path(path)
-        self._api.require_harmless(data, path)  # before base64 hides what is in it
+        self._api.require_harmless(data, path)  # before base64 hides the content
         if len(data) <= _BLOCK:
             body = {"path": path, "contents": base64.b64encode(data).decode(), "overwrite": True}
             self._api.call("POST", "/api/2.0/dbfs/put", body=body)
@@ -151,10 +151,10 @@ class DbfsStaging(Staging):
             self._stream(path, data)
             if self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": path})["file_size"] == len(data):
                 return
-        raise LaunchError("a file arrives incomplete", where=path, fix="check the network, then launch again")
+        raise LaunchError("an uploaded file is incomplete", where=path, fix="check the network, then launch again")
 
     def _stream(self, path: str, data: bytes) -> None:
-        """Send a large file; a block whose answer was lost is sent twice, which the file's size then shows."""
+        """Send a large file; a block whose answer was lost is sent twice, which the caller sees by the file's size."""
         handle = self._api.call("POST", "/api/2.0/dbfs/create", body={"path": path, "overwrite": True})["handle"]
         for start in range(0, len(data), _BLOCK):
             block = base64.b64encode(data[start : start + _BLOCK]).decode()
@@ -174,8 +174,8 @@ class DbfsStaging(Staging):
         return LaunchError(
             f"DBFS can't be used: {error}",
             where=self.root,
-            fix="newer workspaces have DBFS switched off: set `staging: volume` and `staging_path: "
-            "/Volumes/<catalog>/<schema>/<volume>` in the profile, and give the launching identity WRITE VOLUME there",
+            fix="newer workspaces have DBFS disabled: set `staging: volume` and `staging_path: "
+            "/Volumes/<catalog>/<schema>/<volume>` in the profile, and grant the launching identity WRITE VOLUME there",
         )
 
 
@@ -185,7 +185,7 @@ class VolumeStaging(Staging):
     Args:
         api: The workspace.
         root: The folder.
-        script_folder: Workspace folder for the main script; by default one in the caller's home.
+        script_folder: Workspace folder for the main script; defaults to one in the caller's home.
     """
 
     def __init__(self, api: Api, root: str, script_folder: str = "") -> None:
@@ -213,8 +213,8 @@ class VolumeStaging(Staging):
             raise LaunchError(
                 f"the main script can't be stored as a workspace file: {error}",
                 where=path,
-                fix="set `script_folder` of the launch to a workspace folder that the launching identity may write to",
-            ) from None
+                fix="set `script_folder` of the launch to a workspace folder that the launching identity can write to",
+            ) from error
         self._scripts.append(path)
         return f"/Workspace{path}" if not path.startswith("/Workspace/") else path
 
@@ -238,7 +238,7 @@ class VolumeStaging(Staging):
         return [str(entry["name"]) for entry in self._entries(f"{self.root}/{folder}".rstrip("/"))]
 
     def remove(self, name: str) -> None:
-        """See `Staging`. The Files API removes only what is empty, so it takes a call for each file."""
+        """See `Staging`. The Files API removes only empty folders, so it takes a call for each file."""
         self._remove_folder(f"{self.root}/{name}")
 
     def _home(self) -> str:
@@ -278,7 +278,7 @@ class VolumeStaging(Staging):
         try:
             self._api.call("HEAD", _files(path))
         except PermissionDenied:
-            # An answer to HEAD has no words: asked by another call, a workspace that rejects the credentials says so.
+            # An answer to HEAD has no message; for rejected credentials this call raises an error that has one.
             self._api.call("GET", _ME)
             raise
 
@@ -292,13 +292,13 @@ class VolumeStaging(Staging):
         return LaunchError(
             f"the volume can't be used: {error}",
             where=self.root,
-            fix="create it and give the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in "
+            fix="create it and grant the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in "
             "the profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`",
         )
 
 
 def staging_of(api: Api, kind: StagingKind, path: str, *, script_folder: str = "") -> Staging:
-    """Return the staging of a kind at a path."""
+    """Return the staging folder of a kind at a path."""
     return DbfsStaging(api, path) if kind == "dbfs" else VolumeStaging(api, path, script_folder)
 
 

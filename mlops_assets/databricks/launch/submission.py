@@ -1,7 +1,6 @@
-"""Asking for a run: what is sent, and that one attempt of a step never makes two runs.
+"""Submits, finds and cancels runs; one attempt of a step never gets two.
 
-What belongs here: the submission, finding and cancelling runs. What does not: files (`staging`), the time after it
-(`watch`).
+What belongs here: these calls and their bodies. What does not: files (`staging`), watching a run (`watch`).
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _CANCEL_S = 20.0
 def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, parameters: list[str]) -> dict[str, Any]:
     """Return the body of `runs/submit`.
 
-    Job permissions are part of it: set afterwards, as dagster-databricks does it, they could fail while the run goes
-    on.
+    Job permissions are part of it: if they were set afterwards, as dagster-databricks does, that call could fail while
+    the run goes on.
     """
     task: dict[str, Any] = {
         "task_key": "dagster-step",
@@ -55,19 +54,19 @@ def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, paramete
 
 
 def submit(api: Api, body: Mapping[str, Any]) -> int:
-    """Submit a run and return its id; whatever interrupts it leaves no run behind.
+    """Submit a run and return its id; an interrupt leaves no run behind.
 
-    An answer that is lost does no harm: the call is made again with the same token, and answered with the same run.
+    A lost answer does no harm: the call is repeated with the same token and returns the same run.
 
     Raises:
-        LaunchError: The workspace refuses, or does not answer.
+        LaunchError: The workspace rejects the run, or does not answer.
     """
     try:
         return int(api.call("POST", f"{_RUNS}/submit", body=body)["run_id"])
     except DatabricksError as error:
-        raise refused_submission(str(error), where=str(body["run_name"])) from None
+        raise refused_submission(str(error), where=str(body["run_name"])) from error
     except BaseException:
-        # It may have been accepted all the same. Asking with the token again would start it if it was not.
+        # It may have been accepted. Repeating the call with the token would start it if it was not.
         with contextlib.suppress(LaunchError, DatabricksError):
             for run in active_runs(api):
                 if run["run_name"] == body["run_name"]:
@@ -76,34 +75,34 @@ def submit(api: Api, body: Mapping[str, Any]) -> int:
 
 
 def look(api: Api, run_id: int) -> RunView:
-    """Return how far a run is."""
+    """Return the current state of a run."""
     return RunView.of(api.call("GET", f"{_RUNS}/get", query={"run_id": run_id}))
 
 
 def output(api: Api, view: RunView) -> dict[str, Any]:
-    """Return the output of a run's task (`jobs.RunOutput`), empty if it can't be had."""
+    """Return the output of a run's task (`jobs.RunOutput`), empty if it is not available."""
     if view.task_run_id is None:
         return {}
     try:
         return api.call("GET", f"{_RUNS}/get-output", query={"run_id": view.task_run_id})
     except DatabricksError:
-        return {}  # it adds to an error that is reported anyway
+        return {}  # it only adds to an error that is reported anyway
 
 
 def termination_code(api: Api, view: RunView) -> str:
-    """Return why a run's cluster ended (`compute.TerminationReasonCode`), empty if it can't be had."""
+    """Return why a run's cluster ended (`compute.TerminationReasonCode`), empty if that is not known."""
     if view.cluster_id is None:
         return ""
     try:
         cluster = api.call("GET", "/api/2.1/clusters/get", query={"cluster_id": view.cluster_id})
     except DatabricksError:
-        return ""  # it adds to an error that is reported anyway
+        return ""  # it only adds to an error that is reported anyway
     code = str((cluster.get("termination_reason") or {}).get("code") or "")
     return "" if code == "JOB_FINISHED" else code
 
 
 def cancel(api: Api, run_id: int) -> None:
-    """Cancel a run, trying for a short time only: who waits for this wants to be gone.
+    """Cancel a run, retrying for a short time only: the caller is about to exit.
 
     Raises:
         LaunchError: The workspace does not answer.
@@ -112,7 +111,7 @@ def cancel(api: Api, run_id: int) -> None:
 
 
 def active_runs(api: Api) -> Iterator[dict[str, Any]]:
-    """Yield all one-time runs that have not ended (`jobs.BaseRun`), of every owner that the caller may see."""
+    """Yield all one-time runs that have not ended (`jobs.BaseRun`), of all owners that the caller can see."""
     query: dict[str, Any] = {"active_only": True, "run_type": "SUBMIT_RUN", "limit": _PAGE}
     while True:
         answer = api.call("GET", f"{_RUNS}/list", query=query)
@@ -123,6 +122,6 @@ def active_runs(api: Api) -> Iterator[dict[str, Any]]:
 
 
 def grant_cluster_permissions(api: Api, spec: LaunchSpec, cluster_id: str) -> None:
-    """Add `cluster_permissions` to the cluster that a run has got."""
+    """Add `cluster_permissions` to the cluster of a run."""
     entries = [dict(entry) for entry in spec.cluster_permissions]
     api.call("PATCH", f"/api/2.0/permissions/clusters/{cluster_id}", body={"access_control_list": entries})

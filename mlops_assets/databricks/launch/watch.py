@@ -1,11 +1,10 @@
-"""Watching a run: what its step reports, as it reports it, and how far the run is, until both have ended.
+"""Watches a run: yields the reports of its step and the changes of its state until both have ended.
 
-What belongs here: reading, in which order and how often. What does not: what is made of it (`launcher`), the form of
+What belongs here: what to read, in which order and how often. What does not: acting on it (`launcher`), the format of
 the reports (`cluster_main`).
 
-The two ends come in any order. A step that says that it has ended is believed at once, but the watch goes on until the
-run has ended too; a run that ends first is followed by a last reading of the reports, which may come late or have been
-read in the middle of being written.
+The two may end in any order. If the step reports its end first, the watch goes on until the run has ended too; if the
+run ends first, the reports are read once more, because they may arrive late or have been read while they were written.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Reports:
     """The chunks of one launch, each read once.
 
     Args:
-        staging: Where they are.
+        staging: Where they are stored.
         folder: The launch's folder.
     """
 
@@ -45,11 +44,11 @@ class Reports:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there has been none."""
+        """Whether none has been read."""
         return self._next == 1
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield what is new; a chunk that is not there as a whole is left for the next time."""
+        """Yield new records; an incomplete chunk is left for the next call."""
         while not self.is_complete:
             data = self._staging.get(f"{self._folder}/{chunk_name(self._next)}")
             records = None if data is None else decode_chunk(self._next, data)
@@ -62,7 +61,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class Progress:
-    """Something to tell: a record of the step, or a change of the run's state.
+    """One piece of news: a record of the step, or a change of the run's state.
 
     Attributes:
         record: What the step reported, or None.
@@ -81,8 +80,8 @@ class Watch:
         staging: Where the launch's folder is.
         folder: The launch's folder.
         run_id: The run.
-        spec: How often to look, and for how long.
-        warn: Takes a text about what does not stop the watch.
+        spec: How often to poll, and for how long.
+        warn: Called with the text of a problem that does not stop the watch.
 
     Attributes:
         view: The run as it was last seen.
@@ -109,8 +108,8 @@ class Watch:
         """Yield what happens until the run has ended.
 
         Raises:
-            LaunchError: The workspace does not answer any more.
-            databricks.sdk.errors.DatabricksError: It refuses to.
+            LaunchError: The workspace no longer answers.
+            databricks.sdk.errors.DatabricksError: It rejects a call.
         """
         looked_at = float("-inf")
         while True:
@@ -121,7 +120,7 @@ class Watch:
                     yield Progress(record=record)
                 if self.has_reported:
                     break
-            # A step that reports is alive; its run is asked for every few silent rounds.
+            # A step that reports is alive; the run's state is polled only every few silent rounds.
             now = time.monotonic()
             running = self.view is not None and self.view.life_cycle == "RUNNING"
             if not news and (not running or now - looked_at >= 3 * self._pause()):
@@ -132,7 +131,7 @@ class Watch:
                     return
             if news:
                 self._changed_at = now
-            self._give_sign_of_life()
+            self._beat()
             time.sleep(self._pause())
         yield from self._settle()
 
@@ -147,12 +146,12 @@ class Watch:
             self._grant(view.cluster_id)
 
     def _pause(self) -> float:
-        """Return how long to wait now: soon again after a change, rarely when nothing happens."""
+        """Return how long to wait: short after a change, longer the longer nothing happens."""
         silence = time.monotonic() - self._changed_at
         return min(self._spec.poll_seconds, max(_SHORTEST_PAUSE_S, silence / 10))
 
     def _read_late(self) -> Iterator[Progress]:
-        """Read what the ended run has left; a chunk may take a moment to show, or to show as a whole."""
+        """Read what the ended run has left; a chunk may take a moment to appear, or to be complete."""
         for attempt in range(_LATE_READS):
             if attempt:
                 time.sleep(_LATE_PAUSE_S)
@@ -163,21 +162,21 @@ class Watch:
                 return
 
     def _settle(self) -> Iterator[Progress]:
-        """Wait for the end of the run after that of its step; one that does not come is cancelled."""
+        """Wait until the run ends after its step; cancel it if it does not."""
         deadline, pause = time.monotonic() + self._spec.settle_seconds, _SHORTEST_PAUSE_S / 2
         while True:
             yield from self._look()
             if self.view is not None and self.view.has_ended:
                 return
             if time.monotonic() > deadline:
-                self._warn(f"the step has ended and its run {self._run_id} has not; it is cancelled")
+                self._warn(f"the step has ended but its run {self._run_id} has not; cancelling it")
                 submission.cancel(self._api, self._run_id)
                 return
             time.sleep(pause)
             pause = min(pause * 1.5, self._spec.poll_seconds)
 
-    def _give_sign_of_life(self) -> None:
-        """Renew the file without which the step on the cluster ends itself."""
+    def _beat(self) -> None:
+        """Renew the heartbeat, without which the step on the cluster ends itself."""
         now = time.monotonic()
         if now - self._beat_at < min(self._spec.orphan_seconds / 4, _LONGEST_BEAT_S):
             return
@@ -186,11 +185,11 @@ class Watch:
         try:
             self._staging.put(f"{self._folder}/heartbeat", str(self._beats).encode())
         except (LaunchError, DatabricksError) as error:
-            self._warn(f"the sign of life for the cluster could not be written: {error}")
+            self._warn(f"the heartbeat for the cluster could not be written: {error}")
 
     def _grant(self, cluster_id: str) -> None:
         self._granted = True
         try:
             submission.grant_cluster_permissions(self._api, self._spec, cluster_id)
         except (LaunchError, DatabricksError) as error:
-            self._warn(f"permissions of cluster {cluster_id} could not be set, the run goes on: {error}")
+            self._warn(f"permissions of cluster {cluster_id} could not be set; the run goes on: {error}")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from databricks_loopback import Workspace
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver, staged, trees
-from mlops_assets_tests.databricks_workspace import Workspace
 
 
 @pytest.fixture(scope="package")

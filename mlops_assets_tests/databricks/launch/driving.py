@@ -20,7 +20,7 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.api import execute_run
 
-from mlops_assets_tests.databricks_workspace import Workspace
+from databricks_loopback import Workspace
 
 MODULE = "mlops_assets_tests.databricks.launch.code_location"
 CHECKOUT = Path(__file__).resolve().parents[3]

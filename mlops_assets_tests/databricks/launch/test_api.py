@@ -7,10 +7,10 @@ import time
 import pytest
 from databricks.sdk.errors import BadRequest
 
+from databricks_loopback import Workspace
+from databricks_loopback.wire import Reply
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.errors import LaunchError
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.wire import Reply
 
 ME = "/api/2.0/preview/scim/v2/Me"
 
@@ -60,7 +60,7 @@ def test_refusal_is_not_tried_again(workspace: Workspace, api: Api):
 def test_rejected_token_says_what_to_renew(workspace: Workspace, token: str):
     if token == "expired":  # noqa: S105 - the name of a case
         token = workspace.tokens.issue("engineer@example.com", lifetime_s=0)
-    with pytest.raises(LaunchError, match=r"does not accept the credentials.*DATABRICKS_TOKEN") as caught:
+    with pytest.raises(LaunchError, match=r"rejects the credentials.*DATABRICKS_TOKEN") as caught:
         Api(Credentials(workspace.host, token)).call("GET", ME)
     assert token not in str(caught.value)
 

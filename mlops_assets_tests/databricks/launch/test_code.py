@@ -115,7 +115,7 @@ def test_credential_in_the_code_is_refused(package: Path):
 @pytest.mark.parametrize("name", ["no_such_package", "json.decoder", "packed_package.nothing"])
 @pytest.mark.usefixtures("package")
 def test_what_is_no_package_is_refused(name: str):
-    with pytest.raises(LaunchError, match=f"no package {name}"):
+    with pytest.raises(LaunchError, match=f"package {name} can.t be sent"):
         pack([name])
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from databricks_loopback import start_failures
+from databricks_loopback.start_failures import StartFailure
+from databricks_loopback.wire import Reply, Request
 from mlops_assets.databricks.launch.failures import RunView
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
-from mlops_assets_tests.databricks_workspace import start_failures
-from mlops_assets_tests.databricks_workspace.start_failures import StartFailure
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def has_link(driver: Driver, text: str) -> bool:
@@ -46,13 +46,17 @@ def test_failure_of_the_step_keeps_its_own_words_and_metadata(volume: Driver):
 @pytest.mark.parametrize(
     ("failure", "what", "fix"),
     [
-        (start_failures.QUOTA, "the cloud account's quota is used up", "ask for a higher quota"),
-        (start_failures.STOCKOUT, "the cloud has no such machine free", "spot: false"),
-        (start_failures.NO_SPOT, "no spot machine could be had", "spot: false"),
+        (start_failures.QUOTA, "the cloud account's quota is used up", "request a higher quota"),
+        (start_failures.STOCKOUT, "the cloud has no capacity for this machine type", "spot: false"),
+        (start_failures.NO_SPOT, "no spot capacity was available", "spot: false"),
         (start_failures.POOL_FULL, "the instance pool is full", "raise its capacity"),
         (start_failures.POOL_GONE, "the instance pool can't be used", "instance_pool_id"),
         (start_failures.NODE_TYPE, "this node type can't be launched here", "node_type"),
-        (start_failures.SECRETS, "a secret that the cluster refers to can't be read", "scope, key, and READ"),
+        (
+            start_failures.SECRETS,
+            "a secret that the cluster refers to can't be read",
+            "the launching identity has READ on the scope",
+        ),
     ],
     ids=lambda value: value.code if isinstance(value, StartFailure) else "",
 )
@@ -79,14 +83,14 @@ def test_library_that_can_not_be_installed(volume: Driver):
 @pytest.mark.parametrize(
     ("cluster", "says"),
     [
-        (CLUSTER | {"node_type_id": "m99.huge"}, "choose one of the named types"),
+        (CLUSTER | {"node_type_id": "m99.huge"}, "choose one of the listed types"),
         (CLUSTER | {"spark_version": "9"}, "choose another `runtime`"),
         (CLUSTER | {"policy_id": "ABC"}, "`policy_id`"),
     ],
 )
 def test_submission_that_is_refused_says_what_to_change(volume: Driver, cluster: dict[str, object], says: str):
     text = volume.run("nothing", cluster=cluster).failure_text
-    assert "the workspace refuses the run" in text
+    assert "the workspace rejected the run" in text
     assert says in text
 
 
@@ -102,7 +106,7 @@ def test_driver_that_dies_without_a_word_is_one_failure(driver: Driver):
 def test_spot_loss(volume: Driver):
     volume.workspace.faults.spot_loss(after_s=2.5)
     text = volume.run("sleeper").failure_text
-    assert "the cloud took a spot machine back" in text
+    assert "the cloud reclaimed a spot machine" in text
     assert is_idle(volume.workspace)
 
 
@@ -114,7 +118,7 @@ def test_lost_cluster_counts_as_an_attempt_of_an_op_with_a_retry_policy(volume: 
     (retry,) = outcome.events(dg.DagsterEventType.STEP_UP_FOR_RETRY)
     error = retry.step_retry_data.error
     assert error is not None
-    assert "the cloud has no such machine free" in error.to_string()
+    assert "the cloud has no capacity for this machine type" in error.to_string()
 
 
 def test_cluster_that_can_not_start_for_a_lasting_reason_is_not_tried_again(volume: Driver):
@@ -167,7 +171,7 @@ def test_run_that_fails_after_its_step_has_succeeded_is_a_warning(driver: Driver
     outcome = driver.run("nothing")
     assert outcome.success, outcome.messages()
     assert len(outcome.events(dg.DagsterEventType.STEP_SUCCESS)) == 1
-    assert outcome.says("The step succeeded, and its Databricks run ended as ")
+    assert outcome.says("The step succeeded, but its Databricks run ended as ")
 
 
 @pytest.mark.parametrize("asset", ["nothing", "broken"])
@@ -201,4 +205,4 @@ def test_reports_that_stay_unreadable_are_a_failure_and_not_a_success(dbfs: Driv
     dbfs.workspace.faults.truncate_reads("*chunk-*", keep=0.5, times=1000)
     outcome = dbfs.run("nothing")
     dbfs.workspace.faults.clear()
-    assert "ended without a report of its step" in outcome.failure_text
+    assert "ended without a report from its step" in outcome.failure_text

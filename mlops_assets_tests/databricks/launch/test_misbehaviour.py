@@ -13,11 +13,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from databricks_loopback import Workspace
+from databricks_loopback.driving import processes
+from databricks_loopback.runs import Run
+from databricks_loopback.wire import Reply, Request
 from mlops_assets_tests.databricks.launch.driving import VOLUME, Driver, Outcome, is_idle, staged, wait_until
-from mlops_assets_tests.databricks_workspace import Workspace
-from mlops_assets_tests.databricks_workspace.driving import processes
-from mlops_assets_tests.databricks_workspace.runs import Run
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 ENDS = (
     dg.DagsterEventType.STEP_SUCCESS,
@@ -143,7 +143,7 @@ def test_what_a_step_said_before_its_machine_was_taken_is_kept(driver: Driver):
     said = trials_of(outcome)
     assert said == TRIALS[: len(said)], "each once, in order"
     assert 4 <= len(said) < 8
-    assert "the cloud took a spot machine back" in outcome.failure_text
+    assert "the cloud reclaimed a spot machine" in outcome.failure_text
     assert f"{driver.workspace.host}/?o=" in outcome.failure_text
     assert outcome.events(dg.DagsterEventType.ASSET_MATERIALIZATION) == []
     assert ends_of(outcome) == [dg.DagsterEventType.STEP_FAILURE]
@@ -160,7 +160,7 @@ def test_a_step_with_a_retry_policy_moves_to_another_machine(volume: Driver):
     assert ends_of(outcome) == [dg.DagsterEventType.STEP_UP_FOR_RETRY, dg.DagsterEventType.STEP_SUCCESS]
     (retry,) = outcome.events(dg.DagsterEventType.STEP_UP_FOR_RETRY)
     assert retry.step_retry_data.error is not None
-    assert "the cloud took a spot machine back" in retry.step_retry_data.error.to_string()
+    assert "the cloud reclaimed a spot machine" in retry.step_retry_data.error.to_string()
     assert len(outcome.events(dg.DagsterEventType.ASSET_MATERIALIZATION)) == 1
     first, second = launched(outcome, volume.workspace)
     assert first.end is not None
@@ -196,7 +196,7 @@ def test_a_workspace_without_dbfs_is_all_that_staging_in_a_volume_needs(
 def test_a_token_that_expired_before_the_submit_starts_nothing(volume: Driver, path: str):
     with volume.workspace.faults.expired_token(path):
         outcome = volume.run("nothing")
-    assert "does not accept the credentials" in outcome.failure_text
+    assert "rejects the credentials" in outcome.failure_text
     assert "renew DATABRICKS_TOKEN" in outcome.failure_text
     assert volume.workspace.token not in outcome.failure_text
     assert ends_of(outcome) == [dg.DagsterEventType.STEP_FAILURE]
@@ -233,7 +233,7 @@ def test_events_that_stay_cut_off_are_a_failure_with_the_page_of_the_run(driver:
     cut_chunks(driver, times=None)
     outcome = driver.run("nothing")
     driver.workspace.faults.clear()
-    assert "ended without a report of its step" in outcome.failure_text
+    assert "ended without a report from its step" in outcome.failure_text
     assert f"{driver.workspace.host}/?o=" in outcome.failure_text
     assert outcome.events(dg.DagsterEventType.ASSET_MATERIALIZATION) == []
     assert ends_of(outcome) == [dg.DagsterEventType.STEP_FAILURE]

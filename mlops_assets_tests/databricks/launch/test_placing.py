@@ -12,10 +12,10 @@ import pytest
 from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
+from databricks_loopback import Workspace
 from mlops_assets.databricks.profile import load_profile
 from mlops_assets.settings import Settings
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT, IN_PROCESS, PATHS
-from mlops_assets_tests.databricks_workspace import Workspace
 
 MODULE = "mlops_assets_tests.databricks.launch.placed_location"
 SUBMIT = "/api/2.2/jobs/runs/submit"

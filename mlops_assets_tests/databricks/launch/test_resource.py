@@ -12,11 +12,11 @@ import pytest
 from dagster._core.definitions.step_launcher import StepLauncher
 from dagster._core.remote_representation.external_data import RepositorySnap
 
+from databricks_loopback import Workspace
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 from mlops_assets.errors import SettingsError
 from mlops_assets.resources.launcher import StepLauncherResource, launch_spec
 from mlops_assets_tests.databricks.launch.driving import PATHS
-from mlops_assets_tests.databricks_workspace import Workspace
 
 
 def profile_of(workspace: Workspace, **overrides: str) -> DatabricksProfile:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from databricks_loopback import Workspace
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.spec import StagingKind
 from mlops_assets.databricks.launch.staging import Staging, staging_of
 from mlops_assets.errors import LaunchError
 from mlops_assets_tests.databricks.launch.driving import PATHS, Driver
-from mlops_assets_tests.databricks_workspace import Workspace
 
 KINDS: tuple[StagingKind, ...] = ("volume", "dbfs")
 

@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
+from databricks_loopback.wire import Reply, Request
 from mlops_assets.databricks.preflight import local_versions
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT, CLUSTER, IN_PROCESS, Driver, staged
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def code_uploads(driver: Driver) -> int:
@@ -123,7 +123,7 @@ def test_no_token_in_any_byte_that_is_sent(driver: Driver):
 
 def test_token_in_the_tags_of_a_run_is_refused_before_the_submit(driver: Driver):
     outcome = driver.run("nothing", tags={"oops": driver.workspace.token})
-    assert "a credential of the launching side stands in what would be sent" in outcome.failure_text
+    assert "the content to be sent contains a credential of the launching side" in outcome.failure_text
     assert driver.workspace.token not in outcome.failure_text
     assert driver.workspace.calls.matching("POST", "*/jobs/runs/submit") == []
     assert not any(driver.workspace.token in path for path in staged(driver.workspace))

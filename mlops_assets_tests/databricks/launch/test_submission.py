@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from databricks_loopback import Workspace
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
-from mlops_assets_tests.databricks_workspace import Workspace
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 ATTEMPT = Attempt("0b1f2c3d-0000-4000-8000-000000000000", "main_job", "tuned[model]", 1, ("tuned_model",))
@@ -92,7 +92,7 @@ def test_permissions_that_can_not_be_set_after_the_submit_are_a_warning(volume: 
     """The stock launcher raises here, and its run goes on with nobody watching."""
     outcome = volume.run("nothing", cluster_permissions=[{"group_name": "data", "permission_level": "CAN_FLY"}])
     assert outcome.success, outcome.messages()
-    assert outcome.says("could not be set, the run goes on")
+    assert outcome.says("could not be set; the run goes on")
 
 
 def test_job_permissions_that_can_not_be_set_start_nothing(volume: Driver):

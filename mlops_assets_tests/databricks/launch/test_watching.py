@@ -14,9 +14,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from databricks_loopback.driving import processes
+from databricks_loopback.wire import Reply, Request
 from mlops_assets_tests.databricks.launch.driving import Driver, is_idle, wait_until
-from mlops_assets_tests.databricks_workspace.driving import processes
-from mlops_assets_tests.databricks_workspace.wire import Reply, Request
 
 
 def test_logs_arrive_while_the_step_runs(driver: Driver):
@@ -131,7 +131,7 @@ def test_workspace_that_stops_to_answer_fails_the_step(volume: Driver):
     outcome = volume.run("sleeper", watch=cut, retry_seconds=2, orphan_seconds=4)
     volume.workspace.faults.clear()
     assert "the workspace does not answer" in outcome.failure_text
-    assert outcome.says("It ends by itself when it has had no sign of life for 4 s")
+    assert outcome.says("It ends by itself after 4 s without a heartbeat")
     wait_until(lambda: is_idle(volume.workspace), seconds=20, what="the run has ended by itself")
 
 
@@ -142,6 +142,6 @@ def test_token_that_is_revoked_meanwhile_says_so(volume: Driver):
 
     outcome = volume.run("sleeper", watch=cut, orphan_seconds=4)
     volume.workspace.faults.clear()
-    assert "does not accept the credentials" in outcome.failure_text
+    assert "rejects the credentials" in outcome.failure_text
     assert "DATABRICKS_TOKEN" in outcome.failure_text
     wait_until(lambda: is_idle(volume.workspace), seconds=20, what="the run has ended by itself")

@@ -1,0 +1,62 @@
+"""Every private name of Dagster that this project uses; no other module imports from `dagster._*`.
+
+What belongs here: imports of what Dagster 1.13.27 does not offer as `dagster.<name>`. What does not: public names
+(import those from `dagster`), code.
+
+The module stands above the rooms because several need it, and `instance` and `automation` may not import `databricks`.
+A new version of Dagster may move or drop any of these names; `mlops_assets_tests/test_dagster_internals.py` lists each
+one that is gone. Who needs what:
+
+- `databricks.launch.launcher`: how the cluster finds a code location again (`ModuleCodePointer`,
+  `PackageCodePointer`), a copy of a run with other fields (`copy`), the payloads of events (`EngineEventData`,
+  `StepFailureData`, `UserFailureData`), and how a step ended (`StepEventStatus`);
+- `databricks.launch.placing`: what Dagster runs for a step without a launcher (`core_dagster_event_sequence_for_step`);
+- `databricks.pipes_asset`: metadata in Dagster's own types (`normalize_metadata`), "no value" of a result
+  (`NoValueSentinel`), and a direct invocation with run and log of the launching run (`DirectAssetExecutionContext`,
+  `DirectOpExecutionContext`);
+- `databricks.pipes`, `databricks.pipes_client`: metadata that came through Pipes (`metadata_map_from_external`), and
+  the payload of an event (`EngineEventData`);
+- `instance.run_launcher`: what a run launcher says about a run's process (`CheckRunHealthResult`, `WorkerStatus`), and
+  the tag with the address of the code server (`GRPC_INFO_TAG`);
+- `automation.sensors`: the tag with a sensor's run key (`RUN_KEY_TAG`);
+- `cli.demo`: a job that another process can load again (`ReconstructableRepository`), run with a listener on its events
+  (`execute_run`), and whether it was interrupted (`RunFailureReason`).
+"""
+
+from dagster._core.code_pointer import ModuleCodePointer, PackageCodePointer
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.definitions.utils import NoValueSentinel
+from dagster._core.events import EngineEventData, RunFailureReason
+from dagster._core.execution.api import execute_run
+from dagster._core.execution.context.invocation import DirectAssetExecutionContext, DirectOpExecutionContext
+from dagster._core.execution.plan.execute_step import core_dagster_event_sequence_for_step
+from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
+from dagster._core.execution.stats import StepEventStatus
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
+from dagster_shared.record import copy
+
+__all__ = [
+    "GRPC_INFO_TAG",
+    "RUN_KEY_TAG",
+    "CheckRunHealthResult",
+    "DirectAssetExecutionContext",
+    "DirectOpExecutionContext",
+    "EngineEventData",
+    "ModuleCodePointer",
+    "NoValueSentinel",
+    "PackageCodePointer",
+    "ReconstructableRepository",
+    "RunFailureReason",
+    "StepEventStatus",
+    "StepFailureData",
+    "UserFailureData",
+    "WorkerStatus",
+    "copy",
+    "core_dagster_event_sequence_for_step",
+    "execute_run",
+    "metadata_map_from_external",
+    "normalize_metadata",
+]

@@ -1,0 +1,62 @@
+"""The driver of a cluster: runs one Python file as a `spark_python_task`.
+
+What belongs here: the globals, arguments and end of a task. What does not: Spark (`cluster_spark`), dbutils
+(`cluster_dbutils`), choosing the file (the workspace's `runner`).
+
+As on Databricks, the file is executed in `__main__` with `spark`, `sc` and `dbutils` defined; `__file__` is not
+defined, and the file's folder is not on `sys.path`. A task that calls `sys.exit`, even with 0, fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import threading
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+
+def main(control: Path) -> None:
+    """Run the task that `control/task.json` describes and write how it ended to `control/outcome.json`."""
+    task: dict[str, Any] = json.loads((control / "task.json").read_text("utf-8"))
+    threading.Thread(target=_end_with_the_workspace, args=(task["lifeline"],), daemon=True).start()
+    sys.path.insert(0, str(control))
+    utilities, spark = importlib.import_module("cluster_dbutils"), importlib.import_module("cluster_spark")
+    identity = importlib.import_module("cluster_identity")
+    sys.path.remove(str(control))
+    namespace = types.ModuleType("__main__")
+    sys.modules["__main__"] = namespace
+    namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"])
+    identity.define(task["host"], task["token"], namespace.__dict__)
+    spark.define_spark(namespace.__dict__, with_context=task["with_context"], schemas=task["schemas"])
+    sys.argv = [task["file"], *task["parameters"]]
+    outcome: dict[str, str] = {}
+    try:
+        code = compile(Path(task["file"]).read_bytes(), task["file"], "exec")
+        exec(code, namespace.__dict__)  # noqa: S102 - that is the driver's purpose
+    except BaseException as error:  # noqa: BLE001 - any exception is the task's result
+        trace = error.__traceback__.tb_next if error.__traceback__ else None
+        lines = traceback.format_exception(type(error), error, trace)
+        sys.stderr.writelines(lines)
+        outcome = {"error": f"{type(error).__name__}: {error}", "error_trace": "".join(lines)}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    draft = control / "outcome.draft"
+    draft.write_text(json.dumps(outcome), "utf-8")
+    draft.rename(control / "outcome.json")
+    # The run ends with its file, without waiting for threads or the JVM.
+    os._exit(0)
+
+
+def _end_with_the_workspace(lifeline: int) -> None:
+    """End this process when the workspace, which holds the other end of a pipe, is gone."""
+    os.read(lifeline, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
