@@ -104,6 +104,7 @@ def test_wheel_has_the_data_files_and_not_the_tests(tmp_path: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "mlops_assets/resources/jars.lock" in names
     assert "mlops_assets/data/contract/shipped/creditcard.yaml" in names
+    assert "mlops_assets/instance/workspace.yaml" in names
     version = wheel.name.split("-")[1]
     assert {name.split("/")[0] for name in names} == {"mlops_assets", f"mlops_assets-{version}.dist-info"}
 

@@ -11,20 +11,22 @@ waits for its end (`automation`) waits for ever as well.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
+import psutil
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 if TYPE_CHECKING:
     from dagster._core.storage.dagster_run import DagsterRun
 
-_HERE = ("localhost", "127.0.0.1", "::1")
-# Python starts the process of a run by this; after a restart of the machine its number may be somebody else's.
-_STARTED_BY = "multiprocessing"
+_HERE: Final = ("localhost", "127.0.0.1", "::1")
+# Python starts the process of a run by this module, and the command line shows it.
+_STARTED_BY: Final = "multiprocessing"
+# A process that began so long after the run told its id is another one. Not less: when the clock is set, what the
+# kernel says of a living process moves with it.
+_CLOCK_SECONDS: Final = 60.0
 
 
 class LocalRunLauncher(DefaultRunLauncher):
@@ -37,18 +39,24 @@ class LocalRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Return whether the process of a run is there; one on another machine is believed to be."""
-        process = process_of(self._instance, run.run_id)
-        if process is None or not _is_here(run) or _is_there(process):
+        told = _told(self._instance, run.run_id)
+        if told is None or not _is_here(run) or _is_there(*told):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {process} is gone")
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {told[0]} is gone")
 
 
 def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
     """Return the id of the process that executes a run, as it has told it; None before it does."""
+    told = _told(instance, run_id)
+    return None if told is None else told[0]
+
+
+def _told(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
+    """Return the id of a run's process, and when it was told (seconds since the epoch)."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        summary = entry.get_dagster_event().engine_event_data.metadata.get("pid")
-        if summary is not None:
-            return int(str(summary.value))
+        pid = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        if pid is not None:
+            return int(str(pid.value)), entry.timestamp
     return None
 
 
@@ -57,16 +65,11 @@ def _is_here(run: DagsterRun) -> bool:
     return server.get("host") in _HERE
 
 
-def _is_there(process: int) -> bool:
+def _is_there(pid: int, told_at: float) -> bool:
+    """Return whether the process is there and is the run's; a number may have been given to another process since."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        began, command = process.create_time(), process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone, a zombie, or another user's
         return False
-    except PermissionError:  # somebody else's: the number was given anew
-        return False
-    command = ["ps", "-ww", "-p", str(process), "-o", "args="]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no `ps`: better a run that seems to go than one that is failed while it goes
-        return True
-    return _STARTED_BY in shown.stdout
+    return began <= told_at + _CLOCK_SECONDS and any(_STARTED_BY in word for word in command)

@@ -13,7 +13,7 @@ import pytest
 
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.definitions import ASSETS
-from mlops_assets.diagnostics.doctor import launch_limit
+from mlops_assets.diagnostics.launch_limit import launch_limit
 from mlops_assets.instance.home import prepare_instance
 from mlops_assets.resources.placement import CLUSTER_KEYS
 from mlops_assets.settings import LAUNCH_POOL, Settings
@@ -61,7 +61,7 @@ def test_the_limit_is_set_and_changed_and_otherwise_left_alone(tmp_path: Path):
 def test_the_instance_of_the_command_line_has_the_limit_of_the_profile(tmp_path: Path):
     variables = {"MLOPS_TARGET": "databricks", "MLOPS_DATABRICKS_HOST": "https://127.0.0.1:9"}
     done = subprocess.run(
-        [sys.executable, "-m", "mlops_assets.instance.home"],
+        [sys.executable, "-m", "mlops_assets.cli.main", "instance"],
         cwd=CHECKOUT,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path), **variables}
         | {"MLOPS_DATABRICKS_MAX_CONCURRENT_LAUNCHES": "5"},
