@@ -157,7 +157,7 @@ def circles(package: Path) -> list[str]:
     for between, further in leads.items():
         for reached in leads.values():
             if between in reached:
-                reached |= further
+                reached.update(further)
     return sorted({f"{min(a, b)} <-> {max(a, b)}" for a in leads for b in leads[a] - {a} if a in leads.get(b, ())})
 
 

@@ -37,8 +37,10 @@ fi
 # The stamp's first line is the place and the Python, which an environment can't change; the rest is what is in it.
 answer=$("$python" -c '
 import os, sys
-print(os.path.abspath(sys.argv[1]), os.getcwd(), sys.base_prefix, sys.version.replace("\n", " "))
-print(getattr(sys, "_base_executable", sys.executable))' "$VENV")
+venv, base = os.path.abspath(sys.argv[1]), getattr(sys, "_base_executable", sys.executable)
+print(venv, os.getcwd(), sys.base_prefix, sys.version.replace("\n", " "))
+# What is left of an environment without its pyvenv.cfg calls itself the base, and is about to be removed.
+print(os.path.realpath(base) if base.startswith(venv + os.sep) else base)' "$VENV")
 place=${answer%
 *}
 base=${answer#*
