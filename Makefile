@@ -35,6 +35,7 @@ help: ## list the targets
 setup: ## virtual environment, locked dependencies, Delta jars; every target below does it by itself
 	@sh scripts/setup.sh
 
+# make ends with 2 whenever a command fails, and prints the command's own exit code (`mlops --help` lists them).
 # Asked for a target that isn't there, it answers without a set-up.
 demo_targets = local databricks-local
 demo_target = $(or $(call given,TARGET),local)

@@ -3,7 +3,7 @@
 What belongs here: which checks are made of which installation. What does not: the checks themselves, printing what they
 found (`cli`, `automation`), fixing it.
 
-It imports databricks-sdk (1 s), so whoever loads a code location imports it where it is used.
+What looks at a workspace imports databricks-sdk, which takes a second and comes with an extra: only with a profile.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.diagnostics.clusters import check_versions
 from mlops_assets.diagnostics.machine import check_machine, check_settings
-from mlops_assets.diagnostics.workspace import check_workspace
 from mlops_assets.errors import PlatformError
 
 if TYPE_CHECKING:
@@ -41,8 +39,13 @@ def diagnose(
         credentials: Of the workspace, by the names of databricks-sdk (`token`, or `client_id` and `client_secret`);
             None or empty looks where that looks by itself (`~/.databrickscfg`, the clouds' own tools).
     """
-    here = [*check_machine(home, java_home), check_settings(settings_problem)]
+    here = [*check_machine(home, java_home, launches=profile is not None), check_settings(settings_problem)]
     if profile is None:
+        return here
+    try:
+        from mlops_assets.diagnostics.clusters import check_versions
+        from mlops_assets.diagnostics.workspace import check_workspace
+    except ModuleNotFoundError:  # the extra is not installed, as the finding on packages says
         return here
     return [*here, *check_versions(profile), *check_workspace(profile, dict(credentials or {}))]
 

@@ -24,12 +24,13 @@ from mlops_assets.resources.java import require_java
 _NEWEST_PYTHON: Final = (3, 13)
 
 
-def check_machine(home: Path, java_home: str | None) -> Iterator[Finding]:
+def check_machine(home: Path, java_home: str | None, *, launches: bool = False) -> Iterator[Finding]:
     """Look at Java, Python, the installed packages and the folder that runs write to.
 
     Args:
         home: Folder that runs write to.
         java_home: JAVA_HOME as the process has it.
+        launches: Whether steps are launched on Databricks, which needs more packages.
     """
     try:
         yield ok("java", f"Java {require_java(java_home)}")
@@ -39,20 +40,26 @@ def check_machine(home: Path, java_home: str | None) -> Iterator[Finding]:
     text = f"Python {here[0]}.{here[1]}"
     supported = OLDEST_PYTHON <= here <= _NEWEST_PYTHON
     yield ok("python", text) if supported else wrong("python", f"{text} is not supported; use 3.11, 3.12 or 3.13")
-    yield _installed()
+    yield _installed(launches=launches)
     yield _home(home)
 
 
-def _installed() -> Finding:
+def _installed(*, launches: bool) -> Finding:
     try:
-        wanted = cluster_requirements()
-    except SettingsError as error:
+        wanted = cluster_requirements() if launches else _requirements()
+    except (SettingsError, metadata.PackageNotFoundError) as error:
         return wrong("packages", str(error))
     misfits = [_misfit(name, requirement) for name, requirement in sorted(wanted.items())]
     problems = [misfit for misfit in misfits if misfit]
     if problems:
         return wrong("packages", f"{'; '.join(problems)}; install mlops_assets again (in a checkout: `make setup`)")
     return ok("packages", f"{len(wanted)} requirements are met, dagster {metadata.version('dagster')}")
+
+
+def _requirements() -> dict[str, Requirement]:
+    """Return what the installed package needs on this machine, without its extras, by name."""
+    found = map(Requirement, metadata.requires("mlops_assets") or [])
+    return {needed.name: needed for needed in found if needed.marker is None or needed.marker.evaluate({"extra": ""})}
 
 
 def _misfit(name: str, requirement: Requirement) -> str:
