@@ -27,7 +27,7 @@ concurrency:
     # Each run starts a Spark of its own.
     max_concurrent_runs: 2
 run_launcher:
-  # Dagster's own does not notice when a run and its code server are gone in one blow.
+  # Dagster's own does not notice when a run and its code server die at once.
   module: mlops_assets.instance.run_launcher
   class: LocalRunLauncher
 run_monitoring:
@@ -37,7 +37,7 @@ run_monitoring:
 retention:
   sensor:
     purge_after_days:
-      # Each look of a sensor is kept with its cursor, which names all files that lie in the landing place.
+      # Every tick of a sensor is kept with its cursor, which names all files in the landing place.
       skipped: 1
 """
 # How a file that was written before the module moved names the run launcher.
@@ -60,8 +60,8 @@ def prepare_for(settings: Settings) -> Path:
 def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
     """Create DAGSTER_HOME, with its database, if it is not there, and limit the pool of launches.
 
-    Dagster makes its SQLite tables when they are first used, and two processes that do so at the same time leave a
-    database that none can open ("more than one head present"). Here one makes them and the others wait for it.
+    Dagster creates its SQLite tables on first use, and two processes that do so at the same time leave a database that
+    neither can open ("more than one head present"). Here one process creates them while the others wait.
 
     Args:
         folder: DAGSTER_HOME.
