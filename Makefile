@@ -33,13 +33,14 @@ help: ## list the targets
 	@echo "  JAVA_HOME  the Java to use        MLOPS_HOME=  the folder that runs write to (.mlops)"
 
 setup: ## virtual environment, locked dependencies, Delta jars; every target below does it by itself
-	@python=$$(sh scripts/preflight.sh) && "$$python" scripts/bootstrap.py --venv "$$VENV" --home "$$MLOPS_HOME"
+	@sh scripts/setup.sh
 
+# make ends with 2 whenever a command fails, and prints the command's own exit code (`mlops --help` lists them).
 # Asked for a target that isn't there, it answers without a set-up.
 demo_targets = local databricks-local
 demo_target = $(or $(call given,TARGET),local)
 demo_known = $(if $(filter 1,$(words $(demo_target))),$(filter $(demo_targets),$(demo_target)))
-run_local = MLOPS_TARGET=local "$$VENV/bin/python" -m mlops_assets.cli.demo
+run_local = MLOPS_TARGET=local "$$VENV/bin/mlops" demo
 run_databricks-local = "$$VENV/bin/python" -m mlops_assets.cli.demo_databricks
 demo: $(if $(demo_known),setup) ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own, TARGET=databricks-local
 ifeq ($(demo_known),)
@@ -61,11 +62,10 @@ soak: setup ## files arrive while the daemon and runs are killed, for some minut
 	@"$$VENV/bin/python" -m mlops_assets_tests.soak $(call given,ARGS)
 
 ui: setup ## Dagster's web UI on 127.0.0.1; PORT= (3000)
-	@DAGSTER_HOME=$$("$$VENV/bin/python" -m mlops_assets.instance.home) && export DAGSTER_HOME && \
-	  exec "$$VENV/bin/dagster" dev -w workspace.yaml -h 127.0.0.1 -p $(or $(call given,PORT),3000)
+	@exec "$$VENV/bin/mlops" ui $(if $(call given,PORT),--port "$$PORT")
 
 doctor: setup ## what is right and what to fix: Java, versions, settings; with MLOPS_TARGET=databricks the workspace
-	@"$$VENV/bin/python" -m mlops_assets.diagnostics.doctor
+	@"$$VENV/bin/mlops" doctor
 
 check: setup ## ruff (lint and format), mypy, zizmor (GitHub workflows) and a scan for secrets
 	@"$$VENV/bin/ruff" check .

@@ -19,8 +19,8 @@ one that is gone. Who needs what:
 - `instance.run_launcher`: what a run launcher says about a run's process (`CheckRunHealthResult`, `WorkerStatus`), and
   the tag with the address of the code server (`GRPC_INFO_TAG`);
 - `automation.sensors`: the tag with a sensor's run key (`RUN_KEY_TAG`);
-- `cli.demo`: a job that another process can load again (`ReconstructableRepository`), run with a listener on its events
-  (`execute_run`), and whether it was interrupted (`RunFailureReason`).
+- `cli.run_job`: a job that another process can load again (`ReconstructableRepository`), run with a listener on its
+  events (`execute_run`), and whether it was interrupted (`RunFailureReason`).
 """
 
 from dagster._core.code_pointer import ModuleCodePointer, PackageCodePointer

@@ -229,7 +229,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
             *JOBS,
             *([backfill_arrivals] if _arrivals(settings) is Arrivals.FILES else []),
             *([merge_labels] if late else []),
-            doctor_job(settings),
+            doctor_job(settings, build_defs),
         ],
         sensors=_sensors(settings, contract),
         schedules=_schedules(settings),

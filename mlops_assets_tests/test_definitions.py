@@ -26,7 +26,8 @@ SNAPSHOT = Path(__file__).parent / "snapshots" / "asset_specs.json"
 HEAVY = ("pyspark", "xgboost", "hyperopt", "mlflow", "sklearn", "matplotlib", "pandas", "databricks")
 # Rooms that know no Dagster.
 PURE = ("data", "lakehouse", "tracking", "evaluation", "training", "registry")
-# Which rooms a room may import; a room may always import itself and the modules at the top (errors, settings' fields).
+# Which rooms a room may import; a room may always import itself and the modules of TOP. `definitions` is a module, and
+# held to the rules of a room: it binds what the others hold, so none but the command line may import it.
 LAYERS: dict[str, set[str]] = {
     "data": set(),
     "lakehouse": {"data"},
@@ -40,7 +41,12 @@ LAYERS: dict[str, set[str]] = {
     "diagnostics": {"data", "databricks", "resources"},
     "automation": {"assets", "data", "diagnostics"},
     "instance": set(),
+    "definitions": {"data", "lakehouse", "databricks", "resources", "assets", "automation"},
+    "cli": {"data", "tracking", "training", "registry", "databricks", "resources", "assets", "automation"}
+    | {"diagnostics", "instance", "definitions"},
 }
+# The modules at the top that every room may import.
+TOP = {"errors", "lineage", "settings"}
 
 
 def described(definitions: dg.Definitions) -> list[dict[str, Any]]:
@@ -121,11 +127,15 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
+def rooms_of(package: Path) -> dict[Path, str]:
+    """Return the room of each file; a module at the top is a room of its own."""
+    return {path: path.relative_to(package).parts[0].removesuffix(".py") for path in sorted(package.rglob("*.py"))}
+
+
 def wrong_imports(package: Path) -> list[str]:
     """Return each import that points against the layers."""
     wrong = []
-    for path in sorted(package.rglob("*.py")):
-        room = path.relative_to(package).parts[0]
+    for path, room in rooms_of(package).items():
         if room not in LAYERS:
             continue
         for name in imports_of(path):
@@ -133,13 +143,34 @@ def wrong_imports(package: Path) -> list[str]:
             if parts[0] in ("dagster", "databricks") or parts[0].startswith("dagster_"):
                 if room in PURE:
                     wrong.append(f"{path.relative_to(package)} imports {name}: pure rooms know no Dagster")
-            elif parts[0] == "mlops_assets" and len(parts) > 2 and parts[1] in LAYERS.keys() - LAYERS[room] - {room}:
+            elif parts[0] == "mlops_assets" and len(parts) > 1 and parts[1] in LAYERS.keys() - LAYERS[room] - {room}:
                 wrong.append(f"{path.relative_to(package)} imports {name}: against the layers")
     return wrong
 
 
+def circles(package: Path) -> list[str]:
+    """Return each pair of rooms of which one leads to the other and back, over any number of rooms."""
+    leads: dict[str, set[str]] = {}
+    for path, room in rooms_of(package).items():
+        parts = [name.split(".") for name in imports_of(path)]
+        leads.setdefault(room, set()).update(found[1] for found in parts if found[0] == "mlops_assets" and found[1:])
+    for between, further in leads.items():
+        for reached in leads.values():
+            if between in reached:
+                reached.update(further)
+    return sorted({f"{min(a, b)} <-> {max(a, b)}" for a in leads for b in leads[a] - {a} if a in leads.get(b, ())})
+
+
 def test_imports_point_one_way():
     assert wrong_imports(PACKAGE) == []
+
+
+def test_every_room_is_guarded():
+    assert set(rooms_of(PACKAGE).values()) - {"__init__"} - TOP - LAYERS.keys() == set()
+
+
+def test_no_room_leads_back_to_itself():
+    assert circles(PACKAGE) == []
 
 
 def test_the_layer_guard_sees_an_import_against_the_layers(tmp_path: Path):
@@ -151,6 +182,43 @@ def test_the_layer_guard_sees_an_import_against_the_layers(tmp_path: Path):
     )
 
     assert len(wrong_imports(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "imported"),
+    [
+        ("diagnostics/checkup.py", "mlops_assets.definitions"),
+        ("automation/doctor.py", "mlops_assets.definitions"),
+        ("automation/doctor.py", "mlops_assets.cli.doctor"),
+        ("definitions.py", "mlops_assets.cli.main"),
+        ("instance/home.py", "mlops_assets.resources.spark"),
+        ("assets/splits.py", "mlops_assets.automation.jobs"),
+    ],
+)
+def test_the_layer_guard_sees_who_imports_what_binds_them(tmp_path: Path, module: str, imported: str):
+    planted = tmp_path / module
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_text(f"def late():\n    from {imported} import something\n    return something\n")
+
+    assert wrong_imports(tmp_path) == [f"{module} imports {imported}.something: against the layers"]
+
+
+def test_a_circle_between_rooms_is_noticed(tmp_path: Path):
+    """The one that there was: definitions -> automation -> diagnostics -> definitions."""
+    for module, text in {
+        "definitions.py": "from mlops_assets.automation.doctor import doctor_job\n",
+        "automation/doctor.py": "def job():\n    from mlops_assets.diagnostics.doctor import examine\n    examine()\n",
+        "diagnostics/doctor.py": "def examine():\n    from mlops_assets.definitions import build_defs\n",
+        "cli/doctor.py": "from mlops_assets.diagnostics.doctor import examine\n",
+    }.items():
+        (tmp_path / module).parent.mkdir(exist_ok=True)
+        (tmp_path / module).write_text(text)
+
+    pairs = ["automation <-> definitions", "automation <-> diagnostics", "definitions <-> diagnostics"]
+    assert circles(tmp_path) == pairs
+    assert "diagnostics/doctor.py imports mlops_assets.definitions.build_defs: against the layers" in str(
+        wrong_imports(tmp_path)
+    )
 
 
 def readers_of_the_environment(package: Path) -> list[str]:

@@ -104,8 +104,57 @@ def test_wheel_has_the_data_files_and_not_the_tests(tmp_path: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "mlops_assets/resources/jars.lock" in names
     assert "mlops_assets/data/contract/shipped/creditcard.yaml" in names
+    assert "mlops_assets/instance/workspace.yaml" in names
     version = wheel.name.split("-")[1]
     assert {name.split("/")[0] for name in names} == {"mlops_assets", f"mlops_assets-{version}.dist-info"}
+
+
+@pytest.mark.proof
+@pytest.mark.timeout(900)
+def test_the_command_line_works_where_only_the_wheel_is_installed(tmp_path: Path, lock: str):
+    """Nothing of the checkout is there, no extra, and the folder that it is run in is empty."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    uv, python = str(Path(sys.executable).with_name("uv")), str(tmp_path / "env" / "bin" / "python")
+    setuptools = re.search(r"^setuptools==(?:.*\\\n)*.*$", lock, re.MULTILINE)
+    assert setuptools is not None
+    (tmp_path / "build").write_text(f"{setuptools[0]}\n", "utf-8")  # as in the set-up, so what that has built is taken
+    constraints = ["--constraints", str(ROOT / "requirements.lock"), "--build-constraints", str(tmp_path / "build")]
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(tmp_path / "env")], check=True, timeout=120)
+    install = [uv, "pip", "install", "--quiet", "--python", python, *constraints, str(wheel)]
+    subprocess.run(install, cwd=tmp_path, check=True, timeout=600)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    kept = {name: os.environ[name] for name in ("HOME", "JAVA_HOME") if name in os.environ}
+
+    def mlops(*arguments: str) -> str:
+        answer = subprocess.run(
+            [str(tmp_path / "env" / "bin" / "mlops"), *arguments],
+            cwd=empty,
+            env={"PATH": f"{tmp_path / 'env' / 'bin'}:{os.environ['PATH']}", **kept},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert "Traceback" not in answer.stdout + answer.stderr
+        return answer.stdout
+
+    assert "examples:" in mlops("--help")
+    findings = mlops("doctor").splitlines()
+    assert [line.split()[:2] for line in findings] == [
+        ["ok", f"{subject}:"] for subject in ("java", "python", "packages", "home", "settings")
+    ]
+    assert "trial 2 of 2 done" in mlops("demo", "--trials", "2")
+    assert (empty / ".mlops" / "demo.json").is_file()
+    assert [path.name for path in empty.iterdir()] == [".mlops"]
+    refused = subprocess.run(
+        [str(tmp_path / "env" / "bin" / "mlops"), "ui"], cwd=empty, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "Fix: install the `ui` extra" in refused.stderr
 
 
 @pytest.mark.parametrize(

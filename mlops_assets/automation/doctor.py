@@ -1,11 +1,12 @@
-"""The check-up as a Dagster job: the lines of `make doctor`, as seen from where runs are executed.
+"""The check-up as a Dagster job: the lines of `mlops doctor`, as seen from where runs are executed.
 
 What belongs here: reporting findings in a run's log, and failing when something is wrong. What does not: the checks
-themselves (`mlops_assets.diagnostics.doctor`).
+themselves (`diagnostics`).
 
 Annotations are not postponed: Dagster inspects the one of `context`.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -17,18 +18,23 @@ DOCTOR = "doctor"
 _LEVELS = {"ok": "info", "warning": "warning", "error": "error"}
 
 
-def doctor_job(settings: "Settings") -> dg.JobDefinition:
+def doctor_job(settings: "Settings", load: Callable[["Settings"], object]) -> dg.JobDefinition:
     """Return the job that checks the settings of this code location.
 
-    The machine it looks at is the one that executes Dagster runs, which need not be the one `make doctor` is called on.
+    The machine it looks at is the one that executes Dagster runs, which need not be the one `mlops doctor` is run on.
+
+    Args:
+        settings: Those of the code location.
+        load: Makes a code location of settings; what it refuses is a finding.
     """
 
     @dg.op(description="One line for each thing that must be there; fails when one is not.")
     def check_up(context: dg.OpExecutionContext) -> None:
         # databricks-sdk takes a second to import, which loading the code location should not pay.
-        from mlops_assets.diagnostics.doctor import examine, launch_limit
+        from mlops_assets.diagnostics.checkup import examine
+        from mlops_assets.diagnostics.launch_limit import launch_limit
 
-        findings = [*examine(settings), *launch_limit(settings, context.instance)]
+        findings = [*examine(settings, load), *launch_limit(settings, context.instance)]
         for finding in findings:
             context.log.log(_LEVELS[finding.level].upper(), str(finding))
         wrong = [finding for finding in findings if finding.level == "error"]

@@ -22,6 +22,7 @@ MERGE_LABELS = "merge_labels"
 # Makes a load run merge labels without reading the source.
 LABELS_ONLY = {RAW: {"config": {"labels_only": True}}}
 UPKEEP = "upkeep"
+REPLAY = "replay_quarantine"
 
 main = dg.define_asset_job(
     MAIN,
@@ -33,7 +34,7 @@ load_data = dg.define_asset_job(
     LOAD_DATA, selection=dg.AssetSelection.assets(RAW, QUARANTINED), description="Load new transactions."
 )
 replay_quarantine = dg.define_asset_job(
-    "replay_quarantine",
+    REPLAY,
     selection=dg.AssetSelection.assets(RAW, QUARANTINED),
     config={"ops": {RAW: {"config": {"replay": True}}}},
     description="Try the rows in quarantine again, once the contract is fixed.",

@@ -105,7 +105,7 @@ def installation(
 @contextmanager
 def _workspace(folder: Path, **options: Any) -> Iterator[Workspace]:
     try:
-        from databricks_loopback import LoopbackError, Workspace  # noqa: PLC0415 - a wheel's user need not have it
+        from databricks_loopback import LoopbackError, Workspace
     except ModuleNotFoundError as error:
         fix = "run `make setup`, or install packages/databricks-loopback of the checkout into this environment"
         raise PlatformError("the package databricks-loopback is not installed", where=sys.prefix, fix=fix) from error

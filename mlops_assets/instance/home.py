@@ -1,18 +1,19 @@
 """The embedded Dagster instance: its folder and its `dagster.yaml`.
 
-What belongs here: preparing DAGSTER_HOME for `make demo` and `make ui`, with the limits that Dagster keeps there. What
-does not: what runs in it.
-Run as `python -m mlops_assets.instance.home` it prints the folder.
+What belongs here: preparing DAGSTER_HOME for everything that runs jobs or shows them, with the limits that Dagster
+keeps there. What does not: what runs in it.
 """
 
 from __future__ import annotations
 
-import sys
+import re
+import shutil
 from pathlib import Path
+from typing import Final
 
 from filelock import FileLock
 
-from mlops_assets.errors import PlatformError, StorageError
+from mlops_assets.errors import StorageError
 from mlops_assets.settings import LAUNCH_POOL, Settings
 
 _DAGSTER_YAML = """\
@@ -26,7 +27,7 @@ concurrency:
     # Each run starts a Spark of its own.
     max_concurrent_runs: 2
 run_launcher:
-  # Dagster's own does not notice when a run and its code server are gone in one blow.
+  # Dagster's own does not notice when a run and its code server die at once.
   module: mlops_assets.instance.run_launcher
   class: LocalRunLauncher
 run_monitoring:
@@ -36,16 +37,31 @@ run_monitoring:
 retention:
   sensor:
     purge_after_days:
-      # Each look of a sensor is kept with its cursor, which names all files that lie in the landing place.
+      # Every tick of a sensor is kept with its cursor, which names all files in the landing place.
       skipped: 1
 """
+# How a file that was written before the module moved names the run launcher.
+_FORMER_LAUNCHER: Final = re.compile(rb"^(\s*module:\s*)mlops_assets\.run_launcher(?=\s*(#.*)?$)", re.MULTILINE)
+
+
+def prepare_for(settings: Settings) -> Path:
+    """Create the DAGSTER_HOME of these settings if it is not there, and return it.
+
+    With target `databricks` the pool of launches is limited to what the profile wants.
+
+    Raises:
+        SettingsError: The Databricks profile can't be used.
+        StorageError: The folder can't be written.
+    """
+    launches = settings.profile().max_concurrent_launches if settings.target == "databricks" else None
+    return prepare_instance(settings.dagster_home, launches=launches)
 
 
 def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
     """Create DAGSTER_HOME, with its database, if it is not there, and limit the pool of launches.
 
-    Dagster makes its SQLite tables when they are first used, and two processes that do so at the same time leave a
-    database that none can open ("more than one head present"). Here one makes them and the others wait for it.
+    Dagster creates its SQLite tables on first use, and two processes that do so at the same time leave a database that
+    neither can open ("more than one head present"). Here one process creates them while the others wait.
 
     Args:
         folder: DAGSTER_HOME.
@@ -58,11 +74,7 @@ def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            config = folder / "dagster.yaml"
-            if not config.exists():
-                draft = config.with_suffix(".draft")
-                draft.write_text(_DAGSTER_YAML, encoding="utf-8")
-                draft.replace(config)
+            _write_config(folder / "dagster.yaml")
             if launches is not None or not made.exists():
                 from dagster import DagsterInstance  # noqa: PLC0415 - costs a second, which `make ui` need not pay
 
@@ -77,17 +89,15 @@ def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
     return folder
 
 
-def main() -> int:
-    """Prepare the instance and print its folder."""
-    try:
-        settings = Settings.from_environment()
-        launches = settings.profile().max_concurrent_launches if settings.target == "databricks" else None
-        sys.stdout.write(f"{prepare_instance(settings.dagster_home, launches=launches)}\n")
-    except PlatformError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _write_config(config: Path) -> None:
+    """Write `dagster.yaml` where there is none; in one that is there, only a run launcher that has moved is renamed."""
+    there = config.exists()
+    text = _FORMER_LAUNCHER.sub(rb"\1mlops_assets.instance.run_launcher", config.read_bytes()) if there else None
+    if there and text == config.read_bytes():
+        return
+    target = config.resolve()  # the user may have made it a link
+    draft = target.with_suffix(".draft")
+    draft.write_bytes(_DAGSTER_YAML.encode() if text is None else text)
+    if there:
+        shutil.copymode(target, draft)
+    draft.replace(target)

@@ -1,26 +1,30 @@
 """Dagster's own run launcher, with one thing added: it notices when the process of a run is gone.
 
-What belongs here: telling a run that is going from one that nobody executes. What does not: what becomes of
-it (Dagster's run monitoring fails it, sensors and conditions ask for it again), runs on Databricks (`databricks`).
+What belongs here: telling a run that is executed from one that no process executes any more. What does not: what
+happens to it then (Dagster's run monitoring fails it, sensors and conditions request it again), runs on Databricks
+(`databricks`).
 
-A run is a child of the code server, which reports a child that died. When both are gone in one blow - power cut, a
-killed `make ui` - nobody does: the run stays "started" for ever, it holds one of the places for runs, and whatever
-waits for its end (`automation`) waits for ever as well.
+A run is a child process of the code server, which reports a child that died. When both die at once - a power cut, a
+killed `mlops ui` - nobody does: the run stays "started" for ever, holds one of the slots for runs, and whatever waits
+for its end (`automation`) waits for ever as well.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+from typing import Final
 
 import dagster as dg
+import psutil
 
 from mlops_assets.dagster_internals import GRPC_INFO_TAG, CheckRunHealthResult, WorkerStatus
 
-_HERE = ("localhost", "127.0.0.1", "::1")
-# Python starts the process of a run by this; after a restart of the machine its number may be somebody else's.
-_STARTED_BY = "multiprocessing"
+_HERE: Final = ("localhost", "127.0.0.1", "::1")
+# Python starts the process of a run by this module, and the command line shows it.
+_STARTED_BY: Final = "multiprocessing"
+# A process that began this much later than the run reported its id is another one. The margin is for clocks: when the
+# clock is set, the start time that the kernel gives for a running process moves with it.
+_CLOCK_SECONDS: Final = 60.0
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
@@ -33,18 +37,24 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Return whether the process of a run is there; one on another machine is believed to be."""
-        process = process_of(self._instance, run.run_id)
-        if process is None or not _is_here(run) or _is_there(process):
+        reported = _reported_process(self._instance, run.run_id)
+        if reported is None or not _is_here(run) or _is_alive(*reported):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {process} is gone")
+        return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {reported[0]} is gone")
 
 
 def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
-    """Return the id of the process that executes a run, as it has told it; None before it does."""
+    """Return the id of the process that executes a run, which it reports when it starts; None before."""
+    reported = _reported_process(instance, run_id)
+    return None if reported is None else reported[0]
+
+
+def _reported_process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, float] | None:
+    """Return the id of a run's process, and when it was reported (seconds since the epoch)."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT):
-        summary = entry.get_dagster_event().engine_event_data.metadata.get("pid")
-        if summary is not None:
-            return int(str(summary.value))
+        pid = entry.get_dagster_event().engine_event_data.metadata.get("pid")
+        if pid is not None:
+            return int(str(pid.value)), entry.timestamp
     return None
 
 
@@ -53,16 +63,11 @@ def _is_here(run: dg.DagsterRun) -> bool:
     return server.get("host") in _HERE
 
 
-def _is_there(process: int) -> bool:
+def _is_alive(pid: int, reported_at: float) -> bool:
+    """Return whether the process runs and is the run's own; its id may belong to another process by now."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        began, command = process.create_time(), process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # gone, a zombie, or another user's
         return False
-    except PermissionError:  # somebody else's: the number was given anew
-        return False
-    command = ["ps", "-ww", "-p", str(process), "-o", "args="]
-    try:
-        shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:  # no `ps`: better a run that seems to go than one that is failed while it goes
-        return True
-    return _STARTED_BY in shown.stdout
+    return began <= reported_at + _CLOCK_SECONDS and any(_STARTED_BY in word for word in command)

@@ -18,10 +18,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
+from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, Final
 
 from mlops_assets.errors import PlatformError
+from mlops_assets.resources.delta_jars import ensure_delta_jars
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -55,12 +58,11 @@ def use_options(archive: Path | None) -> str:
 
 def _stem(jars: Iterable[Path], java_home: str | None) -> str:
     """Return the beginning of a name that stands for what an archive depends on."""
-    import pyspark
-
+    spark = find_spec("pyspark")  # where it is; importing it would cost every `make` half a second
     java = Path(java_home) / "bin" / "java" if java_home else Path(shutil.which("java") or "java")
     java = java.resolve()
     file = java.stat() if java.exists() else None
-    parts = [java, file and (file.st_size, file.st_mtime_ns), Path(pyspark.__file__).parent, *sorted(jars)]
+    parts = [java, file and (file.st_size, file.st_mtime_ns), spark and spark.origin, *sorted(jars)]
     return f"classes-{hashlib.sha256(chr(10).join(map(str, parts)).encode()).hexdigest()[:16]}"
 
 
@@ -78,7 +80,6 @@ def make_archive(home: Path, java_home: str | None) -> Path:
         PlatformError: Spark can't be started.
         OSError: The archive was not written.
     """
-    from mlops_assets.resources.delta_jars import ensure_delta_jars
     from mlops_assets.resources.spark import SparkResource
 
     folder = (home / "jars").resolve()
@@ -131,11 +132,18 @@ def _main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m mlops_assets.resources.class_archive HOME\n")
         return os.EX_USAGE
+    home, java_home = Path(arguments[0]), os.environ.get("JAVA_HOME")
     try:
-        make_archive(Path(arguments[0]), os.environ.get("JAVA_HOME"))
-    except (PlatformError, OSError) as error:
-        sys.stderr.write(f"class archive: not made, so Spark starts slower ({error})\n")
-        return 1
+        folder = (home / "jars").resolve()
+        if find_archive(folder, ensure_delta_jars(folder), java_home) is None:
+            sys.stdout.write("Spark: archiving Java's classes, so that it starts faster (once, about 20 s)\n")
+            sys.stdout.flush()
+            make_archive(home, java_home)
+    except (PlatformError, OSError, TimeoutExpired) as error:
+        # Nothing depends on it, so the set-up goes on.
+        sys.stderr.write(
+            f"Spark: the archive of classes was not made, so each start takes some seconds more: {error}\n"
+        )
     return 0
 
 

@@ -1,9 +1,7 @@
-"""The doctor as a job and on the command line: the same lines, and a failure when one is not ok."""
+"""The doctor as a job: the lines of the command, and a failure when one is not ok."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import dagster as dg
@@ -11,9 +9,8 @@ import pytest
 
 from mlops_assets.automation.doctor import DOCTOR
 from mlops_assets.definitions import build_defs
-from mlops_assets.diagnostics.doctor import examine
+from mlops_assets.diagnostics.checkup import examine
 from mlops_assets.settings import Settings
-from mlops_assets_tests.conftest import CHECKOUT
 
 NOWHERE = "https://127.0.0.1:9"
 
@@ -34,7 +31,7 @@ def test_good_settings_are_a_line_each_and_a_success(tmp_path: Path, instance: d
     settings = Settings(home=tmp_path / "home")
     result, lines = ran(settings, instance)
     assert result.success
-    assert [text for _, text in lines] == [str(finding) for finding in examine(settings)]
+    assert [text for _, text in lines] == [str(finding) for finding in examine(settings, build_defs)]
     assert [text.split()[1].rstrip(":") for _, text in lines] == ["java", "python", "packages", "home", "settings"]
     assert {level for level, _ in lines} == {"ok"}
 
@@ -59,28 +56,6 @@ def test_what_is_wrong_fails_the_job_and_says_what_to_do(
 def test_a_placement_that_loading_would_refuse_is_a_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLOPS_DATABRICKS_HOST", NOWHERE)
     monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{nothing: local}")
-    found = {finding.subject: finding for finding in examine(Settings(home=tmp_path, target="databricks"))}
+    found = {finding.subject: finding for finding in examine(Settings(home=tmp_path, target="databricks"), build_defs)}
     assert found["settings"].level == "error"
     assert "placement names unknown assets: nothing" in found["settings"].text
-
-
-@pytest.mark.parametrize(
-    ("variables", "code", "words"),
-    [
-        ({}, 0, "ok      settings: valid"),
-        ({"MLOPS_TARGET": "elsewhere"}, 1, "error   settings: MLOPS_TARGET: Input should be 'local' or 'databricks'"),
-        ({"MLOPS_CONTRACT": "none.yaml"}, 1, "error   settings: no such contract [none.yaml]"),
-    ],
-)
-def test_the_command_line(tmp_path: Path, variables: dict[str, str], code: int, words: str):
-    done = subprocess.run(
-        [sys.executable, "-m", "mlops_assets.diagnostics.doctor"],
-        cwd=CHECKOUT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path / "home"), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (code, "")
-    assert words in done.stdout
-    assert done.stdout.startswith("ok      java:")

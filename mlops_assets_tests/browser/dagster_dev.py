@@ -66,7 +66,7 @@ class DagsterDev:
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
         environment |= {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source, "MLOPS_SPARK_MASTER": "local[2]"}
         environment |= variables or {}
-        prepared = [sys.executable, "-m", "mlops_assets.instance.home"]
+        prepared = [sys.executable, "-m", "mlops_assets.cli.main", "instance"]
         told = subprocess.run(prepared, cwd=CHECKOUT, env=environment, check=True, capture_output=True, timeout=60)
         environment["DAGSTER_HOME"] = told.stdout.decode().strip()
         port = free_port()

@@ -1,4 +1,4 @@
-"""`make demo` as a stranger runs it: progress, summary, JSON, and a refusal that can be read."""
+"""`mlops demo` as a stranger runs it: progress, summary, JSON, and a refusal that can be read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def home(tmp_path: Path, shared_home: Path) -> Path:
 
 def demo(home: Path, source: Path, trials: int = 4) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mlops_assets.cli.demo", "--trials", str(trials)],
+        [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials", str(trials)],
         capture_output=True,
         text=True,
         check=False,

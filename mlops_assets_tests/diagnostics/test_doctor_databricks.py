@@ -14,9 +14,10 @@ import pytest
 
 from databricks_loopback import Workspace
 from databricks_loopback.wire import ApiError, Reply
+from mlops_assets.cli.doctor import report
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
-from mlops_assets.diagnostics.doctor import diagnose, report
+from mlops_assets.diagnostics.checkup import diagnose
 from mlops_assets.errors import SettingsError
 from mlops_assets_tests.databricks.conftest import MakeProfile
 
@@ -69,13 +70,6 @@ def test_no_java_no_settings_no_place_to_write(tmp_path: Path):
     assert "install Java 17 or 21" in text
     assert "set MLOPS_HOME to a folder that can" in text
     assert "no such setting [environment] Fix: unset it" in text
-
-
-def test_warnings_do_not_fail():
-    assert report([Finding("warning", "python", "differs"), Finding("ok", "java", "17")]) == (
-        "warning python: differs\nok      java: 17",
-        0,
-    )
 
 
 # The workspace -------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.cli.main import main
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.databricks.cluster import ClusterSpec
 from mlops_assets.databricks.profile import DatabricksProfile
@@ -186,6 +187,19 @@ def test_the_options_of_a_search_are_those_of_the_launchpad():
     text = (DOCS / "how-to" / "search.md").read_text("utf-8")
 
     assert set(names_of(section(text, "Options"))) == set(TunedModelConfig.model_fields)
+
+
+def test_the_commands_are_those_of_the_program(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
+    text = (REFERENCE / "cli.md").read_text("utf-8")
+
+    described = [
+        name.removeprefix("mlops ") for name in names_of(section(text, "`mlops`")) if name.startswith("mlops ")
+    ]
+
+    assert described == commands
 
 
 def test_the_targets_of_make_are_those_of_the_makefile():

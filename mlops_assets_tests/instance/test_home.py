@@ -1,4 +1,4 @@
-"""The pool of launches: which assets are in it, and that Dagster keeps its limit over all runs."""
+"""The embedded instance: its `dagster.yaml`, and the pool of launches that Dagster limits over all runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.definitions import ASSETS
-from mlops_assets.diagnostics.doctor import launch_limit
-from mlops_assets.instance.home import prepare_instance
+from mlops_assets.diagnostics.launch_limit import launch_limit
+from mlops_assets.instance.home import _write_config, prepare_instance
+from mlops_assets.instance.run_launcher import LocalRunLauncher
 from mlops_assets.resources.placement import CLUSTER_KEYS
 from mlops_assets.settings import LAUNCH_POOL, Settings
 from mlops_assets_tests.conftest import CHECKOUT
@@ -61,7 +62,7 @@ def test_the_limit_is_set_and_changed_and_otherwise_left_alone(tmp_path: Path):
 def test_the_instance_of_the_command_line_has_the_limit_of_the_profile(tmp_path: Path):
     variables = {"MLOPS_TARGET": "databricks", "MLOPS_DATABRICKS_HOST": "https://127.0.0.1:9"}
     done = subprocess.run(
-        [sys.executable, "-m", "mlops_assets.instance.home"],
+        [sys.executable, "-m", "mlops_assets.cli.main", "instance"],
         cwd=CHECKOUT,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path), **variables}
         | {"MLOPS_DATABRICKS_MAX_CONCURRENT_LAUNCHES": "5"},
@@ -110,3 +111,41 @@ def test_the_doctor_compares_the_limit_with_the_profile(tmp_path: Path, monkeypa
     assert [finding.level for finding in found] == ["warning", "warning", "ok"]
     assert found[0].text.startswith("no limit, where the profile wants 2 at once; dagster instance concurrency set")
     assert found[1].text.startswith("a limit of 7,")
+
+
+FORMER = """\
+# mine: two lines that must stay\t
+run_launcher:
+  module: mlops_assets.run_launcher  # the embedded one
+  class: LocalRunLauncher
+run_monitoring: {enabled: true}
+python_logs: {managed_python_loggers: [mlops_assets.run_launcher]}
+"""
+
+
+def test_a_run_launcher_that_has_moved_is_renamed_and_nothing_else(tmp_path: Path):
+    config = tmp_path / "dagster.yaml"
+    config.write_bytes(FORMER.replace("\n", "\r\n").encode())
+    config.chmod(0o640)
+
+    prepare_instance(tmp_path)
+
+    renamed = FORMER.replace("module: mlops_assets.run_launcher", "module: mlops_assets.instance.run_launcher")
+    assert config.read_bytes() == renamed.replace("\n", "\r\n").encode()
+    assert config.stat().st_mode & 0o777 == 0o640
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert isinstance(instance.run_launcher, LocalRunLauncher)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    ["mlops_assets.instance.run_launcher", "mlops_assets.run_launcher_of_mine", "their.mlops_assets.run_launcher"],
+)
+def test_a_dagster_yaml_that_needs_no_change_is_not_written(tmp_path: Path, launcher: str):
+    config = tmp_path / "dagster.yaml"
+    config.write_text(FORMER.replace("mlops_assets.run_launcher  #", f"{launcher}  #"))
+    before = config.stat()
+
+    _write_config(config)
+
+    assert (config.stat().st_mtime_ns, config.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +97,18 @@ def test_a_number_that_somebody_else_has_now_is_not_the_run(instance: dg.Dagster
     finally:
         other.kill()
         other.communicate()
+
+
+def test_a_number_that_was_given_anew_since_is_not_the_run(
+    instance: dg.DagsterInstance, process: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+):
+    """As after a restart of the machine: the process looks like that of a run, and began after the run had told."""
+    yesterday = time.time() - 86_400
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time", lambda: yesterday)
+        run = started_run(instance, process.pid)
+
+    assert monitored(instance, run) is dg.DagsterRunStatus.FAILURE
 
 
 @pytest.mark.parametrize(("told", "host"), [(False, "localhost"), (True, "another-machine")])

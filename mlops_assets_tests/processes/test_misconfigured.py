@@ -13,8 +13,8 @@ import pytest
 
 from mlops_assets_tests.processes.control import CHECKOUT, environment
 
-DEMO = ("-m", "mlops_assets.cli.demo")
-INSTANCE = ("-m", "mlops_assets.instance.home")
+DEMO = ("-m", "mlops_assets.cli.main", "demo")
+INSTANCE = ("-m", "mlops_assets.cli.main", "instance")
 # Importing everything takes seconds; the limit is for a machine that is busy with something else.
 QUICK_SECONDS = 60.0
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import psutil
+
 from mlops_assets.errors import SearchError
 from mlops_assets.training.search.slots import count_slots
 
@@ -178,8 +180,8 @@ def _machine_bytes() -> int:
 
 
 def _address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    used: int = psutil.Process().memory_info().vms
+    return used
 
 
 def bytes_of(size: str) -> int:

@@ -1,0 +1,49 @@
+"""`mlops doctor`: the findings of the check-up, one line each.
+
+What belongs here: printing them. What does not: what is looked at (`diagnostics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_assets.cli.exit_codes import DONE, FAILED
+from mlops_assets.cli.run_job import say
+from mlops_assets.diagnostics.checkup import diagnose, examine
+from mlops_assets.errors import PlatformError
+from mlops_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from mlops_assets.databricks.preflight import Finding
+
+
+def run_doctor(settings: Settings | PlatformError) -> int:
+    """Check the installation, print the findings, and return the exit code.
+
+    Args:
+        settings: Those of the environment, or why they can't be used.
+    """
+    if isinstance(settings, PlatformError):
+        findings = diagnose(home=Path(".mlops"), java_home=None, settings_problem=settings)
+    else:
+        findings = examine(settings, _load)
+    text, code = report(findings)
+    say(text)
+    return code
+
+
+def report(findings: Iterable[Finding]) -> tuple[str, int]:
+    """Return the lines to print, and the exit code: 1 when something is wrong, else 0 (warnings included)."""
+    listed = list(findings)
+    wrong = any(finding.level == "error" for finding in listed)
+    return "\n".join(map(str, listed)), FAILED if wrong else DONE
+
+
+def _load(settings: Settings) -> object:
+    # The module makes the definitions of the environment's settings when it is imported, so an import here, and not
+    # above: what it refuses is a finding.
+    from mlops_assets.definitions import build_defs
+
+    return build_defs(settings)

@@ -1,0 +1,196 @@
+"""One job of the code location in the embedded Dagster instance, with progress for a person who waits.
+
+What belongs here: starting the job, and what is printed of any job. What does not: what is printed of a certain one
+(`demo`, `tables`), and anything a run needs that does not come from the assets themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+
+from mlops_assets.cli.exit_codes import FAILED, INTERRUPTED
+from mlops_assets.cli.progress_bar import SearchBar, search_bar
+from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, execute_run
+from mlops_assets.instance.home import prepare_for
+
+if TYPE_CHECKING:
+    from mlops_assets.settings import Settings
+
+# What the caller knows about a Databricks run, by the address of its page; asked at its launch and at its step's end.
+About = Callable[[str], dict[str, Any]]
+
+_CODE_LOCATION: Final = "mlops_assets.definitions"
+# Dagster's own lines would say everything twice.
+_QUIET: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
+_PAGE: Final = "Databricks run"  # what the step launcher calls the link in its metadata
+_ENDS: Final = {
+    dg.DagsterEventType.STEP_SUCCESS: "done",
+    dg.DagsterEventType.STEP_FAILURE: "FAILED",
+    dg.DagsterEventType.STEP_UP_FOR_RETRY: "FAILED, to be tried again",
+}
+
+
+@dataclass
+class RunPrinter:
+    """Prints what a person who waits wants to see: assets, trials, launches, refusals.
+
+    Attributes:
+        about: What the caller knows about a Databricks run.
+        bar: Shows the search where there is a terminal for it.
+        seconds: Time of each finished step.
+        launches: Databricks runs in the order in which they were launched: `step`, `page`, and what `about` says once
+            the step has ended.
+    """
+
+    about: About | None = None
+    bar: SearchBar | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    launches: list[dict[str, Any]] = field(default_factory=list)
+    _started: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, entry: dg.EventLogEntry) -> None:
+        """Print one entry of the event log, or nothing."""
+        step, event = entry.step_key, entry.dagster_event
+        if step is None:
+            return
+        if step not in self._started:
+            self._started[step] = time.monotonic()
+            self._print(f"  {step} ...")
+        if event is None:
+            self._print(f"    {entry.user_message}")
+        elif event.event_type == dg.DagsterEventType.ENGINE_EVENT:
+            self._launched(step, event)
+        elif event.event_type in _ENDS:
+            self.seconds[step] = round(time.monotonic() - self._started[step], 2)
+            self._ended(step)
+            self._print(f"  {step} {_ENDS[event.event_type]} in {self.seconds[step]:.1f} s")
+
+    def _launched(self, step: str, event: dg.DagsterEvent) -> None:
+        page = event.engine_event_data.metadata.get(_PAGE)
+        if page is None:
+            return
+        self.launches.append({"step": step, "page": page.value})
+        self._print(f"    {event.message} {page.value}")
+        if self.about is not None:
+            known = self.about(str(page.value))
+            self._print(f"    {facts_line(known)}")
+
+    def _ended(self, step: str) -> None:
+        if self.about is not None and self.launches and self.launches[-1]["step"] == step:
+            self.launches[-1] |= self.about(self.launches[-1]["page"])
+
+    def _print(self, text: str) -> None:
+        if self.bar is None:
+            say(text)
+        else:
+            self.bar.write(text)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has ended, one way or the other.
+
+    Attributes:
+        result: As Dagster has it.
+        seconds: Time of each finished step.
+        launches: As in `RunPrinter`.
+    """
+
+    result: dg.JobExecutionResult
+    seconds: dict[str, float]
+    launches: list[dict[str, Any]]
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether it was ended from outside (Ctrl-C)."""
+        if self.result.success:
+            return False
+        failure = self.result.get_run_failure_event().job_failure_data
+        return failure.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
+
+    def metadata(self) -> dict[str, dict[str, Any]]:
+        """Return the plain values of what each asset that was materialized reports, by its name."""
+        return {
+            event.asset_key.to_user_string(): {
+                name: value.value for name, value in event.materialization.metadata.items()
+            }
+            for event in self.result.get_asset_materialization_events()
+            if event.asset_key is not None
+        }
+
+
+def run_job(
+    settings: Settings,
+    job_name: str,
+    title: str,
+    *,
+    ops: Mapping[str, dg.Config] | None = None,
+    about: About | None = None,
+) -> FinishedRun:
+    """Run a job to its end in this process.
+
+    Args:
+        settings: Those of this process's environment, from which the code location is loaded.
+        job_name: Name of the job.
+        title: The first line that is printed.
+        ops: Config of assets, by name.
+        about: What the caller knows about a Databricks run.
+
+    Raises:
+        PlatformError: The code location can't be loaded with these settings, or the instance's folder not written.
+    """
+    # Loaded here first: through Dagster's loader an error would come with its stack traces.
+    importlib.import_module(_CODE_LOCATION)
+    # Steps can be launched only from a job that can be found again in another process, by its module.
+    repository = ReconstructableRepository.for_module(_CODE_LOCATION, "defs")
+    job = repository.get_reconstructable_job(job_name)
+    config = dg.RunConfig(ops=dict(ops or {}), loggers=_QUIET).to_config_dict()
+    definition = job.get_definition()
+    home = str(prepare_for(settings))
+    with dg.DagsterInstance.from_config(home) as instance, search_bar(sys.stderr) as bar:
+        printer = RunPrinter(about, bar)
+        run = instance.create_run_for_job(definition, job_code_origin=job.get_python_origin(), run_config=config)
+        instance.add_event_listener(run.run_id, printer)
+        say(title)
+        result = execute_run(job, run, instance)
+    return FinishedRun(result, printer.seconds, printer.launches)
+
+
+def report_failure(finished: FinishedRun) -> int:
+    """Print why a run did not succeed, and return the exit code."""
+    if finished.was_interrupted:
+        say("\nInterrupted.")
+        return INTERRUPTED
+    say("\nThe job failed:")
+    for event in finished.result.get_step_failure_events():
+        say(f"  {event.step_key}: {_reason(event)}")
+    return FAILED
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    failure = event.step_failure_data
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no reason was given"
+
+
+def facts_line(known: Mapping[str, Any]) -> str:
+    """Return what is known about a launch in one line."""
+    summary = {name.replace("_", " "): value for name, value in known.items() if name not in ("step", "page")}
+    return ", ".join(f"{name} {value}" for name, value in summary.items())
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

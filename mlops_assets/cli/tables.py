@@ -1,0 +1,45 @@
+"""`mlops upkeep` and `mlops replay`: jobs on the tables, and a short summary at their end.
+
+What belongs here: the summaries. What does not: running the jobs (`run_job`), what they do (`assets`, `lakehouse`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
+from mlops_assets.assets.upkeep import TABLE_UPKEEP
+from mlops_assets.automation.jobs import REPLAY, UPKEEP
+from mlops_assets.cli.exit_codes import DONE
+from mlops_assets.cli.run_job import report_failure, run_job, say
+
+if TYPE_CHECKING:
+    from mlops_assets.settings import Settings
+
+
+def run_upkeep(settings: Settings) -> int:
+    """Compact the tables and delete old files; print what became of each table, and return the exit code."""
+    finished = run_job(settings, UPKEEP, f"upkeep of the tables of {settings.database_name}")
+    if not finished.result.success:
+        return report_failure(finished)
+    reports = finished.metadata()[TABLE_UPKEEP]["reports"]
+    width = max(map(len, reports), default=0)
+    say("" if reports else "\nNo table is there yet.")
+    for table, report in reports.items():
+        say(
+            f"{table:<{width}}  files {report['files_before']:,} -> {report['files_after']:,}, "
+            f"{report['files_deleted']:,} old ones deleted ({report['bytes_deleted']:,} bytes)"
+        )
+    return DONE
+
+
+def run_replay(settings: Settings) -> int:
+    """Try the rows in quarantine again; print what became of them, and return the exit code."""
+    finished = run_job(settings, REPLAY, f"replay of the quarantine of {settings.database_name}")
+    if not finished.result.success:
+        return report_failure(finished)
+    found = finished.metadata()
+    raw, quarantined = found[RAW], found[QUARANTINED]
+    say(f"\n{raw['rows_added']:,} rows came out of quarantine, {quarantined['dagster/row_count']:,} stay in it.")
+    say(f"{RAW} has {raw['dagster/row_count']:,} rows, version {raw['delta_version']}.")
+    return DONE

@@ -1,0 +1,33 @@
+"""The check that the Dagster instance launches no more steps at once than the profile wants.
+
+What belongs here: what only a Dagster instance knows. What does not: setting the limit (`instance`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mlops_assets.databricks.preflight import Finding
+from mlops_assets.settings import LAUNCH_POOL
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from mlops_assets.settings import Settings
+
+
+def launch_limit(settings: Settings, instance: DagsterInstance) -> Iterator[Finding]:
+    """Compare the limit of the pool of launches with what the profile wants; only a Dagster instance knows it."""
+    if settings.target != "databricks":
+        return
+    storage = instance.event_log_storage
+    limits = {pool.name: pool.limit for pool in storage.get_pool_limits()}
+    found = limits.get(LAUNCH_POOL, storage.get_pool_config().default_pool_limit)
+    wanted = settings.profile().max_concurrent_launches
+    if found == wanted:
+        yield Finding("ok", "launches", f"{wanted} at once")
+        return
+    is_now = "no limit" if found is None else f"a limit of {found}"
+    fix = f"dagster instance concurrency set {LAUNCH_POOL} {wanted} (`mlops ui` sets it by itself)"
+    yield Finding("warning", "launches", f"{is_now}, where the profile wants {wanted} at once; {fix}")

@@ -1,0 +1,40 @@
+"""Dagster's web UI and daemon on this machine.
+
+What belongs here: how they are started. What does not: the instance that they show (`home`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import resources, util
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from mlops_assets.errors import SettingsError
+from mlops_assets.instance.home import prepare_for
+
+if TYPE_CHECKING:
+    from mlops_assets.settings import Settings
+
+_LOOPBACK: Final = "127.0.0.1"  # whoever reaches the UI can start runs; it has no login
+
+
+def serve_ui(settings: Settings, port: int) -> NoReturn:
+    """Become `dagster dev`, on the loopback address, with the embedded instance.
+
+    Args:
+        settings: Those of this process's environment, from which the code location is loaded.
+        port: Where to serve.
+
+    Raises:
+        SettingsError: The web server is not installed.
+        StorageError: The instance's folder can't be written.
+    """
+    if util.find_spec("dagster_webserver") is None:
+        fix = "install the `ui` extra: pip install 'mlops_assets[ui]'"
+        raise SettingsError("Dagster's web server is not installed", where=sys.executable, fix=fix)
+    home = prepare_for(settings)
+    workspace = resources.files("mlops_assets.instance") / "workspace.yaml"
+    served = ["dev", "-w", str(workspace), "-h", _LOOPBACK, "-p", str(port)]
+    # `env` sets the variable for what is started, without this process's environment being touched.
+    os.execvp("env", ["env", f"DAGSTER_HOME={home}", sys.executable, "-m", "dagster", *served])  # noqa: S606, S607 - `env` is POSIX, and no shell is wanted
