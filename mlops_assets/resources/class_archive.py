@@ -7,7 +7,7 @@ Without it, starting Spark and writing a first Delta table spends more than a th
 verifying some 20,000 classes. Java keeps them in a file (JEP 350, "Dynamic CDS Archives"). A JVM that the file does not
 fit (another Java, other jars) ignores it, so a stale archive costs nothing but its disk space (about 180 MB).
 
-Run as `python -m mlops_assets.resources.class_archive HOME` it makes the archive if it is not there.
+Run as `python -m mlops_assets.resources.class_archive HOME [JAVA_HOME]` it makes the archive if it is not there.
 """
 
 from __future__ import annotations
@@ -129,10 +129,10 @@ def _exercise(spark: SparkSession, table: Path) -> None:
 
 
 def _main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m mlops_assets.resources.class_archive HOME\n")
+    if len(arguments) not in (1, 2):
+        sys.stderr.write("usage: python -m mlops_assets.resources.class_archive HOME [JAVA_HOME]\n")
         return os.EX_USAGE
-    home, java_home = Path(arguments[0]), os.environ.get("JAVA_HOME")
+    home, java_home = Path(arguments[0]), "".join(arguments[1:]) or None
     try:
         folder = (home / "jars").resolve()
         if find_archive(folder, ensure_delta_jars(folder), java_home) is None:
