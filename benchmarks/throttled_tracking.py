@@ -25,7 +25,7 @@ from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.trial_writer import TrialWriter
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets.training.space import search_space
 from mlops_assets_tests.mlflow_server import Door, door_before, running_server
 
 ROUNDS = 3
@@ -34,8 +34,14 @@ TRIALS = 100
 ROWS = 60_000
 THROTTLED_SHARE = 0.3
 PLAN = SearchPlan(
-    space=SearchSpace(
-        max_depth=Range(6, 6), n_estimators=Range(150, 150), reg_alpha=Range(0.05, 0.05), base_score=Range(0.01, 0.01)
+    space=search_space(
+        "seed",
+        {
+            "max_depth": {"low": 6, "high": 6},
+            "n_estimators": {"low": 150, "high": 150},
+            "reg_alpha": {"low": 0.05, "high": 0.05},
+            "base_score": {"low": 0.01, "high": 0.01},
+        },
     ),
     trials=TRIALS,
     parallelism=PARALLELISM,

@@ -230,7 +230,7 @@ def _record(
     run.log_files(shown, "pictures")
     run.log(
         params={
-            **best.point.as_dict(),
+            **best.point,
             "objective": config.objective.value,
             "trials": config.trials,
             "seed": config.seed,
@@ -260,7 +260,7 @@ def _record(
         "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
         "precision_recall": picture(shown["precision_recall.png"], "precision_recall.png"),
         "top_features": dg.MetadataValue.md(model.explanation.table_markdown()),
-        "best_point": dg.MetadataValue.json(best.point.as_dict()),
+        "best_point": dg.MetadataValue.json(best.point),
         f"validation_{config.objective.value}": value,
         **count_trials(found),
         "search_seconds": rounded(found.seconds),

@@ -139,7 +139,7 @@ def _tune(
         **{name.removesuffix(".png"): picture(png, name) for name, png in model.explanation.pictures.items()},
         "engine": choice.engine,
         "engine_reason": choice.reason,
-        "best_point": dg.MetadataValue.json(best.point.as_dict()),
+        "best_point": dg.MetadataValue.json(best.point),
         "best_trial": best.number,
         f"validation_{search.objective}": float(best.value or 0.0),
         **count_trials(found),
@@ -228,7 +228,7 @@ def _record(
     from mlops_assets.evaluation.explanation_report import EXPLANATION_FOLDER
     from mlops_assets.registry.versions import scores_to_bytes
 
-    point = found.best.point.as_dict()
+    point = found.best.point
     example = pd.DataFrame(model.example.astype("float64"), columns=model.booster.feature_names)
     uri = run.log_model(model.booster, example, point)
     run.log_files({SCORES_FILE.split("/")[1]: scores_to_bytes(model.test_scores)}, "evaluation")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mlops_assets.assets.registered_model import GateConfig, registered_model
-from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, WholeRange
+from mlops_assets.assets.tuning_config import RangeConfig
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.tracking import Tracking
@@ -18,11 +18,11 @@ MODEL = "fraud_creditcard_synthetic"
 WEAK = QUICK.model_copy(
     update={
         "trials": 1,
-        "space": SpaceConfig(
-            max_depth=WholeRange(low=1, high=1),
-            n_estimators=WholeRange(low=1, high=1),
-            learning_rate=RealRange(low=0.3, high=0.3),
-        ),
+        "space": {
+            "max_depth": RangeConfig(low=1, high=1),
+            "n_estimators": RangeConfig(low=1, high=1),
+            "learning_rate": RangeConfig(low=0.3, high=0.3),
+        },
     }
 )
 

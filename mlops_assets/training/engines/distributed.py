@@ -41,9 +41,9 @@ from xgboost.spark import SparkXGBClassifier
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.errors import SearchError
 from mlops_assets.training.engines.distributed_metrics import LABEL, ScoredCounts, judge_on_cluster, packed
-from mlops_assets.training.objective import to_loss
+from mlops_assets.training.objective import to_loss, tree_parameters, trees_of
 from mlops_assets.training.records import SearchResult, TrialRecord
-from mlops_assets.training.search.proposals import to_hyperopt, to_point
+from mlops_assets.training.search.proposals import to_hyperopt
 from mlops_assets.training.search.search import best_trial, startup_trials
 from mlops_assets.training.search.slots import count_slots
 
@@ -215,7 +215,7 @@ class _Run:
         return f"all {tried} trials were tried" + (f", {before} of them resumed" if before else "")
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:
-        number, point = len(self.records), to_point(values)
+        number, point = len(self.records), self._plan.space.to_point(values)
         if known := self._known.get(number):
             if known.point != point:
                 raise SearchError(
@@ -263,10 +263,10 @@ class _Run:
     def _fit(self, point: Point) -> tuple[xgb.Booster, tuple[tuple[int, float], ...]]:
         plan, data = self._plan, self._data
         if not plan.early_stopping_rounds:
-            return fit_on_cluster(data, point, seed=plan.seed, rounds=point.n_estimators), ()
+            return fit_on_cluster(data, point, seed=plan.seed, rounds=trees_of(point)), ()
         metric = _stopping_metric(plan.objective)
         estimator = _classifier(
-            data, point, seed=plan.seed, rounds=point.n_estimators, stopping=(metric, plan.early_stopping_rounds)
+            data, point, seed=plan.seed, rounds=trees_of(point), stopping=(metric, plan.early_stopping_rounds)
         )
         model = estimator.fit(data.rows)
         booster = model.get_booster()
@@ -303,10 +303,7 @@ def _classifier(
         tree_method="hist",
         missing=float("nan"),
         n_estimators=rounds,
-        max_depth=point.max_depth,
-        learning_rate=point.learning_rate,
-        reg_alpha=point.reg_alpha,
-        base_score=point.base_score,
+        **tree_parameters(point),
         random_state=seed,
         verbosity=0,
         **watched,

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from mlops_assets.tracking.store import PARENT, SEARCH, STAGE, Store
 from mlops_assets.tracking.throttling import patiently
+from mlops_assets.training.parameters import PARAMETERS
 from mlops_assets.training.records import TrialRecord, TrialState
-from mlops_assets.training.space import WHOLE_NUMBERS, Point
+from mlops_assets.training.space import TREES
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -147,12 +148,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parse(content: Any) -> TrialRecord:
     point = content["point"]
-    if set(point) != {item.name for item in fields(Point)} or set(content) != _KEPT:
+    if TREES not in point or set(content) != _KEPT:  # no point is without its number of trees
         raise KeyError("other fields")
-    values: dict[str, Any] = {name: _whole(v) if name in WHOLE_NUMBERS else _real(v) for name, v in point.items()}
     record = TrialRecord(
         number=_whole(content["number"]),
-        point=Point(**values),
+        point={name: _whole(v) if PARAMETERS[name].type is int else _real(v) for name, v in point.items()},
         state=content["state"],
         value=None if content["value"] is None else _real(content["value"]),
         loss=None if content["loss"] is None else _real(content["loss"]),

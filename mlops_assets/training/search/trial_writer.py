@@ -142,7 +142,7 @@ class TrialWriter:
             client.log_batch,
             child.info.run_id,
             metrics=_metrics(record, self._objective, ended),
-            params=[Param(name, str(value)) for name, value in record.point.as_dict().items()],
+            params=[Param(name, str(value)) for name, value in record.point.items()],
             tags=[RunTag(name, value) for name, value in kept.items()],
         )
         self._request(client.set_terminated, child.info.run_id, STATUS[record.state], end_time=ended)

@@ -18,12 +18,12 @@ from mlops_assets.tracking.store import PARENT, Store
 from mlops_assets.training.records import TrialRecord
 from mlops_assets.training.search.resume import SEARCH_KEY, _digest, finished_trials, record_from_tags, record_tags
 from mlops_assets.training.search.trial_writer import TrialWriter
-from mlops_assets.training.space import Point
+from mlops_assets_tests.training.spaces import seed_point
 
 KEY, OTHER_KEY = "0123456789abcdef", "fedcba9876543210"
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 POINTS = st.builds(
-    Point,
+    seed_point,
     max_depth=st.integers(1, 30),
     n_estimators=st.integers(1, 100_000),
     learning_rate=FINITE,
@@ -55,7 +55,7 @@ FAILED = st.builds(
 
 
 def trial(number: int, value: float | None = 0.5) -> TrialRecord:
-    point = Point(3, 10 + number, 0.1 + 0.2, 1 / 3, 0.05)
+    point = seed_point(3, 10 + number, 0.1 + 0.2, 1 / 3, 0.05)
     if value is None:
         return TrialRecord(number, point, "failed", None, None, seconds=0.1, error="ValueError: no")
     return TrialRecord(number, point, "finished", value, -value, seconds=math.pi, rounds=9, curve=((5, value / 3),))

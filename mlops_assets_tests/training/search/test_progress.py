@@ -15,9 +15,9 @@ from mlops_assets.cli.progress_bar import search_bar
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import TrialRecord, TrialState
 from mlops_assets.training.search.progress import SECONDS_BETWEEN_LINES, Progress, clock
-from mlops_assets.training.space import Point
+from mlops_assets_tests.training.spaces import seed_point
 
-POINT = Point(3, 10, 0.1, 0.05, 0.01)
+POINT = seed_point(3, 10, 0.1, 0.05, 0.01)
 
 
 def trial(number: int, value: float | None = 0.5, state: TrialState = "finished") -> TrialRecord:

@@ -16,12 +16,12 @@ from mlops_assets.tracking.store import PARENT, ParentRun, Store
 from mlops_assets.training.records import TrialRecord
 from mlops_assets.training.search.resume import RESUMED_FROM, SEARCH_KEY, STATE, record_from_tags
 from mlops_assets.training.search.trial_writer import ERROR, TrialWriter
-from mlops_assets.training.space import Point
 from mlops_assets_tests.mlflow_server import Door, Server, door_before, running_server
 from mlops_assets_tests.processes.control import eventually
+from mlops_assets_tests.training.spaces import seed_point
 
 KEY = "0123456789abcdef"
-POINT = Point(3, 10, 0.1, 0.05, 0.01)
+POINT = seed_point(3, 10, 0.1, 0.05, 0.01)
 CURVE = ((5, 0.5), (10, 0.7), (15, 0.65))
 
 
