@@ -17,10 +17,10 @@ from mlflow import MlflowClient
 
 from benchmarks._report import report
 from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.lineage import PARENT_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.tracking.store import PARENT
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
@@ -74,7 +74,7 @@ def searched(spark: SparkResource, data: tuple[Matrix, Matrix], door: Door, shar
             result = run_search(spark.session, *data, PLAN, writer.write)
         seconds = time.perf_counter() - started
         door.share = 0.0
-    written = MlflowClient(door.target).search_runs([store.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
+    written = MlflowClient(door.target).search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'")
     if not len(written) == len(result.trials) == TRIALS:
         raise RuntimeError(f"{len(written)} of {TRIALS} trials were written")
     return seconds, result.seconds

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
-from mlops_assets.assets.tuned_model import EVALUATION_FILE, TUNED_MODEL
+from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.run_job import About, FinishedRun, facts_line, report_failure, run_job, say
+from mlops_assets.lineage import EVALUATION_FILE
 from mlops_assets.registry.gate import PROMOTION_GATE
-from mlops_assets.tracking.store import read_artifact
+from mlops_assets.tracking.artifacts import read_artifact
 
 if TYPE_CHECKING:
     from mlops_assets.resources.tracking import Tracking

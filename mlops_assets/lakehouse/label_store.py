@@ -21,7 +21,8 @@ from mlops_assets.data.labels.labels import StagedLabels, label_table_columns, r
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, RECORDS, staged_rows
+from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, staged_rows
+from mlops_assets.lineage import RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, QUARANTINE_COLUMNS, QUARANTINE_SCHEMA, REPLAY
 from mlops_assets.data.ingest.staging import BAD, StagedLoad
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW, REPLAYS, UNSETTLED, Snapshot, staged_rows
+from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW, Snapshot, staged_rows
+from mlops_assets.lineage import REPLAYS, UNSETTLED
 
 if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion

@@ -58,11 +58,9 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.quarantine_table import QuarantineTable
 from mlops_assets.lakehouse.tables import spark_path
 from mlops_assets.lakehouse.transaction_tables import (
-    LABELS_VERSION,
     MANIFEST,
     QUARANTINED,
     RAW,
-    RECORDS,
     Snapshot,
     Totals,
     count_quarantined,
@@ -71,6 +69,7 @@ from mlops_assets.lakehouse.transaction_tables import (
     staged_rows,
     take_snapshot,
 )
+from mlops_assets.lineage import LABELS_VERSION, RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -129,7 +129,7 @@ def finish(
     )
     return conclude(
         booster,
-        judge_reproduction(value, found),
+        judge_refit(value, found),
         _scored(booster, validation),
         lambda: _scored(booster, read_test()),
         found,
@@ -195,7 +195,7 @@ def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
     return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at])
 
 
-def judge_reproduction(value: float, found: SearchResult) -> CheckOutcome:
+def judge_refit(value: float, found: SearchResult) -> CheckOutcome:
     """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here.
 
     Args:

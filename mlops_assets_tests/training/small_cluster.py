@@ -27,8 +27,9 @@ from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.training.engines.choice import choose_engine, cluster_memory
-from mlops_assets.training.engines.distributed import placed, run_distributed_search
+from mlops_assets.training.engines.distributed import run_distributed_search
 from mlops_assets.training.engines.distributed_model import finish_on_cluster
+from mlops_assets.training.engines.placed_rows import placed
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import matrix_columns, to_matrix
 from mlops_assets.training.plan import SearchPlan

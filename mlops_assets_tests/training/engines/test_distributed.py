@@ -18,7 +18,8 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.evaluation.bootstrap import bootstrap
-from mlops_assets.training.engines.distributed import PlacedRows, fit_on_cluster, placed, run_distributed_search
+from mlops_assets.training.engines.distributed import fit_on_cluster, run_distributed_search
+from mlops_assets.training.engines.placed_rows import PlacedRows, placed
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 from mlops_assets.training.objective import fit, judge, predict, quantized
 from mlops_assets.training.plan import SearchPlan
