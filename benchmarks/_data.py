@@ -12,7 +12,6 @@ share trees are smaller and a fit takes a quarter less time, so a trial's other 
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +20,7 @@ import pandas as pd
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.training.matrix import Matrix
-from mlops_assets.training.search.proposals import to_point
-from mlops_assets.training.space import WHOLE_NUMBERS, Point, Range, SearchSpace
+from mlops_assets.training.space import Point, Range, SearchSpace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,7 +62,7 @@ def evaluation_rows(train_rows: int) -> int:
 def draw_points(space: SearchSpace, count: int, seed: int) -> list[Point]:
     """Draw points from the space, each parameter uniformly, as hyperopt's random search does."""
     random = np.random.default_rng(seed)
-    return [to_point({item.name: _draw(random, item.name, space) for item in fields(space)}) for _ in range(count)]
+    return [space.to_point({name: _draw(random, item) for name, item in space.ranges.items()}) for _ in range(count)]
 
 
 def scaled_text(rows: int) -> str:
@@ -74,11 +72,10 @@ def scaled_text(rows: int) -> str:
     return f"{rows:,} training rows, scaled by {rows / SEED_TRAIN_ROWS:.3g} from the seed project's {SEED_TRAIN_ROWS:,}"
 
 
-def _draw(random: np.random.Generator, name: str, space: SearchSpace) -> float:
-    bounds: Range = getattr(space, name)
-    if name in WHOLE_NUMBERS:
-        return float(random.integers(int(bounds.low), int(bounds.high), endpoint=True))
-    return float(random.uniform(bounds.low, bounds.high))
+def _draw(random: np.random.Generator, item: Range) -> float:
+    if item.scale == "whole":
+        return float(random.integers(int(item.low), int(item.high), endpoint=True))
+    return float(random.uniform(item.low, item.high))
 
 
 def _matrix(table: pa.Table) -> Matrix:

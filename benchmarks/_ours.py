@@ -100,7 +100,7 @@ def try_points(
     Raises:
         RuntimeError: A trial failed.
     """
-    proposals = suggest_given([point.as_dict() for point in points])
+    proposals = suggest_given(points)
     return _search(
         spark, train, validation, proposals, len(points), parallelism=parallelism, as_on_a_cluster=as_on_a_cluster
     )

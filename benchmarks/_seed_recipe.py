@@ -33,8 +33,7 @@ from xgboost import XGBClassifier
 
 from benchmarks._data import frame
 from benchmarks._given_points import suggest_given
-from mlops_assets.training.search.proposals import to_point
-from mlops_assets.training.space import Point
+from mlops_assets.training.space import Point, SearchSpace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +46,7 @@ TreeMethod = Literal["hist", "exact"]
 DEPTHS = list(range(3, 10))
 TREES = list(range(10, 100))
 ALERT_FROM = 0.5
+_to_point = SearchSpace().to_point
 
 
 @dataclass(frozen=True)
@@ -144,14 +144,14 @@ def search(
         raise RuntimeError(f"{len(done)} of the recipe's {trials} trials finished")
     return RecipeSearch(
         tuple(_trial(document, started_at) for document in sorted(done, key=lambda each: each["refresh_time"])),
-        to_point(space_eval(space(), best)),
+        _to_point(space_eval(space(), best)),
         seconds,
     )
 
 
 def pipeline(point: Point, *, threads: int, tree_method: TreeMethod = "hist") -> Pipeline:
     """Return the recipe's unfitted model for a point."""
-    model = XGBClassifier(**point.as_dict(), n_jobs=threads, tree_method=tree_method)
+    model = XGBClassifier(**point, n_jobs=threads, tree_method=tree_method)
     return Pipeline([("scale", StandardScaler()), ("model", model)])
 
 
@@ -160,7 +160,7 @@ def _objective(
 ) -> Any:
     def objective(values: dict[str, Any]) -> dict[str, Any]:
         began = time.perf_counter()
-        fitted = pipeline(to_point(values), threads=threads, tree_method=tree_method).fit(X_train, y_train)
+        fitted = pipeline(_to_point(values), threads=threads, tree_method=tree_method).fit(X_train, y_train)
         scores = fitted.predict_proba(X_test)[:, 1]
         kappa = float(cohen_kappa_score(y_test, scores > ALERT_FROM))
         return {
@@ -177,9 +177,9 @@ def _objective(
 def raw_values(point: Point) -> dict[str, float]:
     """Return a point as hyperopt's raw values for `space`: indices where it has choices."""
     return {
-        **point.as_dict(),
-        "max_depth": DEPTHS.index(point.max_depth),
-        "n_estimators": TREES.index(point.n_estimators),
+        **point,
+        "max_depth": DEPTHS.index(int(point["max_depth"])),
+        "n_estimators": TREES.index(int(point["n_estimators"])),
     }
 
 
@@ -187,7 +187,7 @@ def _trial(document: dict[str, Any], started_at: Any) -> RecipeTrial:
     raw = {label: values[0] for label, values in document["misc"]["vals"].items()}
     result = document["result"]
     return RecipeTrial(
-        point=to_point(space_eval(space(), raw)),
+        point=_to_point(space_eval(space(), raw)),
         kappa=-result["loss"],
         average_precision=result["average_precision"],
         fit_seconds=result["seconds"],

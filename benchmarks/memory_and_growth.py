@@ -25,7 +25,7 @@ from benchmarks import _ours, _seed_recipe
 from benchmarks._data import SEED_TRAIN_ROWS, draw_points, scaled_text, ulb_shaped
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets.training.space import SearchSpace, search_space
 
 # Near linear or better: the loss by CPU caches between a small and a large matrix is within this.
 TARGET = 1.25
@@ -36,7 +36,7 @@ MEMORY_RECIPE = "peak memory of the seed recipe's worker beyond its libraries / 
 ROWS_GROWTH = "growth of wall time with rows, against linear"
 TRIALS_GROWTH = "growth of wall time with trials, against linear"
 SEARCH_GROWTH = "the same in the whole space, where TPE's trials become longer or shorter"
-EQUAL_WORK = SearchSpace(max_depth=Range(6, 6), n_estimators=Range(150, 150))
+EQUAL_WORK = search_space("seed", {"max_depth": {"low": 6, "high": 6}, "n_estimators": {"low": 150, "high": 150}})
 # Generating rows takes the most memory: 30 columns of doubles, a few copies of them, then the workers' own.
 _BYTES_PER_ROW = 30 * 8 * 5
 _HARDLY_ANY_ROWS = 1_000

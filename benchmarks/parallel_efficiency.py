@@ -192,7 +192,7 @@ def _idle_search(spark: SparkSession, trials: int) -> tuple[float, float]:
 
 
 def _nothing(point: Any) -> dict[str, Any]:
-    return {"status": "ok", "loss": float(point.learning_rate), "seconds": 0.0}
+    return {"status": "ok", "loss": float(point["learning_rate"]), "seconds": 0.0}
 
 
 def _with_binning(costs: Costs, binning_seconds: float) -> Costs:

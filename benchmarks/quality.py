@@ -43,7 +43,7 @@ from mlops_assets.training.matrix import Matrix, to_matrix
 from mlops_assets.training.objective import fit, predict, quantized
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import Point, SearchSpace
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -164,26 +164,26 @@ def best_kappa_threshold(y: npt.NDArray[np.uint8], scores: Scores) -> float:
     return float(falling[last[np.argmax(1 - (alerts + frauds - 2 * caught) / by_chance)]])
 
 
-def _ours_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[dict[str, Any], Scored]:
+def _ours_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[Point, Scored]:
     plan = SearchPlan(trials=sizes.trials, parallelism=SLOTS, seed=seed)
     search = run_search(spark, sets.train, sets.validation, plan, lambda _: None)
     model = finish(sets.train, sets.validation, lambda: sets.test, search, plan, EvaluationPlan(replicates=20))
-    return search.best.point.as_dict(), Scored(predict(model.booster, sets.validation), model.test_scores)
+    return search.best.point, Scored(predict(model.booster, sets.validation), model.test_scores)
 
 
-def _random_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[dict[str, Any], Scored]:
+def _random_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[Point, Scored]:
     points = draw_points(SearchSpace(), sizes.trials, seed=seed)
     search = _ours.try_points(spark, sets.train, sets.validation, points, parallelism=SLOTS)
     best = max(search.trials, key=lambda trial: trial.value).point
     booster = fit(best, quantized(sets.train, threads=SLOTS), seed=seed, threads=SLOTS)
-    return best.as_dict(), Scored(predict(booster, sets.validation), predict(booster, sets.test))
+    return best, Scored(predict(booster, sets.validation), predict(booster, sets.test))
 
 
-def _recipe_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[dict[str, Any], Scored]:
+def _recipe_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[Point, Scored]:
     search = _seed_recipe.search(spark, sets.train, sets.validation, trials=sizes.trials, threads=SLOTS, seed=seed)
     fitted = _seed_recipe.pipeline(search.best, threads=SLOTS).fit(frame(sets.train), sets.train.y)
     validation, test = (fitted.predict_proba(frame(rows))[:, 1] for rows in (sets.validation, sets.test))
-    return search.best.as_dict(), Scored(validation, test)
+    return search.best, Scored(validation, test)
 
 
 def _evaluate(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[str, Any]:

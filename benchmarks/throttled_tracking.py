@@ -17,15 +17,15 @@ from mlflow import MlflowClient
 
 from benchmarks._report import report
 from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.lineage import PARENT_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.tracking.store import PARENT
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.trial_writer import TrialWriter
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets.training.space import search_space
 from mlops_assets_tests.mlflow_server import Door, door_before, running_server
 
 ROUNDS = 3
@@ -34,8 +34,14 @@ TRIALS = 100
 ROWS = 60_000
 THROTTLED_SHARE = 0.3
 PLAN = SearchPlan(
-    space=SearchSpace(
-        max_depth=Range(6, 6), n_estimators=Range(150, 150), reg_alpha=Range(0.05, 0.05), base_score=Range(0.01, 0.01)
+    space=search_space(
+        "seed",
+        {
+            "max_depth": {"low": 6, "high": 6},
+            "n_estimators": {"low": 150, "high": 150},
+            "reg_alpha": {"low": 0.05, "high": 0.05},
+            "base_score": {"low": 0.01, "high": 0.01},
+        },
     ),
     trials=TRIALS,
     parallelism=PARALLELISM,
@@ -68,7 +74,7 @@ def searched(spark: SparkResource, data: tuple[Matrix, Matrix], door: Door, shar
             result = run_search(spark.session, *data, PLAN, writer.write)
         seconds = time.perf_counter() - started
         door.share = 0.0
-    written = MlflowClient(door.target).search_runs([store.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
+    written = MlflowClient(door.target).search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{run.run_id}'")
     if not len(written) == len(result.trials) == TRIALS:
         raise RuntimeError(f"{len(written)} of {TRIALS} trials were written")
     return seconds, result.seconds

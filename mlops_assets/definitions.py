@@ -17,7 +17,7 @@ from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, raw_transacti
 from mlops_assets.assets.registered_model import registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
 from mlops_assets.assets.shell import with_code_references
-from mlops_assets.assets.splits import TABLES, splits
+from mlops_assets.assets.splits import splits
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
 from mlops_assets.assets.upkeep import table_upkeep
@@ -33,6 +33,7 @@ from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.databricks.launch.reaper import reaper_sensor
+from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.tables import mounted
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.lakehouse import LakehouseResource
@@ -205,7 +206,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     """
     contract = load_contract(settings.contract)
     schema = column_schema(contract, technical_columns(contract))
-    schemas = {**dict.fromkeys((RAW, *TABLES.values()), schema), QUARANTINED: technical_schema(QUARANTINE_COLUMNS)}
+    schemas = {**dict.fromkeys((RAW, *SET_TABLES.values()), schema), QUARANTINED: technical_schema(QUARANTINE_COLUMNS)}
     resources = {**build_resources(settings), **overrides}
     late = settings.labels is not None
     if late:

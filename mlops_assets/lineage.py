@@ -1,11 +1,72 @@
-"""The tags by which an MLflow run says what its model was made of.
+"""The words by which one part of the platform finds what another part has written: each of them once.
 
-What belongs here: names that are written in one room and read in another. What does not: writing (the `tuned_model`
-asset) and reading them (`pins`).
+What belongs here: keys of commit metadata, of materialization metadata that another asset, a condition or the command
+line reads, and of MLflow tags, and the names of artifacts. What does not: values, and keys that only a person reads.
+
+A key that is typed by hand elsewhere is a defect: after a rename its reader would find nothing and say nothing. A test
+looks for such copies. The values are on disk in every home that exists, so they never change.
 """
 
 from typing import Final
 
+# Metadata of Delta commits and of materializations; what stands in both has one word.
+DAGSTER_RUN: Final = "dagster_run"
+RAW_VERSION: Final = "raw_version"
+SPLIT_ID: Final = "split_id"
+SPLIT_SPEC: Final = "spec"
+AS_OF: Final = "as_of"
+
+# Metadata of commits alone: records of batches, batches that may not be in, replays that may not be finished, and the
+# version of the label table up to which the raw table has the labels.
+RECORDS: Final = "records"
+UNSETTLED: Final = "unsettled"
+REPLAYS: Final = "replays"
+LABELS_VERSION: Final = "labels_version"
+
+# Metadata of materializations alone.
+DELTA_VERSION: Final = "delta_version"
+ROW_COUNT: Final = "dagster/row_count"
+LATE_LABELS: Final = "late_labels"
+SET_VERSIONS: Final = {"train": "train_version", "validation": "validation_version", "test": "test_version"}
+TEST_SET_VERSION: Final = "test_set_version"
+MLFLOW_RUN_ID: Final = "mlflow_run_id"
+MODEL_URI: Final = "model_uri"
+BEST_POINT: Final = "best_point"
+PROMOTED: Final = "promoted"
+
+# Tags of every MLflow run; the first two are MLflow's own.
+PARENT_TAG: Final = "mlflow.parentRunId"
+RUN_NAME_TAG: Final = "mlflow.runName"
+STAGE_TAG: Final = "mlops_assets.stage"
+PROCESS_TAG: Final = "mlops_assets.process"
+
+# Tags of the run of a model: what it was made of, and by which run.
 DATABASE_TAG: Final = "mlops_assets.database"
+RAW_TABLE_TAG: Final = "mlops_assets.raw_table"
 RAW_VERSION_TAG: Final = "mlops_assets.raw_version"
 TEST_VERSION_TAG: Final = "mlops_assets.test_set_version"
+SPLIT_ID_TAG: Final = "mlops_assets.split_id"
+AS_OF_TAG: Final = "mlops_assets.as_of"
+SCORED_VERSION_TAG: Final = "mlops_assets.scored_raw_version"
+GIT_REVISION_TAG: Final = "mlops_assets.git_revision"
+PACKAGE_TAG_PREFIX: Final = "package."
+DAGSTER_RUN_TAG: Final = "dagster.run_id"
+DAGSTER_URL_TAG: Final = "dagster.run_url"
+MODEL_URI_TAG: Final = "mlops_assets.model_uri"
+MODEL_SHA256_TAG: Final = "mlops_assets.model_sha256"
+END_REASON_TAG: Final = "mlops_assets.end_reason"
+
+# Tags of the runs of a search and of its trials, from which an unfinished search goes on.
+SEARCH_KEY_TAG: Final = "mlops_assets.search_key"
+STATE_TAG: Final = "mlops_assets.state"
+ERROR_TAG: Final = "mlops_assets.error"
+RESUMED_FROM_TAG: Final = "mlops_assets.resumed_from"
+RECORD_TAG: Final = "mlops_assets.record"
+RECORD_DIGEST_TAG: Final = "mlops_assets.record_digest"
+
+# Artifacts of the run of a model: files by their path, and folders.
+SCORES_FILE: Final = "evaluation/test_scores.npy"
+EVALUATION_FILE: Final = "evaluation/evaluation.json"
+BACKTEST_FILE: Final = "evaluation/backtest.json"
+PICTURES_FOLDER: Final = "pictures"
+EXPLANATION_FOLDER: Final = "explanation"

@@ -21,6 +21,7 @@ from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.loading import load
 from mlops_assets.lakehouse.transactions import TransactionStore
+from mlops_assets.lineage import DELTA_VERSION
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import FileTransactions, TransactionSourceResource
@@ -68,7 +69,7 @@ def _deliver(
     report = load(store, FileTransactions.of(files).open())
     if report.tables is not None:
         context.log.info(report.summary)
-        told = {"delta_version": report.tables.raw.rows_version, "reasons": reason_table(report.reasons)}
+        told = {DELTA_VERSION: report.tables.raw.rows_version, "reasons": reason_table(report.reasons)}
         yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts_and_inputs(report), **told})
     yield from check_results(report.outcomes, DAILY_ARRIVALS)
     if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
@@ -79,7 +80,7 @@ def _nothing(lakehouse: Lakehouse, summary: dict[str, Any]) -> Results:
     """Report a day without a file; the conditions compare the newest version that any load has told of."""
     table = lakehouse.current(RAW)
     counts = dict.fromkeys(("rows_in", "rows_added", "rows_already_known", "rows_quarantined"), 0)
-    version = {} if table is None else {"delta_version": table.rows_version}
+    version = {} if table is None else {DELTA_VERSION: table.rows_version}
     yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts, **version})
     outcomes = [CheckOutcome(name, passed=True, description="no file arrived on this day") for name in RAW_CHECKS]
     yield from check_results(outcomes, DAILY_ARRIVALS)

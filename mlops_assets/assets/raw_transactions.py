@@ -27,6 +27,7 @@ from mlops_assets.lakehouse import loading, transaction_tables
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.loading import LoadedTables, LoadReport
 from mlops_assets.lakehouse.transactions import TransactionStore
+from mlops_assets.lineage import DELTA_VERSION, LATE_LABELS, ROW_COUNT
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import TransactionSourceResource
@@ -119,14 +120,14 @@ def _raw_metadata(store: TransactionStore, report: LoadReport, tables: LoadedTab
     contract, totals = store.contract, tables.totals
     of_labels = {
         "unlabelled_rows": totals.rows - totals.with_label,
-        "late_labels": totals.late_labels,
+        LATE_LABELS: totals.late_labels,
         "labels_merged": report.labels_merged,
     }
     return {
         "table": store.lakehouse.location(RAW),
-        "delta_version": tables.raw.rows_version,
+        DELTA_VERSION: tables.raw.rows_version,
         **counts_and_inputs(report),
-        "dagster/row_count": totals.rows,
+        ROW_COUNT: totals.rows,
         "frauds": totals.frauds,
         "fraud_rate": rounded(totals.frauds / max(1, totals.with_label)),
         **(of_labels if contract.labels else {}),
@@ -142,8 +143,8 @@ def _quarantine_metadata(store: TransactionStore, report: LoadReport, tables: Lo
     lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]
     return {
         "table": store.lakehouse.location(QUARANTINED),
-        "delta_version": -1 if tables.quarantined is None else tables.quarantined.rows_version,
-        "dagster/row_count": tables.totals.quarantined,
+        DELTA_VERSION: -1 if tables.quarantined is None else tables.quarantined.rows_version,
+        ROW_COUNT: tables.totals.quarantined,
         "rows_added": report.set_aside,
         "frauds_added": report.frauds_set_aside,
         "reasons_of_this_load": reason_table(report.reasons),

@@ -1,42 +1,26 @@
 """The registered version: verified against the trained model, then challenger, then champion if the gate lets it.
 
-What belongs here: the asset's shell. What does not: calls of the registry (`registry/versions`), the rule
-(`registry/gate`).
-"""
+What belongs here: the asset's specification, its configuration, and how a registration is shown. What does not: the
+steps (`registry/registration`), the rule (`registry/gate`).
 
-import json
-from typing import TYPE_CHECKING
+A model that the gate does not promote is an ordinary outcome: the run succeeds, the check is a warning, and the version
+stays challenger. What fails a run is what is broken: scores that are not reproduced, figures that are no numbers, a
+registry that is gone.
+"""
 
 import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, refusal
 from mlops_assets.assets.shell import Results, asset_shell
-from mlops_assets.assets.splits import TABLES
-from mlops_assets.assets.tuned_model import (
-    DAGSTER_RUN_TAG,
-    DATABASE_TAG,
-    EVALUATION_FILE,
-    MODEL_URI_TAG,
-    SCORES_FILE,
-    TEST_VERSION_TAG,
-    TUNED_MODEL,
-    read_matrix,
-)
-from mlops_assets.errors import TrackingError
-from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.registry.gate import PROMOTION_GATE, GateRule, judge_promotion
+from mlops_assets.lineage import MLFLOW_RUN_ID, MODEL_URI, PROMOTED, TEST_SET_VERSION
+from mlops_assets.registry.gate import PROMOTION_GATE, GateRule
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
-
-if TYPE_CHECKING:
-    from mlops_assets.data.checks import CheckOutcome
-    from mlops_assets.registry.versions import Version
-    from mlops_assets.tracking.store import Store
-    from mlops_assets.training.matrix import Matrix
 
 REGISTERED_MODEL = "registered_model"
 _CHECKS = {
@@ -76,74 +60,34 @@ def registered_model(
     loader_cluster: StepLauncherResource,
 ) -> Results:
     """Register the newest tuned model of this database."""
-    from mlops_assets.registry.versions import CHALLENGER, CHAMPION, set_alias
+    from mlops_assets.registry.registration import register_tuned
 
     rule = GateRule(config.min_lift)
-    store = tracking.connect()
-    with store.answering():
-        run_id = _tuned_run(store, context.op_execution_context.run_id, lakehouse.database)
-        tags = store.client.get_run(run_id).data.tags
-        pinned = TableVersion(TABLES["test"], int(tags[TEST_VERSION_TAG]), {})
-        test = read_matrix(lakehouse, pinned, contract.load())
-        with lakehouse.exclusive(REGISTERED_MODEL):
-            version, reproduced = _register(store, tracking.registered_model, run_id, tags[MODEL_URI_TAG], test)
-            if refused := refusal([reproduced], what=f"{version.name} version {version.number} got no alias"):
-                yield from check_results([reproduced], REGISTERED_MODEL)
-                raise refused
-            set_alias(store, version, CHALLENGER)
-            verdict = _gate(store, version, test, rule)
-            if verdict.passed:
-                set_alias(store, version, CHAMPION)
+    report = register_tuned(
+        tracking.connect(),
+        lakehouse,
+        contract.load(),
+        rule,
+        name=tracking.registered_model,
+        dagster_run=context.op_execution_context.run_id,
+    )
+    version, verdict = report.version, report.verdict
+    refused = refusal([report.reproduced], what=f"{version.name} version {version.number} got no alias")
+    if refused is not None or verdict is None:
+        yield from check_results([report.reproduced], REGISTERED_MODEL)
+        raise refused or AssertionError("a version was reproduced and not judged")
     context.log.info(f"{version.name} version {version.number}: {verdict.description}")
     yield dg.MaterializeResult(
         asset_key=REGISTERED_MODEL,
         metadata={
             "model": version.name,
             "version": version.number,
-            "mlflow_run_id": run_id,
-            "model_uri": f"models:/{version.name}/{version.number}",
-            "aliases": dg.MetadataValue.json([CHALLENGER, CHAMPION] if verdict.passed else [CHALLENGER]),
-            "promoted": verdict.passed,
+            MLFLOW_RUN_ID: version.run_id,
+            MODEL_URI: f"models:/{version.name}/{version.number}",
+            "aliases": dg.MetadataValue.json(report.aliases),
+            PROMOTED: verdict.passed,
             "gate": verdict.description,
-            "test_set_version": int(tags[TEST_VERSION_TAG]),
+            TEST_SET_VERSION: report.test_version,
         },
     )
-    yield from check_results([reproduced, verdict], REGISTERED_MODEL)
-
-
-def _tuned_run(store: "Store", dagster_run: str, database: str) -> str:
-    """Return the MLflow run of this Dagster run's tuned model, else the newest one of the database."""
-    mine = store.latest_search({DATABASE_TAG: database, DAGSTER_RUN_TAG: dagster_run})
-    found = mine or store.latest_search({DATABASE_TAG: database})
-    if found is None:
-        raise TrackingError(
-            "no finished search", where=f"MLflow experiment, database {database}", fix=f"materialize `{TUNED_MODEL}`"
-        )
-    return found
-
-
-def _register(store: "Store", name: str, run_id: str, model_uri: str, test: "Matrix") -> "tuple[Version, CheckOutcome]":
-    from mlops_assets.registry.versions import judge_reproduction, register_once, score, scores_from_bytes
-    from mlops_assets.tracking.store import read_artifact
-
-    trained = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
-    version = register_once(store, name, run_id, model_uri)
-    return version, judge_reproduction(version, trained, score(store, version, test))
-
-
-def _gate(store: "Store", version: "Version", test: "Matrix", rule: GateRule) -> "CheckOutcome":
-    from mlops_assets.evaluation.metrics import average_precision
-    from mlops_assets.registry.versions import CHAMPION, by_alias, score
-    from mlops_assets.tracking.store import read_artifact
-
-    report = json.loads(read_artifact(store, version.run_id, EVALUATION_FILE))
-    champion = by_alias(store, version.name, CHAMPION)
-    if champion == version:
-        champion = None  # it does not compete with itself
-    return judge_promotion(
-        rule,
-        candidate=report["metrics"]["average_precision"]["estimate"],
-        fraud_rate=test.frauds / test.rows,
-        champion=None if champion is None else average_precision(test.y, score(store, champion, test)),
-        champion_name="" if champion is None else f"champion version {champion.number}",
-    )
+    yield from check_results([report.reproduced, verdict], REGISTERED_MODEL)

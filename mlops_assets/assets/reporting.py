@@ -49,7 +49,7 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.Asset
             asset_key=dg.AssetKey(asset),
             check_name=outcome.name,
             description=outcome.description,
-            severity=dg.AssetCheckSeverity.ERROR,
+            severity=dg.AssetCheckSeverity[outcome.severity.upper()],
             metadata=dict(outcome.details),
         )
         for outcome in outcomes

@@ -23,6 +23,7 @@ from mlops_assets.lakehouse import transaction_tables
 from mlops_assets.lakehouse.label_loading import LabelReport, load_labels
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lineage import DELTA_VERSION, ROW_COUNT
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.sources import LabelFiles
@@ -68,7 +69,7 @@ def _metadata(store: LabelStore, report: LabelReport) -> dict[str, Any]:
     aside = sum(record.quarantined for record in staged.records)
     described = {
         "table": store.lakehouse.location(TRANSACTION_LABELS),
-        "delta_version": -1 if table is None else table.version,
+        DELTA_VERSION: -1 if table is None else table.version,
         "rows_in": accepted + aside + staged.known_rows,
         "rows_added": accepted,
         "rows_quarantined": aside,
@@ -78,13 +79,13 @@ def _metadata(store: LabelStore, report: LabelReport) -> dict[str, Any]:
         "inputs_already_known": dg.MetadataValue.json(sorted(staged.known)),
         "inputs_refused": dg.MetadataValue.json(sorted(error.where for error in staged.errors)),
         "dagster/column_schema": label_schema(store.contract),
-        "dagster/row_count": 0,
+        ROW_COUNT: 0,
     }
     if counts is None or report.first_rows is None:
         return described
     return {
         **described,
-        "dagster/row_count": counts.rows,
+        ROW_COUNT: counts.rows,
         "labels_in_force": counts.in_force,
         "frauds": counts.frauds,
         "labels_waiting": counts.waiting,

@@ -5,19 +5,20 @@ options do (`training/`).
 """
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
 
+from mlops_assets.training.parameters import PARAMETERS
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets.training.space import PRESETS, read_ranges, search_space
 
 if TYPE_CHECKING:
     from mlops_assets.training.final_model import EvaluationPlan
 
 _DEFAULTS = SearchPlan()
-_SEED_SPACE = _DEFAULTS.space
 
 
 class Objective(Enum):
@@ -44,60 +45,60 @@ class Engine(Enum):
     distributed = "distributed"
 
 
-class WholeRange(dg.Config):
-    """Bounds of a whole number, both included; equal bounds fix it."""
+class Preset(Enum):
+    """Which ranges a search starts from."""
 
-    low: int
-    high: int
-
-    def to_range(self) -> Range:
-        """Return the bounds as the search space has them."""
-        return Range(self.low, self.high)
+    seed = "seed"
+    wide = "wide"
 
 
-class RealRange(dg.Config):
-    """Bounds of a real number; equal bounds fix it."""
+class RangeScale(Enum):
+    """How values of a range are drawn."""
+
+    uniform = "uniform"
+    log_uniform = "log_uniform"
+    whole = "whole"
+
+
+class RangeConfig(dg.Config):
+    """Bounds of a hyperparameter, both included; equal bounds fix it."""
 
     low: float
     high: float
+    scale: RangeScale | None = Field(
+        default=None,
+        description="How values are drawn; when not given, as in the preset, and for a parameter that is not in it "
+        "whole numbers or uniform.",
+    )
 
-    def to_range(self) -> Range:
-        """Return the bounds as the search space has them."""
-        return Range(self.low, self.high)
-
-
-def _whole(bounds: Range) -> WholeRange:
-    return WholeRange(low=int(bounds.low), high=int(bounds.high))
-
-
-def _real(bounds: Range) -> RealRange:
-    return RealRange(low=bounds.low, high=bounds.high)
+    def as_dict(self) -> dict[str, Any]:
+        """Return the range as the training room parses it."""
+        return {"low": self.low, "high": self.high, "scale": self.scale and self.scale.value}
 
 
-class SpaceConfig(dg.Config):
-    """The search space; the defaults are the seed project's."""
-
-    max_depth: WholeRange = _whole(_SEED_SPACE.max_depth)
-    n_estimators: WholeRange = _whole(_SEED_SPACE.n_estimators)
-    learning_rate: RealRange = _real(_SEED_SPACE.learning_rate)
-    reg_alpha: RealRange = _real(_SEED_SPACE.reg_alpha)
-    base_score: RealRange = _real(_SEED_SPACE.base_score)
-
-    def to_space(self) -> SearchSpace:
-        """Return the space, or raise SearchError for bounds that make no sense."""
-        return SearchSpace(
-            max_depth=self.max_depth.to_range(),
-            n_estimators=self.n_estimators.to_range(),
-            learning_rate=self.learning_rate.to_range(),
-            reg_alpha=self.reg_alpha.to_range(),
-            base_score=self.base_score.to_range(),
-        )
+def _described(preset: str) -> str:
+    """Return the ranges of a preset in one line, as YAML."""
+    ranges = [f"{name}: {{low: {r.low:g}, high: {r.high:g}, scale: {r.scale}}}" for name, r in PRESETS[preset].items()]
+    return f"{preset} is {', '.join(ranges)}"
 
 
 class TunedModelConfig(dg.Config):
     """How to search and how to evaluate."""
 
-    space: SpaceConfig = SpaceConfig()
+    space_preset: Preset = Field(
+        default=Preset.seed,
+        description=f"Ranges of the hyperparameters. {'. '.join(_described(preset.value) for preset in Preset)}.",
+    )
+    space: dict[str, RangeConfig] = Field(
+        default={},
+        description="Ranges that replace the preset's or add to them, by XGBoost's name of the parameter: "
+        f"{', '.join(PARAMETERS)}.",
+    )
+    space_file: str | None = Field(
+        default=None,
+        description="YAML file of more ranges, such as `subsample: {low: 0.6, high: 1}`; those of `space` win. It is "
+        "read where the search runs: on Databricks, on the cluster.",
+    )
     objective: Objective = Field(default=Objective.average_precision, description="Optimized on validation rows.")
     engine: Engine = Field(
         default=Engine.auto,
@@ -141,9 +142,17 @@ class TunedModelConfig(dg.Config):
     replicates: int = Field(default=500, ge=50, description="Bootstrap replicates behind each interval.")
 
     def search_plan(self) -> SearchPlan:
-        """Return what to search."""
+        """Return what to search.
+
+        Raises:
+            SearchError: A range is not usable, or the file of ranges can't be read.
+        """
         return SearchPlan(
-            space=self.space.to_space(),
+            space=search_space(
+                self.space_preset.value,
+                {} if self.space_file is None else read_ranges(Path(self.space_file)),
+                {name: given.as_dict() for name, given in self.space.items()},
+            ),
             objective=self.objective.value,
             trials=self.trials,
             parallelism=self.parallelism,

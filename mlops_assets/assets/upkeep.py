@@ -13,11 +13,12 @@ from pydantic import Field
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.reporting import OWNERS
 from mlops_assets.assets.shell import Results, asset_shell
-from mlops_assets.assets.splits import SETS_LOCK, TABLES
+from mlops_assets.assets.splits import TABLES
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.locks import LOCK_TIMEOUT_SECONDS
 from mlops_assets.lakehouse.maintenance import UpkeepReport, maintain_tables, pins_of_sets
 from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.lakehouse.split_sets import SETS_LOCK
 from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking

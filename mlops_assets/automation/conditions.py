@@ -28,6 +28,7 @@ from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.automation.triggers import SetsFact, TrainedFact, TrainingPace, training_due
+from mlops_assets.lineage import DELTA_VERSION, LATE_LABELS, MLFLOW_RUN_ID, RAW_VERSION, ROW_COUNT, SET_VERSIONS
 
 TABLES_SENSOR = "tables_follow"
 TRAINING_SENSOR = "training_follows"
@@ -50,7 +51,7 @@ class SetsAreBehind(dg.AutomationCondition[dg.AssetKey]):
         """Compare the version of the raw table with the one that each set names."""
         instance = context.asset_graph_view.instance
         raw = _raw_version(instance)
-        cut = [_latest(instance, table, "raw_version") for table in TABLES.values()]
+        cut = [_latest(instance, table, RAW_VERSION) for table in TABLES.values()]
         return _result(context, holds=raw is not None and any(version != raw for version in cut))
 
 
@@ -85,10 +86,8 @@ class RegistrationIsBehind(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """Compare the MLflow runs of the two."""
         instance = context.asset_graph_view.instance
-        tuned = _latest(instance, TUNED_MODEL, "mlflow_run_id")
-        return _result(
-            context, holds=tuned is not None and _latest(instance, REGISTERED_MODEL, "mlflow_run_id") != tuned
-        )
+        tuned = _latest(instance, TUNED_MODEL, MLFLOW_RUN_ID)
+        return _result(context, holds=tuned is not None and _latest(instance, REGISTERED_MODEL, MLFLOW_RUN_ID) != tuned)
 
 
 def conditions(pace: TrainingPace) -> dict[str, dg.AutomationCondition[dg.AssetKey]]:
@@ -173,7 +172,7 @@ def last_training(instance: dg.DagsterInstance) -> TrainedFact | None:
     event = instance.get_latest_materialization_event(dg.AssetKey(TUNED_MODEL))
     if event is None or event.asset_materialization is None:
         return None
-    test_version = event.asset_materialization.metadata.get("test_version")
+    test_version = event.asset_materialization.metadata.get(SET_VERSIONS["test"])
     raw_version = _raw_version_of(instance, None if test_version is None else test_version.value)
     found = [_sets_of(instance, table, limit=_HISTORY).get(raw_version) for table in TABLES.values()]
     known = [counts for counts in found if counts is not None]
@@ -193,9 +192,9 @@ def _raw_version(instance: dg.DagsterInstance) -> Any:
         for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
     ]
     told = [
-        (record.timestamp, record.asset_materialization.metadata["delta_version"].value)
+        (record.timestamp, record.asset_materialization.metadata[DELTA_VERSION].value)
         for record in records
-        if record.asset_materialization is not None and "delta_version" in record.asset_materialization.metadata
+        if record.asset_materialization is not None and DELTA_VERSION in record.asset_materialization.metadata
     ]
     return max(told)[1] if told else None
 
@@ -203,8 +202,8 @@ def _raw_version(instance: dg.DagsterInstance) -> Any:
 def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:
     """Return the version of the raw table that a version of the test set was cut from."""
     for metadata in _history(instance, _LAST_SET, limit=_HISTORY):
-        if metadata.get("delta_version") == test_version:
-            return metadata.get("raw_version")
+        if metadata.get(DELTA_VERSION) == test_version:
+            return metadata.get(RAW_VERSION)
     return None
 
 
@@ -212,9 +211,9 @@ def _sets_of(instance: dg.DagsterInstance, table: str, *, limit: int) -> dict[An
     """Return rows and late labels of a set by version of the raw table, as its materializations say, newest first."""
     found: dict[Any, tuple[int, int]] = {}
     for metadata in _history(instance, table, limit=limit):
-        if "raw_version" in metadata and "dagster/row_count" in metadata:
-            counts = int(metadata["dagster/row_count"]), int(metadata.get("late_labels", 0))
-            found.setdefault(metadata["raw_version"], counts)
+        if RAW_VERSION in metadata and ROW_COUNT in metadata:
+            counts = int(metadata[ROW_COUNT]), int(metadata.get(LATE_LABELS, 0))
+            found.setdefault(metadata[RAW_VERSION], counts)
     return found
 
 

@@ -5,6 +5,7 @@ own `AssetCheckResult` (made from this in `assets/reporting.py`).
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,12 @@ class CheckOutcome:
         passed: Whether the data may go on.
         description: One line: which column, how many rows, and how to fix it when the check failed.
         details: Plain values for the metadata table.
+        severity: What it means not to pass: `error` stops what follows and fails the run, `warn` is an ordinary outcome
+            that a person should see.
     """
 
     name: str
     passed: bool
     description: str
     details: dict[str, str | int | float] = field(default_factory=dict)
+    severity: Literal["error", "warn"] = "error"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import xgboost as xgb
 
-EXPLANATION_FOLDER = "explanation"
 _HIGHEST_ROWS = 100
 _TABLE_ROWS = 10
 

@@ -16,7 +16,8 @@ from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import LABELS, LABELS_VERSION, RAW, Snapshot
+from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
+from mlops_assets.lineage import LABELS_VERSION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -21,7 +21,8 @@ from mlops_assets.data.labels.labels import StagedLabels, label_table_columns, r
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, RECORDS, staged_rows
+from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, staged_rows
+from mlops_assets.lineage import DAGSTER_RUN, RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -101,7 +102,7 @@ class LabelStore:
             StaleBaseError: Someone else has written since; look again.
         """
         rows = staged_rows(self.lakehouse, folder, label_table_columns(self.contract))
-        metadata = {RECORDS: [asdict(record) for record in staged.records], "dagster_run": self.dagster_run}
+        metadata = {RECORDS: [asdict(record) for record in staged.records], DAGSTER_RUN: self.dagster_run}
         return self.lakehouse.append(LABELS, rows, base=table, metadata=metadata)
 
     def count(self, table: TableVersion) -> LabelCounts:

@@ -24,6 +24,7 @@ from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
 from mlops_assets.lakehouse.retention import Pin, Retention, decide_retention
 from mlops_assets.lakehouse.tables import RETENTION
+from mlops_assets.lineage import RAW_VERSION
 
 if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion
@@ -148,9 +149,9 @@ def pins_of_sets(lakehouse: Lakehouse, sets: Iterable[str], *, raw: str) -> list
     """
     there = [found for found in map(lakehouse.current, sets) if found is not None]
     return [
-        Pin(raw, int(found.metadata["raw_version"]), f"{found.name} version {found.rows_version}")
+        Pin(raw, int(found.metadata[RAW_VERSION]), f"{found.name} version {found.rows_version}")
         for found in there
-        if "raw_version" in found.metadata
+        if RAW_VERSION in found.metadata
     ]
 
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, QUARANTINE_COLUMNS, QUARANTINE_SCHEMA, REPLAY
 from mlops_assets.data.ingest.staging import BAD, StagedLoad
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW, REPLAYS, UNSETTLED, Snapshot, staged_rows
+from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW, Snapshot, staged_rows
+from mlops_assets.lineage import DAGSTER_RUN, REPLAYS, UNSETTLED
 
 if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion
@@ -60,7 +61,7 @@ class QuarantineTable:
         metadata = {
             UNSETTLED: [*orphans, *brought],
             REPLAYS: [*snapshot.replayed, *snapshot.open_replays],
-            "dagster_run": self.dagster_run,
+            DAGSTER_RUN: self.dagster_run,
         }
         base = snapshot.quarantined
         if again and base is not None:
@@ -110,7 +111,7 @@ class QuarantineTable:
         if snapshot.orphans and snapshot.quarantined is not None:
             everything = self.lakehouse.read(QUARANTINED, snapshot.quarantined.version)
             rows = rows.unionByName(everything.where(F.col(BATCH_ID).isin(snapshot.orphans)))
-        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: [replay], "dagster_run": self.dagster_run}
+        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: [replay], DAGSTER_RUN: self.dagster_run}
         return replace(
             snapshot,
             quarantined=self.lakehouse.replace(QUARANTINED, rows, base=snapshot.quarantined, metadata=metadata),
@@ -129,7 +130,7 @@ class QuarantineTable:
             return snapshot
         rows = self.lakehouse.read(QUARANTINED, base.version)
         rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
-        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: snapshot.open_replays, "dagster_run": self.dagster_run}
+        metadata = {UNSETTLED: snapshot.orphans, REPLAYS: snapshot.open_replays, DAGSTER_RUN: self.dagster_run}
         return replace(snapshot, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=base, metadata=metadata))
 
 

@@ -21,6 +21,7 @@ from mlops_assets.data.ingest.manifest import BatchRecord
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.tables import spark_path
+from mlops_assets.lineage import RAW_VERSION, RECORDS, REPLAYS, UNSETTLED
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -31,9 +32,6 @@ RAW = "raw_transactions"
 QUARANTINED = "quarantined_transactions"
 MANIFEST = "ingested_batches"
 LABELS = "transaction_labels"
-# What commits note: records of batches, batches that may not be in, replays that may not be finished, and the version
-# of the label table up to which the raw table has the labels.
-RECORDS, UNSETTLED, REPLAYS, LABELS_VERSION = "records", "unsettled", "replays", "labels_version"
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def _pending(
     lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None, known: Collection[str]
 ) -> tuple[BatchRecord, ...]:
     # After a hundred upkeep commits nothing says how far the manifest accounts for the raw table, but its rows do.
-    raw_version = None if manifest is None else manifest.metadata.get("raw_version")
+    raw_version = None if manifest is None else manifest.metadata.get(RAW_VERSION)
     accounted = -1 if raw_version is None else int(raw_version)
     if raw is None or raw.version <= accounted:
         return ()

@@ -58,11 +58,9 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.quarantine_table import QuarantineTable
 from mlops_assets.lakehouse.tables import spark_path
 from mlops_assets.lakehouse.transaction_tables import (
-    LABELS_VERSION,
     MANIFEST,
     QUARANTINED,
     RAW,
-    RECORDS,
     Snapshot,
     Totals,
     count_quarantined,
@@ -71,6 +69,7 @@ from mlops_assets.lakehouse.transaction_tables import (
     staged_rows,
     take_snapshot,
 )
+from mlops_assets.lineage import DAGSTER_RUN, LABELS_VERSION, RAW_VERSION, RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -262,7 +261,7 @@ class TransactionStore:
             "batches": len([record for record in records if record.kind == "load"]),
             "contract": self.contract.fingerprint,
             "contract_version": self.contract.version,
-            "dagster_run": self.dagster_run,
+            DAGSTER_RUN: self.dagster_run,
             RECORDS: [asdict(record) for record in records],
         }
 
@@ -311,7 +310,7 @@ class TransactionStore:
         """Append records to the manifest, which then accounts for the raw table as it is."""
         pq.write_table(as_table(records), staged)
         rows = self.lakehouse.session.read.parquet(spark_path(staged))
-        metadata = {"raw_version": -1 if snapshot.raw is None else snapshot.raw.version}
+        metadata = {RAW_VERSION: -1 if snapshot.raw is None else snapshot.raw.version}
         manifest = self.lakehouse.append(MANIFEST, rows, base=snapshot.manifest, metadata=metadata)
         recorded = snapshot.recorded | {record.batch_id for record in records}
         rules = next((record.rules for record in reversed(records) if record.rules), snapshot.rules)

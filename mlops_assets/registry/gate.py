@@ -5,6 +5,7 @@ What belongs here: the rule, as a pure function of measured values. What does no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from mlops_assets.data.checks import CheckOutcome
@@ -36,6 +37,8 @@ def judge_promotion(
 ) -> CheckOutcome:
     """Decide whether the candidate becomes champion.
 
+    A candidate that may not is an ordinary outcome, of severity `warn`; figures that are not finite are an error.
+
     Args:
         rule: What is asked.
         candidate: Its average precision on the test rows.
@@ -43,20 +46,27 @@ def judge_promotion(
         champion: The present champion's average precision on the same rows; None when there is no champion.
         champion_name: How to call it, empty when there is none.
     """
+    measured = [candidate, fraud_rate] if champion is None else [candidate, fraud_rate, champion]
     floor = rule.min_lift * fraud_rate
     refused = []
-    if not candidate >= floor:  # a NaN is refused, too
+    if not candidate >= floor:
         refused.append(f"average precision {candidate:.4f} is below {rule.min_lift:g} x the fraud rate = {floor:.4f}")
     if champion is not None and not candidate >= champion:
         refused.append(f"average precision {candidate:.4f} is below {champion_name}'s {champion:.4f} on the same rows")
     against = f"{champion_name} {champion:.4f}" if champion is not None else "no champion yet"
-    passed_text = f"average precision {candidate:.4f} (floor {floor:.4f}, {against})"
+    description = f"average precision {candidate:.4f} (floor {floor:.4f}, {against})"
+    broken = not all(map(math.isfinite, measured))
+    if broken:
+        description += ": not all of these are finite numbers, so nothing can be decided"
+    elif refused:
+        description = "; ".join(refused) + ": stays challenger"
     details: dict[str, str | int | float] = {"candidate": candidate, "fraud_rate": fraud_rate, "floor": floor}
     if champion is not None:
         details |= {"champion": champion, "champion_name": champion_name}
     return CheckOutcome(
         PROMOTION_GATE,
-        passed=not refused,
-        description="; ".join(refused) + ": stays challenger" if refused else passed_text,
+        passed=not broken and not refused,
+        description=description,
         details=details,
+        severity="error" if broken else "warn",
     )

@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 
 from mlops_assets.errors import TrackingError
 from mlops_assets.lakehouse.retention import Pin
-from mlops_assets.lineage import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
-from mlops_assets.tracking.store import SEARCH, STAGE
+from mlops_assets.lineage import DATABASE_TAG, RAW_VERSION_TAG, STAGE_TAG, TEST_VERSION_TAG
+from mlops_assets.tracking.store import SEARCH
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -86,7 +86,9 @@ def _searches(store: Store, database: str) -> Iterator[tuple[str, Run]]:
     newest = store.latest_search({DATABASE_TAG: database})
     if newest is not None:
         yield f"the newest search (MLflow run {newest})", store.client.get_run(newest)
-    going = f"attributes.status = 'RUNNING' and tags.`{STAGE}` = '{SEARCH}' and tags.`{DATABASE_TAG}` = '{database}'"
+    going = (
+        f"attributes.status = 'RUNNING' and tags.`{STAGE_TAG}` = '{SEARCH}' and tags.`{DATABASE_TAG}` = '{database}'"
+    )
     for run in store.client.search_runs([store.experiment_id], going):
         yield f"a search that is running (MLflow run {run.info.run_id})", run
 

@@ -5,7 +5,6 @@ What belongs here: everything that touches the MLflow registry. What does not: t
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +93,7 @@ def score(store: Store, version: Version, rows: Matrix) -> Scores:
     return np.asarray(found, dtype=np.float32)
 
 
-def judge_reproduction(version: Version, trained: Scores, served: Scores) -> CheckOutcome:
+def judge_served_scores(version: Version, trained: Scores, served: Scores) -> CheckOutcome:
     """Return whether the registered version scores the test rows as the trained model did, bit for bit."""
     same_shape = trained.shape == served.shape
     different = int((trained.view(np.uint32) != served.view(np.uint32)).sum()) if same_shape else len(trained)
@@ -107,23 +106,3 @@ def judge_reproduction(version: Version, trained: Scores, served: Scores) -> Che
         description=text,
         details={"rows": len(trained), "different": different},
     )
-
-
-def scores_to_bytes(scores: Scores) -> bytes:
-    """Return scores in NumPy's own file format, without pickle."""
-    buffer = io.BytesIO()
-    np.save(buffer, scores.astype(np.float32), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def scores_from_bytes(content: bytes) -> Scores:
-    """Read what `scores_to_bytes` wrote; TrackingError for anything else, a pickle above all."""
-    try:
-        scores: Scores = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise TrackingError(
-            f"no array of scores: {error}",
-            where="artifact test_scores.npy",
-            fix="someone has replaced it; materialize `tuned_model` again",
-        ) from None
-    return scores

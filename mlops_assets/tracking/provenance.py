@@ -1,16 +1,25 @@
-"""Where a model comes from: code revision and package versions.
+"""Where a model comes from: the run, the code revision and the package versions behind it, as tags.
 
-What belongs here: facts about the code that trains. What does not: facts about data (pinned table versions).
+What belongs here: facts about the code that trains, and the tags that every model's run has. What does not: reading the
+tags (`registry/pins`).
 """
 
 from __future__ import annotations
 
 import platform
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from mlops_assets import __version__
+from mlops_assets.lineage import (
+    DAGSTER_RUN_TAG,
+    DATABASE_TAG,
+    GIT_REVISION_TAG,
+    PACKAGE_TAG_PREFIX,
+    RAW_VERSION_TAG,
+)
 
 _PACKAGES = (
     "dagster",
@@ -21,6 +30,29 @@ _PACKAGES = (
     "pyspark",
     "xgboost-cpu",
 )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The Dagster run that makes a model.
+
+    Attributes:
+        dagster_run: Its id.
+        url: Its page in the Dagster UI.
+    """
+
+    dagster_run: str
+    url: str
+
+    def tags(self, database: str, raw_version: int) -> dict[str, str]:
+        """Return what a model's MLflow run says of the run, the data and the code that it came from."""
+        return {
+            DATABASE_TAG: database,
+            DAGSTER_RUN_TAG: self.dagster_run,
+            RAW_VERSION_TAG: str(raw_version),
+            GIT_REVISION_TAG: git_revision(),
+            **{f"{PACKAGE_TAG_PREFIX}{name}": found for name, found in package_versions().items()},
+        }
 
 
 def package_versions() -> dict[str, str]:

@@ -19,8 +19,8 @@ from mlops_assets.evaluation.explanation_report import ExplanationReport, report
 from mlops_assets.evaluation.plots import curves as plots
 from mlops_assets.evaluation.report import Evaluation, evaluate
 from mlops_assets.evaluation.threshold import CostChoice, Threshold, by_alert_budget, by_cost
-from mlops_assets.training.objective import fit, judge, predict, quantized
-from mlops_assets.training.search.plots import search_pictures
+from mlops_assets.training.objective import MAXIMIZED, fit, judge, predict, quantized
+from mlops_assets.training.search.plots import tuning_history
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -129,7 +129,7 @@ def finish(
     )
     return conclude(
         booster,
-        judge_reproduction(value, found),
+        judge_refit(value, found),
         _scored(booster, validation),
         lambda: _scored(booster, read_test()),
         found,
@@ -177,7 +177,11 @@ def conclude(
         "precision_recall.png": plots.precision_recall(test.y, test.scores, threshold=threshold, dataset="test set"),
         "calibration.png": plots.calibration(test.y, test.scores, dataset="test set"),
         "score_histogram.png": plots.score_histogram(test.y, test.scores, threshold=threshold, dataset="test set"),
-        **search_pictures(found, search),
+        "tuning_history.png": tuning_history(
+            found.trials,
+            objective=f"validation {search.objective}",
+            goal="maximise" if search.objective in MAXIMIZED else "minimise",
+        ),
         "feature_importance.png": plots.feature_importance(_gains(booster)),
     }
     if choice is not None:
@@ -191,7 +195,7 @@ def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
     return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at])
 
 
-def judge_reproduction(value: float, found: SearchResult) -> CheckOutcome:
+def judge_refit(value: float, found: SearchResult) -> CheckOutcome:
     """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here.
 
     Args:

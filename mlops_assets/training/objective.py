@@ -14,6 +14,7 @@ import xgboost as xgb
 
 from mlops_assets.errors import SearchError
 from mlops_assets.evaluation import metrics
+from mlops_assets.training.space import TREES
 
 if TYPE_CHECKING:
     from mlops_assets.training.matrix import Matrix
@@ -37,13 +38,20 @@ def booster_parameters(point: Point, *, seed: int, threads: int) -> dict[str, An
     return {
         "objective": "binary:logistic",
         "tree_method": "hist",
-        "max_depth": point.max_depth,
-        "learning_rate": point.learning_rate,
-        "reg_alpha": point.reg_alpha,
-        "base_score": point.base_score,
+        **tree_parameters(point),
         "seed": seed,
         "nthread": threads,
     }
+
+
+def tree_parameters(point: Point) -> dict[str, float]:
+    """Return the point without the number of trees."""
+    return {name: value for name, value in point.items() if name != TREES}
+
+
+def trees_of(point: Point) -> int:
+    """Return the number of trees that a point asks for."""
+    return int(point[TREES])
 
 
 def quantized(data: Matrix | Samples, *, threads: int, ref: xgb.QuantileDMatrix | None = None) -> xgb.QuantileDMatrix:
@@ -73,7 +81,7 @@ def fit(
     return xgb.train(
         booster_parameters(point, seed=seed, threads=threads),
         train,
-        num_boost_round=point.n_estimators if rounds is None else rounds,
+        num_boost_round=trees_of(point) if rounds is None else rounds,
         callbacks=None if callback is None else [callback],
     )
 

@@ -31,7 +31,7 @@ class SearchPlan:
     model: that is the seed project's exact budget.
 
     Attributes:
-        space: Bounds of the hyperparameters.
+        space: What is searched.
         objective: What is optimized on the validation rows.
         trials: Trial budget; trials taken over from an earlier, unfinished search count.
         parallelism: Trials in flight; 0 takes the cluster's slots, at most a quarter of the trials.
@@ -62,7 +62,7 @@ class SearchPlan:
         lowest = {"trials": 1, "parallelism": 0, "threads": 0, "early_stopping_rounds": 0, "max_seconds": 0}
         for name, low in {**lowest, "checkpoint_rounds": 1}.items():
             given = getattr(self, name)
-            if not low <= given < math.inf:  # so is NaN refused
+            if not low <= given < math.inf:  # this also rejects NaN
                 raise SearchError(f"{name} is {given}", where="search plan", fix=f"choose {low} or more")
 
     @property
@@ -87,7 +87,9 @@ def search_key(plan: SearchPlan, data: Mapping[str, str]) -> str:
     """
     meaning = {
         "rules": _RULES,
-        "space": {name: [float(low), float(high)] for name, (low, high) in plan.space.as_dict().items()},
+        "space": {
+            name: [float(low), float(high), *scale] for name, (low, high, *scale) in plan.space.as_dict().items()
+        },
         "objective": plan.objective,
         "trials": plan.trials,
         "threads": plan.threads,

@@ -69,3 +69,14 @@ class SearchResult:
     end_reason: str
     threads: int = 1
     notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many trials there were, by how they ended; those taken over from an earlier search count too."""
+        states = [trial.state for trial in self.trials]
+        return {
+            "trials": len(states),
+            "trials_finished": states.count("finished"),
+            "trials_pruned": states.count("pruned"),
+            "trials_failed": states.count("failed"),
+            "trials_resumed": sum(bool(trial.resumed_from) for trial in self.trials),
+        }

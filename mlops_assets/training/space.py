@@ -1,87 +1,202 @@
 """The search space: which hyperparameters are tuned, between which bounds.
 
-What belongs here: the space as plain numbers. What does not: its hyperopt form (`proposals`), how points are tried
-(`search`) or judged (`objective`).
+What belongs here: the presets, ranges that a user adds to them, and their validation, as plain numbers. What does not:
+what XGBoost accepts (`parameters`), the space in hyperopt's terms (`search/proposals`), trying points (`search`).
+
+To search one more parameter, add its line to a preset.
 """
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, dataclass, fields
-from math import nextafter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+import yaml
 
 from mlops_assets.errors import SearchError
+from mlops_assets.training.parameters import known
 
-WHOLE_NUMBERS = ("max_depth", "n_estimators")
-_ABOVE_0, _BELOW_1 = nextafter(0.0, 1.0), nextafter(1.0, 0.0)
-# What XGBoost can do with: lowest, highest, and the same in words.
-_USABLE: dict[str, tuple[float, float, str]] = {
-    "max_depth": (1, 30, "between 1 and 30"),
-    "n_estimators": (1, 100_000, "between 1 and 100,000"),
-    "learning_rate": (_ABOVE_0, 1, "above 0 and at most 1"),
-    "reg_alpha": (0, sys.float_info.max, "0 or more, and finite"),
-    "base_score": (_ABOVE_0, _BELOW_1, "above 0 and below 1"),
-}
+Scale = Literal["uniform", "log_uniform", "whole"]
+# One choice of hyperparameters: name to value, an int where the parameter takes whole numbers.
+Point = Mapping[str, float]
+
+TREES: Final = "n_estimators"
 
 
 @dataclass(frozen=True)
 class Range:
-    """Closed interval of a hyperparameter; `low == high` fixes it."""
+    """Closed interval of a hyperparameter and how values are drawn from it; `low == high` fixes it."""
 
     low: float
     high: float
+    scale: Scale
 
 
-@dataclass(frozen=True)
-class Point:
-    """One choice of hyperparameters, named as XGBoost's scikit-learn interface names them."""
+def uniform(low: float, high: float) -> Range:
+    """Return a range in which every value is equally likely."""
+    return Range(low, high, "uniform")
 
-    max_depth: int
-    n_estimators: int
-    learning_rate: float
-    reg_alpha: float
-    base_score: float
 
-    def as_dict(self) -> dict[str, int | float]:
-        """Return the values by name."""
-        return asdict(self)
+def log_uniform(low: float, high: float) -> Range:
+    """Return a range in which every order of magnitude is equally likely."""
+    return Range(low, high, "log_uniform")
+
+
+def whole(low: float, high: float) -> Range:
+    """Return a range of whole numbers, all equally likely."""
+    return Range(low, high, "whole")
+
+
+PRESETS: Final[Mapping[str, Mapping[str, Range]]] = {
+    # The bounds of the project that this one is measured against; the benchmarks compare on them.
+    "seed": {
+        "max_depth": whole(3, 9),
+        "n_estimators": whole(10, 99),
+        "learning_rate": uniform(0.001, 0.5),
+        "reg_alpha": uniform(0.01, 0.1),
+        "base_score": uniform(0.001, 0.1),
+    },
+    # Depth, row and column shares, and the regularization's upper end as in Gorishniy et al. 2021, "Revisiting Deep
+    # Learning Models for Tabular Data", table of XGBoost's space (depth 3-10, shares 0.5-1, L1 and L2 up to 100). Its
+    # lower ends (1e-8) are cut where nothing changes any more. min_child_weight is a sum of p (1 - p): with a base rate
+    # of 1 % a row weighs 0.01, so the range is from one row to 10,000 rows a leaf. max_delta_step 1 to 10 is what
+    # XGBoost's documentation advises for very unbalanced classes, 0 switches it off. The learning rate's upper end is
+    # XGBoost's default; trees go up to five times the seed's, since early stopping ends what needs fewer.
+    "wide": {
+        "max_depth": whole(3, 10),
+        "n_estimators": whole(50, 500),
+        "learning_rate": log_uniform(0.01, 0.3),
+        "min_child_weight": log_uniform(0.01, 100),
+        "max_delta_step": uniform(0, 10),
+        "subsample": uniform(0.5, 1),
+        "colsample_bytree": uniform(0.5, 1),
+        "reg_alpha": log_uniform(0.001, 100),
+        "reg_lambda": log_uniform(0.001, 100),
+        "base_score": log_uniform(0.001, 0.1),
+    },
+}
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Bounds of the search; the defaults are the seed project's.
+    """A range for each hyperparameter that is searched; the preset `seed` when nothing is said.
 
     Attributes:
-        max_depth: Depth of a tree, whole numbers.
-        n_estimators: Number of trees, whole numbers.
-        learning_rate: Shrinkage per tree.
-        reg_alpha: L1 regularization.
-        base_score: Prediction before the first tree, a probability.
+        ranges: Range by name of the parameter in XGBoost's scikit-learn interface; the number of trees is among them.
+
+    Raises:
+        SearchError: A name is unknown, or a range is not usable for its parameter.
     """
 
-    max_depth: Range = Range(3, 9)
-    n_estimators: Range = Range(10, 99)
-    learning_rate: Range = Range(0.001, 0.5)
-    reg_alpha: Range = Range(0.01, 0.1)
-    base_score: Range = Range(0.001, 0.1)
+    ranges: Mapping[str, Range] = field(default_factory=lambda: PRESETS["seed"])
 
     def __post_init__(self) -> None:
-        for name, (lowest, highest, words) in _USABLE.items():
-            bounds: Range = getattr(self, name)
-            if not lowest <= bounds.low <= bounds.high <= highest:  # so is NaN refused
-                raise SearchError(
-                    f"{name} from {bounds.low:g} to {bounds.high:g} is not usable",
-                    where="search space",
-                    fix=f"choose low <= high, both {words}",
-                )
-            if name in WHOLE_NUMBERS and (bounds.low % 1 or bounds.high % 1):
-                raise SearchError(f"{name} wants whole numbers", where="search space", fix="round its bounds")
+        for name, item in self.ranges.items():
+            _require_usable(name, item)
+        if TREES not in self.ranges:
+            raise SearchError("the number of trees is missing", where="search space", fix=f"give a range for {TREES}")
 
     @property
     def is_one_point(self) -> bool:
         """Whether nothing is left to search."""
-        return all(low == high for low, high in self.as_dict().values())
+        return not self.free
 
-    def as_dict(self) -> dict[str, list[float]]:
-        """Return the bounds as plain lists, for metadata and tags."""
-        return {item.name: [getattr(self, item.name).low, getattr(self, item.name).high] for item in fields(self)}
+    @property
+    def free(self) -> dict[str, Range]:
+        """The ranges that leave a choice."""
+        return {name: item for name, item in self.ranges.items() if item.low != item.high}
+
+    def to_point(self, values: Mapping[str, Any]) -> Point:
+        """Return the values of all parameters as a point: each in its parameter's type, in the order of `ranges`."""
+        return {name: known(name).parse(values[name]) for name in self.ranges}
+
+    def as_dict(self) -> dict[str, list[float | str]]:
+        """Return the bounds as plain lists, for params and keys; the scale follows where it is logarithmic."""
+        return {
+            name: [item.low, item.high, *([item.scale] if item.scale == "log_uniform" else [])]
+            for name, item in self.ranges.items()
+        }
+
+
+def search_space(preset: str, *changes: Mapping[str, Any]) -> SearchSpace:
+    """Return a preset with ranges replaced or added.
+
+    Args:
+        preset: Name of the preset.
+        changes: Range by name of the parameter, each a mapping with `low`, `high` and, where the preset's is not
+            wanted, `scale` (`uniform`, `log_uniform` or `whole`); the later mapping wins.
+
+    Raises:
+        SearchError: There is no such preset, a name is unknown, or a range is not usable.
+    """
+    if preset not in PRESETS:
+        raise SearchError(f"no preset {preset!r}", where="search space", fix=f"choose one of {', '.join(PRESETS)}")
+    ranges = dict(PRESETS[preset])
+    for change in changes:
+        ranges |= {str(name): _parse(str(name), given, ranges.get(str(name))) for name, given in change.items()}
+    return SearchSpace(ranges)
+
+
+def read_ranges(path: Path) -> dict[str, Any]:
+    """Return what a YAML file of ranges holds, for `search_space`.
+
+    ```yaml
+    max_depth: {low: 3, high: 8}
+    min_child_weight: {low: 0.1, high: 100, scale: log_uniform}
+    ```
+
+    Raises:
+        SearchError: The file can't be read, or is not a mapping of names to ranges.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
+        raise SearchError(
+            f"the ranges can't be read: {reason}", where=str(path), fix="name a YAML file that this machine can read"
+        ) from error
+    if not isinstance(content, dict):
+        raise SearchError(
+            "it does not hold names and ranges", where=str(path), fix="write lines like `max_depth: {low: 3, high: 8}`"
+        )
+    return content
+
+
+def _parse(name: str, given: Any, preset: Range | None) -> Range:
+    """Return a range from its plain form; the scale that is not given is the preset's, else the type decides."""
+    parameter = known(name)
+    usual: Scale = preset.scale if preset is not None else "whole" if parameter.type is int else "uniform"
+    try:
+        unknown = set(given) - {"low", "high", "scale"}
+        low, high, scale = float(given["low"]), float(given["high"]), given.get("scale") or usual
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        unknown, low, high, scale = {"form"}, 0.0, 0.0, usual
+    if unknown or scale not in get_args(Scale):
+        raise SearchError(
+            f"the range of {name} is not usable: {given!r:.100}",
+            where="search space",
+            fix=f"write it as low, high and perhaps scale, which is one of {', '.join(get_args(Scale))}",
+        )
+    return Range(low, high, scale)
+
+
+def _require_usable(name: str, item: Range) -> None:
+    parameter = known(name)
+    if not parameter.low <= item.low <= item.high <= parameter.high:  # this also rejects NaN
+        raise SearchError(
+            f"{name} from {item.low:g} to {item.high:g} is not usable",
+            where="search space",
+            fix=f"choose low <= high, both {parameter.words}",
+        )
+    if parameter.type is int and item.scale != "whole":
+        raise SearchError(f"{name} is drawn {item.scale}", where="search space", fix="make its scale whole")
+    if item.scale == "whole" and (item.low % 1 or item.high % 1):
+        raise SearchError(f"{name} wants whole numbers", where="search space", fix="round its bounds")
+    if item.scale == "log_uniform" and item.low <= 0:
+        raise SearchError(
+            f"{name} from {item.low:g} can't be drawn on a logarithmic scale",
+            where="search space",
+            fix="choose a low above 0, or the scale uniform",
+        )

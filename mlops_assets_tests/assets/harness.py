@@ -19,7 +19,7 @@ from mlops_assets.assets.registered_model import GateConfig, registered_model
 from mlops_assets.assets.splits import SplitConfig, splits
 from mlops_assets.assets.transaction_labels import transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
-from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, TunedModelConfig, WholeRange
+from mlops_assets.assets.tuning_config import RangeConfig, TunedModelConfig
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -35,11 +35,11 @@ from mlops_assets.resources.tracking import Tracking
 
 HERE = StepLauncherResource(cost_class="loader", active=False)
 SMALL = SyntheticTransactions(rows=4_000, days=6, fraud_rate=0.03, seed=3)
-QUICK_SPACE = SpaceConfig(
-    max_depth=WholeRange(low=2, high=3),
-    n_estimators=WholeRange(low=5, high=12),
-    learning_rate=RealRange(low=0.1, high=0.5),
-)
+QUICK_SPACE = {
+    "max_depth": RangeConfig(low=2, high=3),
+    "n_estimators": RangeConfig(low=5, high=12),
+    "learning_rate": RangeConfig(low=0.1, high=0.5),
+}
 QUICK = TunedModelConfig(space=QUICK_SPACE, trials=3, parallelism=1, alerts_per_day=20, replicates=50)
 
 

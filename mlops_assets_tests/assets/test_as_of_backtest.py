@@ -13,8 +13,8 @@ import pytest
 
 from mlops_assets.assets.as_of_backtest import AsOfConfig, as_of_backtest
 from mlops_assets.assets.raw_transactions import RAW
-from mlops_assets.assets.splits import TABLES
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import (
     HERE,
@@ -123,7 +123,7 @@ def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse,
     # It stands beside the main chain.
     assert store.client.search_registered_models() == []
     assert store.latest_search({}) is None, "what is registered is looked for among searches"
-    assert [grown.current(table) for table in TABLES.values()] == [None] * 3
+    assert [grown.current(table) for table in SET_TABLES.values()] == [None] * 3
 
 
 @pytest.mark.parametrize(

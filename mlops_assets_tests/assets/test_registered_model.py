@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import pytest
 
 from mlops_assets.assets.registered_model import GateConfig, registered_model
-from mlops_assets.assets.tuning_config import RealRange, SpaceConfig, WholeRange
+from mlops_assets.assets.tuning_config import RangeConfig
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests.assets.harness import QUICK, register, tune
+from mlops_assets_tests.assets.harness import HERE, QUICK, contract_resource, register, tune
 
 MODEL = "fraud_creditcard_synthetic"
 WEAK = QUICK.model_copy(
     update={
         "trials": 1,
-        "space": SpaceConfig(
-            max_depth=WholeRange(low=1, high=1),
-            n_estimators=WholeRange(low=1, high=1),
-            learning_rate=RealRange(low=0.3, high=0.3),
-        ),
+        "space": {
+            "max_depth": RangeConfig(low=1, high=1),
+            "n_estimators": RangeConfig(low=1, high=1),
+            "learning_rate": RangeConfig(low=0.3, high=0.3),
+        },
     }
 )
 
@@ -73,7 +75,9 @@ def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking
 
     outcome = register(tuned, tracking, GateConfig(min_lift=1.0))
 
+    assert outcome.failure is None
     assert outcome.failed_checks == ["promotion_gate"]
+    assert outcome.checks["promotion_gate"].severity is dg.AssetCheckSeverity.WARN
     assert "is below champion version 1's" in str(outcome.checks["promotion_gate"].description)
     assert outcome.metadata["promoted"] is False
     assert aliases(tracking) == {"challenger": 2, "champion": 1}
@@ -82,9 +86,66 @@ def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking
 def test_a_model_near_chance_is_not_promoted_even_without_a_champion(tuned: Lakehouse, tracking: Tracking):
     outcome = register(tuned, tracking, GateConfig(min_lift=1_000.0))
 
+    assert outcome.failure is None
     assert outcome.failed_checks == ["promotion_gate"]
+    assert outcome.checks["promotion_gate"].severity is dg.AssetCheckSeverity.WARN
     assert "below 1000 x the fraud rate" in str(outcome.checks["promotion_gate"].description)
     assert aliases(tracking) == {"challenger": 1, "champion": None}
+
+
+def rewrite_report(tracking: Tracking, average_precision: float) -> None:
+    """Change what the run says of its model."""
+    path = stored_scores(tracking).with_name("evaluation.json")
+    report = json.loads(path.read_text())
+    report["metrics"]["average_precision"]["estimate"] = average_precision
+    path.write_text(json.dumps(report))
+
+
+def materialized(lakehouse: Lakehouse, tracking: Tracking, gate: GateConfig) -> dg.ExecuteInProcessResult:
+    """Materialize the asset in a run of Dagster's, and let that decide whether the run has failed."""
+    return dg.materialize(
+        [registered_model],
+        run_config=dg.RunConfig(ops={"registered_model": gate}),
+        resources={
+            "contract": contract_resource(),
+            "lakehouse": lakehouse,
+            "tracking": tracking,
+            "loader_cluster": HERE,
+        },
+        instance=dg.DagsterInstance.ephemeral(),
+        raise_on_error=False,
+    )
+
+
+def test_a_refused_promotion_is_a_run_that_succeeds_with_a_warning(tuned: Lakehouse, tracking: Tracking):
+    run = materialized(tuned, tracking, GateConfig(min_lift=1_000.0))
+
+    assert run.success, "a run that fails would send an alert"
+    found = {check.check_name: check for check in run.get_asset_check_evaluations()}
+    assert found["scores_reproduced"].passed
+    assert not found["promotion_gate"].passed
+    assert found["promotion_gate"].severity is dg.AssetCheckSeverity.WARN
+    assert "stays challenger" in str(found["promotion_gate"].description)
+
+
+def test_figures_that_are_no_numbers_fail_the_run(tuned: Lakehouse, tracking: Tracking):
+    rewrite_report(tracking, float("nan"))
+
+    run = materialized(tuned, tracking, GateConfig())
+
+    assert not run.success
+    found = {check.check_name: check for check in run.get_asset_check_evaluations()}
+    assert found["promotion_gate"].severity is dg.AssetCheckSeverity.ERROR
+    assert aliases(tracking) == {"challenger": 1, "champion": None}
+
+
+def test_scores_that_are_not_reproduced_fail_the_run(tuned: Lakehouse, tracking: Tracking):
+    path = stored_scores(tracking)
+    scores = np.load(path)
+    np.save(path, scores[:-1])
+
+    assert not materialized(tuned, tracking, GateConfig()).success
+    assert aliases(tracking) == {"challenger": None, "champion": None}
 
 
 def test_an_artifact_that_scores_otherwise_gets_no_alias(tuned: Lakehouse, tracking: Tracking):

@@ -10,10 +10,11 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from mlops_assets.assets.splits import SplitConfig, Strategy, pinned_sets
+from mlops_assets.assets.splits import SplitConfig, Strategy
 from mlops_assets.definitions import build_resources
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import Outcome, load, plain, split, transactions, write_csv

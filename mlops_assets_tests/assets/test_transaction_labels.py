@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
-from mlops_assets.assets.splits import SplitConfig, Strategy, pinned_sets
+from mlops_assets.assets.splits import SplitConfig, Strategy
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import bring_labels, load, plain, split, write_csv
 

@@ -12,27 +12,31 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.assets.splits import SplitConfig, Strategy
-from mlops_assets.assets.tuned_model import EVALUATION_FILE, MODEL_URI_TAG, SCORES_FILE
 from mlops_assets.assets.tuning_config import (
     Engine,
     Objective,
-    RealRange,
-    SpaceConfig,
+    RangeConfig,
     ThresholdRule,
     TunedModelConfig,
-    WholeRange,
 )
-from mlops_assets.evaluation.explanation_report import EXPLANATION_FOLDER
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.registry.versions import scores_from_bytes
+from mlops_assets.lineage import (
+    EVALUATION_FILE,
+    EXPLANATION_FOLDER,
+    MODEL_URI_TAG,
+    PARENT_TAG,
+    RESUMED_FROM_TAG,
+    SCORES_FILE,
+    STAGE_TAG,
+)
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.tracking.store import PARENT, STAGE, Store, read_artifact
-from mlops_assets.training.search.resume import RESUMED_FROM
+from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
+from mlops_assets.tracking.store import Store
 from mlops_assets_tests.assets.harness import QUICK, load, split, tune
 
 
 def runs_of(store: Store, stage: str) -> list[object]:
-    return list(store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = '{stage}'"))
+    return list(store.client.search_runs([store.experiment_id], f"tags.`{STAGE_TAG}` = '{stage}'"))
 
 
 def test_a_materialization_is_one_finished_run_with_a_child_per_trial(prepared: Lakehouse, tracking: Tracking):
@@ -41,8 +45,8 @@ def test_a_materialization_is_one_finished_run_with_a_child_per_trial(prepared: 
     assert outcome.failure is None
     assert outcome.failed_checks == []
     store = tracking.connect()
-    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = 'search'")
-    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'")
+    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE_TAG}` = 'search'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
     assert outcome.metadata["mlflow_run_id"] == parent.info.run_id
     assert parent.info.status == "FINISHED"
     assert [child.info.status for child in children] == ["FINISHED"] * 3
@@ -69,8 +73,6 @@ def test_the_run_holds_the_model_its_scores_and_the_pictures(prepared: Lakehouse
         "score_histogram.png",
         "cost_against_threshold.png",
         "tuning_history.png",
-        "parameter_importance.png",
-        "parallel_coordinates.png",
         "feature_importance.png",
     }
     for name in pictures:
@@ -152,24 +154,13 @@ def test_the_same_seed_at_parallelism_one_gives_the_same_model(prepared: Lakehou
 
 
 def test_a_space_of_one_point_trains_that_point(prepared: Lakehouse, tracking: Tracking):
-    space = SpaceConfig(
-        max_depth=WholeRange(low=3, high=3),
-        n_estimators=WholeRange(low=7, high=7),
-        learning_rate=RealRange(low=0.25, high=0.25),
-        reg_alpha=RealRange(low=0.05, high=0.05),
-        base_score=RealRange(low=0.03, high=0.03),
-    )
+    point = {"max_depth": 3, "n_estimators": 7, "learning_rate": 0.25, "reg_alpha": 0.05, "base_score": 0.03}
+    space = {name: RangeConfig(low=value, high=value) for name, value in point.items()}
     config = QUICK.model_copy(update={"space": space, "trials": 2})
 
     outcome = tune(prepared, tracking, config)
 
-    assert outcome.metadata["best_point"] == {
-        "max_depth": 3,
-        "n_estimators": 7,
-        "learning_rate": 0.25,
-        "reg_alpha": 0.05,
-        "base_score": 0.03,
-    }
+    assert outcome.metadata["best_point"] == point
 
 
 @pytest.mark.parametrize("objective", [Objective.kappa, Objective.f1, Objective.log_loss])
@@ -180,7 +171,7 @@ def test_every_objective_is_optimized_in_its_own_direction(
 
     store = tracking.connect()
     children = store.client.search_runs(
-        [store.experiment_id], f"tags.`{PARENT}` = '{outcome.metadata['mlflow_run_id']}'"
+        [store.experiment_id], f"tags.`{PARENT_TAG}` = '{outcome.metadata['mlflow_run_id']}'"
     )
     values = [child.data.metrics[f"validation_{objective.value}"] for child in children]
     best = min(values) if objective is Objective.log_loss else max(values)
@@ -197,8 +188,8 @@ def test_the_alert_budget_rule_needs_no_amounts(prepared: Lakehouse, tracking: T
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (QUICK.model_copy(update={"space": SpaceConfig(max_depth=WholeRange(low=9, high=3))}), "max_depth from 9 to 3"),
-        (QUICK.model_copy(update={"space": SpaceConfig(base_score=RealRange(low=0, high=0.1))}), "base_score from 0"),
+        (QUICK.model_copy(update={"space": {"max_depth": RangeConfig(low=9, high=3)}}), "max_depth from 9 to 3"),
+        (QUICK.model_copy(update={"space": {"base_score": RangeConfig(low=0, high=0.1)}}), "base_score from 0"),
     ],
     ids=["bounds reversed", "base score of zero"],
 )
@@ -267,10 +258,10 @@ def test_a_search_that_was_broken_off_is_not_searched_again_unless_rows_are_othe
     assert "nothing was left to try" in outcome.metadata["end_reason"]
     store = tracking.connect()
     children = store.client.search_runs(
-        [store.experiment_id], f"tags.`{PARENT}` = '{outcome.metadata['mlflow_run_id']}'"
+        [store.experiment_id], f"tags.`{PARENT_TAG}` = '{outcome.metadata['mlflow_run_id']}'"
     )
     assert len(children) == 3
-    assert all(child.data.tags[RESUMED_FROM] for child in children)
+    assert all(child.data.tags[RESUMED_FROM_TAG] for child in children)
 
     break_off(prepared, tracking)
     train = prepared.require("train_set", made_by="test")
@@ -282,14 +273,14 @@ def test_a_search_that_was_broken_off_is_not_searched_again_unless_rows_are_othe
 def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(prepared: Lakehouse, tracking: Tracking):
     break_off(prepared, tracking)
     store = tracking.connect()
-    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE}` = 'search'")
+    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE_TAG}` = 'search'")
     for change in (
         {"seed": 43},
-        {"space": SpaceConfig(max_depth=WholeRange(low=2, high=4), n_estimators=WholeRange(low=5, high=9))},
+        {"space": {"max_depth": RangeConfig(low=2, high=4), "n_estimators": RangeConfig(low=5, high=9)}},
     ):
         assert tune(prepared, tracking, QUICK.model_copy(update=change)).metadata["trials_resumed"] == 0, change
 
-    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent.info.run_id}'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
     edited = next(child for child in children if child.info.run_name == "trial 001")
     record = edited.data.tags["mlops_assets.record.0"]
     store.client.set_tag(edited.info.run_id, "mlops_assets.record.0", record.replace('"loss":-0.', '"loss":-9.'))

@@ -1,14 +1,16 @@
 """The launchpad's form: what is left alone is the plan's default, what is set arrives, nonsense is refused there."""
 
-from __future__ import annotations
+from pathlib import Path
+from typing import Any, get_args
 
-from typing import Any
-
+import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.assets.tuning_config import Preset, RangeConfig, RangeScale, TunedModelConfig
+from mlops_assets.errors import SearchError
 from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.space import PRESETS, Scale, log_uniform, uniform
 
 
 def test_an_untouched_form_is_the_default_search():
@@ -53,4 +55,52 @@ def test_nonsense_is_refused_by_the_form(wrong: dict[str, Any]):
 def test_every_option_of_a_search_is_described():
     undescribed = [name for name, found in TunedModelConfig.model_fields.items() if not found.description]
 
-    assert undescribed == ["space"]
+    assert undescribed == []
+
+
+def test_the_ranges_of_each_preset_can_be_read_in_the_launchpad():
+    told = str(TunedModelConfig.model_fields["space_preset"].description)
+
+    assert "max_depth: {low: 3, high: 9, scale: whole}" in told
+    assert "min_child_weight: {low: 0.01, high: 100, scale: log_uniform}" in told
+    assert [item.value for item in Preset] == list(PRESETS)
+    assert [item.value for item in RangeScale] == list(get_args(Scale))
+
+
+def test_preset_file_and_form_go_together_and_the_form_wins(tmp_path: Path):
+    file = tmp_path / "ranges.yaml"
+    file.write_text("gamma: {low: 0, high: 5}\nsubsample: {low: 0.5, high: 0.6}\n")
+    config = TunedModelConfig(
+        space_preset=Preset.wide, space_file=str(file), space={"subsample": RangeConfig(low=0.8, high=0.9)}
+    )
+
+    ranges = config.search_plan().space.ranges
+
+    assert ranges == {**PRESETS["wide"], "gamma": uniform(0, 5), "subsample": uniform(0.8, 0.9)}
+
+
+def test_a_run_config_of_the_launchpad_is_validated_and_arrives():
+    """As Dagster reads it from YAML: a preset by name, a map of ranges; an older run's five ranges still fit."""
+    seen: list[SearchPlan] = []
+
+    @dg.asset
+    def searched(config: TunedModelConfig) -> None:
+        seen.append(config.search_plan())
+
+    def run(config: dict[str, Any]) -> bool:
+        ops = {"ops": {"searched": {"config": config}}}
+        return dg.materialize([searched], run_config=ops, instance=dg.DagsterInstance.ephemeral()).success
+
+    older = {name: {"low": item.low, "high": item.high} for name, item in PRESETS["seed"].items()}
+    assert run({"space": older})
+    assert run({"space_preset": "wide", "space": {"gamma": {"low": 0.1, "high": 5, "scale": "log_uniform"}}})
+    assert seen[0] == SearchPlan()
+    assert seen[1].space.ranges == {**PRESETS["wide"], "gamma": log_uniform(0.1, 5)}
+    for wrong in ({"space_preset": "narrow"}, {"space": {"gamma": {"low": 0.1}}}, {"space": {"gamma": [0, 5]}}):
+        with pytest.raises(dg.DagsterInvalidConfigError):
+            run(wrong)
+
+
+def test_an_unknown_parameter_is_one_error_that_names_the_close_one():
+    with pytest.raises(SearchError, match=r"'colsample_by_tree' is not .* did you mean colsample_bytree"):
+        TunedModelConfig(space={"colsample_by_tree": RangeConfig(low=0.5, high=1)}).search_plan()

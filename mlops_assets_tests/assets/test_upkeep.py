@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.splits import TABLES, pinned_sets
 from mlops_assets.assets.upkeep import MAINTAINED, UpkeepConfig, table_upkeep
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import HERE, Outcome, collect, load, plain, split, transactions, write_csv
 from mlops_assets_tests.registry.test_pins import registered, searched
@@ -63,8 +63,8 @@ def test_tables_are_kept_up_and_nothing_that_follows_takes_it_for_new_data(
     assert (reports["raw_transactions"]["files_before"], reports["raw_transactions"]["files_after"]) == (2, 1)
     assert versions(prepared)["raw_transactions"] > was["raw_transactions"]
     assert facts(prepared) == before
-    assert {name: prepared.read(table, was[table]).count() > 0 for name, table in TABLES.items()} == dict.fromkeys(
-        TABLES, True
+    assert {name: prepared.read(table, was[table]).count() > 0 for name, table in SET_TABLES.items()} == dict.fromkeys(
+        SET_TABLES, True
     )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from mlops_assets.assets.reporting import check_results
 from mlops_assets.automation.alerts import FailedRun, failure_sensor, send
 from mlops_assets.errors import AutomationError
+from mlops_assets.registry.gate import GateRule, judge_promotion
 from mlops_assets_tests.data.sources.web_server import Reply, WebServer
 
 UI = "http://127.0.0.1:3000/"
@@ -39,9 +43,21 @@ def without_assets() -> None:
     explode()
 
 
+@dg.asset(check_specs=[dg.AssetCheckSpec("promotion_gate", asset="registered", blocking=True)])
+def registered() -> Iterator[Any]:
+    """Register a model that is not promoted, as the platform's asset does."""
+    verdict = judge_promotion(GateRule(), candidate=0.4, fraud_rate=0.01, champion=0.5, champion_name="champion")
+    yield dg.MaterializeResult()
+    yield from check_results([verdict], "registered")
+
+
 DEFS = dg.Definitions(
-    assets=[broken, downstream],
-    jobs=[dg.define_asset_job("all_of_it"), without_assets],
+    assets=[broken, downstream, registered],
+    jobs=[
+        dg.define_asset_job("all_of_it", selection=["broken", "downstream"]),
+        dg.define_asset_job("register", selection=["registered"]),
+        without_assets,
+    ],
     sensors=[],
 )
 
@@ -90,6 +106,38 @@ def test_a_run_without_assets_is_told_by_its_job(instance: dg.DagsterInstance):
         told = json.loads(server.seen[0].body)
     assert (told["job"], told["assets"]) == ("without_assets", [])
     assert told["reason"] == "ZeroDivisionError: division by zero"
+
+
+def alerts_of(instance: dg.DagsterInstance, webhook: str) -> int:
+    """Tick the sensor once, as the daemon does, over all runs of an instance; return how many messages it sent."""
+    sensor = failure_sensor(SecretStr(webhook), UI, status=dg.DefaultSensorStatus.RUNNING)
+    repository = DEFS.get_repository_def()
+    failed = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    for record in failed:
+        (entry,) = instance.all_logs(record.dagster_run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+        with dg.build_run_status_sensor_context(
+            sensor_name="run_failed",
+            dagster_event=entry.get_dagster_event(),
+            dagster_instance=instance,
+            dagster_run=record.dagster_run,
+            repository_def=repository,
+        ) as context:
+            sensor(context.for_run_failure())
+    return len(failed)
+
+
+def test_a_model_that_is_not_promoted_sends_no_alert_and_a_failed_run_beside_it_does(instance: dg.DagsterInstance):
+    registering = DEFS.resolve_job_def("register").execute_in_process(instance=instance, raise_on_error=False)
+    assert registering.success
+    (check,) = registering.get_asset_check_evaluations()
+    assert not check.passed
+    with WebServer() as server:
+        url = server.serve("/hook", Reply(b"ok"))
+        assert alerts_of(instance, url) == 0
+        assert server.seen == []
+        fail("all_of_it", instance)
+        assert alerts_of(instance, url) == 1
+        assert json.loads(server.seen[0].body)["assets"] == ["broken"]
 
 
 def test_without_a_webhook_it_goes_to_the_log(instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]):

@@ -34,6 +34,7 @@ class World:
     rows: int = 300
     late: int = 0
     raw_is_good: bool = True
+    promotes: bool = True
     broken: set[str] = field(default_factory=set)
     code: str = "1"
     now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=30, microsecond=0))
@@ -85,9 +86,19 @@ class World:
                 metadata={"test_version": test, "mlflow_run_id": f"run{self._made[TUNED_MODEL]}"}
             )
 
-        @dg.asset(name=REGISTERED_MODEL, deps=[TUNED_MODEL], automation_condition=pace[REGISTERED_MODEL])
-        def registered() -> Any:
-            return dg.MaterializeResult(metadata={"mlflow_run_id": f"run{self._made[TUNED_MODEL]}"})
+        gate = dg.AssetCheckSpec("promotion_gate", asset=REGISTERED_MODEL, blocking=True)
+
+        @dg.asset(
+            name=REGISTERED_MODEL,
+            deps=[TUNED_MODEL],
+            automation_condition=pace[REGISTERED_MODEL],
+            check_specs=[gate],
+        )
+        def registered() -> Iterator[Any]:
+            yield dg.MaterializeResult(metadata={"mlflow_run_id": f"run{self._made[TUNED_MODEL]}"})
+            yield dg.AssetCheckResult(
+                passed=self.promotes, check_name="promotion_gate", severity=dg.AssetCheckSeverity.WARN
+            )
 
         @dg.asset(name=DAILY_ARRIVALS)
         def arrivals() -> Any:
@@ -160,6 +171,15 @@ def test_a_first_load_leads_to_a_registered_model_and_then_to_rest(world: World)
     world.load(0)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
     assert world.settle() == []
+
+
+def test_a_model_that_is_not_promoted_is_not_registered_again(world: World):
+    world.promotes = False
+    world.load(0)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+    assert [world.look(20) for _ in range(4)] == [set()] * 4
+    world.load(498)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "the next model has its own chance"
 
 
 def test_few_new_rows_are_cut_and_not_trained_on_until_they_are_enough(world: World):

@@ -9,7 +9,6 @@ from hyperopt import Trials, fmin, space_eval
 from benchmarks import _seed_recipe
 from benchmarks._data import draw_points, evaluation_rows, frame, ulb_shaped
 from benchmarks._given_points import suggest_given
-from mlops_assets.training.search.proposals import to_point
 from mlops_assets.training.space import SearchSpace
 
 
@@ -28,10 +27,10 @@ def test_given_points_are_tried_in_their_order():
     )
 
     raw = [{label: values[0] for label, values in trial["misc"]["vals"].items()} for trial in trials.trials]
-    assert [to_point(space_eval(_seed_recipe.space(), values)) for values in raw] == points
-    best = max(points, key=lambda point: point.learning_rate)
-    assert to_point(space_eval(_seed_recipe.space(), found)) == best
-    assert found["n_estimators"] != best.n_estimators  # what the seed registers
+    assert [SearchSpace().to_point(space_eval(_seed_recipe.space(), values)) for values in raw] == points
+    best = max(points, key=lambda point: point["learning_rate"])
+    assert SearchSpace().to_point(space_eval(_seed_recipe.space(), found)) == best
+    assert found["n_estimators"] != best["n_estimators"]  # what the seed registers
 
 
 def test_points_lie_in_the_space_and_repeat_with_their_seed():
@@ -39,8 +38,8 @@ def test_points_lie_in_the_space_and_repeat_with_their_seed():
     points = draw_points(space, 200, seed=1)
 
     assert points == draw_points(space, 200, seed=1) != draw_points(space, 200, seed=2)
-    assert {point.max_depth for point in points} == set(range(3, 10))
-    assert all(10 <= point.n_estimators <= 99 and 0.001 <= point.base_score <= 0.1 for point in points)
+    assert {point["max_depth"] for point in points} == set(range(3, 10))
+    assert all(10 <= point["n_estimators"] <= 99 and 0.001 <= point["base_score"] <= 0.1 for point in points)
 
 
 def test_rows_have_the_shape_of_the_seeds():
@@ -60,5 +59,5 @@ def test_the_pipeline_is_fitted_with_the_point_it_was_given():
 
     model = _seed_recipe.pipeline(point, threads=1, tree_method="exact").fit(frame(train), train.y)["model"]
 
-    assert model.get_booster().num_boosted_rounds() == point.n_estimators
+    assert model.get_booster().num_boosted_rounds() == point["n_estimators"]
     assert model.get_params()["tree_method"] == "exact"

@@ -31,8 +31,6 @@ PICTURES = (
     "calibration",
     "score_histogram",
     "tuning_history",
-    "parameter_importance",
-    "parallel_coordinates",
     "feature_importance",
     "cost_against_threshold",
 )

@@ -24,7 +24,7 @@ from dagster._serdes import serialize_value
 from mlflow import MlflowClient
 
 from databricks_loopback.api.mlflow_tracking import ARTIFACTS
-from mlops_assets.tracking.store import STAGE
+from mlops_assets.lineage import STAGE_TAG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
@@ -122,7 +122,7 @@ def run_main_job(home: Path, variables: Mapping[str, str], config: Mapping[str, 
 def outcome(client: MlflowClient) -> dict[str, Any]:
     """Return what a search found, without what differs between two runs of it."""
     experiments = [found.experiment_id for found in client.search_experiments()]
-    (run,) = client.search_runs(experiments, f"tags.`{STAGE}` = 'search'")
+    (run,) = client.search_runs(experiments, f"tags.`{STAGE_TAG}` = 'search'")
     assert run.info.status == "FINISHED"
     measured = {name: value for name, value in run.data.metrics.items() if "seconds" not in name}
     return {"params": run.data.params, "metrics": measured, "raw_version": run.data.tags["mlops_assets.raw_version"]}

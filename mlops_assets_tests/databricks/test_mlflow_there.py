@@ -20,7 +20,9 @@ from databricks_loopback import Workspace
 from mlops_assets.errors import TrackingError
 from mlops_assets.registry import versions
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.tracking.store import Store, TableInput, read_artifact
+from mlops_assets.tracking.artifacts import read_artifact
+from mlops_assets.tracking.runs import TableInput
+from mlops_assets.tracking.store import Store
 from mlops_assets.training.matrix import Matrix
 from mlops_assets_tests.databricks.main_job import mlflow_server
 

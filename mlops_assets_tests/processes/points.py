@@ -22,8 +22,9 @@ from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lineage import PARENT_TAG
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.tracking.store import PARENT, Store
+from mlops_assets.tracking.store import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -137,9 +138,11 @@ def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
 
 def _stopping_tracking(stop: Stop) -> type[Tracking]:
     class StoppingTracking(Tracking):
-        def _connect(self) -> Store:
-            store = super()._connect()
-            return replace(store, client=_StoppingClient(store.uri, stop))
+        def connect(self) -> Store:
+            if self._store is None:
+                store = super().connect()
+                self._store = replace(store, client=_StoppingClient(store.uri, stop))
+            return super().connect()
 
     return StoppingTracking
 
@@ -160,7 +163,7 @@ class _StoppingClient(MlflowClient):
         self._stop, self._children = stop, 0
 
     def log_batch(self, run_id: str, *arguments: Any, **named: Any) -> Any:
-        self._children += PARENT in self.get_run(run_id).data.tags
+        self._children += PARENT_TAG in self.get_run(run_id).data.tags
         if self._children in _TRIALS:
             self._stop.reached(_TRIALS[self._children])
         return super().log_batch(run_id, *arguments, **named)

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT
-from mlops_assets.tracking.store import NAME, PARENT
+from mlops_assets.lineage import PARENT_TAG, RUN_NAME_TAG
 
 DATABASE = "creditcard_files"
 MODEL = f"fraud_{DATABASE}"
@@ -89,12 +89,12 @@ class Tracked:
 
     def parents(self) -> list[Run]:
         """Return the searches, oldest first."""
-        return [run for run in self.runs() if PARENT not in run.data.tags]
+        return [run for run in self.runs() if PARENT_TAG not in run.data.tags]
 
     def children(self, parent: Run) -> list[Run]:
         """Return the trials of a search, by name."""
-        trials = [run for run in self.runs() if run.data.tags.get(PARENT) == parent.info.run_id]
-        return sorted(trials, key=lambda run: run.data.tags[NAME])
+        trials = [run for run in self.runs() if run.data.tags.get(PARENT_TAG) == parent.info.run_id]
+        return sorted(trials, key=lambda run: run.data.tags[RUN_NAME_TAG])
 
     def statuses(self) -> Counter[str]:
         """Return the number of runs of all kinds by status."""
@@ -106,7 +106,7 @@ class Tracked:
             "params": {name: value for name, value in parent.data.params.items() if name not in _PAST},
             "metrics": _without_clocks(parent.data.metrics),
             "trials": [
-                (child.data.tags[NAME], child.data.params, _without_clocks(child.data.metrics))
+                (child.data.tags[RUN_NAME_TAG], child.data.params, _without_clocks(child.data.metrics))
                 for child in self.children(parent)
             ],
         }

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from mlops_assets.assets.splits import pinned_sets
-from mlops_assets.assets.tuned_model import read_matrix
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.definitions import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets.training.engines.engines import SplitTables
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets_tests.assets.harness import tune
@@ -114,9 +114,11 @@ def test_a_worker_process_that_dies_costs_one_trial(
     tracked: Tracked,
     tmp_path: Path,
 ):
-    train, validation = (
-        read_matrix(lakehouse, pinned_sets(lakehouse)[name], creditcard) for name in ("train", "validation")
+    sets = pinned_sets(lakehouse)
+    tables = SplitTables(
+        lakehouse.session, lambda name: lakehouse.read(sets[name].name, sets[name].version), creditcard
     )
+    train, validation = tables.matrix("train"), tables.matrix("validation")
     first, *others = train.features
     lethal = replace(train, features=(LethalOnce(first, str(tmp_path / "died")), *others))
     plan = TunedModelConfig(**TUNING).search_plan()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.definitions import build_resources
+from mlops_assets.lineage import PROCESS_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
@@ -95,7 +96,7 @@ def test_a_process_is_known_by_more_than_its_number(tracking: Tracking):
     zombie.kill()
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     opened = {
-        store.client.create_run(store.experiment_id, tags={runs.PROCESS: tag}).info.run_id: left
+        store.client.create_run(store.experiment_id, tags={PROCESS_TAG: tag}).info.run_id: left
         for tag, left in {
             died: "KILLED",
             f"{host}:{number}:1{start}": "KILLED",

@@ -10,9 +10,9 @@ import pytest
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.definitions import build_resources
+from mlops_assets.lineage import RESUMED_FROM_TAG, SEARCH_KEY_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
-from mlops_assets.training.search.resume import RESUMED_FROM, SEARCH_KEY
 from mlops_assets_tests.assets.harness import Outcome, tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, worker
@@ -58,9 +58,9 @@ def test_a_killed_search_is_resumed_and_finds_what_an_undisturbed_one_finds(
     _, found = tracked.parents()
     whole = tracked.children(found)
     assert [child.info.run_name for child in whole] == [f"trial {number:03d}" for number in range(TRIALS)]
-    origins = [child.data.tags.get(RESUMED_FROM, "") for child in whole]
+    origins = [child.data.tags.get(RESUMED_FROM_TAG, "") for child in whole]
     assert origins == [child.info.run_id for child in left[:5]] + [""] * (TRIALS - 5)
-    assert found.data.tags[SEARCH_KEY] == killed.data.tags[SEARCH_KEY]
+    assert found.data.tags[SEARCH_KEY_TAG] == killed.data.tags[SEARCH_KEY_TAG]
 
     # The same tables and a store that has never heard of the search.
     elsewhere = Settings(home=home, source=str(inputs[0]), tracking_uri=embedded_store(settings.home))

@@ -9,7 +9,8 @@ from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.lineage import DATABASE_TAG, RAW_VERSION_TAG, TEST_VERSION_TAG
 from mlops_assets.registry.pins import pins_of_models
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.tracking.store import Store, TableInput
+from mlops_assets.tracking.runs import TableInput
+from mlops_assets.tracking.store import Store
 
 MODEL = "fraud_t"
 

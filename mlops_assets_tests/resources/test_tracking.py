@@ -16,6 +16,7 @@ from mlops_assets.definitions import build_resources
 from mlops_assets.errors import PlatformError, StorageError, TrackingError
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets.tracking.connection import require_model_name
 
 
 def tracking_at(uri: str) -> Tracking:
@@ -138,10 +139,10 @@ def test_the_name_is_that_of_the_profile(monkeypatch: pytest.MonkeyPatch):
     assert made.registered_model == "lake.mlops_assets_dev.fraud_creditcard_synthetic"
     assert (made.mlflow_tracking_uri, made.mlflow_registry_uri) == ("databricks", "databricks-uc")
     assert made.experiment_name == "/Shared/mlops_assets"
-    made._require_name(made.mlflow_registry_uri)
+    require_model_name(made.registered_model, made.registry_uri)
 
     monkeypatch.setenv("MLOPS_DATABRICKS_TRACKING_URI", "http://127.0.0.1:5000")
     monkeypatch.setenv("MLOPS_DATABRICKS_REGISTRY_URI", "http://127.0.0.1:5000")
     made = build_resources(Settings(target="databricks"))["tracking"]
     assert (made.registered_model, made.experiment_name) == ("fraud_creditcard_synthetic", "mlops_assets")
-    made._require_name(made.mlflow_registry_uri)
+    require_model_name(made.registered_model, made.registry_uri)

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from mlops_assets.errors import TrackingError
+from mlops_assets.lineage import PROCESS_TAG, STAGE_TAG
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.tracking.store import PROCESS, STAGE, Store, TableInput, read_artifact
+from mlops_assets.tracking.artifacts import read_artifact
+from mlops_assets.tracking.runs import TableInput
+from mlops_assets.tracking.store import Store
 
 
 @pytest.fixture
@@ -82,11 +85,11 @@ def test_runs_of_a_dead_process_are_closed_by_the_next(store: Store):
     dead = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
     )
-    tags = {STAGE: "search", PROCESS: f"{platform.node()}:{dead.stdout.strip()}"}
+    tags = {STAGE_TAG: "search", PROCESS_TAG: f"{platform.node()}:{dead.stdout.strip()}"}
     abandoned = store.client.create_run(store.experiment_id, tags=tags).info.run_id
-    mine = {STAGE: "search", PROCESS: f"{platform.node()}:{os.getpid()}"}
+    mine = {STAGE_TAG: "search", PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
     alive = store.client.create_run(store.experiment_id, tags=mine).info.run_id
-    elsewhere = {STAGE: "search", PROCESS: f"another-machine:{dead.stdout.strip()}"}
+    elsewhere = {STAGE_TAG: "search", PROCESS_TAG: f"another-machine:{dead.stdout.strip()}"}
     remote = store.client.create_run(store.experiment_id, tags=elsewhere).info.run_id
 
     with store.open_run("next", {}):

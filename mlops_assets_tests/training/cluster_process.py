@@ -28,28 +28,29 @@ from mlops_assets.training.search.shared_data import BroadcastData, Samples
 from mlops_assets.training.search.slots import count_slots
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.search.trial import Assignment, TrialTask
-from mlops_assets.training.space import Point, Range, SearchSpace
+from mlops_assets.training.space import Point
 from mlops_assets_tests.training.conftest import make_halves, without_time
+from mlops_assets_tests.training.spaces import seed_point, seed_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
-SPACE = SearchSpace(max_depth=Range(2, 4), n_estimators=Range(3, 40))
+SPACE = seed_space(max_depth=(2, 4), n_estimators=(3, 40))
 PLAN = SearchPlan(space=SPACE, trials=12, parallelism=1, early_stopping_rounds=8, checkpoint_rounds=2)
 
 
 def good(point: Point) -> dict[str, Any]:
     """Return the result of a trial that finishes."""
-    return {"status": "ok", "loss": point.learning_rate, "seconds": 0.0}
+    return {"status": "ok", "loss": point["learning_rate"], "seconds": 0.0}
 
 
 def killing_its_worker(notes: Path) -> Callable[[Point], dict[str, Any]]:
     """Trials of deep trees kill their own process, and note each time they do."""
 
     def task(point: Point) -> dict[str, Any]:
-        if point.max_depth == 4:
-            with (notes / f"{point.learning_rate}").open("a") as file:
+        if point["max_depth"] == 4:
+            with (notes / f"{point['learning_rate']}").open("a") as file:
                 file.write("killed\n")
             os.kill(os.getpid(), signal.SIGKILL)
         return good(point)
@@ -107,7 +108,7 @@ def broadcast_value(spark: SparkSession) -> list[float]:
     samples = tuple(Samples(rows.features, rows.X, rows.y) for rows in make_halves())
     data = BroadcastData(spark.sparkContext.broadcast(samples))  # type: ignore[arg-type]
     task = TrialTask("broadcast", data, "average_precision", 42, 1, 5, 0)
-    points = [Assignment(Point(3, 20, 0.3, 0.05, 0.03))] * 3
+    points = [Assignment(seed_point(3, 20, 0.3))] * 3
     return [float(result["value"]) for result in spark.sparkContext.parallelize(points, 3).map(task).collect()]
 
 

@@ -18,35 +18,36 @@ from hyperopt import fmin, tpe
 
 from mlops_assets.training.search.proposals import Document, decode, to_hyperopt
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.space import Point, Range, SearchSpace
+from mlops_assets.training.space import Point
+from mlops_assets_tests.training.spaces import seed_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-SPACE = SearchSpace(max_depth=Range(2, 4), n_estimators=Range(3, 9))
+SPACE = seed_space(max_depth=(2, 4), n_estimators=(3, 9))
 
 
 def failing_for_deep_trees() -> Any:
     def task(point: Point) -> dict[str, Any]:
-        if point.max_depth == 4:
+        if point["max_depth"] == 4:
             return {"status": "fail", "error": "ValueError: too deep", "seconds": 0.0}
-        return {"status": "ok", "loss": float(point.max_depth), "value": -float(point.max_depth), "seconds": 0.0}
+        return {"status": "ok", "loss": float(point["max_depth"]), "value": -float(point["max_depth"]), "seconds": 0.0}
 
     return task
 
 
 def dying_for_deep_trees() -> Any:
     def task(point: Point) -> dict[str, Any]:
-        if point.max_depth == 4:
+        if point["max_depth"] == 4:
             os._exit(9)
-        return {"status": "ok", "loss": float(point.max_depth), "seconds": 0.0}
+        return {"status": "ok", "loss": float(point["max_depth"]), "seconds": 0.0}
 
     return task
 
 
 def telling_its_process() -> Any:
     def task(point: Point) -> dict[str, Any]:
-        return {"status": "ok", "loss": point.learning_rate, "pid": os.getpid(), "seconds": 0.0}
+        return {"status": "ok", "loss": point["learning_rate"], "pid": os.getpid(), "seconds": 0.0}
 
     return task
 
@@ -73,18 +74,18 @@ def meeting_every_end() -> Any:
     """Trials that finish, are pruned, fail, and kill their worker, as their point has it."""
 
     def task(point: Point) -> dict[str, Any]:
-        if point.learning_rate > 0.433:
+        if point["learning_rate"] > 0.433:
             os._exit(9)
-        if point.max_depth == 4:
+        if point["max_depth"] == 4:
             return {"status": "fail", "error": "ValueError: too deep", "seconds": 0.0}
-        loss = point.learning_rate * point.n_estimators
+        loss = point["learning_rate"] * point["n_estimators"]
         return {
             "status": "ok",
             "loss": loss,
             "value": -loss,
-            "rounds": point.n_estimators,
-            "curve": [[point.n_estimators, -loss]],
-            "pruned": point.max_depth == 2,
+            "rounds": point["n_estimators"],
+            "curve": [[point["n_estimators"], -loss]],
+            "pruned": point["max_depth"] == 2,
             "seconds": 0.0,
         }
 

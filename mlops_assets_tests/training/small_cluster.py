@@ -27,13 +27,14 @@ from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.training.engines.choice import choose_engine, cluster_memory
-from mlops_assets.training.engines.distributed import placed, run_distributed_search
+from mlops_assets.training.engines.distributed import run_distributed_search
 from mlops_assets.training.engines.distributed_model import finish_on_cluster
+from mlops_assets.training.engines.placed_rows import placed
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import matrix_columns, to_matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets_tests.training.spaces import seed_space
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -57,7 +58,7 @@ CONTRACT = Contract(
 )
 # Near the share of frauds and in small steps: from far below it, Newton's steps of rare frauds overshoot, and what
 # comes of that hangs on the last digits of the bins, which two engines have no reason to agree on.
-SPACE = SearchSpace(Range(3, 4), Range(10, 20), Range(0.1, 0.2), Range(0.01, 0.1), Range(0.03, 0.03))
+SPACE = seed_space(max_depth=(3, 4), n_estimators=(10, 20), learning_rate=(0.1, 0.2), base_score=(0.03, 0.03))
 PLAN = SearchPlan(space=SPACE, trials=2, early_stopping_rounds=0, pruning=False, seed=7)
 # Beside what an idle worker takes: more than half of the matrix needs, less than all of it does.
 ROOM_MIB = 350

@@ -15,8 +15,9 @@ from mlops_assets.training.objective import fit, judge, predict, quantized, to_l
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets.training.space import Point
+from mlops_assets_tests.training.spaces import seed_point
 
-POINT = Point(max_depth=3, n_estimators=12, learning_rate=0.3, reg_alpha=0.05, base_score=0.03)
+POINT = seed_point(3, 12, 0.3)
 PLAN = EvaluationPlan(replicates=50, alerts_per_day=10)
 SEARCH = SearchPlan(trials=1)
 NAMES = tuple(f"v{number}" for number in range(1, 29))
@@ -41,7 +42,7 @@ def searched(train: Matrix, validation: Matrix, point: Point = POINT) -> SearchR
     binned = quantized(train, threads=1)
     model = fit(point, binned, seed=SEARCH.seed, threads=1)
     value = judge("average_precision", validation.y, model.predict(quantized(validation, threads=1, ref=binned)))
-    best = TrialRecord(0, point, "finished", value=value, loss=-value, seconds=0.1, rounds=point.n_estimators)
+    best = TrialRecord(0, point, "finished", value=value, loss=-value, seconds=0.1, rounds=int(point["n_estimators"]))
     return SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
 
 
@@ -59,7 +60,7 @@ def test_a_wrongly_decoded_point_is_found(sets: tuple[Matrix, Matrix, Matrix]):
     """The seed project's defect: what is refitted is not the point that won."""
     train, validation, test = sets
     found = searched(train, validation)
-    shifted = dataclasses.replace(POINT, max_depth=POINT.max_depth - 2, n_estimators=POINT.n_estimators - 10)
+    shifted = {**POINT, "max_depth": POINT["max_depth"] - 2, "n_estimators": POINT["n_estimators"] - 10}
     wrong = dataclasses.replace(found, best=dataclasses.replace(found.best, point=shifted))
 
     model = finish(train, validation, lambda: test, wrong, SEARCH, PLAN)

@@ -10,7 +10,7 @@ import pytest
 
 from mlops_assets.errors import SearchError
 from mlops_assets.training.plan import SearchPlan, search_key
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets_tests.training.spaces import seed_space
 
 DATA = {"train": "file:/lake/train@3", "xgboost": "3.2.0"}
 KEY = search_key(SearchPlan(), DATA)
@@ -37,7 +37,7 @@ def test_a_number_out_of_range_is_refused_by_name(option: str, wrong: Any):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"space": SearchSpace(max_depth=Range(3, 8))},
+        {"space": seed_space(max_depth=(3, 8))},
         {"objective": "log_loss"},
         {"trials": 21},
         {"threads": 2},
@@ -68,7 +68,7 @@ def test_data_and_versions_change_the_key_and_their_order_does_not():
     assert search_key(SearchPlan(), {**DATA, "train": "file:/lake/train@4"}) != KEY
     assert search_key(SearchPlan(), {**DATA, "xgboost": "3.2.1"}) != KEY
     assert search_key(SearchPlan(), dict(reversed(DATA.items()))) == KEY
-    assert search_key(SearchPlan(space=SearchSpace(max_depth=Range(3.0, 9.0))), DATA) == KEY
+    assert search_key(SearchPlan(space=seed_space(max_depth=(3.0, 9.0))), DATA) == KEY
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,22 @@
-"""The bounds of a search: what XGBoost can do with passes, the rest is refused by name."""
+"""Ranges of a search: what XGBoost can do with passes, the rest is refused by name; presets; a file of ranges."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import xgboost as xgb
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training.space import Point, Range, SearchSpace
+from mlops_assets.training.objective import booster_parameters
+from mlops_assets.training.parameters import PARAMETERS
+from mlops_assets.training.space import PRESETS, SearchSpace, log_uniform, read_ranges, search_space, uniform, whole
+from mlops_assets_tests.training.spaces import fixed_space, seed_point, seed_space
 
 HYPERPARAMETERS = ["max_depth", "n_estimators", "learning_rate", "reg_alpha", "base_score"]
 
@@ -37,7 +44,7 @@ def test_the_defaults_are_the_bounds_of_the_seed_project():
     ],
 )
 def test_bounds_at_the_edge_are_usable(name: str, low: float, high: float):
-    assert SearchSpace(**{name: Range(low, high)}).as_dict()[name] == [low, high]
+    assert seed_space(**{name: (low, high)}).as_dict()[name] == [low, high]
 
 
 @pytest.mark.parametrize(
@@ -62,14 +69,14 @@ def test_bounds_at_the_edge_are_usable(name: str, low: float, high: float):
 )
 def test_bounds_that_cannot_be_searched_are_refused(name: str, low: float, high: float, said: str):
     with pytest.raises(SearchError, match=said) as caught:
-        SearchSpace(**{name: Range(low, high)})
+        seed_space(**{name: (low, high)})
     assert caught.value.where == "search space"
 
 
 @given(st.sampled_from(HYPERPARAMETERS), st.floats(), st.floats())
 def test_whatever_is_accepted_is_an_interval_of_finite_numbers(name: str, low: float, high: float):
     try:
-        space = SearchSpace(**{name: Range(low, high)})
+        space = seed_space(**{name: (low, high)})
     except SearchError as error:
         assert name in error.what  # noqa: PT017 - either end is fine, but nothing else may be raised
         return
@@ -79,7 +86,108 @@ def test_whatever_is_accepted_is_an_interval_of_finite_numbers(name: str, low: f
 
 
 def test_a_point_is_named_as_xgboost_names_it():
-    point = Point(max_depth=4, n_estimators=50, learning_rate=0.1, reg_alpha=0.02, base_score=0.01)
+    point = seed_point(4, 50, 0.1, reg_alpha=0.02, base_score=0.01)
 
-    assert list(point.as_dict()) == list(SearchSpace().as_dict()) == HYPERPARAMETERS
-    assert point.as_dict()["n_estimators"] == 50
+    assert list(SearchSpace().to_point(point)) == list(SearchSpace().as_dict()) == HYPERPARAMETERS
+    assert SearchSpace().to_point(point)["n_estimators"] == 50
+
+
+def test_every_known_parameter_is_one_that_xgboost_has_and_takes_its_bounds():
+    """The list is closed, and XGBoost itself is the witness: it warns of a parameter that it does not use."""
+    assert set(PARAMETERS) <= set(xgb.XGBClassifier().get_params())
+    X, y = np.random.default_rng(1).random((60, 2), dtype=np.float32), np.arange(60) % 2
+    for name, known in PARAMETERS.items():
+        for value in (max(known.low, 1e-6), min(known.high, 8 if known.type is int else 0.9)):
+            point = {**seed_point(2, 3, 0.3), name: known.parse(value)}
+            xgb.train(
+                {**booster_parameters(point, seed=1, threads=1), "validate_parameters": True},
+                xgb.QuantileDMatrix(X, label=y),
+                num_boost_round=2,
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("subsamle", "did you mean subsample"),
+        ("eta", "did you mean learning_rate"),
+        ("Max_Depth", "did you mean max_depth"),
+        ("max_bin", "'max_bin' is not an XGBoost parameter that can be searched"),
+        ("", "The names are n_estimators, max_depth"),
+    ],
+)
+def test_an_unknown_name_is_refused_and_the_close_one_is_named(name: str, said: str):
+    with pytest.raises(SearchError, match=said):
+        search_space("seed", {name: {"low": 0.5, "high": 1}})
+
+
+def test_any_xgboost_parameter_can_be_added_to_a_preset():
+    space = search_space("seed", {"subsample": {"low": 0.5, "high": 1}, "max_leaves": {"low": 0, "high": 64}})
+
+    assert space.ranges == {**PRESETS["seed"], "subsample": uniform(0.5, 1), "max_leaves": whole(0, 64)}
+
+
+def test_a_scale_that_is_not_given_is_the_presets_and_a_later_mapping_wins():
+    given = {"learning_rate": {"low": 0.05, "high": 0.2}}
+
+    assert search_space("wide", given).ranges["learning_rate"] == log_uniform(0.05, 0.2)
+    assert search_space("seed", given).ranges["learning_rate"] == uniform(0.05, 0.2)
+    scaled = {"learning_rate": {"low": 0.1, "high": 0.2, "scale": "log_uniform"}}
+    assert search_space("seed", given, scaled).ranges["learning_rate"] == log_uniform(0.1, 0.2)
+
+
+def test_the_wide_preset_regularizes_and_takes_smaller_steps():
+    wide = search_space("wide")
+
+    assert {"min_child_weight", "reg_lambda", "max_delta_step", "subsample", "colsample_bytree"} <= set(wide.ranges)
+    assert wide.ranges["learning_rate"].scale == wide.ranges["min_child_weight"].scale == "log_uniform"
+    assert wide.ranges["n_estimators"].high > SearchSpace().ranges["n_estimators"].high
+    assert wide.as_dict()["learning_rate"] == [0.01, 0.3, "log_uniform"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "said"),
+    [
+        ({"max_depth": {"low": 3}}, "the range of max_depth is not usable"),
+        ({"max_depth": [3, 9]}, "the range of max_depth is not usable"),
+        ({"max_depth": {"low": "three", "high": 9}}, "write it as low, high"),
+        ({"max_depth": {"low": 3, "high": 9, "step": 2}}, "the range of max_depth is not usable"),
+        ({"max_depth": {"low": 3, "high": 9, "scale": "log"}}, "one of uniform, log_uniform, whole"),
+        ({"max_depth": {"low": 3, "high": 9, "scale": "uniform"}}, "make its scale whole"),
+        ({"reg_lambda": {"low": 0, "high": 9, "scale": "log_uniform"}}, "choose a low above 0"),
+        ({"gamma": {"low": 0.5, "high": 9, "scale": "whole"}}, "gamma wants whole numbers"),
+    ],
+)
+def test_a_range_that_makes_no_sense_is_refused(ranges: dict[str, Any], said: str):
+    with pytest.raises(SearchError, match=said):
+        search_space("seed", ranges)
+
+
+def test_an_unknown_preset_and_a_space_without_trees_are_refused():
+    with pytest.raises(SearchError, match="choose one of seed, wide"):
+        search_space("narrow")
+    with pytest.raises(SearchError, match="give a range for n_estimators"):
+        SearchSpace({"max_depth": whole(3, 4)})
+
+
+def test_a_space_of_one_point_has_nothing_to_choose():
+    assert fixed_space(seed_point(3, 5, 0.1)).is_one_point
+    assert not seed_space(max_depth=(3, 3)).is_one_point
+
+
+def test_ranges_can_be_read_from_a_yaml_file(tmp_path: Path):
+    file = tmp_path / "ranges.yaml"
+    file.write_text("max_depth: {low: 3, high: 5}\nreg_lambda: {low: 1, high: 9, scale: log_uniform}\n")
+
+    space = search_space("seed", read_ranges(file))
+
+    assert (space.ranges["max_depth"], space.ranges["reg_lambda"]) == (whole(3, 5), log_uniform(1, 9))
+
+
+@pytest.mark.parametrize("content", ["- max_depth", "max_depth", "{", "a: !!python/object/apply:os.getcwd []", None])
+def test_a_file_that_holds_no_ranges_is_one_clear_error(tmp_path: Path, content: str | None):
+    file = tmp_path / "ranges.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SearchError, match=r"ranges\.yaml\] Fix: "):
+        read_ranges(file)

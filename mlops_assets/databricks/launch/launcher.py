@@ -39,7 +39,7 @@ from mlops_assets.databricks.launch.failures import RunView, reason_of, tail
 from mlops_assets.databricks.launch.run_steps import executes_whole_run, planned_steps
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging, staging_of
-from mlops_assets.databricks.launch.watch import Progress, Watch
+from mlops_assets.databricks.launch.watch import Watch, WatchEvent
 from mlops_assets.errors import LaunchError, PlatformError
 
 _TAIL_CHARACTERS = 20_000
@@ -169,7 +169,7 @@ class DatabricksStepLauncher(dg.StepLauncher):
                 launch.context.log.info(f"Databricks run {launch.run_id}: {progress.view.state}")
             yield from self._take(launch, progress)
 
-    def _take(self, launch: _Launch, progress: Progress) -> Iterator[dg.DagsterEvent]:
+    def _take(self, launch: _Launch, progress: WatchEvent) -> Iterator[dg.DagsterEvent]:
         record = progress.record or {}
         kind = record.get("kind")
         if kind == "event":

@@ -60,7 +60,7 @@ class Reports:
 
 
 @dataclass(frozen=True)
-class Progress:
+class WatchEvent:
     """One piece of news: a record of the step, or a change of the run's state.
 
     Attributes:
@@ -104,7 +104,7 @@ class Watch:
         """Whether the step has reported its end."""
         return self._reports.is_complete
 
-    def follow(self) -> Iterator[Progress]:
+    def follow(self) -> Iterator[WatchEvent]:
         """Yield what happens until the run has ended.
 
         Raises:
@@ -117,7 +117,7 @@ class Watch:
             if self.view is not None and self.view.has_started:
                 for record in self._reports.read():
                     news = True
-                    yield Progress(record=record)
+                    yield WatchEvent(record=record)
                 if self.has_reported:
                     break
             # A step that reports is alive; the run's state is polled only every few silent rounds.
@@ -135,13 +135,13 @@ class Watch:
             time.sleep(self._pause())
         yield from self._settle()
 
-    def _look(self) -> Iterator[Progress]:
+    def _look(self) -> Iterator[WatchEvent]:
         view = submission.look(self._api, self._run_id)
         changed = self.view is None or (view.life_cycle, view.message) != (self.view.life_cycle, self.view.message)
         self.view = view
         if changed:
             self._changed_at = time.monotonic()
-            yield Progress(view=view)
+            yield WatchEvent(view=view)
         if not self._granted and view.cluster_id is not None and not view.has_ended:
             self._grant(view.cluster_id)
 
@@ -150,18 +150,18 @@ class Watch:
         silence = time.monotonic() - self._changed_at
         return min(self._spec.poll_seconds, max(_SHORTEST_PAUSE_S, silence / 10))
 
-    def _read_late(self) -> Iterator[Progress]:
+    def _read_late(self) -> Iterator[WatchEvent]:
         """Read what the ended run has left; a chunk may take a moment to appear, or to be complete."""
         for attempt in range(_LATE_READS):
             if attempt:
                 time.sleep(_LATE_PAUSE_S)
             for record in self._reports.read():
-                yield Progress(record=record)
+                yield WatchEvent(record=record)
             never_ran = self.view is not None and self.view.lost_cluster and self._reports.is_empty
             if self.has_reported or never_ran:
                 return
 
-    def _settle(self) -> Iterator[Progress]:
+    def _settle(self) -> Iterator[WatchEvent]:
         """Wait until the run ends after its step; cancel it if it does not."""
         deadline, pause = time.monotonic() + self._spec.settle_seconds, _SHORTEST_PAUSE_S / 2
         while True:

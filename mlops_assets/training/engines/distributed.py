@@ -1,18 +1,16 @@
 """The search for tables that outgrow one worker's memory: each trial is trained over the whole cluster.
 
-What belongs here: placing the rows on the cluster, fitting one model there, the search over such fits. What does not:
-metrics of scores on the cluster (`distributed_metrics`), the search in memory (`search`), the final model
-(`distributed_model`), Dagster.
+What belongs here: fitting one model over the cluster, and the search over such fits. What does not: placing the rows
+(`placed_rows`), metrics of scores on the cluster (`distributed_metrics`), the search in memory (`search`), the final
+model (`distributed_model`), Dagster.
 
 Trials run one after another, each with `xgboost.spark`: one XGBoost worker per task slot, histograms summed over the
 network. No row reaches the driver. Proposals are those of the search in memory at parallelism 1: hyperopt's TPE with
 the same space and seed.
 
-The rows are read from Delta once, cast to float32 as in memory, spread over the workers by a hash of their identity,
-sorted, and kept on the executors' disks. So every trial meets the same rows in the same order on the same worker, and
-with the same number of workers a search repeats to the last bit. Against the model in memory the bins differ a little
-(the quantiles are merged from the workers' sketches) and so do models and values, by much less than an evaluation's
-interval.
+With the same number of workers a search repeats to the last bit, since each trial meets the same rows in the same order
+on the same worker. Against the model in memory the bins differ a little (the quantiles are merged from the workers'
+sketches) and so do models and values, by much less than an evaluation's interval.
 
 Early stopping is XGBoost's own and looks after every tree: at the log loss, which is exact, when that is the objective,
 else at the area under the precision-recall curve, which XGBoost averages over the workers. It only decides how many
@@ -27,107 +25,36 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin, tpe
 from hyperopt.exceptions import AllTrialsFailed
-from pyspark import StorageLevel
-from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 from xgboost.spark import SparkXGBClassifier
 
-from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.errors import SearchError
-from mlops_assets.training.engines.distributed_metrics import LABEL, ScoredCounts, judge_on_cluster, packed
-from mlops_assets.training.objective import to_loss
+from mlops_assets.training.engines.distributed_metrics import LABEL, judge_on_cluster, packed
+from mlops_assets.training.engines.placed_rows import VALIDATION, PlacedRows, task_cpus
+from mlops_assets.training.objective import to_loss, tree_parameters, trees_of
 from mlops_assets.training.records import SearchResult, TrialRecord
-from mlops_assets.training.search.proposals import to_hyperopt, to_point
+from mlops_assets.training.search.proposals import to_hyperopt
 from mlops_assets.training.search.search import best_trial, startup_trials
-from mlops_assets.training.search.slots import count_slots
 
 if TYPE_CHECKING:
     import xgboost as xgb
     from pyspark import Broadcast
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
-    from mlops_assets.data.contract.contract import Contract
     from mlops_assets.training.plan import Objective, SearchPlan
     from mlops_assets.training.space import Point
 
 logger = logging.getLogger(__name__)
 
-VALIDATION = "_validation"
 _ERROR_LENGTH = 2_000
 _LEAST_SECONDS = 0.001  # hyperopt refuses a timeout of 0
 _NO_PRUNING = "trials over the whole cluster are not pruned"
-
-
-@dataclass(frozen=True)
-class PlacedRows:
-    """Training and validation rows where they are trained on.
-
-    Attributes:
-        features: Names of the feature columns, in the contract's order.
-        rows: Features as float (null where missing), `LABEL` and `VALIDATION`; a partition for each XGBoost worker.
-        workers: Number of XGBoost workers.
-        train: Rows and frauds of the training set.
-        validation: Rows and frauds of the validation set.
-    """
-
-    features: tuple[str, ...]
-    rows: DataFrame
-    workers: int
-    train: ScoredCounts
-    validation: ScoredCounts
-
-    @property
-    def train_rows(self) -> DataFrame:
-        """The training rows, each where it is in `rows`."""
-        return self.rows.where(~F.col(VALIDATION))
-
-    @property
-    def validation_rows(self) -> DataFrame:
-        """The validation rows, each where it is in `rows`."""
-        return self.rows.where(VALIDATION)
-
-
-@contextmanager
-def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contract: Contract) -> Iterator[PlacedRows]:
-    """Spread the rows over the cluster's workers for the length of a block.
-
-    Args:
-        spark: The session.
-        train: Rows to fit on: the contract's columns, batch id and row number.
-        validation: Rows to judge on.
-        contract: Names of features and target.
-
-    Raises:
-        SearchError: The validation rows are of one class, there are no training rows, or the cluster can't run the
-            workers at once.
-    """
-    workers = count_workers(spark)
-    both = _model_columns(train, contract, validation=False).unionByName(
-        _model_columns(validation, contract, validation=True)
-    )
-    identity = [BATCH_ID, ROW_NUMBER]
-    # DISK_ONLY: executors that are short of memory need theirs for training; reading costs little beside a fit.
-    rows = both.repartition(workers, *identity).sortWithinPartitions(*identity).drop(*identity)
-    rows = rows.persist(StorageLevel.DISK_ONLY)
-    try:
-        counted = rows.groupBy(VALIDATION).agg(F.count(F.lit(1)), F.sum(LABEL)).collect()
-        counts = {bool(name): ScoredCounts(int(n), int(frauds)) for name, n, frauds in counted}
-        if False not in counts:
-            raise SearchError("no rows", where="training set", fix="load a longer period")
-        judged = counts.get(True, ScoredCounts(0, 0))
-        if judged.frauds in (0, judged.rows):
-            raise SearchError(
-                f"{judged.frauds} frauds in {judged.rows} rows", where="validation set", fix="load a longer period"
-            )
-        yield PlacedRows(contract.features, rows, workers, counts[False], judged)
-    finally:
-        rows.unpersist()
 
 
 def fit_on_cluster(data: PlacedRows, point: Point, *, seed: int, rounds: int) -> xgb.Booster:
@@ -215,7 +142,7 @@ class _Run:
         return f"all {tried} trials were tried" + (f", {before} of them resumed" if before else "")
 
     def _evaluate(self, values: dict[str, Any]) -> dict[str, Any]:
-        number, point = len(self.records), to_point(values)
+        number, point = len(self.records), self._plan.space.to_point(values)
         if known := self._known.get(number):
             if known.point != point:
                 raise SearchError(
@@ -263,10 +190,10 @@ class _Run:
     def _fit(self, point: Point) -> tuple[xgb.Booster, tuple[tuple[int, float], ...]]:
         plan, data = self._plan, self._data
         if not plan.early_stopping_rounds:
-            return fit_on_cluster(data, point, seed=plan.seed, rounds=point.n_estimators), ()
+            return fit_on_cluster(data, point, seed=plan.seed, rounds=trees_of(point)), ()
         metric = _stopping_metric(plan.objective)
         estimator = _classifier(
-            data, point, seed=plan.seed, rounds=point.n_estimators, stopping=(metric, plan.early_stopping_rounds)
+            data, point, seed=plan.seed, rounds=trees_of(point), stopping=(metric, plan.early_stopping_rounds)
         )
         model = estimator.fit(data.rows)
         booster = model.get_booster()
@@ -303,50 +230,11 @@ def _classifier(
         tree_method="hist",
         missing=float("nan"),
         n_estimators=rounds,
-        max_depth=point.max_depth,
-        learning_rate=point.learning_rate,
-        reg_alpha=point.reg_alpha,
-        base_score=point.base_score,
+        **tree_parameters(point),
         random_state=seed,
         verbosity=0,
         **watched,
     )
-
-
-def as_feature(name: str) -> Column:
-    """Return a feature as XGBoost gets it: float32 by way of double, as in memory; null is read as NaN, missing."""
-    return F.col(name).cast("double").cast("float").alias(name)
-
-
-def _model_columns(rows: DataFrame, contract: Contract, *, validation: bool) -> DataFrame:
-    return rows.select(
-        BATCH_ID,
-        ROW_NUMBER,
-        *(as_feature(name) for name in contract.features),
-        F.col(contract.target).cast("int").alias(LABEL),
-        F.lit(validation).alias(VALIDATION),
-    )
-
-
-def count_workers(spark: SparkSession) -> int:
-    """Return how many XGBoost workers train one model: one for each task slot of the cluster.
-
-    Raises:
-        SearchError: The cluster can't promise to run them at once.
-    """
-    conf = spark.sparkContext.getConf()
-    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
-        raise SearchError(
-            "Spark starts and stops executors as it likes, and XGBoost's workers must all run at once",
-            where="spark.dynamicAllocation.enabled",
-            fix="switch it off for this cluster (a fixed number of workers), or take the engine memory",
-        )
-    return count_slots(spark.sparkContext, task_cpus(spark))
-
-
-def task_cpus(spark: SparkSession) -> int:
-    """Return the CPUs of a Spark task, which are the threads of an XGBoost worker."""
-    return int(spark.sparkContext.getConf().get("spark.task.cpus") or 1)
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training.engines.choice import result_limit
-from mlops_assets.training.engines.distributed import PlacedRows, as_feature, broadcast_model, fit_on_cluster
+from mlops_assets.training.engines.distributed import broadcast_model, fit_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
-from mlops_assets.training.final_model import ScoredRows, conclude, judge_reproduction
+from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature
+from mlops_assets.training.final_model import ScoredRows, conclude, judge_refit
 from mlops_assets.training.matrix import day_numbers, doubles
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def finish_on_cluster(
 
         return conclude(
             booster,
-            judge_reproduction(value, found),
+            judge_refit(value, found),
             scored(validation, "validation set"),
             lambda: scored(read_test(), "test set"),
             found,

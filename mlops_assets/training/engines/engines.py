@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from mlops_assets.training.engines import distributed
+from mlops_assets.training.engines import distributed, placed_rows
 from mlops_assets.training.engines.distributed_model import finish_on_cluster
 from mlops_assets.training.final_model import finish
 from mlops_assets.training.matrix import matrix_columns, to_matrix
@@ -92,13 +92,13 @@ def rows_in_place(engine: Engine, tables: SplitTables) -> Iterator[TrainingEngin
         yield _InMemory(tables, tables.matrix("train"), tables.matrix("validation"))
         return
     train, validation = tables.rows("train"), tables.rows("validation")
-    with distributed.placed(tables.spark, train, validation, tables.contract) as data:
+    with placed_rows.placed(tables.spark, train, validation, tables.contract) as data:
         yield _OverCluster(tables, data)
 
 
 def key_of(engine: Engine, spark: SparkSession) -> dict[str, str]:
     """Return what the engine adds to a search's key: values over the cluster depend on the number of workers."""
-    return {} if engine == "memory" else {"engine": engine, "workers": str(distributed.count_workers(spark))}
+    return {} if engine == "memory" else {"engine": engine, "workers": str(placed_rows.count_workers(spark))}
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class _InMemory:
 @dataclass(frozen=True)
 class _OverCluster:
     tables: SplitTables
-    data: distributed.PlacedRows
+    data: placed_rows.PlacedRows
 
     @property
     def train_rows(self) -> int:
@@ -142,7 +142,7 @@ class _OverCluster:
 
     def slots(self, plan: SearchPlan) -> Slots:
         notes = distributed.search_notes(self.data, plan)
-        return Slots(parallelism=1, threads=distributed.task_cpus(self.tables.spark), notes=notes)
+        return Slots(parallelism=1, threads=placed_rows.task_cpus(self.tables.spark), notes=notes)
 
     def search(
         self, plan: SearchPlan, on_trial: Callable[[TrialRecord], None], resumed: Sequence[TrialRecord]

@@ -64,7 +64,7 @@ class Snapshot:
         )
 
 
-class Progress:
+class SearchProgress:
     """Counts trials and says how far the search is: after each, but not more often than a reader can follow.
 
     Args:

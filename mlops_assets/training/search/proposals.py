@@ -8,7 +8,7 @@ to register models it never tuned. Integers are `hp.uniformint` here, and every 
 
 from __future__ import annotations
 
-from dataclasses import fields
+import math
 from typing import Any
 
 from hyperopt import STATUS_FAIL, STATUS_OK, hp, space_eval
@@ -16,39 +16,30 @@ from hyperopt.base import JOB_STATE_DONE
 
 from mlops_assets.errors import SearchError
 from mlops_assets.training.records import TrialRecord
-from mlops_assets.training.space import WHOLE_NUMBERS, Point, Range, SearchSpace
+from mlops_assets.training.space import Point, Range, SearchSpace
 
 Document = dict[str, Any]
+_LAST_BITS = 1e-12
 
 
 def to_hyperopt(space: SearchSpace) -> dict[str, Any]:
     """Return the space as hyperopt expressions; a fixed parameter is a constant."""
-    expressions: dict[str, Any] = {}
-    for item in fields(space):
-        bounds: Range = getattr(space, item.name)
-        if bounds.low == bounds.high:
-            expressions[item.name] = bounds.low
-        elif item.name in WHOLE_NUMBERS:
-            expressions[item.name] = hp.uniformint(item.name, int(bounds.low), int(bounds.high))
-        else:
-            expressions[item.name] = hp.uniform(item.name, bounds.low, bounds.high)
-    return expressions
+    return {name: _expression(name, item) for name, item in space.ranges.items()}
+
+
+def _expression(name: str, item: Range) -> Any:
+    if item.low == item.high:
+        return item.low
+    if item.scale == "whole":
+        return hp.uniformint(name, int(item.low), int(item.high))
+    if item.scale == "log_uniform":
+        return hp.loguniform(name, math.log(item.low), math.log(item.high))
+    return hp.uniform(name, item.low, item.high)
 
 
 def decode(space: SearchSpace, proposed: dict[str, Any]) -> Point:
     """Return the point behind hyperopt's raw values (`fmin`'s result, or a trial's `misc.vals` unpacked)."""
-    return to_point(space_eval(to_hyperopt(space), proposed))
-
-
-def to_point(values: dict[str, Any]) -> Point:
-    """Return evaluated values (what an objective receives) as a point."""
-    return Point(
-        max_depth=int(values["max_depth"]),
-        n_estimators=int(values["n_estimators"]),
-        learning_rate=float(values["learning_rate"]),
-        reg_alpha=float(values["reg_alpha"]),
-        base_score=float(values["base_score"]),
-    )
+    return space.to_point(space_eval(to_hyperopt(space), proposed))
 
 
 def raw_values(document: Document) -> dict[str, Any]:
@@ -80,30 +71,41 @@ def to_document(record: TrialRecord, space: SearchSpace) -> Document:
         SearchError: The trial is not one of this space.
     """
     tid = record.number
-    values = record.point.as_dict()
-    free = [name for name, (low, high) in space.as_dict().items() if low != high]
+    if not _is_inside(record.point, space):
+        raise SearchError(
+            f"trial {tid} tried {record.point}, which is not in the space of this search",
+            where=record.resumed_from or "earlier search",
+            fix="resume searches of the same key only",
+        )
     # hyperopt's whole numbers are floats before they are decoded.
-    raw = {name: [float(values[name])] for name in free}
-    document = {
+    raw = {name: [float(record.point[name])] for name in space.free}
+    return {
         "state": JOB_STATE_DONE,
         "tid": tid,
         "spec": None,
         "result": _result(record),
-        "misc": {"tid": tid, "cmd": None, "workdir": None, "idxs": {name: [tid] for name in free}, "vals": raw},
+        "misc": {"tid": tid, "cmd": None, "workdir": None, "idxs": {name: [tid] for name in raw}, "vals": raw},
         "exp_key": None,
         "owner": None,
         "version": 0,
         "book_time": None,
         "refresh_time": None,
     }
-    inside = all(low <= values[name] <= high for name, (low, high) in space.as_dict().items())
-    if not inside or decode(space, raw_values(document)) != record.point:
-        raise SearchError(
-            f"trial {tid} tried {record.point}, which is not in the space of this search",
-            where=record.resumed_from or "earlier search",
-            fix="resume searches of the same key only",
-        )
-    return document
+
+
+def _is_inside(point: Point, space: SearchSpace) -> bool:
+    """Return whether a search of the space could have proposed the point."""
+    if set(point) != set(space.ranges):
+        return False
+    for name, item in space.ranges.items():
+        value = point[name]
+        # The exponential of a logarithm may miss the bound by the last bit.
+        at_an_end = any(math.isclose(value, end, rel_tol=_LAST_BITS) for end in (item.low, item.high))
+        if not (item.low <= value <= item.high or (item.scale == "log_uniform" and at_an_end)):
+            return False
+        if item.scale == "whole" and value % 1:
+            return False
+    return True
 
 
 def _result(record: TrialRecord) -> dict[str, Any]:

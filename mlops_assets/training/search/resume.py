@@ -19,21 +19,18 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from mlops_assets.tracking.store import PARENT, SEARCH, STAGE, Store
+from mlops_assets.lineage import PARENT_TAG, RECORD_DIGEST_TAG, RECORD_TAG, RESUMED_FROM_TAG, SEARCH_KEY_TAG, STAGE_TAG
+from mlops_assets.tracking.store import SEARCH, Store
 from mlops_assets.tracking.throttling import patiently
+from mlops_assets.training.parameters import PARAMETERS
 from mlops_assets.training.records import TrialRecord, TrialState
-from mlops_assets.training.space import WHOLE_NUMBERS, Point
+from mlops_assets.training.space import TREES
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
-SEARCH_KEY = "mlops_assets.search_key"
-STATE = "mlops_assets.state"
-RESUMED_FROM = "mlops_assets.resumed_from"
-_RECORD = "mlops_assets.record"
-_DIGEST = "mlops_assets.record_digest"
 # Databricks takes 5,000 bytes in a tag's value, and MLflow 100 tags in a request.
 _PART_LENGTH, _MOST_PARTS = 4_000, 50
 _PAGE = 1_000
@@ -53,7 +50,7 @@ def record_tags(record: TrialRecord, search_key: str) -> dict[str, str]:
     if len(parts) > _MOST_PARTS:
         logger.warning("trial %d: a curve of %d points can't be kept for resuming", record.number, len(record.curve))
         return {}
-    return {_DIGEST: _digest(text, search_key), **{_part(number): part for number, part in enumerate(parts)}}
+    return {RECORD_DIGEST_TAG: _digest(text, search_key), **{_part(number): part for number, part in enumerate(parts)}}
 
 
 def record_from_tags(tags: Mapping[str, str], search_key: str) -> TrialRecord:
@@ -68,7 +65,7 @@ def record_from_tags(tags: Mapping[str, str], search_key: str) -> TrialRecord:
     if not parts:
         raise ValueError("it holds no record of its trial")
     text = "".join(parts)
-    if tags.get(_DIGEST) != _digest(text, search_key):
+    if tags.get(RECORD_DIGEST_TAG) != _digest(text, search_key):
         raise ValueError("its record was edited, or is of another search")
     try:
         return _parse(json.loads(text, parse_constant=_refuse_constant))
@@ -93,14 +90,14 @@ def finished_trials(store: Store, search_key: str) -> tuple[TrialRecord, ...]:
     found: dict[int, TrialRecord] = {}
     with store.answering():
         for parent in _unfinished(store, search_key):
-            children = _runs(store, f"tags.`{PARENT}` = '{parent.info.run_id}'")
+            children = _runs(store, f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
             for child in children:
                 try:
                     record = record_from_tags(child.data.tags, search_key)
                 except ValueError as reason:
                     logger.warning("MLflow run %s is not resumed from: %s", child.info.run_id, reason)
                 else:
-                    origin = child.data.tags.get(RESUMED_FROM) or child.info.run_id
+                    origin = child.data.tags.get(RESUMED_FROM_TAG) or child.info.run_id
                     found.setdefault(record.number, replace(record, resumed_from=origin))
     if all(record.state == "failed" for record in found.values()):
         return ()
@@ -108,7 +105,7 @@ def finished_trials(store: Store, search_key: str) -> tuple[TrialRecord, ...]:
 
 
 def _unfinished(store: Store, search_key: str) -> list[Run]:
-    parents = list(_runs(store, f"tags.`{STAGE}` = '{SEARCH}' and tags.`{SEARCH_KEY}` = '{search_key}'"))
+    parents = list(_runs(store, f"tags.`{STAGE_TAG}` = '{SEARCH}' and tags.`{SEARCH_KEY_TAG}` = '{search_key}'"))
     ended_well = [number for number, run in enumerate(parents) if run.info.status == "FINISHED"]
     return parents[ended_well[-1] + 1 :] if ended_well else parents
 
@@ -134,7 +131,7 @@ def _runs(store: Store, condition: str) -> Iterator[Run]:
 
 
 def _part(number: int) -> str:
-    return f"{_RECORD}.{number}"
+    return f"{RECORD_TAG}.{number}"
 
 
 def _digest(text: str, search_key: str) -> str:
@@ -147,12 +144,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parse(content: Any) -> TrialRecord:
     point = content["point"]
-    if set(point) != {item.name for item in fields(Point)} or set(content) != _KEPT:
+    if TREES not in point or set(content) != _KEPT:  # no point is without its number of trees
         raise KeyError("other fields")
-    values: dict[str, Any] = {name: _whole(v) if name in WHOLE_NUMBERS else _real(v) for name, v in point.items()}
     record = TrialRecord(
         number=_whole(content["number"]),
-        point=Point(**values),
+        point={name: _whole(v) if PARAMETERS[name].type is int else _real(v) for name, v in point.items()},
         state=content["state"],
         value=None if content["value"] is None else _real(content["value"]),
         loss=None if content["loss"] is None else _real(content["loss"]),

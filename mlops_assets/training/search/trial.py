@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import xgboost as xgb
 
-from mlops_assets.training.objective import fit, judge, quantized, to_loss
+from mlops_assets.training.objective import fit, judge, quantized, to_loss, trees_of
 from mlops_assets.training.search.stopping import PruningThresholds, best_checkpoint, is_due, is_hopeless, is_stale
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class TrialTask:
 
         point = assignment.point
         watch = Checkpoints(
-            look, point.n_estimators, self.checkpoint_rounds, self.early_stopping_rounds, assignment.thresholds
+            look, trees_of(point), self.checkpoint_rounds, self.early_stopping_rounds, assignment.thresholds
         )
         fit(point, prepared.train, seed=self.seed, threads=self.threads, callback=watch)
         # Without early stopping a finished trial stands for all its trees, whatever it was worth on the way.

@@ -17,17 +17,27 @@ from urllib.parse import urlsplit
 
 from mlflow.entities import Metric, Param, RunTag
 
-from mlops_assets.tracking.store import NAME, PARENT, PROCESS, STAGE, TRIAL, cut, now, this_process
+from mlops_assets.lineage import (
+    ERROR_TAG,
+    PARENT_TAG,
+    PROCESS_TAG,
+    RESUMED_FROM_TAG,
+    RUN_NAME_TAG,
+    SEARCH_KEY_TAG,
+    STAGE_TAG,
+    STATE_TAG,
+)
+from mlops_assets.tracking.runs import cut, now
+from mlops_assets.tracking.store import TRIAL, this_process
 from mlops_assets.tracking.throttling import patiently
-from mlops_assets.training.search.resume import RESUMED_FROM, SEARCH_KEY, STATE, record_tags
+from mlops_assets.training.search.resume import record_tags
 
 if TYPE_CHECKING:
-    from mlops_assets.tracking.store import ParentRun
+    from mlops_assets.tracking.runs import ParentRun
     from mlops_assets.training.records import TrialRecord
 
 logger = logging.getLogger(__name__)
 
-ERROR = "mlops_assets.error"
 # FINISHED is kept for trials whose value counts, so that MLflow's own filter tells them apart.
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 # While one request waits as the server has asked it to, others go on. An embedded store writes one at a time anyway.
@@ -128,21 +138,21 @@ class TrialWriter:
             start_time=ended if record.resumed_from else ended - int(record.seconds * 1000),
             tags=cut(
                 {
-                    PARENT: self._run.run_id,
-                    NAME: f"trial {record.number:03d}",
-                    STAGE: TRIAL,
-                    PROCESS: this_process(),
-                    **({ERROR: record.error} if record.error else {}),
-                    **({RESUMED_FROM: record.resumed_from} if record.resumed_from else {}),
+                    PARENT_TAG: self._run.run_id,
+                    RUN_NAME_TAG: f"trial {record.number:03d}",
+                    STAGE_TAG: TRIAL,
+                    PROCESS_TAG: this_process(),
+                    **({ERROR_TAG: record.error} if record.error else {}),
+                    **({RESUMED_FROM_TAG: record.resumed_from} if record.resumed_from else {}),
                 }
             ),
         )
-        kept = {SEARCH_KEY: self._search_key, STATE: record.state, **record_tags(record, self._search_key)}
+        kept = {SEARCH_KEY_TAG: self._search_key, STATE_TAG: record.state, **record_tags(record, self._search_key)}
         self._request(
             client.log_batch,
             child.info.run_id,
             metrics=_metrics(record, self._objective, ended),
-            params=[Param(name, str(value)) for name, value in record.point.as_dict().items()],
+            params=[Param(name, str(value)) for name, value in record.point.items()],
             tags=[RunTag(name, value) for name, value in kept.items()],
         )
         self._request(client.set_terminated, child.info.run_id, STATUS[record.state], end_time=ended)

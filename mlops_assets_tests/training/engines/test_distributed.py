@@ -18,14 +18,15 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.evaluation.bootstrap import bootstrap
-from mlops_assets.training.engines.distributed import PlacedRows, fit_on_cluster, placed, run_distributed_search
+from mlops_assets.training.engines.distributed import fit_on_cluster, run_distributed_search
+from mlops_assets.training.engines.placed_rows import PlacedRows, placed
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 from mlops_assets.training.objective import fit, judge, predict, quantized
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import TrialRecord
 from mlops_assets.training.search.proposals import to_hyperopt
 from mlops_assets.training.search.search import startup_trials
-from mlops_assets.training.space import Point, Range, SearchSpace
+from mlops_assets_tests.training.spaces import fixed_space, seed_point, seed_space
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -49,8 +50,8 @@ CONTRACT = Contract(
     event_time="seconds",
     amount="amount",
 )
-POINT = Point(max_depth=4, n_estimators=12, learning_rate=0.3, reg_alpha=0.05, base_score=0.05)
-SPACE = SearchSpace(max_depth=Range(2, 4), n_estimators=Range(3, 8))
+POINT = seed_point(4, 12, 0.3, base_score=0.05)
+SPACE = seed_space(max_depth=(2, 4), n_estimators=(3, 8))
 PLAN = SearchPlan(space=SPACE, trials=3, early_stopping_rounds=0, pruning=False, seed=3)
 
 
@@ -126,7 +127,7 @@ def test_the_model_is_a_booster_that_agrees_with_the_one_in_memory(data: PlacedR
     train, validation = matrices
     here = fit(POINT, quantized(train, threads=1), seed=3, threads=1)
 
-    there = fit_on_cluster(data, POINT, seed=3, rounds=POINT.n_estimators)
+    there = fit_on_cluster(data, POINT, seed=3, rounds=12)
 
     assert there.feature_names == list(FEATURES)
     assert there.num_boosted_rounds() == here.num_boosted_rounds() == 12
@@ -149,7 +150,7 @@ def test_missing_values_are_missing_as_in_memory(spark: SparkSession, tables: tu
     """Null must reach XGBoost as missing and not as 0: where frauds lack the value, missing goes the frauds' way."""
     rows = table(spark, 6_000, 1, missing_of_frauds=0.8)
     train = to_matrix(rows.select(*matrix_columns(CONTRACT)).toArrow(), CONTRACT)
-    stump = dataclasses.replace(POINT, max_depth=1, n_estimators=1)
+    stump = {**POINT, "max_depth": 1, "n_estimators": 1}
     here = fit(stump, quantized(train, threads=1), seed=3, threads=1).trees_to_dataframe()
     zeroed = dataclasses.replace(train, X=np.nan_to_num(train.X))
     wrong = fit(stump, quantized(zeroed, threads=1), seed=3, threads=1).trees_to_dataframe()
@@ -207,7 +208,7 @@ def test_proposals_are_those_of_plain_hyperopt(one_search: Any):
         show_progressbar=False,
     )
 
-    assert [record.point.as_dict() for record in one_search[0].trials] == points
+    assert [record.point for record in one_search[0].trials] == points
 
 
 def test_a_resumed_search_goes_on_where_it_was_cut(spark: SparkSession, data: PlacedRows, one_search: Any):
@@ -229,7 +230,7 @@ def test_trials_of_another_search_are_refused(spark: SparkSession, data: PlacedR
 
 
 def test_early_stopping_keeps_fewer_trees_and_judges_those(spark: SparkSession, data: PlacedRows):
-    wasteful = SearchSpace(Range(6, 6), Range(60, 60), Range(0.5, 0.5), Range(0.01, 0.01), Range(0.05, 0.05))
+    wasteful = fixed_space(seed_point(6, 60, 0.5, 0.01, 0.05))
     plan = dataclasses.replace(PLAN, space=wasteful, early_stopping_rounds=4, objective="log_loss", pruning=True)
 
     found, _ = searched(spark, data, plan)

@@ -12,8 +12,9 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.explanations import explain
-from mlops_assets.training.engines.distributed import broadcast_model, placed
+from mlops_assets.training.engines.distributed import broadcast_model
 from mlops_assets.training.engines.distributed_model import finish_on_cluster, score_in_order
+from mlops_assets.training.engines.placed_rows import placed
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 from mlops_assets.training.objective import fit, predict, quantized

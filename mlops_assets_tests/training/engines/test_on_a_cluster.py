@@ -16,9 +16,9 @@ import pytest
 from mlops_assets.training.objective import fit, judge, quantized
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.spark_trials import DIED
-from mlops_assets.training.space import Point
 from mlops_assets_tests.training.cluster_process import CHECKOUT, PLAN, print_none
 from mlops_assets_tests.training.conftest import without_time
+from mlops_assets_tests.training.spaces import seed_point
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -97,7 +97,7 @@ def test_the_same_seed_is_the_same_search_in_another_process_on_another_cluster(
 def test_broadcast_rows_give_the_same_bits(found: dict[str, Any], halves: tuple[Matrix, Matrix]):
     train, validation = halves
     binned = quantized(train, threads=1)
-    model = fit(Point(3, 20, 0.3, 0.05, 0.03), binned, seed=42, threads=1)
+    model = fit(seed_point(3, 20, 0.3), binned, seed=42, threads=1)
     value = judge("average_precision", validation.y, model.predict(quantized(validation, threads=1, ref=binned)))
 
     assert found["broadcast"] == [value] * 3

@@ -13,17 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.definitions import build_resources
+from mlops_assets.lineage import PARENT_TAG, SEARCH_KEY_TAG
 from mlops_assets.settings import Settings
-from mlops_assets.tracking.store import PARENT, Store
+from mlops_assets.tracking.store import Store
 from mlops_assets.training.records import TrialRecord
-from mlops_assets.training.search.resume import SEARCH_KEY, _digest, finished_trials, record_from_tags, record_tags
+from mlops_assets.training.search.resume import _digest, finished_trials, record_from_tags, record_tags
 from mlops_assets.training.search.trial_writer import TrialWriter
-from mlops_assets.training.space import Point
+from mlops_assets_tests.training.spaces import seed_point
 
 KEY, OTHER_KEY = "0123456789abcdef", "fedcba9876543210"
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 POINTS = st.builds(
-    Point,
+    seed_point,
     max_depth=st.integers(1, 30),
     n_estimators=st.integers(1, 100_000),
     learning_rate=FINITE,
@@ -55,7 +56,7 @@ FAILED = st.builds(
 
 
 def trial(number: int, value: float | None = 0.5) -> TrialRecord:
-    point = Point(3, 10 + number, 0.1 + 0.2, 1 / 3, 0.05)
+    point = seed_point(3, 10 + number, 0.1 + 0.2, 1 / 3, 0.05)
     if value is None:
         return TrialRecord(number, point, "failed", None, None, seconds=0.1, error="ValueError: no")
     return TrialRecord(number, point, "finished", value, -value, seconds=math.pi, rounds=9, curve=((5, value / 3),))
@@ -78,7 +79,7 @@ def leave(store: Store, records: Iterable[TrialRecord], *, key: str = KEY, error
     """Run a search that writes these trials and then ends well, or with an error; return its run."""
     run_id = ""
     try:
-        with store.open_run("search", {SEARCH_KEY: key}) as run:
+        with store.open_run("search", {SEARCH_KEY_TAG: key}) as run:
             run_id = run.run_id
             with TrialWriter(run, "kappa", key) as writer:
                 for record in records:
@@ -100,6 +101,21 @@ def test_a_record_comes_back_from_its_tags_exactly(record: TrialRecord):
 
     assert record_from_tags(tags, KEY) == record
     assert all(len(value.encode()) <= 4_000 for value in tags.values())
+
+
+def test_a_record_that_an_earlier_version_wrote_comes_back():
+    """The tags of a trial as they stand in homes that were made while points were dataclasses."""
+    tags = {
+        "mlops_assets.record_digest": "3acf69f36d3c3f03",
+        "mlops_assets.record.0": '{"number":4,"point":{"max_depth":3,"n_estimators":14,"learning_rate":'
+        '0.30000000000000004,"reg_alpha":0.3333333333333333,"base_score":0.05},"state":"pruned","value":0.5,'
+        '"loss":-0.5,"seconds":1.5,"rounds":9,"curve":[[5,0.25]],"error":""}',
+    }
+    point = seed_point(3, 14, 0.1 + 0.2, 1 / 3, 0.05)
+    record = TrialRecord(4, point, "pruned", 0.5, -0.5, seconds=1.5, rounds=9, curve=((5, 0.25),))
+
+    assert record_from_tags(tags, KEY) == record
+    assert record_tags(record, KEY) == tags
 
 
 def test_a_curve_beyond_the_limits_of_tags_is_not_kept(caplog: pytest.LogCaptureFixture):
@@ -163,7 +179,7 @@ def test_trials_of_a_search_that_was_broken_off_come_back(store: Store, error: t
 
     found = finished_trials(store, KEY)
 
-    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent}'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{parent}'")
     by_name = {child.info.run_name: child.info.run_id for child in children}
     assert [record.number for record in found] == [0, 1, 2]
     for record, original in zip(found, sorted(left, key=lambda one: one.number), strict=True):
@@ -210,7 +226,7 @@ def test_a_search_whose_trials_all_failed_is_begun_anew(store: Store):
 
 def test_children_that_somebody_edited_are_left_out_with_a_word(store: Store, caplog: pytest.LogCaptureFixture):
     parent = leave(store, [trial(number, 0.5) for number in range(4)], error=ValueError)
-    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent}'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{parent}'")
     by_name = {child.info.run_name: child for child in children}
     better = by_name["trial 000"].data.tags["mlops_assets.record.0"].replace('"value":0.5', '"value":0.999')
     store.client.set_tag(by_name["trial 000"].info.run_id, "mlops_assets.record.0", better)
@@ -226,14 +242,14 @@ def test_children_that_somebody_edited_are_left_out_with_a_word(store: Store, ca
 
 def test_a_child_that_was_half_written_is_left_out(store: Store):
     parent = leave(store, [trial(0)], error=ValueError)
-    store.client.create_run(store.experiment_id, tags={PARENT: parent, SEARCH_KEY: KEY})
+    store.client.create_run(store.experiment_id, tags={PARENT_TAG: parent, SEARCH_KEY_TAG: KEY})
 
     assert without_origin(finished_trials(store, KEY)) == [(0, 0.5)]
 
 
 def test_a_deleted_child_is_not_resumed(store: Store):
     parent = leave(store, [trial(0), trial(1)], error=ValueError)
-    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT}` = '{parent}'")
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{parent}'")
     store.client.delete_run(next(child.info.run_id for child in children if child.info.run_name == "trial 000"))
 
     assert without_origin(finished_trials(store, KEY)) == [(1, 0.5)]

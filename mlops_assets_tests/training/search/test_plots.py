@@ -11,28 +11,17 @@ import numpy as np
 import pytest
 
 from mlops_assets.errors import EvaluationError
-from mlops_assets.evaluation.plots.style import BLUE, GREEN, MUTED, ORANGE
-from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.records import SearchResult, TrialRecord, TrialState
-from mlops_assets.training.search.importance import parameter_importance
-from mlops_assets.training.search.plots import (
-    Goal,
-    importance_of_parameters,
-    parallel_coordinates,
-    search_pictures,
-    tuning_history,
-)
-from mlops_assets.training.space import Point, Range, SearchSpace
+from mlops_assets.evaluation.plots.style import GREEN, MUTED, ORANGE
+from mlops_assets.training.records import TrialRecord, TrialState
+from mlops_assets.training.search.plots import tuning_history
 from mlops_assets_tests.evaluation.plots.test_curves import opened, pixels
-
-SPACE = SearchSpace()
-ONE_POINT = SearchSpace(*(Range(high, high) for _, high in SPACE.as_dict().values()))
+from mlops_assets_tests.training.spaces import seed_point
 
 
 def trial(
     number: int, value: float | None, state: TrialState = "finished", *, depth: int = 5, rate: float = 0.1
 ) -> TrialRecord:
-    point = Point(depth, 40, rate, 0.05, 0.05)
+    point = seed_point(depth, 40, rate, 0.05, 0.05)
     return TrialRecord(number, point, "failed" if value is None else state, value, value, 1.0)
 
 
@@ -50,14 +39,9 @@ def many(count: int) -> list[TrialRecord]:
         )
         value = 0.75 - 0.6 * np.exp(-rate * trees / 4) + 0.01 * depth + random.normal(0, 0.005)
         state: TrialState = "failed" if number % 17 == 9 else "pruned" if number > 12 and value < 0.7 else "finished"
-        point = Point(depth, trees, rate, alpha, base)
+        point = seed_point(depth, trees, rate, alpha, base)
         found.append(TrialRecord(number, point, state, None if state == "failed" else value, None, 1.0))
     return found
-
-
-def result(trials: list[TrialRecord]) -> SearchResult:
-    best = min((one for one in trials if one.state == "finished"), key=lambda one: -(one.value or 0))
-    return SearchResult(tuple(trials), best, 2, 60.0, "all trials were tried")
 
 
 @pytest.fixture(autouse=True)
@@ -68,23 +52,17 @@ def _layout_warnings_are_failures() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> dict[str, bytes]:
-    return search_pictures(result(many(200)), SearchPlan())
+def drawn() -> bytes:
+    return tuning_history(many(200), objective="kappa")
 
 
-@pytest.mark.parametrize(
-    ("name", "colour"),
-    [("tuning_history.png", GREEN), ("parameter_importance.png", BLUE), ("parallel_coordinates.png", ORANGE)],
-)
-def test_a_picture_of_a_real_search_is_a_small_png_with_something_drawn(
-    name: str, colour: str, drawn: dict[str, bytes]
-):
-    assert pixels(drawn[name], colour) > 500
+def test_a_picture_of_a_real_search_is_a_small_png_with_something_drawn(drawn: bytes):
+    assert pixels(drawn, GREEN) > 500
 
 
-def test_the_same_search_gives_the_same_pictures_also_at_the_same_time(drawn: dict[str, bytes]):
+def test_the_same_search_gives_the_same_picture_also_at_the_same_time(drawn: bytes):
     with ThreadPoolExecutor(2) as pool:
-        together = [pool.submit(search_pictures, result(many(200)), SearchPlan()) for _ in range(2)]
+        together = [pool.submit(tuning_history, many(200), objective="kappa") for _ in range(2)]
         for future in together:
             assert future.result() == drawn
 
@@ -118,42 +96,12 @@ def test_the_running_best_climbs_when_maximising_and_falls_when_minimising():
     assert bottom_up + 50 < bottom_down, "from 0.5 only the falling line reaches 0.2"
 
 
-def test_the_best_line_ends_on_top_whichever_way_is_better():
-    cases: tuple[tuple[Goal, int], ...] = (("maximise", 9), ("minimise", 3))
-    for goal, depth in cases:
-        trials = [trial(0, 0.2, depth=3), trial(1, 0.5, depth=6), trial(2, 0.9, depth=9)]
-        picture = opened(parallel_coordinates(trials, SPACE, objective="kappa", goal=goal))
-        orange = (picture[:, :, 0] > 180) & (picture[:, :, 1] < 120) & (picture[:, :, 2] < 60)
-        rows, columns = np.nonzero(orange)
-        assert rows[columns > columns.max() - 5].mean() < 150, "at the top of the objective's axis"
-        start = rows[columns < columns.min() + 5].mean()
-        assert (start < 150) == (depth == 9), "its depth is where it belongs"
-
-
 @pytest.mark.parametrize("values", [[0.5], [None, 0.5, None], [0.5] * 3, [-1e9, 1e9], [0.0, 0.0]])
-@pytest.mark.parametrize("space", [SPACE, ONE_POINT], ids=["space", "one point"])
-def test_degenerate_searches_are_drawn(values: Any, space: SearchSpace):
-    trials = search(values)
-    for png in search_pictures(result(trials), SearchPlan(space=space)).values():
-        opened(png)
+def test_degenerate_searches_are_drawn(values: Any):
+    opened(tuning_history(search(values), objective="kappa"))
 
 
 @pytest.mark.parametrize("values", [[], [None, None], [0.5, float("nan")], [0.5, float("inf")]])
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda trials: tuning_history(trials, objective="kappa"),
-        lambda trials: parallel_coordinates(trials, SPACE, objective="kappa"),
-    ],
-    ids=["history", "coordinates"],
-)
-def test_a_search_without_a_usable_trial_is_refused(values: Any, draw: Any):
+def test_a_search_without_a_usable_trial_is_refused(values: Any):
     with pytest.raises(EvaluationError):
-        draw(search(values))
-
-
-def test_importance_of_too_few_trials_is_a_word_and_not_a_bar():
-    few, enough = (parameter_importance(many(count), SPACE, seed=1) for count in (8, 60))
-    assert few is None
-    assert pixels(importance_of_parameters(few, objective="kappa"), BLUE) == 0
-    assert pixels(importance_of_parameters(enough, objective="kappa"), BLUE) > 500
+        tuning_history(search(values), objective="kappa")

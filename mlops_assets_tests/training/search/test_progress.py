@@ -14,10 +14,10 @@ import pytest
 from mlops_assets.cli.progress_bar import search_bar
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import TrialRecord, TrialState
-from mlops_assets.training.search.progress import SECONDS_BETWEEN_LINES, Progress, clock
-from mlops_assets.training.space import Point
+from mlops_assets.training.search.progress import SECONDS_BETWEEN_LINES, SearchProgress, clock
+from mlops_assets_tests.training.spaces import seed_point
 
-POINT = Point(3, 10, 0.1, 0.05, 0.01)
+POINT = seed_point(3, 10, 0.1, 0.05, 0.01)
 
 
 def trial(number: int, value: float | None = 0.5, state: TrialState = "finished") -> TrialRecord:
@@ -33,7 +33,7 @@ class Search:
         self.said: list[str] = []
         self.time = 1_000.0
         plan = SearchPlan(trials=trials, max_seconds=max_seconds)
-        self.progress = Progress(plan, parallelism, self.said.append, now=lambda: self.time)
+        self.progress = SearchProgress(plan, parallelism, self.said.append, now=lambda: self.time)
 
     def end(self, record: TrialRecord, after: float) -> None:
         self.time += after

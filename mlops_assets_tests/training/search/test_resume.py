@@ -13,15 +13,15 @@ from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import TrialRecord
 from mlops_assets.training.search.proposals import to_document, to_record
 from mlops_assets.training.search.search import run_search
-from mlops_assets.training.space import Point, Range
 from mlops_assets_tests.training.conftest import without_time
 from mlops_assets_tests.training.searching import SPACE, meeting_every_end, telling_its_process, trials_of
+from mlops_assets_tests.training.spaces import seed_point, seed_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 WATCHED = SearchPlan(
-    space=dataclasses.replace(SPACE, n_estimators=Range(5, 40)),
+    space=seed_space(max_depth=(2, 4), n_estimators=(5, 40)),
     trials=20,
     parallelism=1,
     early_stopping_rounds=8,
@@ -38,10 +38,10 @@ def test_trials_end_early_and_are_pruned_and_their_records_say_how(everything: t
     """So does the search that the tests below cut and resume."""
     assert {record.state for record in everything} == {"finished", "pruned"}
     finished = [record for record in everything if record.state == "finished"]
-    assert any(record.curve[-1][0] < record.point.n_estimators for record in finished)
+    assert any(record.curve[-1][0] < record.point["n_estimators"] for record in finished)
     assert all((record.rounds, record.value) in record.curve for record in finished)
     assert all(record.value == max(value for _, value in record.curve) for record in everything if record.curve)
-    assert all(record.curve[-1][0] < record.point.n_estimators for record in everything if record.state == "pruned")
+    assert all(record.curve[-1][0] < record.point["n_estimators"] for record in everything if record.state == "pruned")
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, 6, 7, 13, 19, 20])
@@ -93,8 +93,10 @@ def test_numbers_go_on_behind_trials_that_were_in_flight(spark: SparkSession):
 
 
 def test_trials_of_another_space_or_of_two_searches_are_refused(spark: SparkSession, halves: tuple[Matrix, Matrix]):
-    outside = TrialRecord(0, Point(9, 5, 0.1, 0.05, 0.05), "finished", 0.5, -0.5, 1.0, rounds=5, resumed_from="run 7")
-    inside = dataclasses.replace(outside, point=Point(3, 5, 0.1, 0.05, 0.05))
+    outside = TrialRecord(
+        0, seed_point(9, 5, 0.1, 0.05, 0.05), "finished", 0.5, -0.5, 1.0, rounds=5, resumed_from="run 7"
+    )
+    inside = dataclasses.replace(outside, point=seed_point(3, 5, 0.1))
 
     with pytest.raises(SearchError, match=r"not in the space of this search \[run 7\]"):
         run_search(spark, *halves, SearchPlan(space=SPACE), lambda record: None, [outside])

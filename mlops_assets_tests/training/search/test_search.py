@@ -38,7 +38,7 @@ def test_the_best_trial_is_the_one_with_the_best_validation_value(spark: SparkSe
     assert list(found.trials) == seen
     assert sorted(record.number for record in seen) == list(range(6))
     assert found.best.value == max(record.value or 0 for record in seen)
-    assert all(2 <= record.point.max_depth <= 4 and 3 <= record.point.n_estimators <= 9 for record in seen)
+    assert all(2 <= record.point["max_depth"] <= 4 and 3 <= record.point["n_estimators"] <= 9 for record in seen)
 
 
 def test_at_parallelism_one_a_seed_repeats_the_search_bit_for_bit(spark: SparkSession, halves: tuple[Matrix, Matrix]):

@@ -17,7 +17,6 @@ from mlops_assets.errors import SearchError
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
-from mlops_assets.training.space import Point, Range, SearchSpace
 from mlops_assets_tests.training.searching import (
     SPACE,
     are_gone,
@@ -26,6 +25,7 @@ from mlops_assets_tests.training.searching import (
     telling_its_process,
     trials_of,
 )
+from mlops_assets_tests.training.spaces import fixed_space, seed_point
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -88,9 +88,9 @@ def test_a_time_budget_in_which_nothing_finishes_is_an_error(spark: SparkSession
 
 
 def test_a_space_with_one_point_is_one_trial(spark: SparkSession, halves: tuple[Matrix, Matrix]):
-    one = SearchSpace(Range(3, 3), Range(12, 12), Range(0.3, 0.3), Range(0.05, 0.05), Range(0.03, 0.03))
+    one = fixed_space(seed_point(3, 12, 0.3))
 
     found = run_search(spark, *halves, SearchPlan(space=one, trials=30), lambda record: None)
 
-    assert [record.point for record in found.trials] == [Point(3, 12, 0.3, 0.05, 0.03)]
+    assert [record.point for record in found.trials] == [seed_point(3, 12, 0.3)]
     assert found.end_reason == "the space has one point, and it was tried"

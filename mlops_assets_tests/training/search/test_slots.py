@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.slots import choose_slots, count_slots, fit_slots
-from mlops_assets.training.space import Range, SearchSpace
+from mlops_assets_tests.training.spaces import fixed_space, seed_point
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,7 +48,7 @@ def test_what_fits_needs_no_words():
 
 
 def test_one_point_needs_one_slot():
-    one = SearchSpace(*(Range(value, value) for value in (3, 12, 0.3, 0.05, 0.03)))
+    one = fixed_space(seed_point(3, 12, 0.3))
 
     assert fit_slots(SearchPlan(space=one, trials=100), slots=8, cpus=1).parallelism == 1
 

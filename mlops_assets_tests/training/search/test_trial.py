@@ -14,9 +14,9 @@ from mlops_assets.training.plan import Objective
 from mlops_assets.training.search.shared_data import Samples
 from mlops_assets.training.search.stopping import PruningThresholds
 from mlops_assets.training.search.trial import Assignment, TrialTask
-from mlops_assets.training.space import Point
+from mlops_assets_tests.training.spaces import seed_point
 
-POINT = Point(max_depth=3, n_estimators=48, learning_rate=0.3, reg_alpha=0.05, base_score=0.03)
+POINT = seed_point(3, 48, 0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def test_early_stopping_keeps_the_best_checkpoint_and_fits_no_more_than_it_must(
     stopped = task(halves, "early", every=2, patience=6)(Assignment(POINT))
 
     last = stopped["curve"][-1][0]
-    assert last < POINT.n_estimators, "the rows are chosen so that it stops"
+    assert last < POINT["n_estimators"], "the rows are chosen so that it stops"
     assert stopped["curve"] == free["curve"][: len(stopped["curve"])]
     assert last - stopped["rounds"] == 6
     assert stopped["value"] == max(value for _, value in stopped["curve"]) == value_of(halves, stopped["rounds"])
@@ -96,9 +96,7 @@ def test_the_exact_budget_looks_once(halves: tuple[Matrix, Matrix]):
 
 def test_a_prediction_that_is_no_number_is_a_failure_and_not_the_best(halves: tuple[Matrix, Matrix]):
     """hyperopt would take a loss of NaN for the best."""
-    endless = dataclasses.replace(
-        POINT, learning_rate=float("inf")
-    )  # no space has it: leaves become infinite, then NaN
+    endless = {**POINT, "learning_rate": float("inf")}  # no space has it: leaves become infinite, then NaN
     train, validation = halves
     assert np.isnan(fit(endless, quantized(train, threads=1), seed=42, threads=1).inplace_predict(validation.X)).any()
 

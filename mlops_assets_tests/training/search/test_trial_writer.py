@@ -10,18 +10,20 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mlops_assets.errors import TrackingError
+from mlops_assets.lineage import ERROR_TAG, PARENT_TAG, RESUMED_FROM_TAG, SEARCH_KEY_TAG, STATE_TAG
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking import throttling
-from mlops_assets.tracking.store import PARENT, ParentRun, Store
+from mlops_assets.tracking.runs import ParentRun
+from mlops_assets.tracking.store import Store
 from mlops_assets.training.records import TrialRecord
-from mlops_assets.training.search.resume import RESUMED_FROM, SEARCH_KEY, STATE, record_from_tags
-from mlops_assets.training.search.trial_writer import ERROR, TrialWriter
-from mlops_assets.training.space import Point
+from mlops_assets.training.search.resume import record_from_tags
+from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets_tests.mlflow_server import Door, Server, door_before, running_server
 from mlops_assets_tests.processes.control import eventually
+from mlops_assets_tests.training.spaces import seed_point
 
 KEY = "0123456789abcdef"
-POINT = Point(3, 10, 0.1, 0.05, 0.01)
+POINT = seed_point(3, 10, 0.1, 0.05, 0.01)
 CURVE = ((5, 0.5), (10, 0.7), (15, 0.65))
 
 
@@ -55,7 +57,7 @@ def behind(door: Door, name: str) -> Store:
 
 
 def children(client: MlflowClient, experiment_id: str, parent: str) -> dict[str, Run]:
-    found = client.search_runs([experiment_id], f"tags.`{PARENT}` = '{parent}'")
+    found = client.search_runs([experiment_id], f"tags.`{PARENT_TAG}` = '{parent}'")
     assert len({run.info.run_name for run in found}) == len(found), "a trial was written twice"
     return {run.info.run_name: run for run in found}
 
@@ -73,7 +75,7 @@ def test_each_state_is_a_child_that_shows_it(store: Store):
         "trial 008": "KILLED",
         "trial 009": "FINISHED",
     }
-    assert [child.data.tags[STATE] for _, child in sorted(found.items())] == [
+    assert [child.data.tags[STATE_TAG] for _, child in sorted(found.items())] == [
         "finished",
         "failed",
         "pruned",
@@ -81,10 +83,10 @@ def test_each_state_is_a_child_that_shows_it(store: Store):
     ]
     assert found["trial 000"].data.metrics["validation_kappa"] == 0.7
     assert found["trial 000"].data.params["learning_rate"] == "0.1"
-    assert found["trial 007"].data.tags[ERROR].startswith("ValueError: no")
+    assert found["trial 007"].data.tags[ERROR_TAG].startswith("ValueError: no")
     assert "validation_kappa" not in found["trial 007"].data.metrics
-    assert found["trial 009"].data.tags[RESUMED_FROM] == "earlier-run"
-    assert all(child.data.tags[SEARCH_KEY] == KEY for child in found.values())
+    assert found["trial 009"].data.tags[RESUMED_FROM_TAG] == "earlier-run"
+    assert all(child.data.tags[SEARCH_KEY_TAG] == KEY for child in found.values())
     history = store.client.get_metric_history(found["trial 000"].info.run_id, "validation_kappa_by_trees")
     assert tuple((point.step, point.value) for point in history) == CURVE
 

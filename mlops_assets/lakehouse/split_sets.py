@@ -1,0 +1,252 @@
+"""Train, validation and test set as tables: cut from one pinned version of the raw table, found again as one cut.
+
+What belongs here: planning a cut, refusing it, committing the three tables, judging them as they stand, and finding
+sets that belong together. What does not: the rules of a cut (`data/splits`), Dagster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mlops_assets.data.columns import SET_COLUMN
+from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec
+from mlops_assets.errors import SplitError, StorageError
+from mlops_assets.lakehouse.commits import StaleBaseError, TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.transaction_tables import RAW
+from mlops_assets.lineage import AS_OF, DAGSTER_RUN, RAW_VERSION, SPLIT_ID, SPLIT_SPEC
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from mlops_assets.data.checks import CheckOutcome
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.labels.maturity import Maturity
+    from mlops_assets.data.splits.split_checks import SetSummary
+
+SET_TABLES = {name: f"{name}_set" for name in SET_NAMES}
+SETS_LOCK = "splits"
+_TOGETHER = "materialize train_set, validation_set and test_set together"
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """What to cut, and how.
+
+    Attributes:
+        spec: How rows are divided.
+        min_rows: Fewest rows that a set may have.
+        raw_version: Version of the raw table; None takes the newest.
+        as_of: Moment from which labels are seen as mature or not, as text (`maturity.parse_as_of`); None takes the
+            newest moment that the raw table has on record.
+    """
+
+    spec: SplitSpec
+    min_rows: int = 100
+    raw_version: int | None = None
+    as_of: str | None = None
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """A cut, or why there is none.
+
+    Attributes:
+        raw: Version of the raw table that was cut, by the name of its rows.
+        split_id: Names the cut: equal for the same rows cut the same way.
+        spec: How the rows were divided.
+        maturity: What counts as a mature label; None where labels do not age.
+        rows: Rows by what became of them: a set's name, the gap, or the reason why they were left out.
+        outcomes: One for each check of `SPLIT_CHECKS`.
+        tables: Version of each set, by the set's name; empty when the cut was refused and nothing was written.
+        summaries: What stands in each table, by the set's name.
+    """
+
+    raw: TableVersion
+    split_id: str
+    spec: SplitSpec
+    maturity: Maturity | None
+    rows: Mapping[str, int]
+    outcomes: list[CheckOutcome]
+    tables: Mapping[str, TableVersion] = field(default_factory=dict)
+    summaries: Mapping[str, SetSummary] = field(default_factory=dict)
+
+
+def split_tables(lakehouse: Lakehouse, contract: Contract, request: SplitRequest, *, dagster_run: str) -> SplitReport:
+    """Cut the raw table into the three sets; a set that is this cut already is not written again.
+
+    Args:
+        lakehouse: Where the tables are.
+        contract: Names and roles of the columns.
+        request: What to cut, and how.
+        dagster_run: Noted in each commit.
+
+    Raises:
+        SplitError: The rows can't be divided as asked.
+        StorageError: There is no raw table, or another writer was at the sets at the same time.
+    """
+    with lakehouse.exclusive(SETS_LOCK):
+        cut = _Cut.plan(lakehouse, contract, request)
+        early = cut.judge(cut.summaries, shared=0)
+        if not all(outcome.passed for outcome in early):
+            return cut.report(early)
+        try:
+            tables = cut.write(dagster_run)
+        except StaleBaseError:
+            raise StorageError(
+                "someone else wrote the sets at the same time", where="splits", fix="run again"
+            ) from None
+        return cut.verified(tables)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """One cut of one version of the raw table."""
+
+    request: SplitRequest
+    contract: Contract
+    lakehouse: Lakehouse
+    raw: TableVersion
+    maturity: Maturity | None
+    assigned: DataFrame
+    summaries: Mapping[str, SetSummary]
+
+    @classmethod
+    def plan(cls, lakehouse: Lakehouse, contract: Contract, request: SplitRequest) -> _Cut:
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        from mlops_assets.data.labels.maturity import parse_as_of
+        from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
+        from mlops_assets.data.splits.split_frames import assign_sets, summarize
+
+        as_of = None if request.as_of is None else parse_as_of(request.as_of, contract)
+        raw = lakehouse.require(RAW, made_by=RAW)
+        if request.raw_version is not None:
+            raw = TableVersion(RAW, request.raw_version, {})
+        rows = lakehouse.read(RAW, raw.version)
+        maturity = maturity_of(rows, contract, as_of)
+        where = f"{RAW} version {raw.version}"
+        try:
+            assigned = assign_sets(rows, contract, request.spec, maturity, where=where)
+        except SplitError as error:
+            waiting = rows.where(left_out(rows, contract, maturity).isNotNull()).count()
+            if not waiting:
+                raise
+            raise SplitError(
+                f"{error.what}; {waiting:,} more rows have no mature label",
+                where=error.where,
+                fix=f"{error.fix}; labels mature with time, or as they come in",
+            ) from None
+        # The compacted files are read, and the cut is that of the rows: upkeep is no reason to cut anew.
+        raw = raw.named_by_rows
+        summaries = summarize(assigned, contract, F.col(SET_COLUMN))
+        return cls(request, contract, lakehouse, raw, maturity, assigned, summaries)
+
+    @property
+    def split_id(self) -> str:
+        says = {RAW_VERSION: self.raw.version, "contract": self.contract.fingerprint, **self.request.spec.as_dict()}
+        if self.maturity is not None:
+            says[AS_OF] = self.maturity.as_of
+        text = json.dumps(says, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def write(self, dagster_run: str) -> dict[str, TableVersion]:
+        """Write the sets that are not this cut already, and return all three."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        metadata = {
+            SPLIT_ID: self.split_id,
+            RAW_VERSION: self.raw.version,
+            DAGSTER_RUN: dagster_run,
+            SPLIT_SPEC: self.request.spec.as_dict(),
+            AS_OF: None if self.maturity is None else self.maturity.as_of,
+        }
+        written = {}
+        for name, table in SET_TABLES.items():
+            present = self.lakehouse.current(table)
+            if present is not None and present.metadata.get(SPLIT_ID) == self.split_id:
+                written[name] = present.named_by_rows
+                continue
+            rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN)
+            written[name] = self.lakehouse.replace(table, rows, base=present, metadata=metadata)
+        return written
+
+    def verified(self, tables: Mapping[str, TableVersion]) -> SplitReport:
+        """Judge the sets as they stand in the tables."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        from mlops_assets.data.splits.split_frames import count_shared, summarize, union_of
+
+        rows = union_of({name: self.lakehouse.read(table.name, table.version) for name, table in tables.items()})
+        summaries = summarize(rows, self.contract, F.col(SET_COLUMN), self.maturity)
+        outcomes = self.judge(summaries, shared=count_shared(rows, self.contract))
+        return self.report(outcomes, tables, summaries)
+
+    def judge(self, summaries: Mapping[str, SetSummary], *, shared: int) -> list[CheckOutcome]:
+        from mlops_assets.data.labels.maturity import LEFT_OUT
+        from mlops_assets.data.splits.split_checks import judge_sets
+
+        rows = self._rows()
+        return judge_sets(
+            summaries,
+            raw_rows=sum(rows.values()),
+            gap_rows=rows.get(GAP, 0),
+            left_out={reason: rows.get(reason, 0) for reason in LEFT_OUT},
+            shared=shared,
+            spec=self.request.spec,
+            min_rows=self.request.min_rows,
+        )
+
+    def report(
+        self,
+        outcomes: list[CheckOutcome],
+        tables: Mapping[str, TableVersion] | None = None,
+        summaries: Mapping[str, SetSummary] | None = None,
+    ) -> SplitReport:
+        return SplitReport(
+            self.raw,
+            self.split_id,
+            self.request.spec,
+            self.maturity,
+            self._rows(),
+            outcomes,
+            tables or {},
+            summaries or {},
+        )
+
+    def _rows(self) -> dict[str, int]:
+        return {name: summary.rows for name, summary in self.summaries.items()}
+
+
+def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
+    """Return the newest version of each set, once it is sure that they are of one cut.
+
+    The three tables are committed one after another; what tells that they belong together is the split id that each
+    commit carries. A run that is writing them at the moment is waited for.
+
+    Raises:
+        StorageError: A set is missing, or they are of different cuts.
+    """
+    with lakehouse.exclusive(SETS_LOCK):
+        # As they were cut: a version made by upkeep since would be unknown to what looks for the model's sets.
+        sets = {name: lakehouse.require(table, made_by=table).named_by_rows for name, table in SET_TABLES.items()}
+    for table in sets.values():
+        if SPLIT_ID not in table.metadata:
+            raise StorageError(
+                f"version {table.version} was not written by the platform: it names no cut",
+                where=lakehouse.location(table.name),
+                fix=_TOGETHER,
+            )
+    ids = {name: str(table.metadata[SPLIT_ID]) for name, table in sets.items()}
+    if len(set(ids.values())) != 1:
+        listed = ", ".join(f"{name}: {found}" for name, found in ids.items())
+        raise StorageError(
+            f"the sets are of different cuts ({listed})",
+            where=", ".join(lakehouse.location(table.name) for table in sets.values()),
+            fix=_TOGETHER,
+        )
+    return sets

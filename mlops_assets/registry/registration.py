@@ -1,0 +1,126 @@
+"""From a tuned model's run to a version with aliases: register, verify bit for bit, challenger, gate, champion.
+
+What belongs here: the order of these steps. What does not: calls of the registry (`versions`), the rule (`gate`),
+Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.errors import TrackingError
+from mlops_assets.evaluation.metrics import average_precision
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import SET_TABLES
+from mlops_assets.lineage import (
+    DAGSTER_RUN_TAG,
+    DATABASE_TAG,
+    EVALUATION_FILE,
+    MODEL_URI_TAG,
+    SCORES_FILE,
+    TEST_VERSION_TAG,
+)
+from mlops_assets.registry.gate import GateRule, judge_promotion
+from mlops_assets.registry.versions import (
+    CHALLENGER,
+    CHAMPION,
+    Version,
+    by_alias,
+    judge_served_scores,
+    register_once,
+    score,
+    set_alias,
+)
+from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
+from mlops_assets.tracking.store import Store
+from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
+
+_LOCK = "registered_model"
+
+
+@dataclass(frozen=True)
+class RegistrationReport:
+    """A version and what was decided about it.
+
+    Attributes:
+        version: The version in the registry.
+        test_version: Version of the test set on which it was verified and judged.
+        reproduced: Whether the version scores the test rows as the trained model did.
+        verdict: Whether it may become champion; None when it was not reproduced, and then it got no alias.
+    """
+
+    version: Version
+    test_version: int
+    reproduced: CheckOutcome
+    verdict: CheckOutcome | None
+
+    @property
+    def aliases(self) -> list[str]:
+        """The aliases that the version got."""
+        if self.verdict is None:
+            return []
+        return [CHALLENGER, CHAMPION] if self.verdict.passed else [CHALLENGER]
+
+
+def register_tuned(
+    store: Store, lakehouse: Lakehouse, contract: Contract, rule: GateRule, *, name: str, dagster_run: str
+) -> RegistrationReport:
+    """Register the newest tuned model of a database, and let it become champion if the gate passes it.
+
+    Args:
+        store: Tracking store and registry.
+        lakehouse: Where the test set is.
+        contract: Names and roles of the columns.
+        rule: What a champion must show.
+        name: Name of the model in the registry.
+        dagster_run: A model that this run has tuned comes before others.
+
+    Raises:
+        TrackingError: There is no tuned model, its artifacts can't be read, or MLflow refuses a request.
+        StorageError: The test set is not there.
+    """
+    with store.answering():
+        run_id = _tuned_run(store, dagster_run, lakehouse.database)
+        tags = store.client.get_run(run_id).data.tags
+        test_version = int(tags[TEST_VERSION_TAG])
+        rows = lakehouse.read(SET_TABLES["test"], test_version).select(*matrix_columns(contract))
+        test = to_matrix(rows.toArrow(), contract)
+        with lakehouse.exclusive(_LOCK):
+            trained = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
+            version = register_once(store, name, run_id, tags[MODEL_URI_TAG])
+            reproduced = judge_served_scores(version, trained, score(store, version, test))
+            if not reproduced.passed:
+                return RegistrationReport(version, test_version, reproduced, verdict=None)
+            set_alias(store, version, CHALLENGER)
+            verdict = _judge(store, version, test, rule)
+            if verdict.passed:
+                set_alias(store, version, CHAMPION)
+    return RegistrationReport(version, test_version, reproduced, verdict)
+
+
+def _tuned_run(store: Store, dagster_run: str, database: str) -> str:
+    """Return the MLflow run of this Dagster run's tuned model, else the newest one of the database."""
+    mine = store.latest_search({DATABASE_TAG: database, DAGSTER_RUN_TAG: dagster_run})
+    found = mine or store.latest_search({DATABASE_TAG: database})
+    if found is None:
+        raise TrackingError(
+            "no finished search", where=f"MLflow experiment, database {database}", fix="materialize `tuned_model`"
+        )
+    return found
+
+
+def _judge(store: Store, version: Version, test: Matrix, rule: GateRule) -> CheckOutcome:
+    report = json.loads(read_artifact(store, version.run_id, EVALUATION_FILE))
+    champion = by_alias(store, version.name, CHAMPION)
+    if champion == version:
+        champion = None  # it does not compete with itself
+    return judge_promotion(
+        rule,
+        candidate=report["metrics"]["average_precision"]["estimate"],
+        fraud_rate=test.frauds / test.rows,
+        champion=None if champion is None else average_precision(test.y, score(store, champion, test)),
+        champion_name="" if champion is None else f"champion version {champion.number}",
+    )

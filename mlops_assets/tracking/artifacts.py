@@ -1,0 +1,60 @@
+"""Artifacts of an MLflow run that another step reads back: files, and scores without pickle.
+
+What belongs here: reading, and the form of scores in a file. What does not: writing files into a run (`runs`), names of
+artifacts (`mlops_assets/lineage`).
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from mlflow.exceptions import MlflowException
+
+from mlops_assets.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlops_assets.tracking.store import Store
+
+Scores = npt.NDArray[np.float32]
+
+
+def read_artifact(store: Store, run_id: str, path: str) -> bytes:
+    """Return an artifact's content.
+
+    Raises:
+        TrackingError: The run has no such artifact, or its store can't be read.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return Path(store.client.download_artifacts(run_id, path, scratch)).read_bytes()
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"artifact {path} can't be read: {error}",
+                where=f"MLflow run {run_id}",
+                fix="materialize `tuned_model` again",
+            ) from None
+
+
+def scores_to_bytes(scores: Scores) -> bytes:
+    """Return scores in NumPy's own file format, without pickle."""
+    buffer = io.BytesIO()
+    np.save(buffer, scores.astype(np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def scores_from_bytes(content: bytes) -> Scores:
+    """Read what `scores_to_bytes` wrote; TrackingError for anything else, a pickle above all."""
+    try:
+        scores: Scores = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise TrackingError(
+            f"no array of scores: {error}",
+            where="artifact test_scores.npy",
+            fix="someone has replaced it; materialize `tuned_model` again",
+        ) from None
+    return scores

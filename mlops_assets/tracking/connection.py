@@ -1,0 +1,170 @@
+"""Connecting to an experiment in MLflow, with early and clear errors when that can't work.
+
+What belongs here: names that the registry takes, reachability, how long a request is tried, making the experiment. What
+does not: where the values come from (`resources/tracking`), what is written (`store`, `runs`), Dagster.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from filelock import FileLock
+from mlflow import MlflowClient, environment_variables
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError  # what an embedded store raises below MLflow
+
+from mlops_assets.errors import StorageError, TrackingError
+from mlops_assets.tracking.store import Store, without_credentials
+
+_PROBE_SECONDS = 5.0
+# What MLflow's client does when a server goes away in the middle of a run, unless the user's environment says
+# otherwise: a restart of a quarter of a minute is survived, then the run fails. By its own defaults each request tries
+# for four minutes when the port is closed, and for sixteen when the server hangs.
+_PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 4,
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": 30,
+}
+_SQLITE = "sqlite:///"
+# A model's name: three levels in Unity Catalog (Databricks documentation, "Names"), one in MLflow's own registry.
+_THREE_LEVELS = re.compile(r"([^\s./:\x00-\x1f\x7f]{1,255}\.){2}[^\s./:\x00-\x1f\x7f]{1,255}")
+_ONE_LEVEL = re.compile(r"[^/:\x00-\x1f\x7f]*[^/:\s\x00-\x1f\x7f][^/:\x00-\x1f\x7f]*")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an experiment is, and the registry beside it.
+
+    Attributes:
+        experiment: Its name; it is created when it is not there.
+        uri: Tracking store or server.
+        registry_uri: Registry.
+        artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
+    """
+
+    experiment: str
+    uri: str
+    registry_uri: str
+    artifact_root: str | None = None
+
+    @property
+    def is_server(self) -> bool:
+        """Whether the store is behind HTTP."""
+        return urlsplit(self.uri).scheme in ("http", "https")
+
+
+def connect(address: Address) -> Store:
+    """Return the experiment, created when it is not there.
+
+    Raises:
+        TrackingError: The store can't be reached, or refuses.
+        StorageError: The folder of an embedded store can't be written.
+    """
+    # Else there is a bar per artifact, in the middle of a run's log.
+    environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    # Else ending a run costs a second request, only to print an address for each trial.
+    environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
+    _require_reachable(address)
+    if address.is_server:
+        for name, value in _PATIENCE.items():
+            variable = getattr(environment_variables, name)
+            if not variable.defined:
+                variable.set(value)
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.models.model", "mlflow.tracking.fluent"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # a fresh store logs some fifty migration lines
+    try:
+        with _creating(address.uri):
+            client = MlflowClient(address.uri, address.registry_uri)
+            experiment_id = _experiment(client, address)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise TrackingError(
+            f"the MLflow store refuses: {without_credentials(str(error))}",
+            where=without_credentials(address.uri),
+            fix=_fix(address.uri),
+        ) from None
+    return Store(client, experiment_id, address.uri, address.registry_uri)
+
+
+def require_model_name(name: str, registry_uri: str) -> None:
+    """Reject a name before the search is paid for: the registry would reject it after.
+
+    Raises:
+        TrackingError: The registry has no such names.
+    """
+    in_unity = registry_uri.startswith("databricks-uc")
+    if (_THREE_LEVELS if in_unity else _ONE_LEVEL).fullmatch(name):
+        return
+    wanted = "catalog.schema.model" if in_unity else "one name without / and :"
+    raise TrackingError(
+        f"{name!r} can't be a model's name: the registry wants {wanted}",
+        where=f"registry {registry_uri}" if registry_uri.startswith("databricks") else "resource `tracking`",
+        fix="correct MLOPS_MODEL_NAME, and on Databricks MLOPS_DATABRICKS_CATALOG and MLOPS_DATABRICKS_SCHEMA",
+    )
+
+
+def _experiment(client: MlflowClient, address: Address) -> str:
+    found = client.get_experiment_by_name(address.experiment)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(address.experiment, artifact_location=address.artifact_root))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        made = client.get_experiment_by_name(address.experiment)  # a parallel run was faster
+        if made is None:
+            raise
+        return str(made.experiment_id)
+
+
+def _require_reachable(address: Address) -> None:
+    """Ask once, with a short timeout; MLflow's own client would try for minutes before it says anything."""
+    if address.is_server:
+        try:
+            answer = requests.get(f"{address.uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
+            answer.raise_for_status()
+        except requests.RequestException as error:
+            raise TrackingError(
+                f"the MLflow server does not answer ({type(error).__name__})",
+                where=without_credentials(address.uri),
+                fix="start it, or correct MLOPS_TRACKING_URI",
+            ) from None
+    elif address.uri.startswith(_SQLITE):
+        _require_writable(Path(address.uri.removeprefix(_SQLITE)).parent)
+    if address.artifact_root is not None:
+        _require_writable(Path(address.artifact_root))
+
+
+def _require_writable(folder: Path) -> None:
+    """Write there before the search is paid for, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StorageError(
+            f"folder can't be written: {error.strerror}",
+            where=str(folder),
+            fix="set MLOPS_HOME to a writable folder",
+        ) from None
+
+
+def _fix(uri: str) -> str:
+    if uri.startswith("databricks"):
+        return (
+            "check MLOPS_DATABRICKS_TRACKING_URI, and that the identity that runs the cluster may create and edit the "
+            "experiment (MLOPS_EXPERIMENT, a path in the workspace)"
+        )
+    return "check MLOPS_TRACKING_URI and the server's own log"
+
+
+def _creating(uri: str) -> AbstractContextManager[object]:
+    """Let one at a time open an embedded store: the first creates its tables, and two who do so spoil them."""
+    return FileLock(f"{uri.removeprefix(_SQLITE)}.lock") if uri.startswith(_SQLITE) else nullcontext()

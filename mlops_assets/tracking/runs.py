@@ -1,0 +1,163 @@
+"""What is written into an open MLflow run: params, metrics, tags, data sets, files, the model.
+
+What belongs here: requests that write, in the form that every store takes. What does not: opening and closing runs
+(`store`), reading artifacts back (`artifacts`), child runs of trials (`training/search/trial_writer`).
+
+Only the client interface with explicit run ids is used. MLflow's fluent interface keeps the "active run" of a thread
+in a global; that is how runs of parallel assets come to be mixed up or left open.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+from mlflow.data.delta_dataset_source import DeltaDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from mlops_assets.tracking.throttling import patiently
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xgboost as xgb
+
+    from mlops_assets.tracking.store import Store
+
+PROBABILITY = "probability_of_fraud"
+MODEL_NAME = "model"
+_MAX_TAG = 4_000
+# SQLAlchemy's name for it, and PostgreSQL's.
+_INSERTED_TWICE = ("IntegrityError", "UniqueViolation")
+
+
+@dataclass(frozen=True)
+class TableInput:
+    """A pinned table that a run has read.
+
+    Attributes:
+        name: Table.
+        location: Path, or three-level name.
+        version: Delta version.
+        role: What it was used for: training, validation or test.
+    """
+
+    name: str
+    location: str
+    version: int
+    role: str
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """A search's run while it is open."""
+
+    store: Store
+    run_id: str
+
+    def log(
+        self,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write params, metrics and tags in one request."""
+        written = now()
+        patiently(
+            lambda: self.store.client.log_batch(
+                self.run_id,
+                metrics=[Metric(name, value, written, 0) for name, value in (metrics or {}).items()],
+                params=[Param(name, str(value)) for name, value in (params or {}).items()],
+                tags=[RunTag(name, value) for name, value in cut(tags or {}).items()],
+            )
+        )
+
+    def log_inputs(self, tables: list[TableInput]) -> None:
+        """Note the pinned tables as the run's data sets."""
+        inputs = []
+        for table in tables:
+            named = {"path" if "/" in table.location else "delta_table_name": table.location}
+            source = DeltaDatasetSource(**named, delta_table_version=table.version)
+            dataset = MetaDataset(source=source, name=table.name, digest=f"v{table.version}")
+            entity = dataset._to_mlflow_entity()  # noqa: SLF001 - what `mlflow.log_input` calls, without its active run
+            inputs.append(DatasetInput(entity, tags=[InputTag("mlflow.data.context", table.role)]))
+        try:
+            patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
+        except MlflowException as error:
+            # Two runs that are the first to name a data set both insert it, and MLflow's store fails for the second,
+            # which finds it when it looks again. The request changes nothing when it is repeated.
+            if not any(name in str(error) for name in _INSERTED_TWICE):
+                raise
+            patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
+
+    def log_files(self, files: Mapping[str, bytes], folder: str | None = None) -> None:
+        """Write artifacts from memory: path in the folder, or in the run, to content."""
+        with tempfile.TemporaryDirectory() as scratch:
+            for path, content in files.items():
+                file = Path(scratch) / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            patiently(lambda: self.store.client.log_artifacts(self.run_id, scratch, folder))
+
+    def log_model(self, model: xgb.Booster, example: pd.DataFrame, params: Mapping[str, object]) -> str:
+        """Write the model, with the signature of what it serves, and return its URI.
+
+        A plain booster is logged, not a scikit-learn wrapper: MLflow serves `predict`, which for a wrapper is the
+        label; for a booster it is the probability of fraud, which is what the signature promises. It is stored in
+        XGBoost's own format, so loading it unpickles nothing.
+
+        Args:
+            model: The trained booster.
+            example: A few rows of features as a caller would send them (float64).
+            params: Shown beside the model.
+        """
+        signature = ModelSignature(
+            inputs=Schema([ColSpec("double", str(name)) for name in example.columns]),
+            outputs=Schema([ColSpec("float", PROBABILITY)]),
+        )
+        shown = {name: str(value) for name, value in params.items()}
+        client, experiment_id = self.store.client, self.store.experiment_id
+        with self.store.selected():
+            logged = patiently(
+                lambda: client.create_logged_model(
+                    experiment_id, name=MODEL_NAME, source_run_id=self.run_id, params=shown
+                )
+            )
+            patiently(
+                lambda: Model.log(
+                    artifact_path=None,
+                    flavor=mlflow.xgboost,
+                    run_id=self.run_id,
+                    model_id=logged.model_id,
+                    xgb_model=model,
+                    signature=signature,
+                    input_example=example,
+                    pip_requirements=_serving_requirements(),
+                )
+            )
+            patiently(lambda: client.finalize_logged_model(logged.model_id, "READY"))
+        return f"models:/{logged.model_id}"
+
+
+def cut(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return tags that every store takes."""
+    return {name: str(value)[:_MAX_TAG] for name, value in tags.items()}
+
+
+def now() -> int:
+    """Return the time as MLflow wants it: milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def _serving_requirements() -> list[str]:
+    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "xgboost-cpu")]

@@ -1,0 +1,265 @@
+"""A model as it would have been made at the end of a past day, evaluated on the days after, recorded in MLflow.
+
+What belongs here: the order of these steps, and what the MLflow run says of them. What does not: which version of the
+table belongs to a day and how it is cut (`data/splits/as_of`), searching and fitting (`tuning`, `engines`), figures by
+day (`evaluation/backtest`), Dagster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.splits.as_of import AsOfBlocks, version_as_of
+from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
+from mlops_assets.errors import SplitError, StorageError
+from mlops_assets.evaluation.backtest import DayAfter, days_after
+from mlops_assets.evaluation.plots.backtest import days_after_picture
+from mlops_assets.lakehouse.catalog_errors import spark_errors
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.transaction_tables import RAW
+from mlops_assets.lineage import AS_OF_TAG, BACKTEST_FILE, MODEL_SHA256_TAG, PICTURES_FOLDER, SCORED_VERSION_TAG
+from mlops_assets.tracking.provenance import Origin
+from mlops_assets.tracking.runs import ParentRun, TableInput
+from mlops_assets.tracking.store import BACKTEST, Store
+from mlops_assets.training.engines.choice import AskedEngine, choose_engine, cluster_memory
+from mlops_assets.training.engines.engines import SplitTables, rows_in_place
+from mlops_assets.training.final_model import EvaluationPlan, FinalModel
+from mlops_assets.training.matrix import day_numbers, in_order
+from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.records import SearchResult
+from mlops_assets.training.search.trial_writer import TrialWriter
+from mlops_assets.training.tuning import watched_search
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_GONE = "FILE_NOT_EXIST"
+
+
+@dataclass(frozen=True)
+class PastDay:
+    """Which day to go back to, and what to score.
+
+    Attributes:
+        day: The day (UTC).
+        ends_at: The first moment after it, in seconds since 1970.
+        days_after: Days of event time to score after the newest event that was known.
+        validation_fraction: Share of the past rows in the validation block.
+        gap_days: Days left out before each cut; None takes the contract's label delay.
+    """
+
+    day: date
+    ends_at: float
+    days_after: float = 7.0
+    validation_fraction: float = 0.2
+    gap_days: float | None = None
+
+
+@dataclass(frozen=True)
+class BacktestReport:
+    """A model of a past day and how it did after.
+
+    Attributes:
+        run_id: MLflow run that holds all of it.
+        version: Version of the raw table that was the newest then.
+        committed: When it was committed, in seconds since 1970.
+        scored_version: Version that is the newest now, whose later rows were scored.
+        newest_event: The newest event time that was known then, in seconds.
+        search: The finished search.
+        model: The refitted model; its evaluation is on the rows that came after.
+        days: Figures of each day after.
+        picture: The same as a PNG.
+        model_sha256: Digest of the model's own bytes.
+    """
+
+    run_id: str
+    version: int
+    committed: float
+    scored_version: int
+    newest_event: float
+    search: SearchResult
+    model: FinalModel
+    days: list[DayAfter]
+    picture: bytes
+    model_sha256: str
+
+
+def backtest(
+    lakehouse: Lakehouse,
+    contract: Contract,
+    store: Store,
+    past_day: PastDay,
+    plan: SearchPlan,
+    evaluation: EvaluationPlan,
+    *,
+    engine: AskedEngine,
+    name: str,
+    origin: Origin,
+    extra_tags: Mapping[str, str],
+    log: Callable[[str], None],
+) -> BacktestReport:
+    """Search and refit on what was known at the end of a day, score what came after, and record it.
+
+    Args:
+        lakehouse: Where the raw table is.
+        contract: Names and roles of the columns.
+        store: Where the MLflow run goes; its stage is never registered.
+        past_day: Which day to go back to, and what to score.
+        plan: What to search.
+        evaluation: How to evaluate.
+        engine: Where to train; `auto` decides by size.
+        name: What the MLflow run is of; database and day are added.
+        origin: The Dagster run behind it.
+        extra_tags: More tags of the MLflow run.
+        log: Takes lines for the run's log.
+
+    Raises:
+        SplitError: The rows of that day can't be cut, or nothing came after.
+        StorageError: There was no version yet, or its files are gone.
+        SearchError: The rows can't be searched on, or no trial finished.
+        TrackingError: MLflow refuses a request or went away.
+    """
+    past = _Past.choose(lakehouse, contract, past_day)
+    tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract)
+    choice = choose_engine(tables.searched_rows(), len(contract.features), cluster_memory(tables.spark), engine)
+    log(f"{RAW} version {past.version} is that of {past_day.day}; engine {choice.engine}: {choice.reason}")
+    tags = {
+        **extra_tags,
+        **origin.tags(lakehouse.database, past.version),
+        AS_OF_TAG: past_day.day.isoformat(),
+        SCORED_VERSION_TAG: str(past.today),
+    }
+    with store.open_run(f"{name} {lakehouse.database} {past_day.day}", tags, stage=BACKTEST) as run:
+        address = lakehouse.location(RAW)
+        run.log_inputs(
+            [TableInput(RAW, address, past.version, "training"), TableInput(RAW, address, past.today, "scoring")]
+        )
+        with (
+            TrialWriter(run, plan.objective, f"{BACKTEST}-{run.run_id}") as writer,
+            rows_in_place(choice.engine, tables) as placed,
+        ):
+            found = watched_search(log, writer, placed, plan, ())
+            model = placed.finish(found, plan, evaluation)
+        days = _by_day(past, contract, model, evaluation)
+        picture = days_after_picture(
+            days, model.evaluation.metrics["average_precision"], as_of=past_day.day.isoformat()
+        )
+        digest = hashlib.sha256(model.booster.save_raw()).hexdigest()
+        report = BacktestReport(
+            run.run_id,
+            past.version,
+            past.committed,
+            past.today,
+            past.blocks.newest,
+            found,
+            model,
+            days,
+            picture,
+            digest,
+        )
+        _record(run, report, past_day, plan, evaluation)
+    return report
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What was known at the end of a day, and what came after.
+
+    Attributes:
+        version: Version of the raw table that was the newest then.
+        committed: When it was committed, in seconds since 1970.
+        today: Version that is the newest now.
+        blocks: How the rows are cut.
+        frames: Rows by the set whose part they take.
+    """
+
+    version: int
+    committed: float
+    today: int
+    blocks: AsOfBlocks
+    frames: Mapping[str, DataFrame]
+
+    @classmethod
+    def choose(cls, lakehouse: Lakehouse, contract: Contract, past_day: PastDay) -> _Past:
+        today = lakehouse.require(RAW, made_by=RAW).version
+        committed = lakehouse.commits(RAW)
+        version = version_as_of(committed, past_day.ends_at, where=lakehouse.location(RAW))
+        rows = lakehouse.read(RAW, version)
+        where = f"{RAW} version {version}, as of {past_day.day}"
+        try:
+            blocks = cut_as_of(
+                rows,
+                contract,
+                validation_fraction=past_day.validation_fraction,
+                gap_days=contract.label_delay_days if past_day.gap_days is None else past_day.gap_days,
+                days_after=past_day.days_after,
+                where=where,
+            )
+        except spark_errors() as error:
+            if _GONE not in str(error):
+                raise
+            raise StorageError(
+                f"the files of version {version} of {past_day.day} are gone: vacuumed, or deleted by someone",
+                where=lakehouse.location(RAW),
+                fix="choose a later day; `upkeep` keeps what a registered model is pinned to, and a week beside",
+            ) from None
+        frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks)
+        if frames["test"].isEmpty():
+            raise SplitError(
+                f"no row of version {today} has an event time within {past_day.days_after:g} days after the newest "
+                "that was known",
+                where=where,
+                fix="load what came after, choose an earlier day, or raise days_after",
+            )
+        return cls(version, committed[version], today, blocks, frames)
+
+
+def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: EvaluationPlan) -> list[DayAfter]:
+    """Evaluate each day after by itself."""
+    time, target = contract.event_time, contract.target
+    rows = in_order(past.frames["test"].select(time, BATCH_ID, ROW_NUMBER, target).toArrow(), contract)
+    return days_after(
+        y=rows.column(target).to_numpy(),
+        scores=model.test_scores,
+        days=day_numbers(rows.column(time)),
+        dated=contract.column(time).type == "timestamp",
+        threshold=model.threshold.value,
+        alerts_per_day=evaluation.alerts_per_day,
+        replicates=evaluation.replicates,
+        seed=evaluation.seed,
+    )
+
+
+def _record(
+    run: ParentRun, report: BacktestReport, past_day: PastDay, plan: SearchPlan, evaluation: EvaluationPlan
+) -> None:
+    """Write everything said of the model into the run."""
+    model, best = report.model, report.search.best
+    figures = {"overall": model.evaluation.to_json_dict(), "days": [day.to_json_dict() for day in report.days]}
+    run.log_files({BACKTEST_FILE: json.dumps(figures, indent=2).encode()})
+    run.log_files({**model.pictures, "days_after.png": report.picture}, PICTURES_FOLDER)
+    run.log(
+        params={
+            **best.point,
+            "objective": plan.objective,
+            "trials": plan.trials,
+            "seed": plan.seed,
+            "days_after": past_day.days_after,
+            "validation_fraction": past_day.validation_fraction,
+            "threshold_rule": evaluation.threshold_rule,
+            "alerts_per_day": evaluation.alerts_per_day,
+        },
+        metrics={
+            f"validation_{plan.objective}": float(best.value or 0.0),
+            **report.search.counts(),
+            **model.evaluation.flat("after"),
+        },
+        tags={MODEL_SHA256_TAG: report.model_sha256},
+    )

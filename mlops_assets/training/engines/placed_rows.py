@@ -1,0 +1,133 @@
+"""Training and validation rows where they are trained on: spread over the cluster's workers, in a fixed order.
+
+What belongs here: placing rows, their columns, and how many workers a cluster has. What does not: training on them
+(`distributed`), scoring them (`distributed_model`), Dagster.
+
+The rows are read from Delta once, cast to float32 as in memory, spread over the workers by a hash of their identity,
+sorted, and kept on the executors' disks. So every trial meets the same rows in the same order on the same worker, and
+with the same number of workers a search repeats to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark import StorageLevel
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
+from mlops_assets.errors import SearchError
+from mlops_assets.training.engines.distributed_metrics import LABEL, ScoredCounts
+from mlops_assets.training.search.slots import count_slots
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from mlops_assets.data.contract.contract import Contract
+
+VALIDATION = "_validation"
+
+
+@dataclass(frozen=True)
+class PlacedRows:
+    """Training and validation rows where they are trained on.
+
+    Attributes:
+        features: Names of the feature columns, in the contract's order.
+        rows: Features as float (null where missing), `LABEL` and `VALIDATION`; a partition for each XGBoost worker.
+        workers: Number of XGBoost workers.
+        train: Rows and frauds of the training set.
+        validation: Rows and frauds of the validation set.
+    """
+
+    features: tuple[str, ...]
+    rows: DataFrame
+    workers: int
+    train: ScoredCounts
+    validation: ScoredCounts
+
+    @property
+    def train_rows(self) -> DataFrame:
+        """The training rows, each where it is in `rows`."""
+        return self.rows.where(~F.col(VALIDATION))
+
+    @property
+    def validation_rows(self) -> DataFrame:
+        """The validation rows, each where it is in `rows`."""
+        return self.rows.where(VALIDATION)
+
+
+@contextmanager
+def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contract: Contract) -> Iterator[PlacedRows]:
+    """Spread the rows over the cluster's workers for the length of a block.
+
+    Args:
+        spark: The session.
+        train: Rows to fit on: the contract's columns, batch id and row number.
+        validation: Rows to judge on.
+        contract: Names of features and target.
+
+    Raises:
+        SearchError: The validation rows are of one class, there are no training rows, or the cluster can't run the
+            workers at once.
+    """
+    workers = count_workers(spark)
+    both = _model_columns(train, contract, validation=False).unionByName(
+        _model_columns(validation, contract, validation=True)
+    )
+    identity = [BATCH_ID, ROW_NUMBER]
+    # DISK_ONLY: executors that are short of memory need theirs for training; reading costs little beside a fit.
+    rows = both.repartition(workers, *identity).sortWithinPartitions(*identity).drop(*identity)
+    rows = rows.persist(StorageLevel.DISK_ONLY)
+    try:
+        counted = rows.groupBy(VALIDATION).agg(F.count(F.lit(1)), F.sum(LABEL)).collect()
+        counts = {bool(name): ScoredCounts(int(n), int(frauds)) for name, n, frauds in counted}
+        if False not in counts:
+            raise SearchError("no rows", where="training set", fix="load a longer period")
+        judged = counts.get(True, ScoredCounts(0, 0))
+        if judged.frauds in (0, judged.rows):
+            raise SearchError(
+                f"{judged.frauds} frauds in {judged.rows} rows", where="validation set", fix="load a longer period"
+            )
+        yield PlacedRows(contract.features, rows, workers, counts[False], judged)
+    finally:
+        rows.unpersist()
+
+
+def as_feature(name: str) -> Column:
+    """Return a feature as XGBoost gets it: float32 by way of double, as in memory; null is read as NaN, missing."""
+    return F.col(name).cast("double").cast("float").alias(name)
+
+
+def _model_columns(rows: DataFrame, contract: Contract, *, validation: bool) -> DataFrame:
+    return rows.select(
+        BATCH_ID,
+        ROW_NUMBER,
+        *(as_feature(name) for name in contract.features),
+        F.col(contract.target).cast("int").alias(LABEL),
+        F.lit(validation).alias(VALIDATION),
+    )
+
+
+def count_workers(spark: SparkSession) -> int:
+    """Return how many XGBoost workers train one model: one for each task slot of the cluster.
+
+    Raises:
+        SearchError: The cluster can't promise to run them at once.
+    """
+    conf = spark.sparkContext.getConf()
+    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
+        raise SearchError(
+            "Spark starts and stops executors as it likes, and XGBoost's workers must all run at once",
+            where="spark.dynamicAllocation.enabled",
+            fix="switch it off for this cluster (a fixed number of workers), or take the engine memory",
+        )
+    return count_slots(spark.sparkContext, task_cpus(spark))
+
+
+def task_cpus(spark: SparkSession) -> int:
+    """Return the CPUs of a Spark task, which are the threads of an XGBoost worker."""
+    return int(spark.sparkContext.getConf().get("spark.task.cpus") or 1)

@@ -1,0 +1,92 @@
+"""XGBoost's numeric parameters: which there are, whether they take whole numbers, and what values XGBoost accepts.
+
+What belongs here: facts about XGBoost, as plain values. What does not: which of them are searched and between which
+bounds (`space`).
+
+The names are those of XGBoost's scikit-learn interface. Left out on purpose: `max_bin` (all trials share one binning of
+the rows), the parameters of the `dart` and `gblinear` boosters and of categorical features (the model is a `gbtree` on
+numbers), and options that are words instead of numbers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import nextafter
+from typing import Final
+
+from mlops_assets.errors import SearchError
+
+_ABOVE_0, _BELOW_1, _FINITE = nextafter(0.0, 1.0), nextafter(1.0, 0.0), sys.float_info.max
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a parameter accepts.
+
+    Attributes:
+        type: `int` or `float`.
+        low: Smallest value that is accepted.
+        high: Largest value that is accepted.
+        words: The same for a person to read.
+    """
+
+    type: type[int | float]
+    low: float
+    high: float
+    words: str
+
+    def parse(self, value: float) -> float:
+        """Return a value in the parameter's own type."""
+        return self.type(value)
+
+
+_SHARE = Parameter(float, _ABOVE_0, 1, "above 0 and at most 1")
+_NOT_NEGATIVE = Parameter(float, 0, _FINITE, "0 or more, and finite")
+
+PARAMETERS: Final[Mapping[str, Parameter]] = {
+    "n_estimators": Parameter(int, 1, 100_000, "between 1 and 100,000"),
+    "max_depth": Parameter(int, 1, 30, "between 1 and 30"),
+    "max_leaves": Parameter(int, 0, 1_000_000, "between 0 (no limit) and 1,000,000"),
+    "learning_rate": _SHARE,
+    "gamma": _NOT_NEGATIVE,
+    "min_child_weight": _NOT_NEGATIVE,
+    "max_delta_step": _NOT_NEGATIVE,
+    "subsample": _SHARE,
+    "colsample_bytree": _SHARE,
+    "colsample_bylevel": _SHARE,
+    "colsample_bynode": _SHARE,
+    "reg_alpha": _NOT_NEGATIVE,
+    "reg_lambda": _NOT_NEGATIVE,
+    "scale_pos_weight": Parameter(float, _ABOVE_0, _FINITE, "above 0, and finite"),
+    "base_score": Parameter(float, _ABOVE_0, _BELOW_1, "above 0 and below 1"),
+    "num_parallel_tree": Parameter(int, 1, 1_000, "between 1 and 1,000"),
+}
+# Names of the native interface that stand for one of these.
+_NATIVE: Final = {
+    "eta": "learning_rate",
+    "alpha": "reg_alpha",
+    "lambda": "reg_lambda",
+    "min_split_loss": "gamma",
+    "num_boost_round": "n_estimators",
+}
+
+
+def known(name: str) -> Parameter:
+    """Return what is known of a parameter.
+
+    Raises:
+        SearchError: There is no such parameter, or it can't be searched; the error names the closest one.
+    """
+    found = PARAMETERS.get(name)
+    if found is not None:
+        return found
+    close = difflib.get_close_matches(name.lower(), [*PARAMETERS, *_NATIVE], n=1)
+    guess = f"did you mean {_NATIVE.get(close[0], close[0])}? " if close else ""
+    raise SearchError(
+        f"{name!r} is not an XGBoost parameter that can be searched",
+        where="search space",
+        fix=f"{guess}The names are {', '.join(PARAMETERS)}",
+    )

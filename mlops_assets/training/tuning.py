@@ -1,0 +1,225 @@
+"""From pinned sets to a tuned model in MLflow: search, refit, one evaluation, and a record of all of it.
+
+What belongs here: the order of these steps, and what the MLflow run says of them. What does not: how to search
+(`search`), where to train (`engines`), the refit and its evaluation (`final_model`), Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.lakehouse.commits import TableVersion
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.lakehouse.transaction_tables import RAW
+from mlops_assets.lineage import (
+    DAGSTER_URL_TAG,
+    END_REASON_TAG,
+    EVALUATION_FILE,
+    EXPLANATION_FOLDER,
+    MODEL_URI_TAG,
+    PICTURES_FOLDER,
+    RAW_TABLE_TAG,
+    RAW_VERSION,
+    SCORES_FILE,
+    SEARCH_KEY_TAG,
+    SPLIT_ID,
+    SPLIT_ID_TAG,
+    TEST_VERSION_TAG,
+)
+from mlops_assets.tracking.artifacts import scores_to_bytes
+from mlops_assets.tracking.provenance import Origin, package_versions
+from mlops_assets.tracking.runs import ParentRun, TableInput
+from mlops_assets.tracking.store import Store
+from mlops_assets.training.engines.choice import AskedEngine, EngineChoice, choose_engine, cluster_memory
+from mlops_assets.training.engines.engines import SplitTables, TrainingEngine, key_of, rows_in_place
+from mlops_assets.training.final_model import EvaluationPlan, FinalModel
+from mlops_assets.training.plan import SearchPlan, search_key
+from mlops_assets.training.records import SearchResult, TrialRecord
+from mlops_assets.training.search.progress import SearchProgress
+from mlops_assets.training.search.resume import finished_trials
+from mlops_assets.training.search.trial_writer import TrialWriter
+
+_ROLES = {"train": "training", "validation": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """A tuned model and how it came about.
+
+    Attributes:
+        run_id: MLflow run that holds all of it.
+        model_uri: The model in MLflow.
+        sets: Version of each set, by the set's name.
+        engine: Where trials were trained, and why there.
+        search: The finished search.
+        model: The refitted model and its evaluation.
+    """
+
+    run_id: str
+    model_uri: str
+    sets: Mapping[str, TableVersion]
+    engine: EngineChoice
+    search: SearchResult
+    model: FinalModel
+
+
+def tune_model(
+    lakehouse: Lakehouse,
+    contract: Contract,
+    store: Store,
+    plan: SearchPlan,
+    evaluation: EvaluationPlan,
+    *,
+    engine: AskedEngine,
+    name: str,
+    origin: Origin,
+    extra_tags: Mapping[str, str],
+    log: Callable[[str], None],
+) -> TuningReport:
+    """Tune a model on the newest sets and record it.
+
+    An earlier search of the same plan on the same data that was broken off is gone on with.
+
+    Args:
+        lakehouse: Where the sets are.
+        contract: Names and roles of the columns.
+        store: Where the MLflow run goes.
+        plan: What to search.
+        evaluation: How to evaluate.
+        engine: Where to train; `auto` decides by size.
+        name: What the MLflow run is of; the database is added.
+        origin: The Dagster run behind it.
+        extra_tags: More tags of the MLflow run.
+        log: Takes lines for the run's log.
+
+    Raises:
+        StorageError: A set is missing, or the sets are of different cuts.
+        SearchError: The rows can't be searched on, or no trial finished.
+        EvaluationError: The model can't be evaluated as asked.
+        TrackingError: MLflow refuses a request or went away.
+    """
+    sets = pinned_sets(lakehouse)
+    tables = SplitTables(lakehouse.session, lambda role: lakehouse.read(sets[role].name, sets[role].version), contract)
+    memory = cluster_memory(tables.spark)
+    choice = choose_engine(tables.searched_rows(), len(contract.features), memory, engine)
+    key = search_key(plan, {**_searched_data(lakehouse, contract, sets), **key_of(choice.engine, tables.spark)})
+    resumed = finished_trials(store, key)
+    tags = {**extra_tags, **_tags(origin, lakehouse, sets), SEARCH_KEY_TAG: key}
+    with store.open_run(f"{name} {lakehouse.database}", tags) as run:
+        log(f"MLflow run {run.run_id}")
+        with TrialWriter(run, plan.objective, key) as writer:
+            run.log_inputs(
+                [TableInput(t.name, lakehouse.location(t.name), t.version, _ROLES[role]) for role, t in sets.items()]
+            )
+            log(f"engine {choice.engine}: {choice.reason}")
+            with rows_in_place(choice.engine, tables) as placed:
+                rows = f"{placed.train_rows:,} training and {placed.validation_rows:,} validation rows"
+                log(f"searching {plan.trials} points on {rows}")
+                found = watched_search(log, writer, placed, plan, resumed)
+                model = placed.finish(found, plan, evaluation)
+            uri = _record(run, model, found, choice, plan, evaluation)
+    return TuningReport(run.run_id, uri, sets, choice, found, model)
+
+
+def watched_search(
+    log: Callable[[str], None],
+    writer: TrialWriter,
+    engine: TrainingEngine,
+    plan: SearchPlan,
+    resumed: tuple[TrialRecord, ...],
+) -> SearchResult:
+    """Search, with each trial in MLflow and in the run's log while it goes on."""
+    slots = engine.slots(plan)
+    for note in slots.notes:
+        log(note)
+    progress = SearchProgress(plan, slots.parallelism, log)
+    progress.take_over(resumed)
+    for trial in resumed:
+        writer.write(trial)
+
+    def report(trial: TrialRecord) -> None:
+        progress.report(trial)
+        writer.write(trial)
+
+    found = engine.search(plan, report, resumed)
+    progress.end()
+    best = found.best
+    log(
+        f"search ended after {found.seconds:.1f} s: {found.end_reason}; best trial {best.number}: "
+        f"validation {plan.objective} {best.value:.4f}"
+    )
+    return found
+
+
+def _searched_data(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, TableVersion]) -> dict[str, str]:
+    """Return what a search's trials depend on beside its plan: two searches that agree in all of it are the same."""
+    versions = package_versions()
+    return {
+        **{name: f"{lakehouse.location(sets[name].name)}@{sets[name].version}" for name in ("train", "validation")},
+        SPLIT_ID: str(sets["train"].metadata[SPLIT_ID]),
+        "contract": contract.fingerprint,
+        **{name: versions[name] for name in ("xgboost-cpu", "hyperopt")},
+    }
+
+
+def _tags(origin: Origin, lakehouse: Lakehouse, sets: Mapping[str, TableVersion]) -> dict[str, str]:
+    test = sets["test"]
+    return {
+        **origin.tags(lakehouse.database, int(test.metadata[RAW_VERSION])),
+        DAGSTER_URL_TAG: origin.url,
+        RAW_TABLE_TAG: lakehouse.location(RAW),
+        SPLIT_ID_TAG: str(test.metadata[SPLIT_ID]),
+        TEST_VERSION_TAG: str(test.version),
+    }
+
+
+def _record(
+    run: ParentRun,
+    model: FinalModel,
+    found: SearchResult,
+    choice: EngineChoice,
+    plan: SearchPlan,
+    evaluation: EvaluationPlan,
+) -> str:
+    """Write the model and everything said of it into the run; return the model's URI."""
+    point = found.best.point
+    example = pd.DataFrame(model.example.astype("float64"), columns=model.booster.feature_names)
+    uri = run.log_model(model.booster, example, point)
+    report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
+    run.log_files({SCORES_FILE: scores_to_bytes(model.test_scores), EVALUATION_FILE: report})
+    run.log_files(model.pictures, PICTURES_FOLDER)
+    run.log_files({**model.explanation.files, **model.explanation.pictures}, EXPLANATION_FOLDER)
+    run.log(
+        params={
+            **point,
+            "objective": plan.objective,
+            "trials": plan.trials,
+            "engine": choice.engine,
+            "parallelism": found.parallelism,
+            "threads": found.threads,
+            "early_stopping_rounds": plan.early_stopping_rounds,
+            "pruning": plan.pruning,
+            "checkpoint_rounds": plan.checkpoint_rounds,
+            "max_seconds": plan.max_seconds,
+            "seed": plan.seed,
+            "space": json.dumps(plan.space.as_dict()),
+            "threshold_rule": evaluation.threshold_rule,
+            "alerts_per_day": evaluation.alerts_per_day,
+            "alert_cost": evaluation.alert_cost,
+            "bootstrap_replicates": evaluation.replicates,
+        },
+        metrics={
+            f"validation_{plan.objective}": float(found.best.value or 0.0),
+            "search_seconds": found.seconds,
+            **found.counts(),
+            **model.evaluation.flat("test"),
+        },
+        tags={MODEL_URI_TAG: uri, END_REASON_TAG: found.end_reason},
+    )
+    return uri
