@@ -17,7 +17,9 @@ TABLE = CHECKOUT / ".ci" / "proof-parts"
 
 def test_each_collected_proof_belongs_to_one_part(request: pytest.FixtureRequest):
     """Of the whole suite if that is what is run, else of what is."""
-    assert problems(read_parts(TABLE), request.config.stash[COLLECTED], CHECKOUT) == []
+    proofs = request.config.stash[COLLECTED]
+
+    assert problems(read_parts(TABLE), proofs, CHECKOUT) == []
 
 
 def test_a_proof_in_no_part_or_in_two_a_lost_path_and_a_long_part_are_found(tmp_path: Path):
