@@ -58,7 +58,7 @@ test: setup ## all tests, in two processes; ARGS="-k name" for some, in one; ARG
 # Asked for the list, or for a part that isn't there, it answers without a set-up.
 proof_parts = $(shell awk '/^[a-z]/ { print $$1 }' .ci/proof-parts)
 proof_part = $(call given,PART)
-proof_refused = $(filter-out $(proof_parts),$(proof_part))$(word 2,$(proof_part))
+proof_refused = $(if $(proof_part),$(filter-out $(proof_parts),$(proof_part))$(word 2,$(proof_part)))
 proof: $(if $(proof_refused),,setup) ## the long proofs, part by part; PART= for one, PART=list lists them
 ifeq ($(proof_part),list)
 	@awk '/^[a-z]/ { printf "%s: %s minutes\n", $$1, $$2 }' .ci/proof-parts

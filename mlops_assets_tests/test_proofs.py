@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mlops_assets_tests.proofs import COLLECTED, Part, problems, read_parts
 
@@ -20,6 +21,12 @@ def test_each_collected_proof_belongs_to_one_part(request: pytest.FixtureRequest
     proofs = request.config.stash[COLLECTED]
 
     assert problems(read_parts(TABLE), proofs, CHECKOUT) == []
+
+
+def test_the_workflow_runs_every_part_and_no_other():
+    workflow = yaml.safe_load((CHECKOUT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+
+    assert set(workflow["jobs"]["proof"]["strategy"]["matrix"]["part"]) == set(read_parts(TABLE))
 
 
 def test_a_proof_in_no_part_or_in_two_a_lost_path_and_a_long_part_are_found(tmp_path: Path):
