@@ -50,13 +50,24 @@ else
 	  $(run_$(demo_known)) $(if $(call given,TRIALS),--trials "$$TRIALS")
 endif
 
-test: setup ## all tests; ARGS="-k name" for some
+# Two processes share the whole suite, a file at a time, each with a Spark of its own; some tests are run by one.
+test: setup ## all tests, in two processes; ARGS="-k name" for some, in one; ARGS=-n0 for all in one
 	@"$$VENV/bin/python" -m pytest -o cache_dir="$$MLOPS_HOME/cache/pytest" \
-	  --junitxml="$$MLOPS_HOME/test/junit.xml" $(call given,ARGS)
+	  --junitxml="$$MLOPS_HOME/test/junit.xml" \
+	  -n $(if $(call given,ARGS),0,2) --dist loadfile --no-loadscope-reorder $(call given,ARGS)
 
-proof: setup ## the long proofs: steps launched on a loopback Databricks workspace that really runs them
-	@"$$VENV/bin/python" -m pytest -o cache_dir="$$MLOPS_HOME/cache/pytest" -m proof \
-	  --junitxml="$$MLOPS_HOME/test/junit-proof.xml" $(call given,ARGS)
+# Asked for the list, or for a part that isn't there, it answers without a set-up.
+proof_parts = $(shell awk '/^[a-z]/ { print $$1 }' .ci/proof-parts)
+proof_part = $(call given,PART)
+proof_refused = $(if $(proof_part),$(filter-out $(proof_parts),$(proof_part))$(word 2,$(proof_part)))
+proof: $(if $(proof_refused),,setup) ## the long proofs, part by part; PART= for one, PART=list lists them
+ifeq ($(proof_part),list)
+	@awk '/^[a-z]/ { printf "%s: %s minutes\n", $$1, $$2 }' .ci/proof-parts
+else ifneq ($(proof_refused),)
+	@echo "proof: there is no part '$$PART'; PART is list or one of: $(proof_parts)" >&2; exit 2
+else
+	@sh scripts/proof.sh $(or $(proof_part),all) $(call given,ARGS)
+endif
 
 soak: setup ## files arrive while the daemon and runs are killed, for some minutes; ARGS="--seed N" repeats one
 	@"$$VENV/bin/python" -m mlops_assets_tests.soak $(call given,ARGS)

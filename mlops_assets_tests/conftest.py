@@ -22,6 +22,7 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets_tests.proofs import COLLECTED
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -38,6 +39,14 @@ _LONG_LIVED = {
     # The platform's own sessions are short, and do without the second compiler.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4",
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep where the proofs are before they are deselected, so that a test can say which belongs to no part."""
+    config.stash[COLLECTED] = [
+        item.path.relative_to(CHECKOUT) for item in items if item.get_closest_marker("proof") is not None
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,13 @@
-"""Reads pytest's JUnit report: no test may have been skipped that is not on the list of allowed skips.
+"""Reads pytest's JUnit reports: no test may have been skipped that is not on the list of allowed skips.
 
 A test that is skipped everywhere guards nothing while everything is green; so each skip must be known by name.
 
-Usage: python scripts/check_skips.py REPORT ALLOWED
+Usage: python scripts/check_skips.py REPORT... ALLOWED
 
-The last line it prints is `N passed, N failed, N skipped`. The exit code is 0 if there was a test, none failed, and
-none was skipped but those allowed. ALLOWED has one pattern a line (`*` stands for anything) of a test's name as the
-report has it, such as `mlops_assets_tests.data.test_sources::test_real_file*`; `#` starts a comment.
+The last line it prints is `N passed, N failed, N skipped`, over all reports. The exit code is 0 if every report is
+there, a test passed, none failed, and none was skipped but those allowed. ALLOWED has one pattern a line (`*` stands
+for anything) of a test's name as the report has it, such as `mlops_assets_tests.data.test_sources::test_real_file*`;
+`#` starts a comment.
 """
 
 from __future__ import annotations
@@ -58,12 +59,15 @@ def read_allowed(allowed: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Print what is wrong and the counts, and return the exit code."""
-    report, allowed = (Path(argument) for argument in arguments)
-    try:
-        outcomes = read_report(report)
-    except (OSError, ET.ParseError) as error:
-        print(f"no report of the tests: {error}", file=sys.stderr)
-        return 1
+    *reports, allowed = (Path(argument) for argument in arguments)
+    outcomes: list[Outcome] = []
+    absent = False
+    for report in reports:
+        try:
+            outcomes += read_report(report)
+        except (OSError, ET.ParseError) as error:
+            print(f"no report of the tests: {error}", file=sys.stderr)
+            absent = True
     patterns = read_allowed(allowed)
     refused = [
         outcome
@@ -78,10 +82,10 @@ def main(arguments: list[str]) -> int:
     if counts["passed"] == 0:
         print("no test has passed")
     print(", ".join(f"{count} {status}" for status, count in counts.items()), flush=True)
-    return 1 if refused or counts["failed"] or not counts["passed"] else 0
+    return 1 if absent or refused or counts["failed"] or not counts["passed"] else 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:  # noqa: PLR2004 - the script and its two arguments
+    if len(sys.argv) < 3:  # noqa: PLR2004 - the script, a report and the list
         sys.exit(__doc__)
     sys.exit(main(sys.argv[1:]))

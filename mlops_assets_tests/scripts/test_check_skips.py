@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def check(folder: Path, allowed: str, **modules: str) -> tuple[int, list[str]]:
     subprocess.run(
         [*pytest_command, f"--rootdir={folder}", f"--junitxml={report}", folder],
         cwd=folder,
+        # The plugins of this environment take seconds to import.
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         check=False,
         timeout=120,
@@ -90,3 +93,19 @@ def test_no_report_is_no_success(tmp_path: Path):
     answer = subprocess.run([*script, *arguments], capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode == 1
     assert answer.stderr.startswith("no report of the tests")
+
+
+def test_several_reports_are_counted_together_and_one_that_is_absent_fails(tmp_path: Path):
+    for name, text in {"good": GOOD, "bad": BAD}.items():
+        (tmp_path / name).mkdir()
+        check(tmp_path / name, "", **{name: text})
+    reports = [str(tmp_path / name / "junit.xml") for name in ("good", "bad", "absent")]
+
+    def counted(*chosen: str) -> tuple[int, str]:
+        command = [sys.executable, str(ROOT / "scripts" / "check_skips.py"), *chosen, os.devnull]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return answer.returncode, answer.stdout.splitlines()[-1]
+
+    assert counted(*reports[:2]) == (1, "1 passed, 1 failed, 0 skipped")
+    assert counted(reports[0], reports[2]) == (1, "1 passed, 0 failed, 0 skipped")
+    assert counted(reports[0]) == (0, "1 passed, 0 failed, 0 skipped")

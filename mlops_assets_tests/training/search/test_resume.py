@@ -11,13 +11,16 @@ from mlops_assets.errors import SearchError
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import TrialRecord
-from mlops_assets.training.search.proposals import to_document, to_record
+from mlops_assets.training.search.proposals import Document, to_document, to_record
 from mlops_assets.training.search.search import run_search
 from mlops_assets_tests.training.conftest import without_time
 from mlops_assets_tests.training.searching import SPACE, meeting_every_end, telling_its_process, trials_of
 from mlops_assets_tests.training.spaces import seed_point, seed_space
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from _pytest.mark.structures import ParameterSet
     from pyspark.sql import SparkSession
 
 WATCHED = SearchPlan(
@@ -27,6 +30,18 @@ WATCHED = SearchPlan(
     early_stopping_rounds=8,
     checkpoint_rounds=2,
 )
+
+
+def cuts(after: Iterable[int], *, soon: set[int]) -> list[ParameterSet]:
+    """Return after how many trials a search is cut; those that aren't in `soon` are long proofs."""
+    return [pytest.param(cut, marks=() if cut in soon else pytest.mark.proof) for cut in after]
+
+
+@pytest.fixture(scope="module")
+def lost_too(spark: SparkSession) -> list[Document]:
+    """The trials of a search that meets every end a trial can come to."""
+    trials: list[Document] = trials_of(spark, meeting_every_end(), evaluations=12, parallelism=1).trials
+    return trials
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +59,7 @@ def test_trials_end_early_and_are_pruned_and_their_records_say_how(everything: t
     assert all(record.curve[-1][0] < record.point["n_estimators"] for record in everything if record.state == "pruned")
 
 
-@pytest.mark.parametrize("cut", [0, 1, 5, 6, 7, 13, 19, 20])
+@pytest.mark.parametrize("cut", cuts([0, 1, 5, 6, 7, 13, 19, 20], soon={0, 6, 19, 20}))
 def test_a_search_that_was_cut_and_resumed_is_the_uninterrupted_one(
     spark: SparkSession, halves: tuple[Matrix, Matrix], everything: tuple[TrialRecord, ...], cut: int
 ):
@@ -63,17 +78,17 @@ def test_a_search_that_was_cut_and_resumed_is_the_uninterrupted_one(
         assert found.end_reason == "all 20 trials were tried" + (f", {cut} of them resumed" if cut else "")
 
 
-def test_lost_trials_too_are_resumed_as_tried(spark: SparkSession):
-    whole = trials_of(spark, meeting_every_end(), evaluations=12, parallelism=1).trials
-    ends = [to_record(document, SPACE) for document in whole]
+@pytest.mark.parametrize("cut", cuts(range(13), soon={0, 7, 12}))
+def test_lost_trials_too_are_resumed_as_tried(spark: SparkSession, lost_too: list[Document], cut: int):
+    ends = [to_record(document, SPACE) for document in lost_too]
     assert {record.state for record in ends} == {"finished", "pruned", "failed"}
     assert any("Python worker exited" in record.error for record in ends)
 
-    for cut in range(13):
-        before = [to_document(record, SPACE) for record in ends[:cut]]
-        resumed = trials_of(spark, meeting_every_end(), evaluations=12, parallelism=1, before=before).trials
-        assert [t["misc"]["vals"] for t in resumed] == [t["misc"]["vals"] for t in whole], cut
-        assert [t["result"].get("loss") for t in resumed] == [t["result"].get("loss") for t in whole], cut
+    before = [to_document(record, SPACE) for record in ends[:cut]]
+    resumed = trials_of(spark, meeting_every_end(), evaluations=12, parallelism=1, before=before).trials
+
+    assert [t["misc"]["vals"] for t in resumed] == [t["misc"]["vals"] for t in lost_too]
+    assert [t["result"].get("loss") for t in resumed] == [t["result"].get("loss") for t in lost_too]
 
 
 def test_numbers_go_on_behind_trials_that_were_in_flight(spark: SparkSession):
