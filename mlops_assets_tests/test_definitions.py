@@ -46,7 +46,7 @@ LAYERS: dict[str, set[str]] = {
     | {"diagnostics", "instance", "definitions"},
 }
 # The modules at the top that every room may import.
-TOP = {"errors", "lineage", "settings"}
+TOP = {"dagster_internals", "errors", "lineage", "settings"}
 
 
 def described(definitions: dg.Definitions) -> list[dict[str, Any]]:
