@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mlops_assets_tests.proofs import read_parts
+
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 BIN = Path(sys.executable).parent
@@ -67,6 +69,10 @@ def test_workflow_covers_the_supported_versions_with_least_rights(workflow: dict
     assert commands[:2] == ["make check", 'make test ${COVERAGE:+ARGS="$COVERAGE"}']
     assert "scripts/check_skips.py" in commands[2]
     assert [step["run"] for step in jobs["proof"]["steps"] if "run" in step][-1] == 'make proof PART="$PART"'
+
+
+def test_each_part_of_the_proofs_is_a_job(workflow: dict[str, Any]):
+    assert workflow["jobs"]["proof"]["strategy"]["matrix"]["part"] == list(read_parts(ROOT / ".ci" / "proof-parts"))
 
 
 def test_actions_are_pinned_by_commit_with_the_version_beside_it():
