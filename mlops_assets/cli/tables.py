@@ -12,6 +12,7 @@ from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.automation.jobs import REPLAY, UPKEEP
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.run_job import report_failure, run_job, say
+from mlops_assets.lineage import DELTA_VERSION, ROW_COUNT
 
 if TYPE_CHECKING:
     from mlops_assets.settings import Settings
@@ -40,6 +41,6 @@ def run_replay(settings: Settings) -> int:
         return report_failure(finished)
     found = finished.metadata()
     raw, quarantined = found[RAW], found[QUARANTINED]
-    say(f"\n{raw['rows_added']:,} rows came out of quarantine, {quarantined['dagster/row_count']:,} stay in it.")
-    say(f"{RAW} has {raw['dagster/row_count']:,} rows, version {raw['delta_version']}.")
+    say(f"\n{raw['rows_added']:,} rows came out of quarantine, {quarantined[ROW_COUNT]:,} stay in it.")
+    say(f"{RAW} has {raw[ROW_COUNT]:,} rows, version {raw[DELTA_VERSION]}.")
     return DONE
