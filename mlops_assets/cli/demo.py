@@ -15,7 +15,7 @@ from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.cli.exit_codes import DONE
-from mlops_assets.cli.run_job import About, FinishedRun, facts_line, report_failure, run_job, say
+from mlops_assets.cli.run_job import About, FinishedRun, facts_line, print_line, report_failure, run_job
 from mlops_assets.lineage import (
     BEST_POINT,
     DELTA_VERSION,
@@ -120,7 +120,7 @@ def _print_summary(summary: dict[str, Any], target: Path, look: str) -> None:
         f"The same as JSON: {target}",
         f"Look at it:       {look}",
     ]
-    say("\n".join(lines))
+    print_line("\n".join(lines))
 
 
 def _launched_lines(launches: list[dict[str, Any]]) -> list[str]:

@@ -21,7 +21,9 @@ from filelock import FileLock, Timeout
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.cli.demo import run_demo
+from mlops_assets.cli.exit_codes import INTERRUPTED, REFUSED
 from mlops_assets.cli.loopback_installation import FOLDER, installation
+from mlops_assets.cli.run_job import print_line
 from mlops_assets.data.sources.locations import has_wildcard, split_list
 from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets.resources.delta_jars import ensure_delta_jars
@@ -31,7 +33,6 @@ from mlops_assets.settings import Settings
 if TYPE_CHECKING:
     from databricks_loopback import Workspace
 
-_INTERRUPTED = 130  # the shell convention for Ctrl-C
 # Variables that would point the demo at another workspace.
 _ELSEWHERE = ("DATABRICKS_", "MLOPS_DATABRICKS_", "MLOPS_TARGET", "MLOPS_TRACKING_URI")
 
@@ -83,17 +84,17 @@ def demonstrate(settings: Settings, trials: int) -> int:
     java_home = Path(settings.java_home) if settings.java_home else None
     with folder_of_its_own(settings.home) as home:
         (home / "jars").symlink_to(settings.home / "jars")  # for `make ui` with this folder as MLOPS_HOME
-        _print("starting a loopback workspace and an MLflow server ...")
-        with installation(home, delta_jars=jars, cores=max(2, os.cpu_count() or 2), java_home=java_home) as made:
-            _print(f"workspace {made.workspace.host}, MLflow {made.mlflow}, profile {made.profile}")
-            source = upload(settings.source, made.workspace)
-            os.environ |= made.variables | {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source}
-            about = Launches(made.workspace).about
+        print_line("starting a loopback workspace and an MLflow server ...")
+        with installation(home, delta_jars=jars, cores=max(2, os.cpu_count() or 2), java_home=java_home) as installed:
+            print_line(f"workspace {installed.workspace.host}, MLflow {installed.mlflow}, profile {installed.profile}")
+            source = upload(settings.source, installed.workspace)
+            os.environ |= installed.variables | {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source}
+            about = Launches(installed.workspace).about
             status = run_demo(Settings.from_environment(), trials, about, ui=f"MLOPS_HOME={home} make ui")
-            calls, runs = len(made.workspace.calls), list(made.workspace.runs)
+            calls, runs = len(installed.workspace.calls), list(installed.workspace.runs)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping takes a moment and must not be interrupted
             ended = "all finished" if not any(run.is_active for run in runs) else "active ones were cancelled"
-        _print(f"{len(runs)} runs, {ended}; {calls} API calls. Workspace and MLflow server were stopped.")
+        print_line(f"{len(runs)} runs, {ended}; {calls} API calls. Workspace and MLflow server were stopped.")
     return status
 
 
@@ -140,11 +141,6 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
         raise StorageError("another demo is running in this folder", where=str(folder), fix=fix) from error
 
 
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="mlops_assets.cli.demo_databricks", description=__doc__)
@@ -158,11 +154,11 @@ def main() -> int:
     try:
         return demonstrate(Settings.from_environment(), arguments.trials)
     except KeyboardInterrupt:
-        _print("\nInterrupted; workspace and MLflow server were stopped.")
-        return _INTERRUPTED
+        print_line("\nInterrupted; workspace and MLflow server were stopped.")
+        return INTERRUPTED
     except PlatformError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return REFUSED
 
 
 if __name__ == "__main__":

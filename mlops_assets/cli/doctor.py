@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.cli.exit_codes import DONE, FAILED
-from mlops_assets.cli.run_job import say
+from mlops_assets.cli.run_job import print_line
 from mlops_assets.diagnostics.checkup import diagnose, examine
 from mlops_assets.errors import PlatformError
 from mlops_assets.settings import Settings
@@ -30,7 +30,7 @@ def run_doctor(settings: Settings | PlatformError) -> int:
     else:
         findings = examine(settings, _load)
     text, code = report(findings)
-    say(text)
+    print_line(text)
     return code
 
 

@@ -86,7 +86,7 @@ class RunPrinter:
 
     def _print(self, text: str) -> None:
         if self.bar is None:
-            say(text)
+            print_line(text)
         else:
             self.bar.write(text)
 
@@ -156,7 +156,7 @@ def run_job(
         printer = RunPrinter(about, bar)
         run = instance.create_run_for_job(definition, job_code_origin=job.get_python_origin(), run_config=config)
         instance.add_event_listener(run.run_id, printer)
-        say(title)
+        print_line(title)
         result = execute_run(job, run, instance)
     return FinishedRun(result, printer.seconds, printer.launches)
 
@@ -164,11 +164,11 @@ def run_job(
 def report_failure(finished: FinishedRun) -> int:
     """Print why a run failed, and return the exit code."""
     if finished.was_interrupted:
-        say("\nInterrupted.")
+        print_line("\nInterrupted.")
         return INTERRUPTED
-    say("\nThe job failed:")
+    print_line("\nThe job failed:")
     for event in finished.result.get_step_failure_events():
-        say(f"  {event.step_key}: {_reason(event)}")
+        print_line(f"  {event.step_key}: {_reason(event)}")
     return FAILED
 
 
@@ -188,7 +188,7 @@ def facts_line(launch: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line and flush, so that it also appears at once in a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

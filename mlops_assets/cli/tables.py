@@ -11,7 +11,7 @@ from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.automation.jobs import REPLAY, UPKEEP
 from mlops_assets.cli.exit_codes import DONE
-from mlops_assets.cli.run_job import report_failure, run_job, say
+from mlops_assets.cli.run_job import print_line, report_failure, run_job
 from mlops_assets.lineage import DELTA_VERSION, ROW_COUNT
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ def run_upkeep(settings: Settings) -> int:
         return report_failure(finished)
     reports = finished.metadata()[TABLE_UPKEEP]["reports"]
     width = max(map(len, reports), default=0)
-    say("" if reports else "\nThere are no tables yet.")
+    print_line("" if reports else "\nThere are no tables yet.")
     for table, report in reports.items():
-        say(
+        print_line(
             f"{table:<{width}}  files {report['files_before']:,} -> {report['files_after']:,}, "
             f"{report['files_deleted']:,} old files deleted ({report['bytes_deleted']:,} bytes)"
         )
@@ -41,6 +41,6 @@ def run_replay(settings: Settings) -> int:
         return report_failure(finished)
     metadata = finished.metadata()
     raw, quarantined = metadata[RAW], metadata[QUARANTINED]
-    say(f"\n{raw['rows_added']:,} rows left the quarantine, {quarantined[ROW_COUNT]:,} remain in it.")
-    say(f"{RAW} has {raw[ROW_COUNT]:,} rows, version {raw[DELTA_VERSION]}.")
+    print_line(f"\n{raw['rows_added']:,} rows left the quarantine, {quarantined[ROW_COUNT]:,} remain in it.")
+    print_line(f"{RAW} has {raw[ROW_COUNT]:,} rows, version {raw[DELTA_VERSION]}.")
     return DONE

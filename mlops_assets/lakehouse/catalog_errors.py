@@ -32,7 +32,7 @@ _NOT_DELTA: Final = (
     "DELTA_MISSING_DELTA_TABLE",
     "EXPECT_TABLE_NOT_VIEW",
 )
-_NO_RIGHT: Final = re.compile(
+_NO_PERMISSION: Final = re.compile(
     r"(PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS|INSUFFICIENT_PRIVILEGES|UNAUTHORIZED_ACCESS)\b"
 )
 _DENIED: Final = re.compile(r"User does not have [^\n.]+? on \w+ [`'\w.]+|Insufficient privileges:[^\n]*")
@@ -104,7 +104,7 @@ def _refusal(error: Exception, address: str, catalog: str, schema: str) -> Stora
             where=address,
             fix=f"correct MLOPS_DATABRICKS_SCHEMA, or create it: CREATE SCHEMA {catalog}.{schema}",
         )
-    if _NO_RIGHT.search(message):
+    if _NO_PERMISSION.search(message):
         denied = _DENIED.search(text)
         return StorageError(
             f"the catalog denies access: {denied.group().rstrip('.') if denied else text.splitlines()[0]}",

@@ -26,7 +26,7 @@ class NewRows:
     Attributes:
         rows: The rows to write.
         known: Number of dropped rows, by batch.
-        replaces: Whether any of the rows to write has the key of a row in the raw table.
+        replaces: Whether any of the rows to write replaces a row of the raw table.
     """
 
     rows: DataFrame
@@ -55,7 +55,7 @@ def without_known(
     """
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    from mlops_assets.data.ingest.merge_frames import KNOWN, REPLACES, last_of_each_key, meet
+    from mlops_assets.data.ingest.merge_frames import KNOWN, REPLACES, last_of_each_key, merge_outcomes
 
     key, new = contract.key, NewRows(rows)
     if key is None:
@@ -71,13 +71,13 @@ def without_known(
         return new
     if key_range is not None and table.where(F.col(key).between(*map(F.lit, key_range))).select(key).isEmpty():
         return new  # new keys mostly follow the old ones, and then the log's statistics suffice
-    met = meet(new.rows, table, key, contract, key_range)
-    for row in met.groupBy(BATCH_ID, MERGE_OUTCOME).count().collect():
+    outcomes = merge_outcomes(new.rows, table, key, contract, key_range)
+    for row in outcomes.groupBy(BATCH_ID, MERGE_OUTCOME).count().collect():
         if row[MERGE_OUTCOME] == KNOWN:
             new.known[row[BATCH_ID]] = new.known.get(row[BATCH_ID], 0) + int(row["count"])
         new.replaces = new.replaces or row[MERGE_OUTCOME] == REPLACES
     if new.known:
-        known = met.where(F.col(MERGE_OUTCOME) == KNOWN).select(key)
+        known = outcomes.where(F.col(MERGE_OUTCOME) == KNOWN).select(key)
         new.rows = new.rows.join(known, key, "left_anti").select(*rows.columns)
     return new
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import error_condition
 from mlops_assets.lakehouse.commits import Commits, TableVersion
-from mlops_assets.lakehouse.locks import hold, lend_folder
+from mlops_assets.lakehouse.locks import hold, staging_folder
 from mlops_assets.lakehouse.tables import CatalogTables, PathTables, Tables
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ class Lakehouse(Commits):
         return self._tables.sql(self.session, statement, name)
 
     def staging(self, name: str) -> AbstractContextManager[Path]:
-        """Lend an empty folder to stage rows for a table in; use it inside `exclusive`. See `lend_folder`.
+        """Create an empty folder for staging rows of a table; use it inside `exclusive`. See `staging_folder`.
 
         Raises:
             StorageError: The folder can't be written.
         """
-        return lend_folder(Path(self.root) / "_staging" / name, alone=bool(self.locks))
+        return staging_folder(Path(self.root) / "_staging" / name, locked=bool(self.locks))
 
     def exclusive(self, name: str, wait_seconds: float | None = None) -> AbstractContextManager[None]:
         """Hold the table's lock, so that two runs write one after the other.

@@ -53,20 +53,20 @@ def hold(path: Path, wait_seconds: float | None, *, where: str) -> Iterator[None
 
 
 @contextmanager
-def lend_folder(shared: Path, *, alone: bool) -> Iterator[Path]:
+def staging_folder(shared: Path, *, locked: bool) -> Iterator[Path]:
     """Create an empty folder for the length of a block, and remove it afterwards.
 
     Args:
         shared: The folder in which all writers stage rows for one table.
-        alone: Whether a lock keeps other writers out. If so, anything in the folder was left by a killed process and is
-            removed. If not, each writer gets a subfolder of its own, and abandoned ones are removed after a week.
+        locked: Whether a lock keeps other writers out. If so, anything in the folder was left by a killed process and
+            is removed. If not, each writer gets a subfolder of its own, and abandoned ones are removed after a week.
 
     Raises:
         StorageError: The folder can't be written.
     """
-    folder = shared if alone else shared / uuid.uuid4().hex
+    folder = shared if locked else shared / uuid.uuid4().hex
     try:
-        if alone:
+        if locked:
             shutil.rmtree(shared, ignore_errors=True)
         else:
             _remove_abandoned(shared)

@@ -57,9 +57,9 @@ class QuarantineTable:
         if not load.bad_rows:
             pq.write_table(QUARANTINE_SCHEMA.empty_table(), folder / "none.parquet")
         rows = staged_rows(self.lakehouse, folder, QUARANTINE_COLUMNS)
-        brought = [record.batch_id for record in load.records if record.quarantined]
+        with_bad_rows = [record.batch_id for record in load.records if record.quarantined]
         metadata = {
-            UNSETTLED: [*orphans, *brought],
+            UNSETTLED: [*orphans, *with_bad_rows],
             REPLAYS: [*snapshot.replayed, *snapshot.open_replays],
             DAGSTER_RUN: self.dagster_run,
         }

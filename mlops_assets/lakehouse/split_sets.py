@@ -139,7 +139,7 @@ class _Cut:
             raise SplitError(
                 f"{error.what}; {waiting:,} more rows have no mature label",
                 where=error.where,
-                fix=f"{error.fix}; labels mature with time, or as they come in",
+                fix=f"{error.fix}; labels mature with time, or when late labels arrive",
             ) from None
         # Reading uses the compacted files, but the split is named by the rows: upkeep is no reason to split again.
         raw = raw.named_by_rows

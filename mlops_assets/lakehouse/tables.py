@@ -43,7 +43,7 @@ _UNKNOWN: Final = -1
 _HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
 COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. By default Delta reads no version older than a week, and by then it has forgotten which
-# files it removed, so VACUUM takes them for files of unknown writers; it drops the log after a month. A catalog may run
+# files it removed, so VACUUM takes them for files of unknown writers. It drops the log after a month. A catalog may run
 # VACUUM on its own.
 _KEPT: Final = "interval 3650 days"
 RETENTION: Final[Mapping[str, str]] = {

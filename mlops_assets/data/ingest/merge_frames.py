@@ -26,7 +26,7 @@ def last_of_each_key(rows: DataFrame, key: str, contract: Contract) -> DataFrame
     return numbered.where(F.col(MERGE_OUTCOME) == 1).drop(MERGE_OUTCOME)
 
 
-def meet(
+def merge_outcomes(
     rows: DataFrame, table: DataFrame, key: str, contract: Contract, key_range: tuple[Any, Any] | None
 ) -> DataFrame:
     """Return key, batch id and merge outcome of the rows whose key is in the table.

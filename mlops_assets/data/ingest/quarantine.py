@@ -149,14 +149,14 @@ def _lists(reasons: dict[str, pa.Array], rows: int) -> pa.ListArray:
     masks = [np.asarray(mask.to_numpy(zero_copy_only=False), dtype=bool) for mask in reasons.values()]
     count = reduce(np.add, [mask.astype(np.int32) for mask in masks], np.zeros(rows, dtype=np.int32))
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
-    # Row after row, in each the codes in their order: what is true of (rows, codes), read along the rows.
-    summary = np.stack(masks, axis=1) if masks else np.zeros((rows, 0), dtype=bool)
-    codes = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(summary)[1]))
+    # The codes of one row after another: the true cells of the (rows, codes) matrix, in row order.
+    matrix = np.stack(masks, axis=1) if masks else np.zeros((rows, 0), dtype=bool)
+    codes = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(matrix)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), codes)
 
 
 def _maps(texts: dict[str, pa.Array], rows: int) -> pa.MapArray:
-    """Turn columns of text into one map a row."""
+    """Turn columns of text into one map per row."""
     names, width = list(texts), len(texts)
     keys = pa.array(names, pa.string()).take(pa.array(np.tile(np.arange(width), rows)))
     every = pa.concat_arrays(texts.values())

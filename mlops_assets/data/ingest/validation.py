@@ -258,7 +258,9 @@ def _both_classes(findings: LoadFindings, contract: Contract, known: Mapping[int
 
 def _time_ordered(findings: LoadFindings, contract: Contract) -> CheckOutcome:
     if not contract.ordered:
-        return CheckOutcome("time_ordered", passed=True, description="the contract says that files are not ordered")
+        return CheckOutcome(
+            "time_ordered", passed=True, description="the contract does not require files to be ordered"
+        )
     disorder = {item.origin: item.disorder for item in findings.inputs if item.disorder}
     if disorder:
         listed = ", ".join(f"{origin} ({rows:,} rows)" for origin, rows in list(disorder.items())[:_EXAMPLES])

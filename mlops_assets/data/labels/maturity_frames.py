@@ -78,7 +78,7 @@ def left_out(table: DataFrame, contract: Contract, maturity: Maturity | None) ->
 
 
 def label_age_days(table: DataFrame, contract: Contract, maturity: Maturity) -> Column:
-    """Return for how many days a label has been known: since it came late, or since its transaction otherwise."""
+    """Return for how many days a label has been known, counted from its transaction unless it came late."""
     since = event_seconds(contract)
     if LABEL_KNOWN_AT in table.columns:
         since = F.coalesce(_on_the_clock(LABEL_KNOWN_AT, contract), since)
