@@ -1,29 +1,29 @@
-"""The words by which one part of the platform finds what another part has written: each of them once.
+"""The keys by which one part of the platform finds what another part wrote, each defined once.
 
 What belongs here: keys of commit metadata, of materialization metadata that another asset, a condition or the command
-line reads, and of MLflow tags, and the names of artifacts. What does not: values, and keys that only a person reads.
+line reads, and of MLflow tags, and the names of artifacts. What does not: values, and keys that only people read.
 
-A key that is typed by hand elsewhere is a defect: after a rename its reader would find nothing and say nothing. A test
-looks for such copies. The values are on disk in every home that exists, so they never change.
+A key that is typed by hand elsewhere is a bug: after a rename its reader would silently find nothing. A test looks for
+such copies. These strings are on disk in every existing home, so they never change.
 """
 
 from typing import Final
 
-# Metadata of Delta commits and of materializations; what stands in both has one word.
+# Metadata of Delta commits and of materializations; both use the same key.
 DAGSTER_RUN: Final = "dagster_run"
 RAW_VERSION: Final = "raw_version"
 SPLIT_ID: Final = "split_id"
 SPLIT_SPEC: Final = "spec"
 AS_OF: Final = "as_of"
 
-# Metadata of commits alone: records of batches, batches that may not be in, replays that may not be finished, and the
-# version of the label table up to which the raw table has the labels.
+# Metadata of commits only: records of batches, batches that may not be committed yet, replays that may not be finished,
+# and the version of the label table up to which labels were merged into the raw table.
 RECORDS: Final = "records"
 UNSETTLED: Final = "unsettled"
 REPLAYS: Final = "replays"
 LABELS_VERSION: Final = "labels_version"
 
-# Metadata of materializations alone.
+# Metadata of materializations only.
 DELTA_VERSION: Final = "delta_version"
 ROW_COUNT: Final = "dagster/row_count"
 LATE_LABELS: Final = "late_labels"
@@ -40,7 +40,7 @@ RUN_NAME_TAG: Final = "mlflow.runName"
 STAGE_TAG: Final = "mlops_assets.stage"
 PROCESS_TAG: Final = "mlops_assets.process"
 
-# Tags of the run of a model: what it was made of, and by which run.
+# Tags of a model's run: what it was made from, and by which Dagster run.
 DATABASE_TAG: Final = "mlops_assets.database"
 RAW_TABLE_TAG: Final = "mlops_assets.raw_table"
 RAW_VERSION_TAG: Final = "mlops_assets.raw_version"
@@ -56,7 +56,7 @@ MODEL_URI_TAG: Final = "mlops_assets.model_uri"
 MODEL_SHA256_TAG: Final = "mlops_assets.model_sha256"
 END_REASON_TAG: Final = "mlops_assets.end_reason"
 
-# Tags of the runs of a search and of its trials, from which an unfinished search goes on.
+# Tags of a search's run and of its trials' runs; an unfinished search resumes from them.
 SEARCH_KEY_TAG: Final = "mlops_assets.search_key"
 STATE_TAG: Final = "mlops_assets.state"
 ERROR_TAG: Final = "mlops_assets.error"
@@ -64,7 +64,7 @@ RESUMED_FROM_TAG: Final = "mlops_assets.resumed_from"
 RECORD_TAG: Final = "mlops_assets.record"
 RECORD_DIGEST_TAG: Final = "mlops_assets.record_digest"
 
-# Artifacts of the run of a model: files by their path, and folders.
+# Artifacts of a model's run: file paths, and folders.
 SCORES_FILE: Final = "evaluation/test_scores.npy"
 EVALUATION_FILE: Final = "evaluation/evaluation.json"
 BACKTEST_FILE: Final = "evaluation/backtest.json"

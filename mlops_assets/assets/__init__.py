@@ -1,1 +1,1 @@
-"""Thin Dagster shells, one file per stage; the science is in the pure rooms."""
+"""Thin Dagster shells, one file per stage; the work itself is done in the Dagster-free rooms."""

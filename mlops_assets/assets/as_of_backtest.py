@@ -1,10 +1,10 @@
-"""A model as it would have been made at the end of a past day, and how it does on the days after.
+"""A model as it would have been trained at the end of a past day, and how it performs on the days after.
 
-What belongs here: the asset's specification, its configuration, and how a backtest is shown. What does not: carrying it
-out (`training/as_of_backtest`).
+What belongs here: the asset's specification, its configuration, and how a backtest is shown. What does not: the
+backtest itself (`training/as_of_backtest`).
 
-It stands beside the main chain: the sets, the registry and the champion are not touched, and its MLflow runs are of a
-stage that is never registered.
+It is separate from the main chain: it does not change the sets, the registry or the champion, and its MLflow runs have
+a stage that is never registered.
 """
 
 from datetime import UTC, datetime
@@ -67,11 +67,11 @@ def as_of_backtest(
     tracking: Tracking,
     trials_cluster: StepLauncherResource,
 ) -> Results:
-    """Search and refit on what was known, score what came after, record."""
+    """Search and refit on the rows known then, score the rows after, record the result."""
     from mlops_assets.training.as_of_backtest import PastDay, backtest
 
     plan, evaluation = config.search_plan(), config.evaluation_plan()
-    store, definition = tracking.connect(), contract.load()  # before anything is paid for
+    store, definition = tracking.connect(), contract.load()  # fail before the expensive part
     day = day_of(context)
     report = backtest(
         lakehouse,
@@ -92,7 +92,7 @@ def as_of_backtest(
 
 
 def _metadata(report: "BacktestReport", objective: str, contract: "Contract") -> dict[str, Any]:
-    """Return what the asset's page shows."""
+    """Return the metadata for the asset's page."""
     from mlops_assets.evaluation.backtest import days_markdown
 
     model, best = report.model, report.search.best

@@ -1,11 +1,11 @@
-"""What arrived on a past day, delivered again: for backfills that restore what the raw table lacks.
+"""The files of a past day, ingested again: for backfills that restore rows that the raw table lacks.
 
 What belongs here: the asset's spec, and how a day's load is shown. What does not: the load (`lakehouse/loading`), which
 files a day has (`data/sources/listing`).
 
-The files of a day go into the same tables under the same lock, contract, checks and identity as at their first arrival,
-so what is in adds nothing. The version of the raw table that comes out is in the metadata, as it is for a load: the
-conditions look at both.
+A day's files are loaded into the same tables under the same lock, contract, checks and identity as the first time, so
+files that were loaded before add nothing. The metadata holds the resulting version of the raw table, as for an ordinary
+load; the conditions look at both.
 """
 
 from typing import Any
@@ -69,15 +69,15 @@ def _deliver(
     report = load(store, FileTransactions.of(files).open())
     if report.tables is not None:
         context.log.info(report.summary)
-        told = {DELTA_VERSION: report.tables.raw.rows_version, "reasons": reason_table(report.reasons)}
-        yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts_and_inputs(report), **told})
+        more = {DELTA_VERSION: report.tables.raw.rows_version, "reasons": reason_table(report.reasons)}
+        yield dg.MaterializeResult(asset_key=DAILY_ARRIVALS, metadata={**summary, **counts_and_inputs(report), **more})
     yield from check_results(report.outcomes, DAILY_ARRIVALS)
     if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
         raise failure
 
 
 def _nothing(lakehouse: Lakehouse, summary: dict[str, Any]) -> Results:
-    """Report a day without a file; the conditions compare the newest version that any load has told of."""
+    """Report a day without files; the conditions compare the newest version that any load reported."""
     table = lakehouse.current(RAW)
     counts = dict.fromkeys(("rows_in", "rows_added", "rows_already_known", "rows_quarantined"), 0)
     version = {} if table is None else {DELTA_VERSION: table.rows_version}

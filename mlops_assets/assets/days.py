@@ -1,18 +1,18 @@
-"""The days that daily partitions stand for.
+"""The days behind daily partitions.
 
-What belongs here: the partitions, and a partition as a day. What does not: what is made for a day (assets).
+What belongs here: the partitions, and converting one to a day. What does not: what is made for a day (assets).
 """
 
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 
-# A day is a partition once it is over; what happens today is for sensors.
+# A day becomes a partition once it is over; sensors handle the current day.
 DAYS = dg.DailyPartitionsDefinition(start_date="2020-01-01", timezone="UTC")
 
 
 def day_of(context: dg.AssetExecutionContext) -> date:
-    """Return the day (UTC) that a step is about."""
+    """Return the day (UTC) of a step's partition."""
     return datetime.strptime(context.partition_key, DAYS.fmt).replace(tzinfo=UTC).date()
 
 

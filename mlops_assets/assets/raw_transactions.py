@@ -1,4 +1,4 @@
-"""The raw Delta table and its quarantine: every row that comes in, once, in one of the two.
+"""The raw Delta table and its quarantine: every incoming row goes into exactly one of the two, once.
 
 What belongs here: the assets' specs, their config, and how a load's report is shown. What does not: the load
 (`lakehouse/loading`).
@@ -37,15 +37,15 @@ RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
 
 
 class IngestConfig(dg.Config):
-    """What to bring in."""
+    """What to ingest."""
 
     replay: bool = Field(
         default=False,
-        description="Try the rows in quarantine again, under today's contract, instead of looking at the source.",
+        description="Retry the rows in quarantine under the current contract, instead of reading the source.",
     )
     labels_only: bool = Field(
         default=False,
-        description="Merge the labels that came late, instead of looking at the source. (A load does so as well.)",
+        description="Merge late labels, instead of reading the source. (A load also merges them.)",
     )
 
 
@@ -55,7 +55,7 @@ class IngestConfig(dg.Config):
     specs=[
         dg.AssetSpec(
             RAW,
-            deps=[transaction_tables.LABELS],  # where there is a source of labels; the binding place takes it out else
+            deps=[transaction_tables.LABELS],  # the code that binds assets removes it if there is no label source
             kinds={"deltalake", "spark"},
             owners=OWNERS,
             description=(
@@ -86,7 +86,7 @@ def raw_transactions(
     lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
 ) -> Results:
-    """Load what the source holds and the tables do not, or try again what is in quarantine."""
+    """Load the new inputs of the source, retry the quarantine, or merge late labels."""
     store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
     if config.replay:
         report = loading.replay(store)
@@ -104,7 +104,7 @@ def raw_transactions(
 
 
 def counts_and_inputs(report: LoadReport) -> dict[str, Any]:
-    """Return what became of the rows and inputs of a load, as metadata."""
+    """Return the counts of a load's rows and its inputs, as metadata."""
     return {
         "rows_in": report.rows,
         "rows_added": report.accepted,
@@ -148,5 +148,5 @@ def _quarantine_metadata(store: TransactionStore, report: LoadReport, tables: Lo
         "rows_added": report.set_aside,
         "frauds_added": report.frauds_set_aside,
         "reasons_of_this_load": reason_table(report.reasons),
-        "preview": dg.MetadataValue.md("\n".join(lines)) if shown else "no row is set aside",
+        "preview": dg.MetadataValue.md("\n".join(lines)) if shown else "no rows are set aside",
     }

@@ -1,11 +1,11 @@
-"""The registered version: verified against the trained model, then challenger, then champion if the gate lets it.
+"""The registered version: verified against the trained model, then challenger, then champion if the gate promotes it.
 
 What belongs here: the asset's specification, its configuration, and how a registration is shown. What does not: the
 steps (`registry/registration`), the rule (`registry/gate`).
 
-A model that the gate does not promote is an ordinary outcome: the run succeeds, the check is a warning, and the version
-stays challenger. What fails a run is what is broken: scores that are not reproduced, figures that are no numbers, a
-registry that is gone.
+If the gate does not promote a model, that is an ordinary outcome: the run succeeds, the check is a warning, and the
+version stays challenger. A run fails only when something is broken: scores that are not reproduced, metrics that are
+not numbers, a registry that can't be reached.
 """
 
 import dagster as dg
@@ -30,7 +30,7 @@ _CHECKS = {
 
 
 class GateConfig(dg.Config):
-    """What a champion must show."""
+    """What a model must achieve to become champion."""
 
     min_lift: float = Field(
         default=GateRule().min_lift, ge=1, description="Test average precision must be this many times the fraud rate."
@@ -75,7 +75,7 @@ def registered_model(
     refused = refusal([report.reproduced], what=f"{version.name} version {version.number} got no alias")
     if refused is not None or verdict is None:
         yield from check_results([report.reproduced], REGISTERED_MODEL)
-        raise refused or AssertionError("a version was reproduced and not judged")
+        raise refused or AssertionError("the scores were reproduced, but the gate returned no verdict")
     context.log.info(f"{version.name} version {version.number}: {verdict.description}")
     yield dg.MaterializeResult(
         asset_key=REGISTERED_MODEL,

@@ -1,7 +1,7 @@
-"""From plain findings to what Dagster shows.
+"""From plain findings to Dagster's types.
 
-What belongs here: turning check outcomes, contracts and pictures into Dagster's own types. What does not: making
-findings (pure rooms), deciding what an asset does, errors (`shell`).
+What belongs here: turning check outcomes, contracts and pictures into Dagster's own types. What does not: computing
+findings (the Dagster-free rooms), deciding what an asset does, errors (`shell`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
 
 OWNERS = ["team:fraud-platform"]
-# In the metadata of a failure: the input is to blame, and the same input will be refused again.
+# In a failure's metadata: the input is at fault, and the same input would be refused again.
 REFUSED_INPUT = "refused_input"
 _TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
 _TECHNICAL_TYPES = {
@@ -32,7 +32,7 @@ _TECHNICAL_TYPES = {
     ORIGINAL: "map<string,string>",
 }
 _PREVIEW_ROWS = 5
-# As wide as the value column of an asset's page; what is left out stands in the column schema.
+# As many as fit into the value column of an asset's page; the column schema lists the others.
 _PREVIEW_COLUMNS = 6
 
 
@@ -57,11 +57,11 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.Asset
 
 
 def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool = True) -> dg.Failure | None:
-    """Return the failure of an asset that refuses to go on, or None when every check has passed.
+    """Return the failure of an asset whose checks failed, or None if every check passed.
 
     Args:
         outcomes: The verdicts.
-        what: What is refused.
+        what: What was refused.
         blames_input: Whether the same input would be refused again.
     """
     failed = [outcome for outcome in outcomes if not outcome.passed]
@@ -73,7 +73,7 @@ def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool =
 
 
 def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableSchema:
-    """Return the columns of a table that follows the contract, for the catalogue.
+    """Return the columns of a table with the contract's columns, for the catalog.
 
     Args:
         contract: Names, types and descriptions.
@@ -93,7 +93,7 @@ def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableS
 
 
 def label_schema(contract: Contract) -> dg.TableSchema:
-    """Return the columns of the table of late labels, for the catalogue.
+    """Return the columns of the table of late labels, for the catalog.
 
     Raises:
         ContractError: The contract has no `labels`.
@@ -105,7 +105,7 @@ def label_schema(contract: Contract) -> dg.TableSchema:
 
 
 def technical_schema(described: Mapping[str, str]) -> dg.TableSchema:
-    """Return the columns of a table that is the platform's own, for the catalogue.
+    """Return the columns of one of the platform's own tables, for the catalog.
 
     Args:
         described: Description of each column.
@@ -114,7 +114,7 @@ def technical_schema(described: Mapping[str, str]) -> dg.TableSchema:
 
 
 def _clock(contract: Contract) -> str:
-    """Return the type of times at which labels became known."""
+    """Return the type of the column that says when labels became known."""
     return "timestamp" if contract.column(contract.event_time).type == "timestamp" else "double"
 
 
@@ -137,12 +137,12 @@ def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
 
 
 def rounded(value: float) -> float:
-    """Return a number with the four digits that a reader takes in; what is computed further uses exact ones."""
+    """Return a number rounded to four significant digits, for display only; computations use exact values."""
     return float(f"{value:.4g}")
 
 
 def reason_table(reasons: Mapping[str, int]) -> dg.MarkdownMetadataValue | str:
-    """Return the rows that were set aside per reason code, as a Markdown table."""
+    """Return the number of rows set aside per reason code, as a Markdown table."""
     lines = ["| reason | rows |", "|---|---|", *(f"| {code} | {count:,} |" for code, count in reasons.items())]
     return dg.MetadataValue.md("\n".join(lines)) if reasons else "none"
 

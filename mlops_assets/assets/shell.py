@@ -1,7 +1,7 @@
 """What every asset does around its own work: hand over to a cluster, hold the write lock, show readable errors.
 
-What belongs here: the one decorator for it, and what the binding place must know of a decorated function. What does
-not: an asset's own work, how a conflict of two writers is noticed (`lakehouse`).
+What belongs here: the decorator for it, and what the code that binds assets must know about a decorated function. What
+does not: an asset's own work, how a conflict of two writers is detected (`lakehouse`).
 """
 
 import inspect
@@ -29,7 +29,7 @@ MARK = "in_asset_shell"
 
 
 class ModelSpec(Protocol):
-    """What the shell asks of the model that an asset is made for."""
+    """What the shell needs from the model that an asset is made for."""
 
     @property
     def name(self) -> str:
@@ -42,17 +42,17 @@ def asset_shell(
 ) -> Callable[[Callable[_P, Results]], Callable[_P, Results]]:
     """Return the decorator that goes below `dg.asset` or `dg.multi_asset`.
 
-    Dagster sees the decorated function's own parameters and annotations. Those that the shell looks at are found by
-    their names: the context comes first, and with `lock` there is a parameter `lakehouse`.
+    Dagster sees the decorated function's own parameters and annotations. The shell finds the ones it needs by name,
+    except the context, which comes first; with `lock` there must be a parameter `lakehouse`.
 
     Args:
-        spec: The model that the asset is made for; its failures name it. None where the code location has one model.
+        spec: The model that the asset is made for; its failures name it. None if the code location has one model.
         runner: Parameter with the resource that may run the asset elsewhere (`StepLauncherResource.pipes`).
-        lock: Table whose write lock the function holds. It must not yield before it has committed: when another writer
-            was faster, it is called again.
+        lock: Table whose write lock the function holds. The function must not yield before it has committed: if another
+            writer was faster, it is called again.
 
     Raises:
-        TypeError: The function lacks a parameter that the shell looks at.
+        TypeError: The function lacks a parameter that the shell needs.
     """
 
     def decorate(asset: Callable[_P, Results]) -> Callable[_P, Results]:
@@ -85,7 +85,7 @@ def readable_errors(model: str = "") -> Iterator[None]:
     """Show an error that the user can fix as one message, and never retry it: it would fail the same way.
 
     Args:
-        model: The model to name beside it.
+        model: Name of the model to add to the error's metadata; empty for none.
     """
     try:
         yield
@@ -103,22 +103,22 @@ def readable_errors(model: str = "") -> Iterator[None]:
 def with_write_lock(
     context: dg.AssetExecutionContext, lakehouse: Lakehouse, table: str, write: Callable[[], Results]
 ) -> Results:
-    """Yield what a write yields while no other writer is at the table; look and write again if one was faster.
+    """Yield what a write yields while it holds the table's lock; read and write again if another writer was faster.
 
     Args:
         context: For the log.
-        lakehouse: Where the table is.
-        table: Its name.
-        write: Looks at the table, and commits what it chose by that look.
+        lakehouse: The database.
+        table: Table name.
+        write: Reads the table, and commits what it decided from that.
 
     Raises:
-        dg.Failure: Others were faster each time.
+        dg.Failure: Other writers were faster at every attempt.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(StaleBaseError),
         stop=stop_after_attempt(_ATTEMPTS),
         after=lambda state: context.log.info(
-            f"another writer was faster (attempt {state.attempt_number} of {_ATTEMPTS}): looking again"
+            f"another writer was faster (attempt {state.attempt_number} of {_ATTEMPTS}): starting over"
         ),
         reraise=True,
     )
@@ -127,7 +127,7 @@ def with_write_lock(
             with attempt, lakehouse.exclusive(table):
                 yield from write()
     except StaleBaseError as error:
-        what = f"{table} changed under {_ATTEMPTS} attempts to write: fewer writers, then run again"
+        what = f"{table} changed during each of {_ATTEMPTS} write attempts. Fix: stop other writers and run again"
         raise dg.Failure(what) from error
 
 
@@ -141,7 +141,7 @@ def with_code_references(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """Return the asset with a link to its own function; Dagster's `with_source_code_references` links to this file."""
     function = inspect.unwrap(function_of(asset))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # two per asset at each load, and nothing a user could fix
+        warnings.simplefilter("ignore", dg.BetaWarning)  # two per asset at each load, and users can't fix them
         place = dg.LocalFileCodeReference(
             file_path=str(Path(inspect.getfile(function)).absolute()), line_number=inspect.getsourcelines(function)[1]
         )

@@ -1,6 +1,6 @@
-"""Train, validation and test set, cut from one pinned version of the raw table.
+"""Train, validation and test set, split from one pinned version of the raw table.
 
-What belongs here: the assets' specification, their configuration, and how a cut is shown. What does not: cutting
+What belongs here: the assets' specification, their configuration, and how a split is shown. What does not: splitting
 (`lakehouse/split_sets`) and its rules (`data/splits`).
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # The assets are named after their tables.
 TABLES = SET_TABLES
-# The checks are about the three sets together; they stand on the last one, on which everything downstream depends.
+# The checks cover the three sets together; they belong to the last one, because everything downstream depends on it.
 _CHECKED = TABLES["test"]
 
 
@@ -42,11 +42,12 @@ class Strategy(Enum):
 
 
 class SplitConfig(dg.Config):
-    """How to cut the raw table."""
+    """How to split the raw table."""
 
     strategy: Strategy = Field(
         default=Strategy.time,
-        description="time: train on the past, test on the future. stratified: at random by seed; its figures flatter.",
+        description="time: train on the past, test on the future. stratified: at random by seed; its metrics are too "
+        "optimistic.",
     )
     validation_fraction: float = Field(default=0.2, description="Share of rows in the validation block.")
     test_fraction: float = Field(default=0.2, description="Share of rows in the test block.")
@@ -54,12 +55,12 @@ class SplitConfig(dg.Config):
         default=None, description="Days left out before each cut; the contract's label delay when not given."
     )
     seed: int = Field(default=42, description="Seed of the stratified split.")
-    min_rows: int = Field(default=100, description="Fewest rows that a set may have.")
+    min_rows: int = Field(default=100, description="Minimum number of rows in a set.")
     raw_version: int | None = Field(default=None, description="Version of the raw table; the newest when not given.")
     as_of: str | None = Field(
         default=None,
-        description="Moment from which labels are seen as mature or not, in ISO 8601 (UTC), or in seconds where the "
-        "data have a clock of their own; the newest moment that the raw table has on record when not given.",
+        description="Moment at which a label must be mature, in ISO 8601 (UTC), or in seconds if the data has a clock "
+        "of its own; the newest moment that the raw table has on record when not given.",
     )
 
     def to_spec(self, contract: "Contract") -> SplitSpec:
@@ -98,7 +99,7 @@ def splits(
     lakehouse: dg.ResourceParam[Lakehouse],
     loader_cluster: StepLauncherResource,
 ) -> Results:
-    """Cut the raw table; the same cut of the same version is not written again."""
+    """Split the raw table; the same split of the same version is not written again."""
     definition = contract.load()
     request = SplitRequest(config.to_spec(definition), config.min_rows, config.raw_version, config.as_of)
     report = split_tables(lakehouse, definition, request, dagster_run=context.op_execution_context.run_id)
@@ -115,7 +116,7 @@ def splits(
 def _metadata(
     report: SplitReport, name: str, lakehouse: Lakehouse, contract: "Contract"
 ) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
-    """Return what pins and describes one set."""
+    """Return the metadata that pins and describes one set."""
     table, summary = report.tables[name], report.summaries[name]
     return {
         "table": lakehouse.location(table.name),
@@ -140,7 +141,7 @@ def _metadata(
 def _label_ages(
     report: SplitReport, summary: "SetSummary", contract: "Contract"
 ) -> dict[str, dg.MetadataValue[Any] | int | float]:
-    """Return how old the labels of a set are; nothing where labels do not age."""
+    """Return the label ages of a set; empty if labels do not age."""
     if report.maturity is None:
         return {}
     youngest, middle = summary.youngest_label_days, summary.label_age_days

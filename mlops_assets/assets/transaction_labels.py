@@ -1,7 +1,7 @@
-"""The table of labels that came late: every row of a label file, once.
+"""The table of late labels: every row of every label file, once.
 
 What belongs here: the asset's spec, and how a load's report is shown. What does not: the load
-(`lakehouse/label_loading`), bringing labels to transactions (`raw_transactions`).
+(`lakehouse/label_loading`), merging labels into transactions (`raw_transactions`).
 """
 
 from typing import Any

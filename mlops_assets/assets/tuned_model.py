@@ -1,4 +1,4 @@
-"""The tuned model: a search over validation rows, a refit, and one evaluation on test rows, kept as an MLflow run.
+"""The tuned model: a search over validation rows, a refit, and one evaluation on test rows, stored as an MLflow run.
 
 What belongs here: the asset's specification, and how a tuned model is shown. What does not: its configuration
 (`tuning_config`), searching, fitting, evaluating and recording (`training/tuning`).
@@ -53,7 +53,7 @@ def tuned_model(
     from mlops_assets.training.tuning import tune_model
 
     plan, evaluation = config.search_plan(), config.evaluation_plan()
-    store = tracking.connect()  # before anything is paid for
+    store = tracking.connect()  # fail before the expensive part
     report = tune_model(
         lakehouse,
         contract.load(),
@@ -71,8 +71,8 @@ def tuned_model(
 
 
 def _metadata(report: "TuningReport", plan: "SearchPlan") -> dict[str, Any]:
-    """Return what the asset's page shows, and what later steps and conditions read."""
-    found, model, best = report.search, report.model, report.search.best
+    """Return the metadata for the asset's page, and for later steps and conditions."""
+    search, model, best = report.search, report.model, report.search.best
     return {
         MLFLOW_RUN_ID: report.run_id,
         MODEL_URI: report.model_uri,
@@ -85,12 +85,12 @@ def _metadata(report: "TuningReport", plan: "SearchPlan") -> dict[str, Any]:
         BEST_POINT: dg.MetadataValue.json(best.point),
         "best_trial": best.number,
         f"validation_{plan.objective}": float(best.value or 0.0),
-        **found.counts(),
-        "parallelism": found.parallelism,
-        "threads": found.threads,
-        "search_seconds": rounded(found.seconds),
-        "end_reason": found.end_reason,
-        "search_notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in found.notes) or "none"),
+        **search.counts(),
+        "parallelism": search.parallelism,
+        "threads": search.threads,
+        "search_seconds": rounded(search.seconds),
+        "end_reason": search.end_reason,
+        "search_notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in search.notes) or "none"),
         "seed": plan.seed,
         "threshold": model.threshold.value,
         **{f"test_{name}": interval.estimate for name, interval in model.evaluation.metrics.items()},

@@ -67,12 +67,12 @@ class RangeConfig(dg.Config):
     high: float
     scale: RangeScale | None = Field(
         default=None,
-        description="How values are drawn; when not given, as in the preset, and for a parameter that is not in it "
-        "whole numbers or uniform.",
+        description="How values are drawn; the default is the preset's, and for a parameter outside the preset whole "
+        "numbers or uniform.",
     )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the range as the training room parses it."""
+        """Return the range in the form that the training room parses."""
         return {"low": self.low, "high": self.high, "scale": self.scale and self.scale.value}
 
 
@@ -91,13 +91,13 @@ class TunedModelConfig(dg.Config):
     )
     space: dict[str, RangeConfig] = Field(
         default={},
-        description="Ranges that replace the preset's or add to them, by XGBoost's name of the parameter: "
+        description="Ranges that replace the preset's or add to them, by XGBoost's parameter name: "
         f"{', '.join(PARAMETERS)}.",
     )
     space_file: str | None = Field(
         default=None,
-        description="YAML file of more ranges, such as `subsample: {low: 0.6, high: 1}`; those of `space` win. It is "
-        "read where the search runs: on Databricks, on the cluster.",
+        description="YAML file with more ranges, such as `subsample: {low: 0.6, high: 1}`; `space` takes precedence. "
+        "It is read where the search runs: on Databricks, on the cluster.",
     )
     objective: Objective = Field(default=Objective.average_precision, description="Optimized on validation rows.")
     engine: Engine = Field(
@@ -119,33 +119,33 @@ class TunedModelConfig(dg.Config):
     max_seconds: float = Field(
         default=_DEFAULTS.max_seconds,
         ge=0,
-        description="Time budget of this run's search in seconds, beside the number of trials; 0: none.",
+        description="Time budget of this run's search in seconds, in addition to the number of trials; 0: none.",
     )
     early_stopping_rounds: int = Field(
         default=_DEFAULTS.early_stopping_rounds,
         ge=0,
-        description="A trial ends when so many trees brought nothing better on the validation rows; 0: never.",
+        description="A trial ends after this many trees without improvement on the validation rows; 0: never.",
     )
     pruning: bool = Field(
         default=_DEFAULTS.pruning,
-        description="End a trial that is worse than half of the finished ones were after as many trees.",
+        description="End a trial that is worse than half of the finished trials were after the same number of trees.",
     )
     checkpoint_rounds: int = Field(
         default=_DEFAULTS.checkpoint_rounds,
         ge=1,
-        description="Trees between two looks at the validation rows, for early stopping and pruning.",
+        description="Trees between two evaluations on the validation rows, for early stopping and pruning.",
     )
     seed: int = Field(default=42, description="Seed of proposals, training and bootstrap.")
     threshold_rule: ThresholdRule = Field(default=ThresholdRule.cost, description="How alerts are decided.")
-    alert_cost: float = Field(default=10.0, ge=0, description="Cost of looking at one alert, in the amounts' unit.")
-    alerts_per_day: int = Field(default=100, ge=1, description="Alerts that can be looked at per day.")
+    alert_cost: float = Field(default=10.0, ge=0, description="Cost of reviewing one alert, in the amounts' unit.")
+    alerts_per_day: int = Field(default=100, ge=1, description="Alerts that can be reviewed per day.")
     replicates: int = Field(default=500, ge=50, description="Bootstrap replicates behind each interval.")
 
     def search_plan(self) -> SearchPlan:
         """Return what to search.
 
         Raises:
-            SearchError: A range is not usable, or the file of ranges can't be read.
+            SearchError: A range is invalid, or the file of ranges can't be read.
         """
         return SearchPlan(
             space=search_space(

@@ -1,7 +1,7 @@
-"""Upkeep of the platform's tables: many small files become few, and what nobody needs any more is deleted.
+"""Upkeep of the platform's tables: compact small files, and delete files that nothing needs any more.
 
 What belongs here: the asset's spec and config - which tables, whose pins - and how the report is shown. What does not:
-the decision how long files are kept (`lakehouse/retention`), the commands (`lakehouse/maintenance`).
+how long files are kept (`lakehouse/retention`), the commands (`lakehouse/maintenance`).
 """
 
 from dataclasses import asdict
@@ -34,10 +34,10 @@ class UpkeepConfig(dg.Config):
     retention_hours: int = Field(
         default=168,
         ge=0,
-        description="Files that a table has removed are kept for so many hours; longer where a model is pinned.",
+        description="Hours for which a table keeps the files that it removed; longer where a model is pinned.",
     )
     wait_seconds: float = Field(
-        default=LOCK_TIMEOUT_SECONDS, ge=0, description="How long to wait for a load or a cut that is going on."
+        default=LOCK_TIMEOUT_SECONDS, ge=0, description="How long to wait for a running load or split to finish."
     )
 
 
@@ -60,10 +60,10 @@ def table_upkeep(
     tracking: Tracking,
     loader_cluster: StepLauncherResource,
 ) -> Results:
-    """Maintain the tables that are there; refuse while one of them is being written."""
+    """Maintain the existing tables; fail if one of them is still being written after the wait."""
     from mlops_assets.registry.pins import pins_of_models
 
-    store = tracking.connect()  # who pins must be known before anything is touched
+    store = tracking.connect()  # the pins must be known before anything is deleted
 
     def pins() -> list[Pin]:
         of_models = pins_of_models(store, tracking.registered_model, lakehouse.database, raw=RAW, test=TABLES["test"])
@@ -76,7 +76,7 @@ def table_upkeep(
         config.retention_hours,
         locks=(RAW, SETS_LOCK, LABELS),
         wait_seconds=config.wait_seconds,
-        tell=context.log.info,
+        log=context.log.info,
     )
     yield dg.MaterializeResult(asset_key=TABLE_UPKEEP, metadata=_metadata(report))
 
@@ -88,18 +88,18 @@ def _metadata(report: UpkeepReport) -> dict[str, Any]:
         "|:--|--:|--:|--:|--:|--:|:--|:--|",
     ]
     lines = [
-        f"| {found.table} | {found.files_before:,} → {found.files_after:,} "
-        f"| {found.bytes_before:,} → {found.bytes_after:,} | {found.files_deleted:,} | {found.bytes_deleted:,} "
-        f"| {found.retention_hours:,} h | {found.retention_reason} | {', '.join(map(str, found.pinned_versions))} |"
-        for found in reports
+        f"| {table.table} | {table.files_before:,} → {table.files_after:,} "
+        f"| {table.bytes_before:,} → {table.bytes_after:,} | {table.files_deleted:,} | {table.bytes_deleted:,} "
+        f"| {table.retention_hours:,} h | {table.retention_reason} | {', '.join(map(str, table.pinned_versions))} |"
+        for table in reports
     ]
     pinned = sorted({f"{pin.holder}: {pin.table} version {pin.version}" for pin in report.pins})
     return {
-        "tables": dg.MetadataValue.md("\n".join([*head, *lines])) if reports else "no table is there yet",
-        "reports": dg.MetadataValue.json({found.table: asdict(found) for found in reports}),
+        "tables": dg.MetadataValue.md("\n".join([*head, *lines])) if reports else "no tables yet",
+        "reports": dg.MetadataValue.json({table.table: asdict(table) for table in reports}),
         "pins": dg.MetadataValue.md("\n".join(f"- {line}" for line in pinned) or "none"),
-        "files_before": sum(found.files_before for found in reports),
-        "files_after": sum(found.files_after for found in reports),
-        "files_deleted": sum(found.files_deleted for found in reports),
-        "bytes_deleted": sum(found.bytes_deleted for found in reports),
+        "files_before": sum(table.files_before for table in reports),
+        "files_after": sum(table.files_after for table in reports),
+        "files_deleted": sum(table.files_deleted for table in reports),
+        "bytes_deleted": sum(table.bytes_deleted for table in reports),
     }

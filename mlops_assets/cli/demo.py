@@ -1,7 +1,7 @@
-"""`mlops demo`: the main job, and a summary at its end.
+"""`mlops demo`: the main job, and a summary at the end.
 
 What belongs here: the summary, printed and as JSON. What does not: running the job (`run_job`), anything a run needs
-that does not come from the assets themselves, and what a target needs beside its settings.
+that does not come from the assets themselves, and what a target needs besides its settings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.cli.exit_codes import DONE
-from mlops_assets.cli.run_job import About, FinishedRun, facts_line, report_failure, run_job, say
+from mlops_assets.cli.run_job import About, FinishedRun, facts_line, print_line, report_failure, run_job
 from mlops_assets.errors import PlatformError
 from mlops_assets.lineage import (
     BEST_POINT,
@@ -45,13 +45,13 @@ def run_demo(
     """Run the main job and print its summary.
 
     Args:
-        settings: Those of this process's environment, from which the code location is loaded.
-        trials: Number of trials; None is the asset's own default.
-        about: What the caller knows about a Databricks run.
+        settings: The settings of this process's environment; the code location is loaded with them.
+        trials: Number of trials; None means the asset's own default.
+        about: Returns facts about a Databricks run.
         ui: The command that shows the run in Dagster's UI.
 
     Returns:
-        The exit code: 0 when the model was registered, whether or not it became champion.
+        The exit code: 0 if the model was registered, whether or not it became champion.
     """
     config = TunedModelConfig() if trials is None else TunedModelConfig(trials=trials)
     title = f"main job on {settings.source} with contract {settings.contract}, {config.trials} trials"
@@ -83,8 +83,8 @@ def _warm_up(settings: Settings) -> None:
 
 
 def _summarize(finished: FinishedRun, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    found = finished.metadata()
-    raw, tuned, registered = found["raw_transactions"], found[TUNED_MODEL], found[REGISTERED_MODEL]
+    metadata = finished.metadata()
+    raw, tuned, registered = metadata["raw_transactions"], metadata[TUNED_MODEL], metadata[REGISTERED_MODEL]
     report = json.loads(read_artifact(tracking.connect(), tuned[MLFLOW_RUN_ID], EVALUATION_FILE))
     return {
         "data_set": settings.source,
@@ -93,7 +93,7 @@ def _summarize(finished: FinishedRun, settings: Settings, tracking: Tracking) ->
         "rows": raw[ROW_COUNT],
         "fraud_rate": raw["fraud_rate"],
         RAW_VERSION: raw[DELTA_VERSION],
-        "sets": {name: found[f"{name}_set"][ROW_COUNT] for name in ("train", "validation", "test")},
+        "sets": {name: metadata[f"{name}_set"][ROW_COUNT] for name in ("train", "validation", "test")},
         "dagster_run_id": finished.result.run_id,
         "run_id": tuned[MLFLOW_RUN_ID],
         "tracking_uri": tracking.mlflow_tracking_uri,
@@ -138,7 +138,7 @@ def _print_summary(summary: dict[str, Any], target: Path, look: str) -> None:
         f"The same as JSON: {target}",
         f"Look at it:       {look}",
     ]
-    say("\n".join(lines))
+    print_line("\n".join(lines))
 
 
 def _launched_lines(launches: list[dict[str, Any]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""`make demo TARGET=databricks-local`: the demo through step launchers, on a loopback workspace that ends with it.
+"""`make demo TARGET=databricks-local`: the demo through step launchers, on a loopback workspace of its own.
 
-What belongs here: the workspace around the demo, and what only the workspace knows about a launch. What does not: the
-demo itself (`mlops_assets.cli.demo`), which is the same for every target.
+What belongs here: the workspace around the demo, and the facts about a launch that only the workspace has. What does
+not: the demo itself (`mlops_assets.cli.demo`), which is the same for every target.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from filelock import FileLock, Timeout
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.cli.demo import run_demo
+from mlops_assets.cli.exit_codes import INTERRUPTED, REFUSED
 from mlops_assets.cli.loopback_installation import FOLDER, installation
+from mlops_assets.cli.run_job import print_line
 from mlops_assets.data.sources.locations import has_wildcard, split_list
 from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets.resources.delta_jars import ensure_delta_jars
@@ -31,13 +33,12 @@ from mlops_assets.settings import Settings
 if TYPE_CHECKING:
     from databricks_loopback import Workspace
 
-_INTERRUPTED = 130  # what shells make of Ctrl-C
 # Variables that would point the demo at another workspace.
 _ELSEWHERE = ("DATABRICKS_", "MLOPS_DATABRICKS_", "MLOPS_TARGET", "MLOPS_TRACKING_URI")
 
 
 class Launches:
-    """What the workspace knows about the runs that were launched on it.
+    """Facts about the runs that were launched on a workspace.
 
     Args:
         workspace: The workspace.
@@ -48,27 +49,27 @@ class Launches:
         self._counted = 0
 
     def about(self, page: str) -> dict[str, Any]:
-        """Return run and cluster; for a run that has ended also its result, its seconds and the API calls it took."""
+        """Return run and cluster; for a finished run also its result, its seconds and its number of API calls."""
         (run,) = (run for run in self._workspace.runs if page.endswith(f"/{run.id}"))
-        known: dict[str, Any] = {"run": run.id}
+        facts: dict[str, Any] = {"run": run.id}
         if run.end is not None:
             calls, before = len(self._workspace.calls), self._counted
             self._counted = calls
             seconds = round((run.ended_at - run.started_at) / 1000, 1)
-            known |= {"result": run.end.result, "seconds": seconds, "api_calls": calls - before}
+            facts |= {"result": run.end.result, "seconds": seconds, "api_calls": calls - before}
         cluster = run.tasks[0].cluster
         if cluster is not None:
             workers = cluster.spec["num_workers"]
             machines = f"{workers} workers" if workers else "single machine"
-            known["cluster"] = f"{cluster.id} ({cluster.spec['spark_version']}, {machines})"
-        return known
+            facts["cluster"] = f"{cluster.id} ({cluster.spec['spark_version']}, {machines})"
+        return facts
 
 
 def demonstrate(settings: Settings, trials: int) -> int:
     """Start a workspace, run the demo on it, stop the workspace.
 
     Args:
-        settings: The user's settings, of which folder, source and contract are used.
+        settings: The user's settings; only folder, source and contract are used.
         trials: Number of trials.
 
     Returns:
@@ -83,22 +84,22 @@ def demonstrate(settings: Settings, trials: int) -> int:
     java_home = Path(settings.java_home) if settings.java_home else None
     with folder_of_its_own(settings.home) as home:
         (home / "jars").symlink_to(settings.home / "jars")  # for `make ui` with this folder as MLOPS_HOME
-        _say("starting a loopback workspace and an MLflow server ...")
-        with installation(home, delta_jars=jars, cores=max(2, os.cpu_count() or 2), java_home=java_home) as made:
-            _say(f"workspace {made.workspace.host}, MLflow {made.mlflow}, profile {made.profile}")
-            source = upload(settings.source, made.workspace)
-            os.environ |= made.variables | {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source}
-            about = Launches(made.workspace).about
+        print_line("starting a loopback workspace and an MLflow server ...")
+        with installation(home, delta_jars=jars, cores=max(2, os.cpu_count() or 2), java_home=java_home) as installed:
+            print_line(f"workspace {installed.workspace.host}, MLflow {installed.mlflow}, profile {installed.profile}")
+            source = upload(settings.source, installed.workspace)
+            os.environ |= installed.variables | {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source}
+            about = Launches(installed.workspace).about
             status = run_demo(Settings.from_environment(), trials, about, ui=f"MLOPS_HOME={home} make ui")
-            calls, runs = len(made.workspace.calls), list(made.workspace.runs)
+            calls, runs = len(installed.workspace.calls), list(installed.workspace.runs)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping takes a moment and must not be interrupted
-            ended = "all had ended" if not any(run.is_active for run in runs) else "active ones were cancelled"
-        _say(f"{len(runs)} runs, {ended}; {calls} API calls. Workspace and MLflow server have been stopped.")
+            ended = "all finished" if not any(run.is_active for run in runs) else "active ones were cancelled"
+        print_line(f"{len(runs)} runs, {ended}; {calls} API calls. Workspace and MLflow server were stopped.")
     return status
 
 
 def upload(source: str, workspace: Workspace) -> str:
-    """Return where a cluster finds the source: local files are copied into the volume, as on a real workspace."""
+    """Return the source's location for a cluster: local files are copied into the volume, as on a real workspace."""
     if source == "synthetic" or source.split(":", 1)[0] == "openml":
         return source
     locations = []
@@ -106,7 +107,7 @@ def upload(source: str, workspace: Workspace) -> str:
         path = Path(item.removeprefix("file://")).expanduser()
         files = [Path(name) for name in sorted(glob(str(path)))] if has_wildcard(item) else [path]  # noqa: PTH207 - Path.glob takes no absolute pattern
         if "://" in str(path) or not all(file.exists() for file in files):
-            locations.append(item)  # the cluster can read it, or says why it can not
+            locations.append(item)  # the cluster can read it, or reports why not
             continue
         inbox = f"{FOLDER}/inbox/{number}"
         target = workspace.storage.in_volumes(inbox)
@@ -136,13 +137,8 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
             folder.mkdir()
             yield folder
     except Timeout as error:
-        fix = "wait until it has ended, or set MLOPS_HOME to another folder"
+        fix = "wait until it has finished, or set MLOPS_HOME to another folder"
         raise StorageError("another demo is running in this folder", where=str(folder), fix=fix) from error
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 def main() -> int:
@@ -150,7 +146,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mlops_assets.cli.demo_databricks", description=__doc__)
     parser.add_argument("--trials", type=int, default=TunedModelConfig().trials, help="number of trials")
     arguments = parser.parse_args()
-    # Also where the shell ignores SIGINT, or a supervisor sends SIGTERM: no process of a cluster may outlive the demo.
+    # Even if the shell ignores SIGINT or a supervisor sends SIGTERM, no process of a cluster may outlive the demo.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith(_ELSEWHERE)]:
@@ -158,11 +154,11 @@ def main() -> int:
     try:
         return demonstrate(Settings.from_environment(), arguments.trials)
     except KeyboardInterrupt:
-        _say("\nInterrupted; workspace and MLflow server have been stopped.")
-        return _INTERRUPTED
+        print_line("\nInterrupted; workspace and MLflow server were stopped.")
+        return INTERRUPTED
     except PlatformError as error:
         sys.stderr.write(f"{error}\n")
-        return 2
+        return REFUSED
 
 
 if __name__ == "__main__":

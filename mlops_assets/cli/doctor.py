@@ -1,6 +1,6 @@
 """`mlops doctor`: the findings of the check-up, one line each.
 
-What belongs here: printing them. What does not: what is looked at (`diagnostics`).
+What belongs here: printing them. What does not: the checks themselves (`diagnostics`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.cli.exit_codes import DONE, FAILED
-from mlops_assets.cli.run_job import say
+from mlops_assets.cli.run_job import print_line
 from mlops_assets.diagnostics.checkup import diagnose, examine
 from mlops_assets.errors import PlatformError
 from mlops_assets.settings import Settings
@@ -23,27 +23,27 @@ def run_doctor(settings: Settings | PlatformError) -> int:
     """Check the installation, print the findings, and return the exit code.
 
     Args:
-        settings: Those of the environment, or why they can't be used.
+        settings: The settings from the environment, or the error that they raised.
     """
     if isinstance(settings, PlatformError):
         findings = diagnose(home=Path(".mlops"), java_home=None, settings_problem=settings)
     else:
         findings = examine(settings, _load)
     text, code = report(findings)
-    say(text)
+    print_line(text)
     return code
 
 
 def report(findings: Iterable[Finding]) -> tuple[str, int]:
-    """Return the lines to print, and the exit code: 1 when something is wrong, else 0 (warnings included)."""
+    """Return the lines to print, and the exit code: 1 if any finding is an error, otherwise 0 (even with warnings)."""
     listed = list(findings)
     wrong = any(finding.level == "error" for finding in listed)
     return "\n".join(map(str, listed)), FAILED if wrong else DONE
 
 
 def _load(settings: Settings) -> object:
-    # The module makes the definitions of the environment's settings when it is imported, so an import here, and not
-    # above: what it refuses is a finding.
+    # Importing the module builds definitions from the environment's settings. The import is here, not above, so that
+    # an error in it becomes a finding.
     from mlops_assets.definitions import build_defs
 
     return build_defs(settings)

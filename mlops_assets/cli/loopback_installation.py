@@ -1,10 +1,10 @@
-"""A loopback workspace prepared as a user prepares a real one, with a profile for it and an MLflow server beside it.
+"""A loopback workspace prepared the way a user prepares a real one, with a profile and an MLflow server.
 
-What belongs here: what `MLOPS_TARGET=databricks` needs. What does not: running anything on it, and the workspace itself
-(the package databricks-loopback, which the set-up of a checkout installs).
+What belongs here: everything `MLOPS_TARGET=databricks` needs. What does not: running anything on it, and the workspace
+itself (the package databricks-loopback, which `make setup` installs).
 
-MLflow runs as a server of its own because the workspace does not emulate Databricks' tracking; tables are stored by
-path because the clusters share no metastore.
+MLflow runs as a separate server because the workspace does not emulate Databricks' tracking. Tables are stored by path
+because the clusters share no metastore.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Installation:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment variables of a process that launches: target, profile, token."""
+        """The environment variables of a process that launches steps: target, profile, token."""
         return {
             "MLOPS_TARGET": "databricks",
             "MLOPS_DATABRICKS_PROFILE": str(self.profile),
@@ -69,8 +69,8 @@ def installation(
     Args:
         folder: Empty folder for all files.
         delta_jars: Jars of Delta for the clusters.
-        cores: Spark's local cores on a cluster, which is also how many trials run at a time.
-        java_home: JAVA_HOME of the clusters; by default that of the `java` on the PATH.
+        cores: Spark's local cores on a cluster, and so the number of trials that run at a time.
+        java_home: JAVA_HOME of the clusters; the default belongs to the `java` on the PATH.
 
     Raises:
         PlatformError: databricks-loopback is not installed, this machine can't imitate a cluster's machines, or the
@@ -147,11 +147,11 @@ def _await(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 return
         time.sleep(0.2)
     tail = log.read_text("utf-8", errors="replace")[-1_000:]
-    raise TrackingError(f"the MLflow server does not start: {tail}", where=str(log), fix="read its log")
+    raise TrackingError(f"the MLflow server did not start: {tail}", where=str(log), fix="read its log")
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """Ask the server and its workers to end, and kill them if they have not ended in time."""
+    """Terminate the server and its workers, and kill them if they do not exit in time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(server.pid, number)

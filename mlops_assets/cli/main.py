@@ -1,7 +1,7 @@
 """`mlops`: the command line of the platform.
 
-What belongs here: the commands, their arguments, and what an error becomes. What does not: what a command does (the
-other modules of this room), and whatever costs time to import: `mlops --help` answers at once.
+What belongs here: the commands, their arguments, and their exit codes on errors. What does not: what a command does
+(the other modules of this room), and any slow import: `mlops --help` answers at once.
 
 Exit codes, the same for every command:
     0: Done. A refused promotion is an ordinary outcome of a run, not a failure.
@@ -24,7 +24,7 @@ from mlops_assets.settings import Settings
 
 _EXIT_CODES: Final = f"""\
 exit codes:
-  {DONE}    done; that the promotion gate keeps a model a challenger is no failure
+  {DONE}    done; it is not a failure if the promotion gate keeps a model as challenger
   {FAILED}    the run failed, or doctor found something that must be fixed
   {REFUSED}    usage or settings are wrong; nothing was run
   {INTERRUPTED}  interrupted (Ctrl-C)
@@ -32,14 +32,14 @@ exit codes:
 _ABOUT: Final = """\
 Data and model assets for tabular fraud models.
 
-Settings come from environment variables MLOPS_<NAME>; without any, everything runs on this machine and is written to
-the folder .mlops.
+Settings come from environment variables MLOPS_<NAME>; without any, everything runs on this machine and writes to the
+folder .mlops.
 """
 _EXAMPLES: Final = """\
 examples:
-  mlops demo                                  the whole chain once, on synthetic data
-  MLOPS_SOURCE=payments.csv mlops demo        the same on a file of your own
-  mlops doctor                                what is right and what to fix
+  mlops demo                                  run the whole chain once, on synthetic data
+  MLOPS_SOURCE=payments.csv mlops demo        run it on a file of your own
+  mlops doctor                                check the installation and show what to fix
   mlops COMMAND --help                        more about one command
 """
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, and return the exit code.
 
     Args:
-        arguments: The command line without the program; by default that of the process.
+        arguments: The command line without the program name; the default is that of the process.
     """
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
@@ -62,21 +62,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def require_model(settings: Settings, model: str | None) -> Settings:
-    """Return the settings if they are those of the model that was asked for.
+    """Return the settings if they define the requested model.
 
     Args:
-        settings: Those of the environment.
-        model: Name of the model in the registry, or of its database; None is the one that the settings make.
+        settings: The settings from the environment.
+        model: Name of the model in the registry, or of its database; None means the one that the settings define.
 
     Raises:
-        SettingsError: The settings make another model.
+        SettingsError: The settings define another model.
     """
-    there = settings.registered_model_name
-    if model not in (None, there, settings.database_name):
+    configured = settings.registered_model_name
+    if model not in (None, configured, settings.database_name):
         raise SettingsError(
-            f"there is no model {model!r}; the settings make one model, {there}",
+            f"there is no model {model!r}; the settings define one model, {configured}",
             where="--model",
-            fix=f"use --model {there}, leave it out, or change the settings that name the model (MLOPS_CONTRACT, "
+            fix=f"use --model {configured}, leave it out, or change the settings that name the model (MLOPS_CONTRACT, "
             "MLOPS_SOURCE, MLOPS_MODEL_NAME)",
         )
     return settings
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n{shown}\n\n{_EXIT_CODES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.add_argument("--model", metavar="NAME", help="the model, where there are several (default: the only one)")
+        added.add_argument("--model", metavar="NAME", help="the model, if there are several (default: the only one)")
         added.set_defaults(command=command)
         return added
 
@@ -121,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
         "doctor",
         _doctor,
         "check what a run needs, one line each",
-        "One line for each thing that must be there before a run: ok, warning or error, and what to do about it.\n"
-        "With MLOPS_TARGET=databricks the workspace is checked too. No cluster is started.",
+        "Print one line for each thing that a run needs: ok, warning or error, and what to do about it.\n"
+        "With MLOPS_TARGET=databricks this also checks the workspace, without starting a cluster.",
         "mlops doctor",
         "MLOPS_TARGET=databricks MLOPS_DATABRICKS_PROFILE=staging mlops doctor",
     )
@@ -139,23 +139,24 @@ def _parser() -> argparse.ArgumentParser:
         "upkeep",
         _upkeep,
         "compact the tables and delete old files",
-        "Run the job `upkeep`: small files of each table are compacted, and files that no kept version needs are\n"
-        "deleted. Versions that registered models are pinned to stay readable.",
+        "Run the job `upkeep`: compact the small files of each table, and delete files that no kept version needs.\n"
+        "Versions that registered models are pinned to stay readable.",
         "mlops upkeep",
     )
     add(
         "replay",
         _replay,
-        "try the rows in quarantine again",
-        "Run the job `replay_quarantine`: the rows in quarantine are held against today's contract, and those that\n"
-        "pass go into the raw table.",
+        "retry the rows in quarantine",
+        "Run the job `replay_quarantine`: check the rows in quarantine against the current contract, and move those\n"
+        "that pass into the raw table.",
         "MLOPS_CONTRACT=fixed.yaml mlops replay",
     )
     add(
         "instance",
         _instance,
         "prepare Dagster's folder and print its path",
-        "Create the folder of the Dagster instance if it is not there, and print its path, for Dagster's own commands.",
+        "Create the folder of the Dagster instance if it does not exist, and print its path, for Dagster's own "
+        "commands.",
         "DAGSTER_HOME=$(mlops instance) dagster dev -w workspace.yaml",
     )
     return parser
@@ -183,7 +184,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
     try:
         settings = Settings.from_environment()
-    except PlatformError as error:  # a finding like any other
+    except PlatformError as error:  # reported as one of the findings
         return run_doctor(error)
     return run_doctor(require_model(settings, options.model))
 

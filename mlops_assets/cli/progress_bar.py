@@ -1,4 +1,4 @@
-"""A progress bar of the search for a person at a terminal.
+"""A progress bar of the search, for terminals.
 
 What belongs here: tqdm, fed with the snapshots of `progress`. What does not: counting, the run's log.
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from mlops_assets.training.search.progress import Snapshot
 
 _PROGRESS_LINE = re.compile(r"trial \d+ of \d+ done ")
-# Some terminals (of containers, of editors) say that they have no size; tqdm would draw nothing.
+# Some terminals (in containers, in editors) report no size, and tqdm would draw nothing.
 _COLUMNS, _LINES = 120, 24
 
 
 class SearchBar(logging.Handler):
-    """Shows each snapshot that `progress` logs; searches one after another get a bar each.
+    """Shows each snapshot that `progress` logs; each search gets a bar of its own.
 
     Args:
         stream: The terminal.
@@ -39,34 +39,34 @@ class SearchBar(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Draw one snapshot."""
-        found: Snapshot | None = getattr(record, "snapshot", None)
-        if found is None:
+        snapshot: Snapshot | None = getattr(record, "snapshot", None)
+        if snapshot is None:
             return
-        if self._bar is None or found.done <= self._bar.n:  # the first trial of this search, or of another one
+        if self._bar is None or snapshot.done <= self._bar.n:  # the first snapshot of a search
             self.finish()
             columns, lines = os.get_terminal_size(self._stream.fileno())
             self._bar = tqdm(
-                total=found.total,
-                initial=found.resumed,
+                total=snapshot.total,
+                initial=snapshot.resumed,
                 file=self._stream,
                 ncols=columns or _COLUMNS,
                 nrows=lines or _LINES,
                 unit="trial",
             )
-        best = "none" if found.best is None else f"{found.best.value:.4f}"
-        states = {"best": best, "running": found.running, "pruned": found.pruned, "failed": found.failed}
+        best = "none" if snapshot.best is None else f"{snapshot.best.value:.4f}"
+        states = {"best": best, "running": snapshot.running, "pruned": snapshot.pruned, "failed": snapshot.failed}
         self._bar.set_postfix(states, refresh=False)
-        self._bar.update(found.done - self._bar.n)
+        self._bar.update(snapshot.done - self._bar.n)
         self._bar.refresh()
 
     def write(self, text: str) -> None:
-        """Print a line of the log above the bar; nothing for one that says what the bar shows."""
+        """Print a log line above the bar; skip lines that repeat what the bar shows."""
         if self._bar is None or not _PROGRESS_LINE.match(text.strip()):
             tqdm.write(text, file=sys.stdout)
             sys.stdout.flush()
 
     def finish(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar and leave it on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -74,7 +74,7 @@ class SearchBar(logging.Handler):
 
 @contextmanager
 def search_bar(stream: TextIO) -> Iterator[SearchBar | None]:
-    """Show a bar on a stream for the length of a block, if the stream is a terminal; None if it is not."""
+    """Show a bar on a stream for the length of a block if the stream is a terminal; yield None otherwise."""
     if not stream.isatty():
         yield None
         return

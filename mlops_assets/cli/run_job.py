@@ -1,6 +1,6 @@
-"""One job of the code location in the embedded Dagster instance, with progress for a person who waits.
+"""Running one job of the code location in the embedded Dagster instance, with progress in the terminal.
 
-What belongs here: starting the job, and what is printed of any job. What does not: what is printed of a certain one
+What belongs here: starting the job, and the output that every job has. What does not: the output of a specific job
 (`demo`, `tables`), and anything a run needs that does not come from the assets themselves.
 """
 
@@ -23,30 +23,29 @@ from mlops_assets.instance.home import prepare_for
 if TYPE_CHECKING:
     from mlops_assets.settings import Settings
 
-# What the caller knows about a Databricks run, by the address of its page; asked at its launch and at its step's end.
+# Returns facts about a Databricks run, given the URL of its page; called at its launch and at the end of its step.
 About = Callable[[str], dict[str, Any]]
 
 _CODE_LOCATION: Final = "mlops_assets.definitions"
-# Dagster's own lines would say everything twice.
+# Dagster's own log lines would repeat everything.
 _QUIET: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
-_PAGE: Final = "Databricks run"  # what the step launcher calls the link in its metadata
+_PAGE: Final = "Databricks run"  # the link's name in the step launcher's metadata
 _ENDS: Final = {
     dg.DagsterEventType.STEP_SUCCESS: "done",
     dg.DagsterEventType.STEP_FAILURE: "FAILED",
-    dg.DagsterEventType.STEP_UP_FOR_RETRY: "FAILED, to be tried again",
+    dg.DagsterEventType.STEP_UP_FOR_RETRY: "FAILED, will be retried",
 }
 
 
 @dataclass
 class RunPrinter:
-    """Prints what a person who waits wants to see: assets, trials, launches, refusals.
+    """Prints a run's progress: assets, trials, launches, refusals.
 
     Attributes:
-        about: What the caller knows about a Databricks run.
-        bar: Shows the search where there is a terminal for it.
+        about: Returns facts about a Databricks run.
+        bar: Progress bar of the search; None without a terminal.
         seconds: Time of each finished step.
-        launches: Databricks runs in the order in which they were launched: `step`, `page`, and what `about` says once
-            the step has ended.
+        launches: Databricks runs in launch order: `step`, `page`, and what `about` returned at the end of the step.
     """
 
     about: About | None = None
@@ -56,7 +55,7 @@ class RunPrinter:
     _started: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
-        """Print one entry of the event log, or nothing."""
+        """Print one entry of the event log, if it is of interest."""
         step, event = entry.step_key, entry.dagster_event
         if step is None:
             return
@@ -79,8 +78,7 @@ class RunPrinter:
         self.launches.append({"step": step, "page": page.value})
         self._print(f"    {event.message} {page.value}")
         if self.about is not None:
-            known = self.about(str(page.value))
-            self._print(f"    {facts_line(known)}")
+            self._print(f"    {facts_line(self.about(str(page.value)))}")
 
     def _ended(self, step: str) -> None:
         if self.about is not None and self.launches and self.launches[-1]["step"] == step:
@@ -88,17 +86,17 @@ class RunPrinter:
 
     def _print(self, text: str) -> None:
         if self.bar is None:
-            say(text)
+            print_line(text)
         else:
             self.bar.write(text)
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended, one way or the other.
+    """A finished run, successful or not.
 
     Attributes:
-        result: As Dagster has it.
+        result: Dagster's result.
         seconds: Time of each finished step.
         launches: As in `RunPrinter`.
     """
@@ -109,14 +107,14 @@ class FinishedRun:
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether it was ended from outside (Ctrl-C)."""
+        """Whether it was stopped from outside (Ctrl-C)."""
         if self.result.success:
             return False
         failure = self.result.get_run_failure_event().job_failure_data
         return failure.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
 
     def metadata(self) -> dict[str, dict[str, Any]]:
-        """Return the plain values of what each asset that was materialized reports, by its name."""
+        """Return the materialization metadata of each asset as plain values, by asset name."""
         return {
             event.asset_key.to_user_string(): {
                 name: value.value for name, value in event.materialization.metadata.items()
@@ -137,18 +135,18 @@ def run_job(
     """Run a job to its end in this process.
 
     Args:
-        settings: Those of this process's environment, from which the code location is loaded.
+        settings: The settings of this process's environment; the code location is loaded with them.
         job_name: Name of the job.
-        title: The first line that is printed.
+        title: The first line to print.
         ops: Config of assets, by name.
-        about: What the caller knows about a Databricks run.
+        about: Returns facts about a Databricks run.
 
     Raises:
-        PlatformError: The code location can't be loaded with these settings, or the instance's folder not written.
+        PlatformError: The code location can't be loaded with these settings, or the instance's folder can't be written.
     """
-    # Loaded here first: through Dagster's loader an error would come with its stack traces.
+    # Import it here first: Dagster's loader would wrap an error in stack traces.
     importlib.import_module(_CODE_LOCATION)
-    # Steps can be launched only from a job that can be found again in another process, by its module.
+    # A step can only be launched if another process can load its job by module.
     repository = ReconstructableRepository.for_module(_CODE_LOCATION, "defs")
     job = repository.get_reconstructable_job(job_name)
     config = dg.RunConfig(ops=dict(ops or {}), loggers=_QUIET).to_config_dict()
@@ -158,19 +156,19 @@ def run_job(
         printer = RunPrinter(about, bar)
         run = instance.create_run_for_job(definition, job_code_origin=job.get_python_origin(), run_config=config)
         instance.add_event_listener(run.run_id, printer)
-        say(title)
+        print_line(title)
         result = execute_run(job, run, instance)
     return FinishedRun(result, printer.seconds, printer.launches)
 
 
 def report_failure(finished: FinishedRun) -> int:
-    """Print why a run did not succeed, and return the exit code."""
+    """Print why a run failed, and return the exit code."""
     if finished.was_interrupted:
-        say("\nInterrupted.")
+        print_line("\nInterrupted.")
         return INTERRUPTED
-    say("\nThe job failed:")
+    print_line("\nThe job failed:")
     for event in finished.result.get_step_failure_events():
-        say(f"  {event.step_key}: {_reason(event)}")
+        print_line(f"  {event.step_key}: {_reason(event)}")
     return FAILED
 
 
@@ -184,13 +182,13 @@ def _reason(event: dg.DagsterEvent) -> str:
     return error.message.strip() if error is not None else "no reason was given"
 
 
-def facts_line(known: Mapping[str, Any]) -> str:
-    """Return what is known about a launch in one line."""
-    summary = {name.replace("_", " "): value for name, value in known.items() if name not in ("step", "page")}
-    return ", ".join(f"{name} {value}" for name, value in summary.items())
+def facts_line(launch: Mapping[str, Any]) -> str:
+    """Return the facts about a launch in one line."""
+    facts = {name.replace("_", " "): value for name, value in launch.items() if name not in ("step", "page")}
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
-def say(text: str) -> None:
-    """Print a line at once, also into a pipe."""
+def print_line(text: str) -> None:
+    """Print a line and flush, so that it also appears at once in a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,11 +1,11 @@
-"""Commits that happen once or not at all: of two writers that have looked at the same version, one looks again.
+"""Commits that happen once or not at all: if two writers read the same version, the second has to start over.
 
 What belongs here: a pinned version, and everything that knows how Delta commits. What does not: reading (`lakehouse`),
 the locks of one machine (`locks`), which rows are written (`transactions`, `label_store`).
 
-Data crosses a stage as a `TableVersion` (name and Delta version), never as rows: the next stage may run elsewhere.
-What a commit was made from is written into its `userMetadata`, so that a later stage, or a cluster without Dagster's
-history, learns it from the table itself.
+Stages pass data on as a `TableVersion` (name and Delta version), never as rows: the next stage may run elsewhere.
+Each commit's `userMetadata` says what it was made from, so that a later stage, or a cluster without Dagster's history,
+can read it from the table itself.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 # One Delta application id for every writer of a table: two writers that both build on version N collide on N + 1
-# (Delta protocol, "Transaction Identifiers"), so none appends what the other already has.
+# (Delta protocol, "Transaction Identifiers"), so neither appends what the other already has.
 _WRITER = "mlops_assets"
 
 
 class StaleBaseError(Exception):
-    """The table changed between looking and writing; nothing was written."""
+    """The table changed between reading and writing; nothing was written."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class TableVersion:
     Attributes:
         name: Name in the database.
         version: Delta version.
-        metadata: What the writer of its rows noted (`userMetadata`), empty if it noted nothing.
-        metrics: What Delta counted in that writer's commit (`operationMetrics`).
-        rows_since: The version that its rows came with, if that is not `version`.
+        metadata: `userMetadata` of the commit that last changed the rows; empty if it had none.
+        metrics: `operationMetrics` of that commit.
+        rows_since: The version that last changed the rows, if that is not `version`.
     """
 
     name: str
@@ -51,32 +51,32 @@ class TableVersion:
 
     @property
     def rows_version(self) -> int:
-        """The version that its rows came with: upkeep makes newer ones of the same rows."""
+        """The version that last changed the rows: upkeep makes newer versions with the same rows."""
         return self.version if self.rows_since is None else self.rows_since
 
     @property
     def named_by_rows(self) -> TableVersion:
-        """The same rows under the version that they came with: what is compared, noted and pinned."""
+        """The same rows under the version that last changed them; this one is compared, recorded and pinned."""
         return replace(self, version=self.rows_version)
 
     @property
     def rows_written(self) -> int:
-        """Rows that an append wrote, or that a merge inserted or updated, by Delta's own count."""
+        """Rows that an append wrote, or that a merge inserted or updated, as counted by Delta."""
         if "numTargetRowsInserted" in self.metrics:
             return self.metrics["numTargetRowsInserted"] + self.metrics["numTargetRowsUpdated"]
         return self.metrics.get("numOutputRows", 0)
 
 
 class Commits(ABC):
-    """Writing, for a database that can be read."""
+    """Writes to the tables of a database; the subclass reads them."""
 
     @abstractmethod
     def require(self, name: str, *, made_by: str) -> TableVersion:
-        """Return the newest version of a table that must be there."""
+        """Return the newest version of a table that must exist."""
 
     @abstractmethod
     def require_columns(self, table: TableVersion, columns: Iterable[str]) -> None:
-        """Check that a table is the platform's."""
+        """Check that the platform created a table."""
 
     @abstractmethod
     def read(self, name: str, version: int) -> DataFrame:
@@ -96,22 +96,22 @@ class Commits(ABC):
         new_columns: bool = False,
         skip_by: Sequence[str] = (),
     ) -> TableVersion:
-        """Append rows that were chosen by looking at `base`; nothing is written if the table has moved on since.
+        """Append rows that were chosen by reading `base`; nothing is written if the table has changed since.
 
         Args:
             name: The table.
             rows: What to append.
-            base: The version that was looked at, None for no table.
-            metadata: What the commit was made from.
-            new_columns: Whether the table takes columns that it does not have, the platform's own among them; without
-                it they are an error.
-            skip_by: When the append makes the table, the columns that readers choose rows by: Delta keeps the range of
-                these alone for each file. By default it does so for the first 32, which takes a third of the time of
-                writing a wide table.
+            base: The version that was read, None if there was no table.
+            metadata: Commit metadata: what the commit was made from.
+            new_columns: Whether to add columns that the table does not have, the platform's own included; otherwise
+                they are an error.
+            skip_by: If the append creates the table, the columns that readers filter by: Delta then keeps the value
+                range of each file for these only. By default it does so for the first 32 columns, which takes a third
+                of the time of writing a wide table.
 
         Raises:
-            StaleBaseError: Someone else has committed since `base`; look again and repeat.
-            StorageError: The table is not the platform's, or the catalog refuses.
+            StaleBaseError: Someone else has committed since `base`; read again and repeat.
+            StorageError: The platform did not create the table, or the catalog refuses the request.
         """
         more = {"mergeSchema": "true"} if new_columns else {}
         if skip_by and base is None:
@@ -131,7 +131,7 @@ class Commits(ABC):
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
-            StorageError: The table is not the platform's, or the catalog refuses.
+            StorageError: The platform did not create the table, or the catalog refuses the request.
         """
         then = "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
         return self._merge(
@@ -155,21 +155,21 @@ class Commits(ABC):
         base: TableVersion,
         metadata: Mapping[str, Any],
     ) -> TableVersion:
-        """Change columns of rows that are there, in one commit; see `append`.
+        """Change columns of existing rows, in one commit; see `append`.
 
         Args:
             name: The table.
-            rows: What they are changed by.
-            on: SQL condition under which one of `rows` (`new`) is about a row that is there (`old`); of all that are
-                about one row, `when` may hold for one alone.
-            when: SQL condition under which it changes it.
-            values: Column of `rows` by the column that takes its value.
-            base: The version that was looked at.
-            metadata: What the commit was made from.
+            rows: The rows with the new values.
+            on: SQL condition under which one of `rows` (`new`) matches an existing row (`old`). If several match the
+                same row, `when` must hold for only one of them.
+            when: SQL condition under which a match changes the row.
+            values: Column of `rows` with the new value, by the column to change.
+            base: The version that was read.
+            metadata: Commit metadata: what the commit was made from.
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
-            StorageError: The table is not the platform's, or the catalog refuses.
+            StorageError: The platform did not create the table, or the catalog refuses the request.
         """
         changes = ", ".join(f"old.`{column}` = new.`{value}`" for column, value in values.items())
         then = f"WHEN MATCHED AND {when} THEN UPDATE SET {changes}"
@@ -188,8 +188,8 @@ class Commits(ABC):
     ) -> TableVersion:
         """Merge in one commit that writes the given columns.
 
-        Delta takes transaction number and note of a MERGE from the session, not from the statement; the session is
-        given back as it was.
+        Delta takes a MERGE's transaction number and metadata from the session, not from the statement; the session
+        settings are unset afterwards.
         """
         session = rows.sparkSession
         view = f"_merge_into_{name}"
@@ -215,11 +215,11 @@ class Commits(ABC):
     def replace(
         self, name: str, rows: DataFrame, *, base: TableVersion | None, metadata: Mapping[str, Any]
     ) -> TableVersion:
-        """Replace the table's rows (older versions stay readable); see `append` for `base`.
+        """Replace all rows of the table (older versions stay readable); see `append` for `base`.
 
         Raises:
             StaleBaseError: Someone else has committed since `base`.
-            StorageError: The table is not the platform's, or the catalog refuses.
+            StorageError: The platform did not create the table, or the catalog refuses the request.
         """
         return self._write(
             name,
@@ -256,30 +256,30 @@ class Commits(ABC):
         base: TableVersion | None,
         metadata: Mapping[str, Any],
     ) -> TableVersion:
-        """Write under the transaction number that follows `base`, and check that it was written.
+        """Write under the transaction number that follows `base`, and check that the commit was made.
 
         Args:
             name: The table.
-            columns: What is written.
-            write: Writes with that number and that note.
-            base: The version that was looked at.
-            metadata: What the commit was made from.
+            columns: The columns to write.
+            write: Writes with the given transaction number and metadata.
+            base: The version that was read.
+            metadata: Commit metadata: what the commit was made from.
         """
         if base is not None:
             # Names with an underscore are the platform's own (see `Column`). A table of ours may lack the
-            # ones that it is about to get; one of someone else lacks all.
+            # ones that this commit adds; a table from elsewhere lacks all of them.
             ours = {column for column in columns if column.startswith("_")}
             if ours.isdisjoint(self.read(name, base.version).columns):
                 self.require_columns(base, ours)
-        wanted = 0 if base is None else base.version + 1
-        document = json.dumps({**metadata, "follows": wanted - 1}, sort_keys=True)
+        number = 0 if base is None else base.version + 1
+        document = json.dumps({**metadata, "follows": number - 1}, sort_keys=True)
         try:
-            write(wanted, document)
+            write(number, document)
         except spark_errors() as error:
             if is_conflict(error):
                 raise StaleBaseError(name) from None
             raise
         committed = self.require(name, made_by=name)
-        if committed.metadata != json.loads(document):  # Delta skips a transaction number that is taken, silently
+        if committed.metadata != json.loads(document):  # Delta silently skips a transaction number that is taken
             raise StaleBaseError(name)
         return committed

@@ -1,7 +1,7 @@
-"""Which of the rows that come in the raw table has already, and which replace one that it has.
+"""Which incoming rows the raw table already has, and which ones replace a row of it.
 
-What belongs here: holding staged rows against the raw table, before anything is committed. What does not: which of two
-rows with one key wins (`data/ingest/merge_frames`), the commits (`transactions`).
+What belongs here: comparing staged rows with the raw table, before anything is committed. What does not: which of two
+rows with the same key wins (`data/ingest/merge_frames`), the commits (`transactions`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class NewRows:
-    """Rows on their way into the raw table, and how many of each batch are not.
+    """Rows to write to the raw table, and how many of each batch were dropped as known.
 
     Attributes:
-        rows: Those that are left.
-        known: Rows that were left out, by batch.
-        replaces: Whether one of those that are left has the key of a row that is there.
+        rows: The rows to write.
+        known: Number of dropped rows, by batch.
+        replaces: Whether any of the rows to write replaces a row of the raw table.
     """
 
     rows: DataFrame
@@ -43,23 +43,23 @@ def without_known(
     key_range: tuple[Any, Any] | None,
     again: bool = False,
 ) -> NewRows:
-    """Take the rows out that are known by their key, or, of a replay without a key, by their place.
+    """Drop the rows that the raw table already has: by key, or by batch and position in a replay without a key.
 
     Args:
-        rows: Staged rows, of each batch those that no other row of the batch replaces; of a replay any.
+        rows: Staged rows. Within a batch no row replaces another, except in a replay.
         table: The raw table; None before the first load.
         contract: Names the key.
-        counts: How many there are of each batch.
-        key_range: Smallest and largest key of them.
-        again: Whether it is a replay.
+        counts: Number of staged rows, by batch.
+        key_range: Smallest and largest key of the rows; None when the contract has no key.
+        again: Whether this is a replay.
     """
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    from mlops_assets.data.ingest.merge_frames import KNOWN, REPLACES, last_of_each_key, meet
+    from mlops_assets.data.ingest.merge_frames import KNOWN, REPLACES, last_of_each_key, merge_outcomes
 
     key, new = contract.key, NewRows(rows)
     if key is None:
-        if again and table is not None:  # no lock kept another replay from taking the same rows
+        if again and table is not None:  # without locks another replay may have taken the same rows
             place = [BATCH_ID, ROW_NUMBER]
             new.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
             new.known = _lost(counts, new.rows)
@@ -70,25 +70,25 @@ def without_known(
     if table is None:
         return new
     if key_range is not None and table.where(F.col(key).between(*map(F.lit, key_range))).select(key).isEmpty():
-        return new  # new keys follow the old ones, as they mostly do: the log alone tells it
-    met = meet(new.rows, table, key, contract, key_range)
-    for row in met.groupBy(BATCH_ID, MERGE_OUTCOME).count().collect():
+        return new  # new keys mostly follow the old ones, and then the log's statistics suffice
+    outcomes = merge_outcomes(new.rows, table, key, contract, key_range)
+    for row in outcomes.groupBy(BATCH_ID, MERGE_OUTCOME).count().collect():
         if row[MERGE_OUTCOME] == KNOWN:
             new.known[row[BATCH_ID]] = new.known.get(row[BATCH_ID], 0) + int(row["count"])
         new.replaces = new.replaces or row[MERGE_OUTCOME] == REPLACES
     if new.known:
-        known = met.where(F.col(MERGE_OUTCOME) == KNOWN).select(key)
+        known = outcomes.where(F.col(MERGE_OUTCOME) == KNOWN).select(key)
         new.rows = new.rows.join(known, key, "left_anti").select(*rows.columns)
     return new
 
 
 def with_known(record: BatchRecord, known: Mapping[str, int]) -> BatchRecord:
-    """Return the record once it is known how many of its rows the table knows by their key."""
+    """Return the record with the rows whose key the table already has counted as known instead of accepted."""
     less = known.get(record.batch_id, 0)
     return replace(record, accepted=record.accepted - less, already_known=record.already_known + less)
 
 
 def _lost(counts: Mapping[str, int], after: DataFrame) -> dict[str, int]:
-    """Return per batch how many of its rows are not there any more."""
+    """Return how many rows of each batch were dropped."""
     left = {row[BATCH_ID]: int(row["count"]) for row in after.groupBy(BATCH_ID).count().collect()}
     return {batch: count - left.get(batch, 0) for batch, count in counts.items() if count > left.get(batch, 0)}

@@ -1,9 +1,9 @@
-"""What a run does to the table of late labels: load the label files that it does not have.
+"""Loading new label files into the table of late labels.
 
-What belongs here: the steps, and a report of what became of every file and row. What does not: reading and judging rows
+What belongs here: the steps, and a report on every file and row. What does not: reading and judging rows
 (`data/labels`), the commit (`label_store`), how a report is shown (assets).
 
-Hold `lakehouse.exclusive(LABELS)` around it; when another writer was faster (`StaleBaseError`), begin again.
+Hold `lakehouse.exclusive(LABELS)` around it; if another writer was faster (`StaleBaseError`), start over.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ PREVIEW_ROWS, _PREVIEW_COLUMNS = 5, 4
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What a load of label files did.
+    """The result of a load of label files.
 
     Attributes:
         outcomes: One verdict per check of `LABEL_CHECKS`, in that order.
-        refusal: What is refused, for the error when a verdict is bad.
+        refusal: What was refused; the error message if a check failed.
         blames_input: Whether the same files would be refused again.
-        staged: What came in.
+        staged: The staged files.
         table: The table afterwards; None before the first label.
-        counts: What it holds; None without a table.
+        counts: Its counts; None without a table.
         first_rows: Its first rows; None without a table.
     """
 
@@ -51,7 +51,7 @@ class LabelReport:
 
     @property
     def refused_whole(self) -> bool:
-        """Whether every file was refused, so that nothing was made."""
+        """Whether every file was refused, so that nothing was written."""
         return bool(self.staged.errors) and not (self.staged.records or self.staged.known)
 
 
@@ -59,8 +59,8 @@ def load_labels(store: LabelStore, source: TransactionSource) -> LabelReport:
     """Append the label files that the table does not have.
 
     Raises:
-        PlatformError: The files can't be listed, or the table not written.
-        StaleBaseError: Someone else has written since; look again.
+        PlatformError: The files can't be listed, or the table can't be written.
+        StaleBaseError: Someone else has written since; start over.
     """
     with store.lakehouse.staging(LABELS) as folder:
         table = store.current()
@@ -72,7 +72,7 @@ def load_labels(store: LabelStore, source: TransactionSource) -> LabelReport:
     refused = ", ".join(error.where for error in staged.errors)
     report = LabelReport(
         outcomes=judge_labels(staged, written),
-        refusal=f"refused {refused}; nothing of it was written" if refused else f"{LABELS} is not whole",
+        refusal=f"refused {refused}; none of their rows were written" if refused else f"{LABELS} is incomplete",
         blames_input=any(not isinstance(error, UnreachableError) for error in staged.errors),
         staged=staged,
     )

@@ -1,7 +1,7 @@
-"""From the label table to the raw table: labels for rows that are there, and for rows on their way in.
+"""From the label table to the raw table: labels for rows already in it, and for incoming rows.
 
-What belongs here: when that is due, and the commits it takes. What does not: which label counts (`labels_frames`),
-the label table itself (`label_store`), the order of the other commits (`transactions`).
+What belongs here: when labels have to be merged, and the commits that takes. What does not: which label counts
+(`labels_frames`), the label table itself (`label_store`), the order of the other commits (`transactions`).
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
 
 
 def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, metadata: Mapping[str, Any]) -> Snapshot:
-    """Bring labels to the rows that came in before them; the column for it is added where it is missing.
+    """Merge labels into rows that came in before them; add the column `_label_known_at` if the raw table lacks it.
 
-    Whatever a killed process has left undone is done here: the note of a commit says up to which version of the label
-    table the raw table has the labels.
+    This also finishes what a killed process left undone: the raw table's commit metadata says up to which version of
+    the label table its labels were merged.
 
     Args:
-        lakehouse: Where the tables are.
+        lakehouse: The database.
         contract: Names the columns.
         snapshot: The tables.
-        metadata: What any commit is to note.
+        metadata: Metadata for every commit made here.
 
     Returns:
-        The tables afterwards, with `labels` and `labelled`.
+        The tables afterwards, with `labels` and `labelled` set.
 
     Raises:
-        ContractError: The raw table has labels, and the contract does not tell about them.
+        ContractError: The raw table has late labels, but the contract has no `labels`.
         StaleBaseError: Someone else is writing.
-        StorageError: The raw table has labels, and the table they came from is gone.
+        StorageError: The raw table has late labels, but the table they came from is gone.
     """
     from mlops_assets.data.labels.labels_frames import is_about, is_update, latest_labels, updates
 
     raw = snapshot.raw
-    there = raw is not None and LABEL_KNOWN_AT in lakehouse.read(RAW, raw.version).columns
-    if contract.labels is None and not there:
+    has_column = raw is not None and LABEL_KNOWN_AT in lakehouse.read(RAW, raw.version).columns
+    if contract.labels is None and not has_column:
         return snapshot
-    ledger = _label_table(lakehouse, contract, expected=there)
+    ledger = _label_table(lakehouse, contract, expected=has_column)
     if ledger is None:
         return snapshot
     snapshot = replace(snapshot, labels=ledger)
     if raw is None or raw.metadata.get(LABELS_VERSION) == ledger.rows_version:
         return snapshot
-    if not there:
+    if not has_column:
         raw = _add_column(lakehouse, contract, raw, metadata)
         snapshot = replace(snapshot, raw=raw)
     latest = latest_labels(lakehouse.read(LABELS, ledger.version), contract)
     changes = updates(lakehouse.read(RAW, raw.version), latest, contract)
     rows = changes.count()
-    if not rows:  # a commit that changes nothing would have the sets cut anew
+    if not rows:  # a commit that changes nothing would make the sets be split again
         return snapshot
     written = lakehouse.update(
         RAW,
@@ -78,7 +78,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
 
 
 def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, snapshot: Snapshot) -> DataFrame:
-    """Return rows on their way in with the labels that are there; see `labels_frames.labelled`."""
+    """Return incoming rows with the labels that the label table has for them; see `labels_frames.labelled`."""
     from mlops_assets.data.labels.labels_frames import labelled, latest_labels
 
     if snapshot.labels is None:
@@ -89,16 +89,16 @@ def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, snaps
 def _label_table(lakehouse: Lakehouse, contract: Contract, *, expected: bool) -> TableVersion | None:
     if contract.labels is None:
         raise ContractError(
-            "the table has labels that came late, and the contract has no `labels` any more",
+            "the table has late labels, but the contract has no `labels` any more",
             where=lakehouse.location(RAW),
             fix="put `labels` back into the contract, or set MLOPS_DATABASE to a new database",
         )
     ledger = LabelStore(lakehouse, contract).current()
     if ledger is None and expected:
         raise StorageError(
-            f"the labels that {RAW} has are gone",
+            f"{RAW} has late labels, but the table they came from is gone",
             where=lakehouse.location(LABELS),
-            fix=f"restore the table, or materialize `{LABELS}` from all label files again",
+            fix=f"restore the table, or materialize `{LABELS}` again from all label files",
         )
     return ledger
 

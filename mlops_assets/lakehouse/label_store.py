@@ -1,10 +1,10 @@
-"""The table of labels that came late: every row of a label file, once.
+"""The table of late labels: every row of every label file, once.
 
-What belongs here: its commit, and what a reader learns from it. What does not: what a row must look like
-(`data/labels`), bringing labels to transactions (`transactions`), Dagster.
+What belongs here: its commit, reading and counting it. What does not: what a row must look like (`data/labels`),
+merging labels into transactions (`transactions`), Dagster.
 
-A load of label files is one append, so it is in whole or not at all, and a batch whose id the table holds is known: the
-table is its own manifest.
+A load of label files is one append, so it succeeds as a whole or not at all. A batch is known if the table has its id:
+the table is its own manifest.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What the label table holds.
+    """Counts of the label table.
 
     Attributes:
-        rows: Rows, bad ones among them.
+        rows: All rows, including bad ones.
         in_force: Keys that have a label.
         frauds: Keys whose label says fraud.
-        waiting: Labels that are about no transaction that has come in.
+        waiting: Labels whose transaction has not come in yet.
     """
 
     rows: int
@@ -51,12 +51,12 @@ class LabelCounts:
 class LabelStore:
     """The label table of one database under one contract.
 
-    Hold `lakehouse.exclusive(LABELS)` around what writes.
+    Hold `lakehouse.exclusive(LABELS)` around everything that writes.
 
     Attributes:
-        lakehouse: Where it is.
+        lakehouse: The database.
         contract: Names the columns of label files.
-        dagster_run: Run id, for the notes.
+        dagster_run: Run id for the commit metadata.
     """
 
     lakehouse: Lakehouse
@@ -67,8 +67,8 @@ class LabelStore:
         """Return the newest version, or None before the first label.
 
         Raises:
-            ContractError: The contract has no `labels`, or the table holds labels by another key.
-            StorageError: A table of that name is not the platform's.
+            ContractError: The contract has no `labels`, or the table's labels have another key.
+            StorageError: A table of that name was not created by the platform.
         """
         key = require_labels(self.contract).key
         table = self.lakehouse.current(LABELS)
@@ -77,36 +77,36 @@ class LabelStore:
         self.lakehouse.require_columns(table, [LABEL, KNOWN_AT, BATCH_ID])
         if key not in self.lakehouse.read(LABELS, table.version).columns:
             raise ContractError(
-                f"the labels that came before are not about {key}",
+                f"the labels in the table have another key than {key}",
                 where=self.lakehouse.location(LABELS),
-                fix="take the change of `labels.key` in the contract back, or set MLOPS_DATABASE to a new database",
+                fix="undo the change of `labels.key` in the contract, or set MLOPS_DATABASE to a new database",
             )
         return table
 
     def batches(self, table: TableVersion | None) -> frozenset[str]:
-        """Return the ids of all files that came in."""
+        """Return the batch ids of all label files in the table."""
         if table is None:
             return frozenset()
         rows = self.lakehouse.read(LABELS, table.version).select(BATCH_ID).distinct().collect()
         return frozenset(row[BATCH_ID] for row in rows)
 
     def commit(self, table: TableVersion | None, staged: StagedLabels, folder: Path) -> TableVersion:
-        """Append what was staged.
+        """Append staged label files.
 
         Args:
-            table: The version that was looked at.
+            table: The version that the files were staged against.
             staged: At least one file.
-            folder: Where its rows are.
+            folder: Folder of the staged rows.
 
         Raises:
-            StaleBaseError: Someone else has written since; look again.
+            StaleBaseError: Someone else has written since; start over.
         """
         rows = staged_rows(self.lakehouse, folder, label_table_columns(self.contract))
         metadata = {RECORDS: [asdict(record) for record in staged.records], DAGSTER_RUN: self.dagster_run}
         return self.lakehouse.append(LABELS, rows, base=table, metadata=metadata)
 
     def count(self, table: TableVersion) -> LabelCounts:
-        """Count what the table holds."""
+        """Count the table's rows and labels."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         from mlops_assets.data.labels.labels_frames import latest_labels, waiting

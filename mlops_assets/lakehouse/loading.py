@@ -1,9 +1,9 @@
-"""What a run does to the tables of transactions: load a source, replay the quarantine, or merge late labels alone.
+"""What a run does to the tables of transactions: load a source, replay the quarantine, or only merge late labels.
 
-What belongs here: the steps of each, and a report of what became of every input and row. What does not: the verdicts
+What belongs here: the steps of each, and a report on every input and row. What does not: the verdicts
 (`data/ingest/validation`), the commits (`transactions`), how a report is shown (assets).
 
-Hold `lakehouse.exclusive(RAW)` around each of them; when another writer was faster (`StaleBaseError`), begin again.
+Hold `lakehouse.exclusive(RAW)` around each of them; if another writer was faster (`StaleBaseError`), start over.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion
 
 PREVIEW_ROWS = 5
-_NOT_WHOLE = f"{RAW} is not whole"
+_INCOMPLETE = f"{RAW} is incomplete"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class LoadedTables:
     Attributes:
         raw: Raw table.
         quarantined: Quarantine; None before the first bad row.
-        totals: Their rows.
-        first_rows: First rows of the raw table or of what came in: the contract's columns.
-        first_quarantined: The same of the quarantine (`QUARANTINE_COLUMNS`).
+        totals: Their row counts.
+        first_rows: First rows of the raw table or of the load, with the contract's columns.
+        first_quarantined: First rows of the quarantine or of the load's bad rows (`QUARANTINE_COLUMNS`).
     """
 
     raw: TableVersion
@@ -59,25 +59,25 @@ class LoadedTables:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a load, a replay or a merge of labels did.
+    """The result of a load, a replay or a merge of labels.
 
     Attributes:
         outcomes: One verdict per check of `RAW_CHECKS`, in that order.
-        refusal: What is refused, for the error when a verdict is bad.
+        refusal: What was refused; the error message if a check failed.
         blames_input: Whether the same inputs would be refused again.
-        summary: The outcome in one line; empty when the load was refused whole.
-        tables: The tables afterwards; None when the load was refused whole, and nothing was written.
-        rows: Rows that were read, of inputs that were not refused; of a replay those that waited.
-        accepted: Rows that the raw table's log counts as written.
-        quarantined: Rows that the quarantine's log counts as written; after a replay, those that stay.
-        known: Rows that were known, by their input or by their key.
-        set_aside: Rows that came into quarantine.
+        summary: The outcome in one line; empty if the whole load was refused.
+        tables: The tables afterwards; None if the whole load was refused and nothing was written.
+        rows: Rows read from inputs that were not refused; in a replay, the rows that were in quarantine.
+        accepted: Rows written to the raw table, by its log.
+        quarantined: Rows written to the quarantine, by its log; after a replay, the rows that stay there.
+        known: Rows that were known already, by their input or by their key.
+        set_aside: Rows added to the quarantine.
         frauds_set_aside: Frauds among them.
         reasons: Rows set aside per reason code.
-        labels_merged: Rows of the raw table that got a label that came late.
-        inputs_added: Inputs that went in.
+        labels_merged: Rows of the raw table that got a late label.
+        inputs_added: Inputs that were loaded.
         inputs_known: Inputs that were loaded before.
-        inputs_refused: Inputs of which nothing went in.
+        inputs_refused: Inputs that were refused.
     """
 
     outcomes: Sequence[CheckOutcome]
@@ -99,20 +99,20 @@ class LoadReport:
 
 
 def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
-    """Load what a source holds and the tables do not.
+    """Load the inputs of a source that the tables do not have yet.
 
     Raises:
-        PlatformError: The source can't be read, or the tables not written.
-        StaleBaseError: Someone else has written since; look again.
+        PlatformError: The source can't be read, or the tables can't be written.
+        StaleBaseError: Someone else has written since; start over.
     """
     contract = store.contract
     with store.lakehouse.staging(RAW) as folder:
         snapshot = store.recover(folder)
         staged = stage_load(source, contract, folder, snapshot.recorded)
         if staged.errors and not (staged.records or staged.known or staged.findings.inputs):
-            raise _one_of(staged.errors)
-        brought = staged.findings.classes(contract)
-        classes = {} if brought[0] and brought[1] else store.classes(snapshot)
+            raise _combined(staged.errors)
+        new_classes = staged.findings.classes(contract)
+        classes = {} if new_classes[0] and new_classes[1] else store.classes(snapshot)
         judged = judge_load(staged.findings, contract, classes, errors=staged.errors, known_rows=staged.known_rows)
         refused = _refused(staged, contract)
         blames_input = _blames_input(staged, contract, judged)
@@ -127,7 +127,7 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
     loaded = f"; loaded: {', '.join(record.source for record in staged.records)}" if staged.records else ""
     return LoadReport(
         outcomes=[accounted, *judged],
-        refusal=f"refused {', '.join(refused)}; nothing of it was written{loaded}" if refused else _NOT_WHOLE,
+        refusal=f"refused {', '.join(refused)}; none of their rows were written{loaded}" if refused else _INCOMPLETE,
         blames_input=blames_input,
         summary=_summary(done, staged),
         tables=tables,
@@ -136,8 +136,8 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
         quarantined=done.quarantined,
         known=known,
         set_aside=done.quarantined,
-        # Frauds are so few that a fault that hits them alone stays below any share of rows.
-        frauds_set_aside=sum(found.bad_frauds for found in staged.findings.inputs if not found.refused(contract)),
+        # Frauds are so few that a fault which affects only them stays below any limit on the share of bad rows.
+        frauds_set_aside=sum(item.bad_frauds for item in staged.findings.inputs if not item.refused(contract)),
         reasons=staged.reasons,
         labels_merged=done.snapshot.labelled,
         inputs_added=sorted(added),
@@ -147,11 +147,11 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
 
 
 def replay(store: TransactionStore) -> LoadReport:
-    """Try the rows in quarantine again, under today's contract.
+    """Retry the rows in quarantine under the current contract.
 
     Raises:
         PlatformError: The tables can't be read or written.
-        StaleBaseError: Someone else has written since; look again.
+        StaleBaseError: Someone else has written since; start over.
     """
     with store.lakehouse.staging(RAW) as folder:
         snapshot = store.recover(folder)
@@ -159,22 +159,22 @@ def replay(store: TransactionStore) -> LoadReport:
         done = store.replay(snapshot, folder)
     tried = sum(record.rows for record in done.records) or done.quarantined
     accounted = rows_accounted(rows=tried, accepted=done.accepted, quarantined=done.quarantined, known=done.known)
-    untouched = "a replay reads no input; its rows were held against today's contract one by one"
+    untouched = "a replay reads no input; each of its rows was checked against the current contract"
     return _without_input(store, done, accounted, untouched, rows=tried, summary=f"replay: {accounted.description}")
 
 
 def merge_labels(store: TransactionStore) -> LoadReport:
-    """Merge the labels that came late, and read no input.
+    """Merge late labels without reading any input.
 
     Raises:
         PlatformError: The tables can't be read or written.
-        StaleBaseError: Someone else has written since; look again.
+        StaleBaseError: Someone else has written since; start over.
     """
     with store.lakehouse.staging(RAW) as folder:
         done = _nothing_new(store, store.recover(folder))
     accounted = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
-    summary = f"{done.snapshot.labelled:,} rows have got a label that came late"
-    untouched = "no input was read: labels alone were merged"
+    summary = f"{done.snapshot.labelled:,} rows got a late label"
+    untouched = "no input was read: only labels were merged"
     return _without_input(store, done, accounted, untouched, rows=0, summary=summary)
 
 
@@ -195,11 +195,11 @@ def _refused_whole(
 def _without_input(
     store: TransactionStore, done: Outcome, accounted: CheckOutcome, untouched: str, *, rows: int, summary: str
 ) -> LoadReport:
-    """Report a run that read no input, so that most checks have nothing to look at."""
+    """Report a run that read no input, so most checks have nothing to check."""
     rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
     return LoadReport(
         outcomes=[accounted, *rest],
-        refusal=_NOT_WHOLE,
+        refusal=_INCOMPLETE,
         summary=summary,
         tables=_tables(store, done),
         rows=rows,
@@ -218,7 +218,7 @@ def _nothing_new(store: TransactionStore, snapshot: Snapshot) -> Outcome:
 def _tables(
     store: TransactionStore, done: Outcome, first: pa.Table | None = None, bad: pa.Table | None = None
 ) -> LoadedTables:
-    """Look at the tables afterwards; first rows that are not at hand are read from them."""
+    """Return the tables afterwards; reads their first rows unless those are given."""
     names, snapshot = list(store.contract.column_names), done.snapshot
     raw = snapshot.raw or store.lakehouse.require(RAW, made_by=RAW)
     if first is None:
@@ -229,7 +229,7 @@ def _tables(
 
 
 def _first_rows(staged: StagedLoad, done: Outcome, folder: Path) -> pa.Table | None:
-    """Return the first rows that came in, unless some of those that were staged were known."""
+    """Return the first staged rows; None if some of the staged rows were known already."""
     return first_staged(folder / GOOD, PREVIEW_ROWS) if done.accepted == staged.staged_rows else None
 
 
@@ -238,23 +238,23 @@ def _first_bad(staged: StagedLoad, folder: Path) -> pa.Table | None:
 
 
 def _refused(staged: StagedLoad, contract: Contract) -> list[str]:
-    """Return the inputs of which nothing may go in."""
-    judged = [found.origin for found in staged.findings.inputs if found.refused(contract)]
+    """Return the refused inputs, unreadable ones included."""
+    judged = [item.origin for item in staged.findings.inputs if item.refused(contract)]
     return [*judged, *(error.where for error in staged.errors)]
 
 
 def _blames_input(staged: StagedLoad, contract: Contract, judged: Sequence[CheckOutcome]) -> bool:
-    """Return whether the same inputs would be refused again, for whatever a load is refused."""
-    if any(found.refused(contract) for found in staged.findings.inputs):
+    """Return whether the same inputs would be refused again."""
+    if any(item.refused(contract) for item in staged.findings.inputs):
         return True
     if any(not isinstance(error, UnreachableError) for error in staged.errors):
         return True
-    # What can't be reached today may be what the others lack: rows, or the other class.
+    # An input that can't be reached today may hold what the others lack: rows, or the other class.
     return not staged.errors and refuses_load(judged)
 
 
-def _one_of(errors: Sequence[PlatformError]) -> PlatformError:
-    """Return the error to show when there is nothing but errors: the first that is the input's own, with the others."""
+def _combined(errors: Sequence[PlatformError]) -> PlatformError:
+    """Return one error for all: the first that blames its input, with the others listed in its text."""
     first, *rest = sorted(errors, key=lambda error: isinstance(error, UnreachableError))
     if not rest:
         return first
@@ -264,7 +264,7 @@ def _one_of(errors: Sequence[PlatformError]) -> PlatformError:
 
 def _summary(done: Outcome, staged: StagedLoad) -> str:
     if not done.records:
-        return f"nothing new: {', '.join(staged.known)} came in before" if staged.known else "nothing came in"
+        return f"nothing new; already loaded: {', '.join(staged.known)}" if staged.known else "no input"
     set_aside = f", {done.quarantined:,} set aside" if done.quarantined else ""
     version = "none" if done.snapshot.raw is None else done.snapshot.raw.version
     return f"{done.accepted:,} rows from {len(done.records)} inputs{set_aside}: version {version}"

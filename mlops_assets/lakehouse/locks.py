@@ -1,7 +1,7 @@
-"""Locks of tables, and the folders that rows on their way in are staged in.
+"""Table locks, and the folders in which incoming rows are staged.
 
-What belongs here: what keeps two processes of one machine apart, and what a killed one leaves behind. What does not:
-two writers that no lock keeps apart (`commits`).
+What belongs here: keeping two processes of one machine apart, and cleaning up after a killed one. What does not:
+detecting two writers that no lock keeps apart (`commits`).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _ABANDONED_SECONDS = 7 * 86_400.0  # longer than a run may take
 
 @contextmanager
 def hold(path: Path, wait_seconds: float | None, *, where: str) -> Iterator[None]:
-    """Hold a lock file, which goes with its process, however that ends.
+    """Hold a lock file; the lock is released when the process ends, however it ends.
 
     Args:
-        path: The file; its folder is made.
+        path: The lock file; its folder is created.
         wait_seconds: How long to wait for another holder; `LOCK_TIMEOUT_SECONDS` when not given.
         where: What is locked, for errors.
 
     Raises:
-        StorageError: The lock can't be had in time, or its folder can't be written.
+        StorageError: The lock was not free in time, or its folder can't be written.
     """
     from filelock import FileLock, Timeout
 
@@ -53,20 +53,20 @@ def hold(path: Path, wait_seconds: float | None, *, where: str) -> Iterator[None
 
 
 @contextmanager
-def lend_folder(shared: Path, *, alone: bool) -> Iterator[Path]:
-    """Lend an empty folder, and remove it afterwards.
+def staging_folder(shared: Path, *, locked: bool) -> Iterator[Path]:
+    """Create an empty folder for the length of a block, and remove it afterwards.
 
     Args:
-        shared: The folder of all that stage rows for one table.
-        alone: Whether a lock keeps others out. If so, whatever lies there was left by a process that was killed, and is
-            removed. If not, each has a folder of its own below, and one that is left behind is removed after a week.
+        shared: The folder in which all writers stage rows for one table.
+        locked: Whether a lock keeps other writers out. If so, anything in the folder was left by a killed process and
+            is removed. If not, each writer gets a subfolder of its own, and abandoned ones are removed after a week.
 
     Raises:
         StorageError: The folder can't be written.
     """
-    folder = shared if alone else shared / uuid.uuid4().hex
+    folder = shared if locked else shared / uuid.uuid4().hex
     try:
-        if alone:
+        if locked:
             shutil.rmtree(shared, ignore_errors=True)
         else:
             _remove_abandoned(shared)

@@ -1,7 +1,7 @@
-"""The quarantine's own commits: rows that are set aside, marked for a replay, or deleted once they are in.
+"""Commits to the quarantine: setting rows aside, marking them for a replay, deleting them once they were accepted.
 
-What belongs here: what each commit writes and notes. What does not: in which order they come and why (`transactions`),
-which rows are bad (`data/ingest/quarantine`), which of them count (`transaction_tables`).
+What belongs here: what each commit writes, and its metadata. What does not: the order of the commits and why
+(`transactions`), which rows are bad (`data/ingest/quarantine`), which of them count (`transaction_tables`).
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ class QuarantineTable:
     """The quarantine of one database.
 
     Attributes:
-        lakehouse: Where it is.
-        dagster_run: Run id, for the notes.
+        lakehouse: The database.
+        dagster_run: Run id for the commit metadata.
     """
 
     lakehouse: Lakehouse
     dagster_run: str = ""
 
     def set_aside(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Snapshot:
-        """Add the bad rows of a load, in the place of what a killed load of the same batches has left.
+        """Add the bad rows of a load, replacing what a killed load of the same batches left behind.
 
         Args:
             snapshot: The tables as they were when the load was staged.
-            load: What was staged.
-            folder: Where its bad rows are.
+            load: The staged load.
+            folder: Folder of its bad rows.
 
         Raises:
             StaleBaseError: Someone else has written since.
@@ -57,9 +57,9 @@ class QuarantineTable:
         if not load.bad_rows:
             pq.write_table(QUARANTINE_SCHEMA.empty_table(), folder / "none.parquet")
         rows = staged_rows(self.lakehouse, folder, QUARANTINE_COLUMNS)
-        brought = [record.batch_id for record in load.records if record.quarantined]
+        with_bad_rows = [record.batch_id for record in load.records if record.quarantined]
         metadata = {
-            UNSETTLED: [*orphans, *brought],
+            UNSETTLED: [*orphans, *with_bad_rows],
             REPLAYS: [*snapshot.replayed, *snapshot.open_replays],
             DAGSTER_RUN: self.dagster_run,
         }
@@ -82,15 +82,15 @@ class QuarantineTable:
         contract: str,
         folder: Path,
     ) -> Snapshot:
-        """Write the quarantine anew: rows to be replayed with their mark, the others with today's reasons.
+        """Rewrite the quarantine: rows to replay get their mark, the others the current contract's reasons.
 
         Args:
             snapshot: The tables, after `recover`.
             waiting: The rows in quarantine (`QUARANTINE_COLUMNS`).
-            judged: The same rows with today's reasons.
-            good: Which of them are to be replayed, one bool a row.
+            judged: The same rows with the reasons under the current contract.
+            good: Which of them to replay, one bool per row.
             replay: Id of the replay.
-            contract: Name and version of today's contract.
+            contract: Name and version of the current contract.
             folder: Empty folder to stage rows in.
 
         Raises:
@@ -99,7 +99,7 @@ class QuarantineTable:
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         marks = pc.if_else(good, pa.scalar(replay), pa.scalar(None, pa.string()))
-        # A marked row keeps its reasons: if the replay is killed, it is still in quarantine, and for these.
+        # A marked row keeps its reasons: if the replay is killed, the row is still in quarantine and needs them.
         marked = _with(waiting.filter(good), REPLAY, marks.filter(good))
         stays = _with(judged.filter(pc.invert(good)), REPLAY, marks.filter(pc.invert(good)))
         stays = _with(stays, CONTRACT, pa.repeat(pa.scalar(contract), stays.num_rows))
@@ -118,7 +118,7 @@ class QuarantineTable:
         )
 
     def forget_replayed(self, snapshot: Snapshot) -> Snapshot:
-        """Delete the rows of replays that are in.
+        """Delete the rows of recorded replays: the raw table has them now.
 
         Raises:
             StaleBaseError: Someone else has written since.

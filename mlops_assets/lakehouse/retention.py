@@ -1,10 +1,10 @@
-"""How long the files that a table has removed must be kept, so that pinned versions stay readable.
+"""How long a table must keep the files that it removed, so that pinned versions stay readable.
 
-What belongs here: pure functions over version numbers and times. What does not: who pins (`registry/pins`), compaction
-and VACUUM themselves (`lakehouse/maintenance`).
+What belongs here: pure functions over version numbers and times. What does not: which versions are pinned
+(`registry/pins`), compaction and VACUUM (`lakehouse/maintenance`).
 
-VACUUM knows no versions, only the age at which a file was removed from the table. A file of version V is removed by a
-later commit; so whatever was removed since V was committed has to stay.
+VACUUM does not look at versions, only at how long ago a file was removed from the table. A file of version V can only
+be removed by a later commit, so everything removed since V was committed has to stay.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from mlops_assets.errors import StorageError
 
-# Clocks of writer, storage and of this process differ, and a commit notes its removals before it is there.
+# The clocks of writer, storage and this process differ, and a commit timestamps its removals before it is visible.
 MARGIN_HOURS: Final = 24
 _SECONDS_PER_HOUR = 3_600.0
 
@@ -26,9 +26,9 @@ class Pin:
     """A version that must stay readable.
 
     Attributes:
-        table: Table.
+        table: Table name.
         version: Delta version.
-        holder: What needs it, in words.
+        holder: What needs the version, in words.
     """
 
     table: str
@@ -41,9 +41,9 @@ class Retention:
     """How long removed files are kept.
 
     Attributes:
-        hours: So long, in whole hours.
-        pinned: Versions that stay readable by it, ascending.
-        reason: What it comes from, in words.
+        hours: The retention, in whole hours.
+        pinned: Versions that it keeps readable, ascending.
+        reason: Why it has this length, in words.
     """
 
     hours: int
@@ -54,17 +54,17 @@ class Retention:
 def decide_retention(
     asked_hours: int, pins: Iterable[Pin], committed: Mapping[int, float], now: float, *, where: str
 ) -> Retention:
-    """Return the shortest retention that is as long as asked for and keeps every pinned version.
+    """Return the shortest retention that keeps every pinned version and is at least as long as asked for.
 
     Args:
-        asked_hours: Retention that is wanted in any case.
+        asked_hours: Minimum retention, in hours.
         pins: The pins of this table.
         committed: When each version of the table was committed, in seconds since 1970.
-        now: The same for this moment.
+        now: The current time, in seconds since 1970.
         where: The table, for the error.
 
     Raises:
-        StorageError: A pinned version is not in the table's log, so that nothing says how old it is.
+        StorageError: A pinned version is not in the table's log, so its age is unknown.
     """
     holders: dict[int, str] = {}
     for pin in pins:
@@ -72,16 +72,16 @@ def decide_retention(
     lost = [f"{version} ({holder})" for version, holder in sorted(holders.items()) if version not in committed]
     if lost:
         raise StorageError(
-            f"the table's log has no version {', '.join(lost)} (any more): how long its files must be kept is unknown, "
-            "and nothing was vacuumed",
+            f"the table's log has no version {', '.join(lost)} (any more), so the retention that it needs is unknown; "
+            "nothing was vacuumed",
             where=where,
-            fix="delete the registered versions that can't be traced to their data any more, cut the sets anew if it "
-            "is theirs, or restore the log",
+            fix="restore the log, delete the registered versions whose data is gone, or, if the sets need the version, "
+            "split again",
         )
     pinned = tuple(sorted(holders))
     if not pinned:
         return Retention(asked_hours, (), "asked for; no version is pinned")
-    # A copied log may say that an older version is younger; what was removed after the pin is what counts.
+    # In a copied log an older version may have a later timestamp; what counts is what was removed after the pin.
     since = min(at for version, at in committed.items() if version >= pinned[0])
     needed = math.ceil(max(0.0, now - since) / _SECONDS_PER_HOUR) + MARGIN_HOURS
     if needed <= asked_hours:

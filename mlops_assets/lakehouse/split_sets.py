@@ -1,7 +1,7 @@
-"""Train, validation and test set as tables: cut from one pinned version of the raw table, found again as one cut.
+"""Train, validation and test set as tables: split from one pinned version of the raw table, and read back together.
 
-What belongs here: planning a cut, refusing it, committing the three tables, judging them as they stand, and finding
-sets that belong together. What does not: the rules of a cut (`data/splits`), Dagster.
+What belongs here: planning a split, refusing it, committing the three tables, checking them once written, and finding
+sets that belong together. What does not: the rules of a split (`data/splits`), Dagster.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _TOGETHER = "materialize train_set, validation_set and test_set together"
 
 @dataclass(frozen=True)
 class SplitRequest:
-    """What to cut, and how.
+    """What to split, and how.
 
     Attributes:
         spec: How rows are divided.
-        min_rows: Fewest rows that a set may have.
+        min_rows: Minimum number of rows in a set.
         raw_version: Version of the raw table; None takes the newest.
-        as_of: Moment from which labels are seen as mature or not, as text (`maturity.parse_as_of`); None takes the
-            newest moment that the raw table has on record.
+        as_of: Moment at which a label must be mature, as text (`maturity.parse_as_of`); None takes the newest moment
+            that the raw table has on record.
     """
 
     spec: SplitSpec
@@ -53,17 +53,17 @@ class SplitRequest:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """A cut, or why there is none.
+    """A split, or why it was refused.
 
     Attributes:
-        raw: Version of the raw table that was cut, by the name of its rows.
-        split_id: Names the cut: equal for the same rows cut the same way.
+        raw: Version of the raw table that was split (`TableVersion.named_by_rows`).
+        split_id: Identifies the split: the same rows split the same way have the same id.
         spec: How the rows were divided.
         maturity: What counts as a mature label; None where labels do not age.
-        rows: Rows by what became of them: a set's name, the gap, or the reason why they were left out.
+        rows: Row counts by set name, the gap, or the reason why rows were left out.
         outcomes: One for each check of `SPLIT_CHECKS`.
-        tables: Version of each set, by the set's name; empty when the cut was refused and nothing was written.
-        summaries: What stands in each table, by the set's name.
+        tables: Version of each set, by set name; empty when the split was refused and nothing was written.
+        summaries: What each table holds, by set name.
     """
 
     raw: TableVersion
@@ -77,17 +77,17 @@ class SplitReport:
 
 
 def split_tables(lakehouse: Lakehouse, contract: Contract, request: SplitRequest, *, dagster_run: str) -> SplitReport:
-    """Cut the raw table into the three sets; a set that is this cut already is not written again.
+    """Split the raw table into the three sets; a set that already holds this split is not written again.
 
     Args:
-        lakehouse: Where the tables are.
+        lakehouse: The database.
         contract: Names and roles of the columns.
-        request: What to cut, and how.
-        dagster_run: Noted in each commit.
+        request: What to split, and how.
+        dagster_run: Run id for the metadata of each commit.
 
     Raises:
-        SplitError: The rows can't be divided as asked.
-        StorageError: There is no raw table, or another writer was at the sets at the same time.
+        SplitError: The rows can't be divided as requested.
+        StorageError: There is no raw table, or another writer wrote the sets at the same time.
     """
     with lakehouse.exclusive(SETS_LOCK):
         cut = _Cut.plan(lakehouse, contract, request)
@@ -105,7 +105,7 @@ def split_tables(lakehouse: Lakehouse, contract: Contract, request: SplitRequest
 
 @dataclass(frozen=True)
 class _Cut:
-    """One cut of one version of the raw table."""
+    """One split of one version of the raw table."""
 
     request: SplitRequest
     contract: Contract
@@ -139,23 +139,23 @@ class _Cut:
             raise SplitError(
                 f"{error.what}; {waiting:,} more rows have no mature label",
                 where=error.where,
-                fix=f"{error.fix}; labels mature with time, or as they come in",
+                fix=f"{error.fix}; labels mature with time, or when late labels arrive",
             ) from None
-        # The compacted files are read, and the cut is that of the rows: upkeep is no reason to cut anew.
+        # Reading uses the compacted files, but the split is named by the rows: upkeep is no reason to split again.
         raw = raw.named_by_rows
         summaries = summarize(assigned, contract, F.col(SET_COLUMN))
         return cls(request, contract, lakehouse, raw, maturity, assigned, summaries)
 
     @property
     def split_id(self) -> str:
-        says = {RAW_VERSION: self.raw.version, "contract": self.contract.fingerprint, **self.request.spec.as_dict()}
+        parts = {RAW_VERSION: self.raw.version, "contract": self.contract.fingerprint, **self.request.spec.as_dict()}
         if self.maturity is not None:
-            says[AS_OF] = self.maturity.as_of
-        text = json.dumps(says, sort_keys=True)
+            parts[AS_OF] = self.maturity.as_of
+        text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def write(self, dagster_run: str) -> dict[str, TableVersion]:
-        """Write the sets that are not this cut already, and return all three."""
+        """Write the sets that do not hold this split yet, and return all three."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         metadata = {
@@ -176,7 +176,7 @@ class _Cut:
         return written
 
     def verified(self, tables: Mapping[str, TableVersion]) -> SplitReport:
-        """Judge the sets as they stand in the tables."""
+        """Check the sets as they were written to the tables."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         from mlops_assets.data.splits.split_frames import count_shared, summarize, union_of
@@ -223,29 +223,29 @@ class _Cut:
 
 
 def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
-    """Return the newest version of each set, once it is sure that they are of one cut.
+    """Return the newest version of each set, after checking that all three come from one split.
 
-    The three tables are committed one after another; what tells that they belong together is the split id that each
-    commit carries. A run that is writing them at the moment is waited for.
+    The three tables are committed one after another; they belong together if their commits carry the same split id.
+    If another run is writing them, this waits for it.
 
     Raises:
-        StorageError: A set is missing, or they are of different cuts.
+        StorageError: A set is missing, or they come from different splits.
     """
     with lakehouse.exclusive(SETS_LOCK):
-        # As they were cut: a version made by upkeep since would be unknown to what looks for the model's sets.
+        # The versions that the split wrote: lookups by a model's sets would not know a version made by upkeep since.
         sets = {name: lakehouse.require(table, made_by=table).named_by_rows for name, table in SET_TABLES.items()}
     for table in sets.values():
         if SPLIT_ID not in table.metadata:
             raise StorageError(
-                f"version {table.version} was not written by the platform: it names no cut",
+                f"version {table.version} was not written by the platform: its commit has no split id",
                 where=lakehouse.location(table.name),
                 fix=_TOGETHER,
             )
     ids = {name: str(table.metadata[SPLIT_ID]) for name, table in sets.items()}
     if len(set(ids.values())) != 1:
-        listed = ", ".join(f"{name}: {found}" for name, found in ids.items())
+        listed = ", ".join(f"{name}: {split_id}" for name, split_id in ids.items())
         raise StorageError(
-            f"the sets are of different cuts ({listed})",
+            f"the sets come from different splits ({listed})",
             where=", ".join(lakehouse.location(table.name) for table in sets.values()),
             fix=_TOGETHER,
         )

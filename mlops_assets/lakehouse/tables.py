@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
 
-# Commits that leave the rows as they are, by their name in a table's history (`DeltaOperations` of Delta); Unity
-# Catalog's predictive optimization makes some of them at times of its own choice.
+# Commits that do not change rows, by their name in a table's history (Delta's `DeltaOperations`). Unity Catalog's
+# predictive optimization may make some of them at any time.
 _UPKEEP: Final = frozenset(
     {
         "OPTIMIZE",
@@ -42,9 +42,9 @@ _LOOK_BACK: Final = 100
 _UNKNOWN: Final = -1
 _HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
 COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
-# Models are pinned to versions. By default Delta reads no version older than a week, forgets then which files it has
-# removed, so that VACUUM takes them for files of unknown writers, and drops the log after a month; a catalog vacuums by
-# itself.
+# Models are pinned to versions. By default Delta reads no version older than a week, and by then it has forgotten which
+# files it removed, so VACUUM takes them for files of unknown writers. It drops the log after a month. A catalog may run
+# VACUUM on its own.
 _KEPT: Final = "interval 3650 days"
 RETENTION: Final[Mapping[str, str]] = {
     "delta.deletedFileRetentionDuration": _KEPT,
@@ -58,9 +58,9 @@ class LastCommit:
 
     Attributes:
         version: Its number.
-        rows_version: The version that its rows came with: what came after is upkeep.
-        metadata: What the writer of its rows noted (`userMetadata`).
-        metrics: What Delta counted in that writer's commit (`operationMetrics`), as far as these are counts.
+        rows_version: The version that last changed the rows; everything after it is upkeep.
+        metadata: `userMetadata` of the commit that last changed the rows.
+        metrics: `operationMetrics` of that commit, those that are counts.
     """
 
     version: int
@@ -73,7 +73,7 @@ class Tables(Protocol):
     """The tables of one database."""
 
     def address(self, name: str) -> str:
-        """Return what a person or a query calls the table."""
+        """Return the table's folder or its full name."""
         ...
 
     def newest(self, name: str) -> LastCommit | None:
@@ -81,11 +81,11 @@ class Tables(Protocol):
         ...
 
     def since(self, name: str, version: int) -> list[LastCommit]:
-        """Return the commits of rows after a version, oldest first."""
+        """Return the commits after a version that changed rows, oldest first."""
         ...
 
     def sql_name(self, name: str) -> str:
-        """Return what SQL calls the table, quoted."""
+        """Return the table's name in SQL, quoted."""
         ...
 
     def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
@@ -97,7 +97,7 @@ class Tables(Protocol):
         ...
 
     def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
-        """Return columns of a version of a small table."""
+        """Return columns of one version of a small table."""
         ...
 
     def save(self, writer: DataFrameWriter, name: str, metadata: str, *, defines: bool) -> None:
@@ -107,28 +107,28 @@ class Tables(Protocol):
             writer: The writer.
             name: The table.
             metadata: The commit's `userMetadata`.
-            defines: Whether the table is created or replaced, not added to.
+            defines: Whether this creates or replaces the table, as opposed to adding to it.
         """
         ...
 
     def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
-        """Merge rows into the table, as the session's settings say.
+        """Merge rows into the table.
 
         Args:
-            session: The session, with note and transaction number among its settings.
+            session: The session; its settings hold the commit metadata and the transaction number.
             name: The table.
-            rows: Temporary view of the rows that come in.
-            on: SQL condition under which a row that comes in (`new`) meets one that is there (`old`).
-            then: What is done with them, as the WHEN clauses of the statement.
+            rows: Temporary view of the incoming rows.
+            on: SQL condition under which an incoming row (`new`) matches an existing one (`old`).
+            then: The WHEN clauses of the statement.
         """
         ...
 
 
 def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
-    """Return the newest version with note and counts of the newest commit that changed rows.
+    """Return the newest version, with metadata and counts of the newest commit that changed rows.
 
     Args:
-        history: Entries of the table's history, newest first, with `_HISTORY`'s columns.
+        history: Entries of the table's history, newest first, with the columns `_HISTORY`.
     """
     entries = list(history)
     wrote = next((entry for entry in entries if _wrote_rows(entry)), {})
@@ -139,24 +139,24 @@ def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
 
 
 def _newest(look: Callable[[int | None], Iterable[Mapping[str, Any]]]) -> LastCommit:
-    """Return the newest version; a note is looked for so far back, the version of the rows to the log's beginning.
+    """Return the newest version; metadata is searched for in `_LOOK_BACK` commits, the rows' version in the whole log.
 
     Args:
-        look: Returns the newest so many entries of the history; all of them when None.
+        look: Returns the given number of newest history entries; all of them when None.
     """
-    found = last_commit(look(_LOOK_BACK))
-    if found.rows_version != _UNKNOWN:
-        return found
+    newest = last_commit(look(_LOOK_BACK))
+    if newest.rows_version != _UNKNOWN:
+        return newest
     entries = list(look(None))
     whole = last_commit(entries).rows_version
-    # Of a log that begins with upkeep only so much is known: its rows are at least as old as its first version.
+    # If the log begins with upkeep, the rows are at least as old as its first version; that is all it says.
     oldest = int(entries[-1]["version"])
-    return replace(found, rows_version=oldest if whole == _UNKNOWN else whole)
+    return replace(newest, rows_version=oldest if whole == _UNKNOWN else whole)
 
 
 def _commits_after(history: Iterable[Mapping[str, Any]], version: int) -> list[LastCommit]:
-    found = [_commit_of(entry) for entry in history if int(entry["version"]) > version and _wrote_rows(entry)]
-    return sorted(found, key=lambda commit: commit.version)
+    commits = [_commit_of(entry) for entry in history if int(entry["version"]) > version and _wrote_rows(entry)]
+    return sorted(commits, key=lambda commit: commit.version)
 
 
 def _wrote_rows(entry: Mapping[str, Any]) -> bool:
@@ -166,32 +166,32 @@ def _wrote_rows(entry: Mapping[str, Any]) -> bool:
 def _commit_of(entry: Mapping[str, Any]) -> LastCommit:
     counted = entry.get("operationMetrics") or {}
     counts = {name: int(value) for name, value in counted.items() if str(value).isdigit()}
-    return LastCommit(int(entry["version"]), int(entry["version"]), _note(entry.get("userMetadata")), counts)
+    return LastCommit(int(entry["version"]), int(entry["version"]), _metadata_of(entry.get("userMetadata")), counts)
 
 
-def _note(text: str | None) -> dict[str, Any]:
-    """Return what a commit of ours noted; what others write there may be any text."""
+def _metadata_of(text: str | None) -> dict[str, Any]:
+    """Parse a commit's `userMetadata`; commits that are not ours may hold any text there, and give an empty dict."""
     try:
-        found = json.loads(text or "{}")
+        metadata = json.loads(text or "{}")
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def spark_path(path: str | Path) -> str:
-    """Return what Spark calls a path that Python sees: DBFS is mounted for Python, and a scheme for Spark."""
+    """Return a Python path as Spark needs it: DBFS is a mount (`/dbfs`) for Python and a scheme (`dbfs:`) for Spark."""
     text = str(path)
     return f"dbfs:/{text.removeprefix('/dbfs/')}" if text.startswith("/dbfs/") else text
 
 
 def mounted(path: str) -> str:
-    """Return where Python finds a `dbfs:/` path; any other path as it is."""
+    """Return a `dbfs:/` path as Python needs it (below `/dbfs`); any other path unchanged."""
     return f"/dbfs/{path.removeprefix('dbfs:').lstrip('/')}" if path.startswith("dbfs:") else path
 
 
 @dataclass(frozen=True)
 class PathTables:
-    """Tables in folders of one root, as Python sees it: a disk, a volume, or DBFS under `/dbfs`."""
+    """Tables as folders below one root, a Python path: on a disk, on a volume, or on DBFS under `/dbfs`."""
 
     root: str
 
@@ -200,7 +200,7 @@ class PathTables:
         return str(Path(self.root) / name)
 
     def newest(self, name: str) -> LastCommit | None:
-        """Read the log by delta-rs: a tenth of a second, where a Spark session that is not started costs five."""
+        """Read the log with delta-rs: that takes 0.1 s, and starting a Spark session takes five."""
         from deltalake import DeltaTable
 
         if not DeltaTable.is_deltatable(self.address(name)):
@@ -208,14 +208,14 @@ class PathTables:
         return _newest(DeltaTable(self.address(name)).history)
 
     def since(self, name: str, version: int) -> list[LastCommit]:
-        """Read the log by delta-rs."""
+        """Read the log with delta-rs."""
         from deltalake import DeltaTable
 
         table = DeltaTable(self.address(name))
         return _commits_after(table.history(max(1, table.version() - version)), version)
 
     def sql_name(self, name: str) -> str:
-        """Return the folder as a Delta table."""
+        """Return the folder in Delta's SQL syntax for paths."""
         return f"delta.`{spark_path(self.address(name))}`"
 
     def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
@@ -227,7 +227,7 @@ class PathTables:
         return reader.load(spark_path(self.address(name)))
 
     def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
-        """Read the columns by delta-rs, in a fraction of the time that planning a query takes Spark."""
+        """Read the columns with delta-rs, in a fraction of the time that Spark takes to plan a query."""
         from deltalake import DeltaTable
 
         return DeltaTable(self.address(name), version=version).to_pyarrow_table(columns=list(columns))
@@ -252,7 +252,7 @@ def _merge(table: str, rows: str, on: str, then: str) -> str:
 class CatalogTables:
     """Managed tables of a catalog (Unity Catalog), under three-level names.
 
-    The schema is not made here: it holds the staging volume and the model too, so one that is missing is misspelt.
+    This never creates the schema: it also holds the staging volume and the model, so a missing schema is a typo.
     """
 
     catalog: str
@@ -267,8 +267,8 @@ class CatalogTables:
         """Ask the catalog, then the table's history.
 
         Raises:
-            StorageError: There is no such catalog or schema, it may not be used, or the name is that of something else
-                than a Delta table.
+            StorageError: The catalog or schema does not exist or may not be used, or the name belongs to something
+                that is not a Delta table.
         """
         from mlops_assets.lakehouse.catalog_errors import readable
 
@@ -283,7 +283,7 @@ class CatalogTables:
         """Ask the table's history.
 
         Raises:
-            StorageError: The catalog refuses.
+            StorageError: The catalog refuses the request.
         """
         from mlops_assets.lakehouse.catalog_errors import readable
 
@@ -300,7 +300,7 @@ class CatalogTables:
         """Run a statement on the table by name.
 
         Raises:
-            StorageError: The catalog refuses.
+            StorageError: The catalog refuses the request.
         """
         from mlops_assets.lakehouse.catalog_errors import readable
 
@@ -320,7 +320,7 @@ class CatalogTables:
         """Write the table by name.
 
         Raises:
-            StorageError: The catalog refuses.
+            StorageError: The catalog refuses the request.
         """
         from mlops_assets.lakehouse.catalog_errors import readable
 
@@ -329,7 +329,7 @@ class CatalogTables:
             if not defines:
                 writer.saveAsTable(self.sql_name(name))
                 return
-            # Delta 4.3 drops the writer's option from the commit that creates a table by name, and takes the setting.
+            # When a commit creates a table by name, Delta 4.3 ignores the writer's option and uses the session setting.
             conf = self.session().conf
             conf.set(COMMIT_METADATA, metadata)
             try:
@@ -341,7 +341,7 @@ class CatalogTables:
         """Merge into the table by name.
 
         Raises:
-            StorageError: The catalog refuses.
+            StorageError: The catalog refuses the request.
         """
         from mlops_assets.lakehouse.catalog_errors import readable
 
@@ -350,13 +350,13 @@ class CatalogTables:
 
     def _history(self, session: SparkSession, name: str, limit: int | None) -> list[dict[str, Any]]:
         newest = "" if limit is None else f" LIMIT {limit}"
-        found = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)}{newest}").select(*_HISTORY)
-        return [entry.asDict() for entry in found.collect()]
+        history = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)}{newest}").select(*_HISTORY)
+        return [entry.asDict() for entry in history.collect()]
 
     def _require_schema(self) -> None:
         if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):
             raise StorageError(
                 f"there is no schema {self.schema} in catalog {self.catalog}",
                 where=f"{self.catalog}.{self.schema}",
-                fix=f"correct MLOPS_DATABRICKS_SCHEMA, or have it made: CREATE SCHEMA {self.catalog}.{self.schema}",
+                fix=f"correct MLOPS_DATABRICKS_SCHEMA, or create it: CREATE SCHEMA {self.catalog}.{self.schema}",
             )

@@ -1,7 +1,7 @@
-"""The three tables that transactions go into, as a reader sees them: what is in, what is not, what is left to do.
+"""The three tables of transactions as a reader sees them: what was recorded, what was not, what is left to do.
 
-What belongs here: their names, reading and counting them together, which rows of the quarantine count, and reading rows
-that are staged for them. What does not: writing (`transactions`, which says how the three become one).
+What belongs here: their names, reading and counting them together, which rows of the quarantine count, and reading
+staged rows. What does not: writing (`transactions`, which explains how the three are committed together).
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Snapshot:
 
     Attributes:
         raw: Raw table, None before the first load.
-        quarantined: Quarantine.
-        manifest: Manifest.
-        recorded: Ids of all batches and replays that are in, in the manifest or not.
-        pending: Records that the raw table's notes hold and the manifest does not.
-        rules: What the contract said about rows when the last one went in; None before the first.
+        quarantined: Quarantine, None before its first commit.
+        manifest: Manifest, None before its first commit.
+        recorded: Ids of all batches and replays that were committed, whether the manifest has them yet or not.
+        pending: Records in the raw table's commit metadata that the manifest does not have yet.
+        rules: The contract's rules under which the newest row was accepted; None before the first row.
         labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.recover`.
-        labelled: Rows of the raw table that `recover` has given a label.
+        labelled: Number of raw table rows that got a label in `recover`.
     """
 
     raw: TableVersion | None
@@ -60,32 +60,32 @@ class Snapshot:
 
     @property
     def orphans(self) -> list[str]:
-        """Batches that have rows in quarantine and are not in: of a killed load, or of one that is going on."""
-        return [batch for batch in self._noted(UNSETTLED) if batch not in self.recorded]
+        """Batches with rows in quarantine but without a record: from a killed load, or from one still running."""
+        return [batch for batch in self._listed(UNSETTLED) if batch not in self.recorded]
 
     @property
     def replayed(self) -> list[str]:
-        """Replays that are in and whose rows still lie in quarantine."""
-        return [replay for replay in self._noted(REPLAYS) if replay in self.recorded]
+        """Recorded replays whose rows are still in quarantine."""
+        return [replay for replay in self._listed(REPLAYS) if replay in self.recorded]
 
     @property
     def open_replays(self) -> list[str]:
-        """Replays that have marked rows and are not in."""
-        return [replay for replay in self._noted(REPLAYS) if replay not in self.recorded]
+        """Replays that marked rows but are not recorded."""
+        return [replay for replay in self._listed(REPLAYS) if replay not in self.recorded]
 
-    def _noted(self, name: str) -> list[str]:
+    def _listed(self, name: str) -> list[str]:
         return [] if self.quarantined is None else list(self.quarantined.metadata.get(name, []))
 
 
 @dataclass(frozen=True)
 class Totals:
-    """How many rows there are.
+    """Row counts of the tables.
 
     Attributes:
-        rows: In the raw table.
-        with_label: Of these, those that have a label.
-        frauds: Of these, the frauds.
-        late_labels: Rows whose label came late.
+        rows: Rows of the raw table.
+        with_label: Those that have a label.
+        frauds: Those that are frauds.
+        late_labels: Those whose label came late.
         quarantined: Rows in quarantine, as readers see it.
     """
 
@@ -100,14 +100,14 @@ def take_snapshot(lakehouse: Lakehouse, contract: Contract) -> Snapshot:
     """Return the tables as they are.
 
     Raises:
-        ContractError: The tables were written under a contract that today's can't follow.
-        StorageError: A table of that name is not the platform's.
+        ContractError: The current contract is not compatible with the one that the tables were written under.
+        StorageError: A table of that name was not created by the platform.
     """
     raw, quarantined, manifest = (lakehouse.current(name) for name in (RAW, QUARANTINED, MANIFEST))
     ours = ((raw, [BATCH_ID, contract.target]), (quarantined, [BATCH_ID, REPLAY]), (manifest, ["batch_id", "rules"]))
-    for found, columns in ours:
-        if found is not None:
-            lakehouse.require_columns(found, columns)
+    for version, columns in ours:
+        if version is not None:
+            lakehouse.require_columns(version, columns)
     known: list[str] = []
     rules = None
     if manifest is not None:
@@ -125,7 +125,7 @@ def take_snapshot(lakehouse: Lakehouse, contract: Contract) -> Snapshot:
 
 
 def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int | None = None) -> pa.Table:
-    """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those that are not in or not there any more."""
+    """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those of unrecorded loads and recorded replays."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     if snapshot.quarantined is None:
@@ -139,7 +139,7 @@ def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int | None
 
 
 def staged_rows(lakehouse: Lakehouse, folder: Path, described: Mapping[str, str]) -> DataFrame:
-    """Return staged rows as columns of a table, each with its description as the column's comment."""
+    """Return staged rows with each column's description as its comment."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     staged = lakehouse.session.read.parquet(spark_path(folder))
@@ -161,7 +161,7 @@ def count_rows(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot) -> 
 
 
 def count_quarantined(lakehouse: Lakehouse, snapshot: Snapshot) -> int:
-    """Count `quarantined_rows` without a query, whose planning takes longer than looking at two columns."""
+    """Count `quarantined_rows` without Spark: planning a query takes longer than reading two columns."""
     if snapshot.quarantined is None:
         return 0
     rows = lakehouse.fetch(snapshot.quarantined, [BATCH_ID, REPLAY])
@@ -175,13 +175,14 @@ def count_quarantined(lakehouse: Lakehouse, snapshot: Snapshot) -> int:
 def _pending(
     lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None, known: Collection[str]
 ) -> tuple[BatchRecord, ...]:
-    # After a hundred upkeep commits nothing says how far the manifest accounts for the raw table, but its rows do.
+    # After a hundred upkeep commits the metadata that says up to which raw version the manifest is complete is out of
+    # reach; the manifest's rows still say which batches it has.
     raw_version = None if manifest is None else manifest.metadata.get(RAW_VERSION)
     accounted = -1 if raw_version is None else int(raw_version)
     if raw is None or raw.version <= accounted:
         return ()
-    notes = lakehouse.commit_metadata_since(RAW, accounted)
-    pending = [BatchRecord(**record) for metadata in notes for record in metadata.get(RECORDS, [])]
+    commits = lakehouse.commit_metadata_since(RAW, accounted)
+    pending = [BatchRecord(**record) for metadata in commits for record in metadata.get(RECORDS, [])]
     if raw_version is None:
         pending = [record for record in pending if record.batch_id not in known]
     if manifest is None:
@@ -190,7 +191,7 @@ def _pending(
 
 
 def _without_record(lakehouse: Lakehouse, raw: TableVersion, recorded: set[str]) -> list[BatchRecord]:
-    """Make records for the batches of a table that was written before there was a manifest."""
+    """Create records for the batches of a table that was written before the manifest existed."""
     rows = lakehouse.read(RAW, raw.version).groupBy(BATCH_ID, SOURCE).count().collect()
     now = datetime.now(UTC).isoformat()
     return [

@@ -1,31 +1,31 @@
-"""The three tables that transactions go into, as one: each row in one place, whatever is killed between two commits.
+"""One transaction over the three tables of transactions: every row ends up in one place, even if a process is killed.
 
-What belongs here: in which order the tables are committed, and what a commit notes so that the next process can finish
-it. What does not: which rows are good or win (`data/`), what each commit of the quarantine writes (`quarantine_table`),
-Delta itself (`commits`).
+What belongs here: the order of the commits, and the commit metadata from which the next process can finish them. What
+does not: which rows are good or win (`data/`), what each commit to the quarantine writes (`quarantine_table`), Delta
+itself (`commits`).
 
-Delta has no transaction over several tables. So one commit decides, the one of `raw_transactions`:
+Delta has no transaction over several tables. So one commit decides, the one to `raw_transactions`:
 
-1. `quarantined_transactions` gets the bad rows of the load. Nobody counts them yet: their batch is not on record.
-2. `raw_transactions` gets the good rows, and the commit's note gets a record of each batch. From here on the load is
-   in.
-3. `ingested_batches`, the manifest, gets the same records, because a note is kept for 30 days only.
+1. `quarantined_transactions` gets the bad rows of the load. They do not count yet: their batch is not recorded.
+2. `raw_transactions` gets the good rows, and the commit's metadata gets a record of each batch. From here on the load
+   counts as done.
+3. `ingested_batches`, the manifest, gets the same records, because commit metadata is not kept forever.
 
-A process that is killed after 1 has done nothing: the batch comes again, and its rows replace the orphans in
-quarantine. One that is killed after 2 has done everything but 3, which the next writer makes up for before anything
-else (`recover`). A load that brings no row to the raw table is decided by 3.
+If a process is killed after 1, nothing has happened: the batch is loaded again, and its rows replace the orphans in
+quarantine. If it is killed after 2, only 3 is missing, and the next writer does that first (`recover`). If a load
+writes no row to the raw table, 3 decides.
 
-A replay takes rows out of quarantine the same way: they are marked with the replay's id, then merged into the raw
-table with a record of that id, then recorded in the manifest, then deleted. A row whose mark is on record is in the raw
-table and is not shown in quarantine; one whose mark is not on record is in quarantine and nowhere else.
+A replay takes rows out of quarantine the same way: it marks them with the replay's id, merges them into the raw table
+with a record of that id, records the id in the manifest, and deletes them. A row whose mark is recorded is in the raw
+table and is not shown in quarantine; a row whose mark is not recorded is in quarantine and nowhere else.
 
-Labels that come late are in once `transaction_labels` has them (`label_store`). `recover` brings them to the rows of
-the raw table that they are about; a commit there notes which version of the label table it has looked at, so that what
-a killed process has left is seen. A row that comes after its label gets it on its way in, and so does one that
-replaces a row: a merge would take the label away otherwise.
+Late labels count once `transaction_labels` has them (`label_store`). `recover` merges them into the rows of the raw
+table that they are about, and the commit's metadata says which version of the label table it used, so the next process
+sees what a killed one left undone. A row that comes after its label gets the label before it is written. So does a row
+that replaces another one: the merge would drop the label otherwise.
 
-Each commit carries the transaction number that follows the version its writer looked at, so that of two writers one has
-to look again (`StaleBaseError`).
+Each commit carries the transaction number that follows the version its writer read, so of two concurrent writers one
+has to start over (`StaleBaseError`).
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class Outcome:
 
     Attributes:
         snapshot: The tables afterwards.
-        records: What became of each batch.
-        accepted: Rows that the raw table's log counts as written.
-        quarantined: Rows that the quarantine's log counts as written; after a replay, those that stay.
-        known: Rows whose key is known by the same or a later write.
-        counted: The tables' rows, if they were counted on the way; ask `TransactionStore.totals` for them.
+        records: One record per batch.
+        accepted: Rows written to the raw table, by its log.
+        quarantined: Rows written to the quarantine, by its log; after a replay, the rows that stay there.
+        known: Rows whose key the raw table already has from the same or a later write.
+        counted: Row counts of the tables, if they were counted on the way; use `TransactionStore.totals` to read them.
     """
 
     snapshot: Snapshot
@@ -105,9 +105,9 @@ class TransactionStore:
     Hold `lakehouse.exclusive(RAW)` around everything that writes.
 
     Attributes:
-        lakehouse: Where they are.
-        contract: What rows must look like today.
-        dagster_run: Run id, for the notes.
+        lakehouse: The database.
+        contract: The current data contract.
+        dagster_run: Run id for the commit metadata.
     """
 
     lakehouse: Lakehouse
@@ -119,14 +119,14 @@ class TransactionStore:
         return take_snapshot(self.lakehouse, self.contract)
 
     def recover(self, folder: Path) -> Snapshot:
-        """Finish what a killed process has left, merge new labels, and return the tables as they are then.
+        """Finish what a killed process left undone, merge new labels, and return the tables as they are then.
 
         Args:
             folder: Where to stage rows.
 
         Raises:
-            ContractError: See `snapshot`; or the contract does not tell about the labels that the raw table has.
-            StorageError: The labels that the raw table has are gone.
+            ContractError: See `snapshot`; or the raw table has late labels, but the contract has no `labels`.
+            StorageError: The raw table has late labels, but the table they came from is gone.
             StaleBaseError: Someone else is writing.
         """
         snapshot = self.snapshot()
@@ -134,20 +134,20 @@ class TransactionStore:
             snapshot = self._record(snapshot, snapshot.pending, folder / "pending.parquet")
         if snapshot.replayed:
             snapshot = self._quarantine.forget_replayed(snapshot)
-        return merge_labels(self.lakehouse, self.contract, self._widen(snapshot, folder), self._note([]))
+        return merge_labels(self.lakehouse, self.contract, self._widen(snapshot, folder), self._commit_metadata([]))
 
     def commit(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Outcome:
-        """Bring a staged load in.
+        """Commit a staged load.
 
         Args:
             snapshot: The tables as they were when the load was staged.
-            load: What was staged.
-            folder: Where.
+            load: The staged load.
+            folder: Where it was staged.
 
         Raises:
-            StaleBaseError: Someone else has written since; look again, and what is not in by then has to come again.
+            StaleBaseError: Someone else has written since; take a new snapshot and stage again.
         """
-        # Rows are set aside on another core meanwhile: neither decides anything yet, and both take as long.
+        # The quarantine is written on another core meanwhile: neither step decides anything yet, and both are slow.
         with ThreadPoolExecutor(max_workers=1) as beside:
             setting_aside = beside.submit(self._quarantine.set_aside, snapshot, load, folder / BAD)
             counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
@@ -163,7 +163,7 @@ class TransactionStore:
         return Outcome(snapshot, records, accepted, quarantined, known, counted)
 
     def replay(self, snapshot: Snapshot, folder: Path) -> Outcome:
-        """Try the rows in quarantine again, under today's contract.
+        """Retry the rows in quarantine under the current contract.
 
         Args:
             snapshot: The tables, after `recover`.
@@ -213,11 +213,11 @@ class TransactionStore:
         return Outcome(snapshot, [record], accepted, count_quarantined(self.lakehouse, snapshot), known, counted)
 
     def totals(self, done: Outcome) -> Totals:
-        """Return how many rows the tables have afterwards; they are counted if they were not on the way."""
+        """Return how many rows the tables have afterwards; counts them unless that was already done."""
         return done.counted or count_rows(self.lakehouse, self.contract, done.snapshot)
 
     def classes(self, snapshot: Snapshot) -> dict[int, int]:
-        """Return the raw table's rows per target value, without those that have none yet."""
+        """Return the raw table's row count per target value, without the rows that have no label yet."""
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         if snapshot.raw is None:
@@ -235,16 +235,16 @@ class TransactionStore:
         return f"{self.contract.name} v{self.contract.version}"
 
     def _widen(self, snapshot: Snapshot, folder: Path) -> Snapshot:
-        """Add the columns that a raised version of the contract brings, in a commit without rows."""
+        """Add the columns that a newer version of the contract brings, in a commit without rows."""
         if snapshot.raw is None:
             return snapshot
-        there = self.lakehouse.read(RAW, snapshot.raw.version).columns
-        missing = [name for name in self.contract.column_names if name not in there]
+        present = self.lakehouse.read(RAW, snapshot.raw.version).columns
+        missing = [name for name in self.contract.column_names if name not in present]
         if not missing:
             return snapshot
         if snapshot.rules is None:
             raise ContractError(
-                f"the table has no columns {', '.join(missing)}, and nothing says under which contract it was written",
+                f"the table has no columns {', '.join(missing)}, and nothing records the contract it was written under",
                 where=self.lakehouse.location(RAW),
                 fix="set MLOPS_DATABASE to a new database and load again",
             )
@@ -252,11 +252,11 @@ class TransactionStore:
         pq.write_table(_no_rows(self.contract), folder / "widen" / "none.parquet")
         records = self._new_rules(snapshot)
         rows = self._staged(folder / "widen")
-        metadata = self._note(records)
+        metadata = self._commit_metadata(records)
         written = self.lakehouse.append(RAW, rows, base=snapshot.raw, metadata=metadata, new_columns=True)
         return self._record(replace(snapshot, raw=written), records, folder / "widen.parquet")
 
-    def _note(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
+    def _commit_metadata(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
         return {
             "batches": len([record for record in records if record.kind == "load"]),
             "contract": self.contract.fingerprint,
@@ -275,21 +275,21 @@ class TransactionStore:
     def _accept(
         self, snapshot: Snapshot, records: Sequence[BatchRecord], new: NewRows | None, folder: Path
     ) -> tuple[Snapshot, int, Totals | None]:
-        """Commit the rows that are left, with the records; return the rows that Delta says it wrote, and all there are.
+        """Commit the remaining rows with their records; return the snapshot, Delta's count of written rows, the totals.
 
-        What is counted is not changed by the records' own commit, and counting takes as long as that, on another core.
+        Committing the records to the manifest does not change the counts, so the counting runs beside it.
         """
         records = [*self._new_rules(snapshot), *records]
         if new is None or not sum(record.accepted for record in records):
             return (self._record(snapshot, records, folder / "records.parquet") if records else snapshot), 0, None
-        metadata = self._note(records)
+        metadata = self._commit_metadata(records)
         if snapshot.labels is not None:
             metadata[LABELS_VERSION] = snapshot.labels.rows_version
         if new.replaces and snapshot.raw is not None and self.contract.key is not None:
             written = self.lakehouse.merge(RAW, new.rows, key=self.contract.key, base=snapshot.raw, metadata=metadata)
         else:
-            chosen_by = [self.contract.key, self.contract.event_time, self.contract.entity]  # by merges and splits
-            skip_by = [name for name in chosen_by if name is not None]
+            filtered_by = [self.contract.key, self.contract.event_time, self.contract.entity]  # by merges and splits
+            skip_by = [name for name in filtered_by if name is not None]
             written = self.lakehouse.append(RAW, new.rows, base=snapshot.raw, metadata=metadata, skip_by=skip_by)
         recorded = snapshot.recorded | {record.batch_id for record in records}
         snapshot = replace(snapshot, raw=written, recorded=recorded)
@@ -307,7 +307,7 @@ class TransactionStore:
         return [BatchRecord(name, "contract", self.contract.name, 0, 0, 0, 0, self._contract_name, now, rules)]
 
     def _record(self, snapshot: Snapshot, records: Sequence[BatchRecord], staged: Path) -> Snapshot:
-        """Append records to the manifest, which then accounts for the raw table as it is."""
+        """Append records to the manifest, which then covers the raw table up to its current version."""
         pq.write_table(as_table(records), staged)
         rows = self.lakehouse.session.read.parquet(spark_path(staged))
         metadata = {RAW_VERSION: -1 if snapshot.raw is None else snapshot.raw.version}
@@ -319,12 +319,12 @@ class TransactionStore:
     def _key_range(self, rows: pa.Table) -> tuple[Any, Any] | None:
         if self.contract.key is None:
             return None
-        found = pc.min_max(rows.column(self.contract.key)).as_py()
-        return found["min"], found["max"]
+        bounds = pc.min_max(rows.column(self.contract.key)).as_py()
+        return bounds["min"], bounds["max"]
 
 
 def _no_rows(contract: Contract) -> pa.Table:
-    """Return the raw table's columns without a row."""
+    """Return an empty table with the raw table's columns."""
     technical = {name: QUARANTINE_SCHEMA.field(name).type for name in TECHNICAL_COLUMNS}
     kinds = {column.name: ARROW_TYPES[column.type] for column in contract.columns} | technical
     return pa.schema(list(kinds.items())).empty_table()

@@ -180,7 +180,7 @@ def test_a_bad_input_is_named_and_does_not_keep_the_others_out(lakehouse: Lakeho
     assert outcome.metadata["inputs_refused"] == [
         str(landing / name) for name in ("2.csv", "3.csv.gz", "4.csv", "5.csv")
     ]
-    refused, _, loaded = outcome.message.partition("; nothing of it was written; loaded: ")
+    refused, _, loaded = outcome.message.partition("; none of their rows were written; loaded: ")
     assert [f"{number}.csv" in refused for number in range(1, 7)] == [False, True, True, True, True, False]
     assert loaded.startswith(f"{landing / '1.csv'}, {landing / '6.csv'}: inputs_readable: ")
     assert "3.csv.gz: not a complete gzip file" in loaded
@@ -222,7 +222,7 @@ def test_too_few_rows_are_refused(lakehouse: Lakehouse, tmp_path: Path, creditca
     outcome = load(lakehouse, write_csv(transactions(), tmp_path / "short.csv"), strict)
 
     assert outcome.failed_checks == ["volume"]
-    assert "600 rows, at least 601 wanted" in outcome.message
+    assert "600 rows, at least 601 expected" in outcome.message
 
 
 def test_wrong_columns_are_refused_by_name(lakehouse: Lakehouse, tmp_path: Path):

@@ -189,7 +189,7 @@ def test_a_writer_that_is_never_first_gives_up(tmp_path: Path):
     told = failure_of(late, lakehouse=lakehouse_in(tmp_path), cluster=HERE)
 
     assert tried.times == 5
-    assert told.description == "raw changed under 5 attempts to write: fewer writers, then run again"
+    assert told.description == "raw changed during each of 5 write attempts. Fix: stop other writers and run again"
 
 
 @pytest.mark.parametrize("lock", ["", "raw"])

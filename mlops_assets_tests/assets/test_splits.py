@@ -157,7 +157,7 @@ def test_sets_of_two_cuts_are_refused_downstream(loaded: Lakehouse):
     rows = loaded.read("test_set", test.version)
     loaded.replace("test_set", rows, base=test, metadata={**test.metadata, "split_id": "another"})
 
-    with pytest.raises(StorageError, match="different cuts"):
+    with pytest.raises(StorageError, match="different splits"):
         pinned_sets(loaded)
 
 

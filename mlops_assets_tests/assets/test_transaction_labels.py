@@ -119,7 +119,7 @@ def test_from_an_earlier_moment_younger_labels_are_not_used(lakehouse: Lakehouse
     later = split(lakehouse, SplitConfig(gap_days=0, strategy=Strategy.stratified), CARDS)
     assert plain(later.results[0])["immature_rows"] == YOUNG
     assert plain(later.results[0])["delta_version"] == 1, "another cut of the same version"
-    assert "is no such moment" in split(lakehouse, SplitConfig(as_of="soon"), CARDS).message
+    assert "is not a valid" in split(lakehouse, SplitConfig(as_of="soon"), CARDS).message
 
 
 def test_where_no_label_is_mature_the_error_says_so(lakehouse: Lakehouse, tmp_path: Path):
@@ -153,7 +153,7 @@ def test_a_bad_file_is_refused_as_input_and_good_ones_beside_it_are_in(lakehouse
     assert (again.metadata["delta_version"], again.metadata["rows_already_known"]) == (0, 1)
     only_bad = bring_labels(lakehouse, folder / "bad.csv", CARDS)
     assert only_bad.results == []
-    assert "nothing of it was written" in only_bad.message
+    assert "none of their rows were written" in only_bad.message
     assert "no such folder" in bring_labels(lakehouse, tmp_path / "none", CARDS).message.replace("file or ", "")
 
 

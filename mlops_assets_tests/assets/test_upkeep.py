@@ -104,4 +104,4 @@ def test_where_no_table_is_there_is_nothing_to_do(lakehouse: Lakehouse, tracking
     outcome = maintain(lakehouse, tracking)
 
     assert outcome.failure is None
-    assert outcome.metadata["tables"] == "no table is there yet"
+    assert outcome.metadata["tables"] == "no tables yet"

@@ -83,7 +83,7 @@ def test_the_demo_runs_through_step_launchers_and_says_what_was_launched(home: P
         assert f"cluster {launch['cluster']}" in said
     assert "trial 3 of 3 done" in said
     assert "4 launches on Databricks:" in said
-    assert "4 runs, all had ended" in said
+    assert "4 runs, all finished" in said
     assert "Traceback" not in said
     assert not re.search(r"dapi[0-9a-f]{8}", said)
     assert "dapi" not in (home / "databricks-local" / "profile.yaml").read_text()
@@ -109,7 +109,7 @@ def test_interrupted_it_stops_all_that_it_started(home: Path, tmp_path: Path, nu
     assert ended == 130, said
     assert "Interrupted" in said
     assert "1 runs" in said
-    assert "have been stopped" in said
+    assert "were stopped" in said
     assert "Traceback" not in said
     assert still_running(home) == []
 

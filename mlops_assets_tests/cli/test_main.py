@@ -68,7 +68,7 @@ def test_another_model_is_one_error_that_names_the_one_there_is(
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
     assert line.startswith(
-        "there is no model 'other'; the settings make one model, fraud_creditcard_synthetic [--model]"
+        "there is no model 'other'; the settings define one model, fraud_creditcard_synthetic [--model]"
     )
     assert "Fix: use --model fraud_creditcard_synthetic" in line
     assert captured.out == ""
@@ -79,7 +79,7 @@ def test_the_model_is_known_by_its_name_in_the_registry_and_by_its_database(tmp_
     settings = Settings(home=tmp_path, database="cards", model_name="cards_fraud")
     for name in (None, "cards", "cards_fraud"):
         assert require_model(settings, name) is settings
-    with pytest.raises(SettingsError, match="the settings make one model, cards_fraud"):
+    with pytest.raises(SettingsError, match="the settings define one model, cards_fraud"):
         require_model(settings, "fraud_cards")
 
 

@@ -53,11 +53,11 @@ def test_rows_come_out_of_quarantine_and_the_tables_are_kept_up(tmp_path: Path, 
 
     replayed = run("mlops_assets.cli.main", "replay", variables=variables)
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-    assert f"{BAD_ROWS} rows came out of quarantine, 0 stay in it." in replayed.stdout
+    assert f"{BAD_ROWS} rows left the quarantine, 0 remain in it." in replayed.stdout
     assert "raw_transactions has 600 rows, version 1." in replayed.stdout
     assert re.search(r"^  raw_transactions done in [\d.]+ s$", replayed.stdout, re.MULTILINE)
 
     kept = run("mlops_assets.cli.main", "upkeep", variables=variables)
     assert kept.returncode == 0, kept.stdout + kept.stderr
-    assert re.search(r"^raw_transactions +files 2 -> 1, \d+ old ones deleted", kept.stdout, re.MULTILINE)
+    assert re.search(r"^raw_transactions +files 2 -> 1, \d+ old files deleted", kept.stdout, re.MULTILINE)
     assert "Traceback" not in kept.stdout + kept.stderr

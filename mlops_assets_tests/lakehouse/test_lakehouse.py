@@ -124,7 +124,7 @@ def test_a_merge_into_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, s
     theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
     ours = numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id")
 
-    with pytest.raises(StorageError, match="not the platform's: it lacks _batch_id"):
+    with pytest.raises(StorageError, match="the platform did not create this table: it lacks _batch_id"):
         lakehouse.merge("t", ours, key="id", base=theirs, metadata={})
 
     assert lakehouse.current("t") == theirs
@@ -147,7 +147,7 @@ def test_an_update_changes_what_it_is_about_and_adds_no_row(lakehouse: Lakehouse
 def test_an_update_of_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
     theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
 
-    with pytest.raises(StorageError, match="not the platform's: it lacks _seen"):
+    with pytest.raises(StorageError, match="the platform did not create this table: it lacks _seen"):
         lakehouse.update(
             "t",
             numbers(spark, 0, 3),

@@ -292,12 +292,12 @@ def test_labels_that_the_contract_no_longer_tells_of_are_not_lost_in_silence(lak
     database.merge()
 
     database.contract = contract(by="card")
-    with pytest.raises(ContractError, match="the labels that came before are not about card"):
+    with pytest.raises(ContractError, match="the labels in the table have another key than card"):
         database.merge()
     database.contract = contract().model_copy(update={"labels": None})
-    with pytest.raises(ContractError, match="labels that came late, and the contract has no `labels` any more"):
+    with pytest.raises(ContractError, match="late labels, but the contract has no `labels` any more"):
         database.merge()
     database.contract = contract()
     shutil.rmtree(lakehouse.location(LABELS))
-    with pytest.raises(StorageError, match="the labels that raw_transactions has are gone"):
+    with pytest.raises(StorageError, match="raw_transactions has late labels, but the table they came from is gone"):
         database.merge()

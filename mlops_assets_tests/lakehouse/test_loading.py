@@ -36,13 +36,13 @@ def test_a_report_says_what_became_of_every_input_and_row(store: TransactionStor
     assert (first.inputs_added, first.inputs_refused) == ([str(good)], [str(broken)])
     assert first.reasons == {"out_of_range:amount": 1}
     assert first.blames_input
-    assert first.refusal == f"refused {broken}; nothing of it was written; loaded: {good}"
+    assert first.refusal == f"refused {broken}; none of their rows were written; loaded: {good}"
     assert first.tables is not None
     assert (first.tables.totals.rows, first.tables.totals.quarantined) == (599, 1)
     assert first.tables.first_rows.column_names == list(store.contract.column_names)
 
     assert (second.rows, second.accepted, second.known, second.inputs_known) == (600, 0, 600, [str(good)])
-    assert second.summary == f"nothing new: {good} came in before"
+    assert second.summary == f"nothing new; already loaded: {good}"
     assert (again.rows, again.accepted, again.quarantined, again.set_aside) == (1, 0, 1, 0)
     assert again.tables is not None
     assert again.tables.raw == first.tables.raw
@@ -75,5 +75,5 @@ def test_labels_alone_want_a_raw_table(store: TransactionStore, tmp_path: Path):
     report = merge_labels(store)
 
     assert (report.rows, report.labels_merged) == (0, 0)
-    assert report.summary == "0 rows have got a label that came late"
+    assert report.summary == "0 rows got a late label"
     assert all(outcome.passed for outcome in report.outcomes)

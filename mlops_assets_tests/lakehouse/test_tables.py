@@ -72,7 +72,7 @@ def test_a_catalog_or_schema_that_is_not_there_is_one_error(
 def test_something_else_of_that_name_is_refused(catalog: Lakehouse, spark: SparkSession, made: str):
     spark.sql("CREATE " + made.format(name=catalog.location("t")))
 
-    with pytest.raises(StorageError, match="something else of this name, and no Delta table"):
+    with pytest.raises(StorageError, match="belongs to something that is not a Delta table"):
         catalog.current("t")
 
 
@@ -82,10 +82,10 @@ def test_a_delta_table_of_someone_else_is_neither_read_nor_written(catalog: Lake
     theirs = catalog.require("train_set", made_by="someone")
 
     outcome = load(catalog)
-    with pytest.raises(StorageError, match="not the platform's: it lacks _batch_id"):
+    with pytest.raises(StorageError, match="the platform did not create this table: it lacks _batch_id"):
         catalog.replace("train_set", spark.range(3).withColumnRenamed("id", "_batch_id"), base=theirs, metadata={})
 
-    assert "not the platform's: it lacks _batch_id, class" in outcome.message
+    assert "the platform did not create this table: it lacks _batch_id, class" in outcome.message
     assert spark.table(catalog.location("raw_transactions")).count() == 3
     assert catalog.require("train_set", made_by="someone").version == 0
 
@@ -109,7 +109,7 @@ def test_a_missing_right_is_named_with_the_grants_that_mend_it(spark: SparkSessi
         java.java.util.Objects.requireNonNull(None, f"com.databricks.UnauthorizedAccessException: {said}")
 
     for caught in (by_spark.value, by_java.value):
-        assert caught.what == "the catalog refuses: User does not have CREATE TABLE on Schema 'main.s'"
+        assert caught.what == "the catalog denies access: User does not have CREATE TABLE on Schema 'main.s'"
         assert "USE SCHEMA, CREATE TABLE, SELECT and MODIFY on main.s" in caught.fix
         assert caught.__cause__ is None
 

@@ -403,5 +403,5 @@ def test_a_table_of_an_unknown_contract_gets_no_columns_by_accident(plain: Datab
     )
     plain.lakehouse.append(RAW, rows, base=None, metadata={})
 
-    with pytest.raises(ContractError, match="the table has no columns amount, and nothing says under which contract"):
+    with pytest.raises(ContractError, match="the table has no columns amount, and nothing records the contract"):
         plain.load(a=FIRST)

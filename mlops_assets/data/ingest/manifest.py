@@ -1,4 +1,4 @@
-"""The batch manifest: one record of each input that came in, of each replay, and of each change of the contract.
+"""The batch manifest: one record for each loaded input, each replay, and each change of the contract.
 
 What belongs here: the record and its columns. What does not: when it is written (`lakehouse`).
 """
@@ -13,20 +13,20 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """What became of the rows of one input, or of one replay.
+    """What happened to the rows of one input, or of one replay.
 
     Attributes:
-        batch_id: The input's identity; the replay's id.
-        kind: `load`, `replay`, `labels` (in the notes of the table of labels alone), or `contract` for the rules that
-            rows are under from here on.
-        source: The input as it was named when it came in.
-        rows: Rows that came in.
-        accepted: Rows that went into the raw table.
-        quarantined: Rows that were set aside, or still are after a replay.
-        already_known: Rows whose key is known by the same or a later write.
+        batch_id: Hash of the input's content, or the replay's id.
+        kind: `load`, `replay`, `labels` (only in the commit metadata of the label table), or `contract` for rules that
+            apply from this record on.
+        source: The input's name when it was loaded.
+        rows: Rows read.
+        accepted: Rows written to the raw table.
+        quarantined: Rows set aside; after a replay, rows still set aside.
+        already_known: Rows whose key the raw table already has from the same or a later write.
         contract: Name and version of the contract.
-        recorded_at: When it came in (UTC, ISO 8601).
-        rules: Of a `contract`, its rules (`diff.table_rules`).
+        recorded_at: When it was loaded (UTC, ISO 8601).
+        rules: Rules of the contract (`diff.table_rules`); only for the kind `contract`.
     """
 
     batch_id: str

@@ -1,12 +1,12 @@
-"""Which of several rows with one key is the one that stays: the last write.
+"""Which of several rows with the same key is kept: the last write.
 
 What belongs here: the rule, and its use inside one batch. What does not: the same rule as Spark column
 expressions (`merge_frames`).
 
 The last write is the row with the greatest (event time, arrival, position in its input). Event time comes first, so
-that files may come in any order; on equal event times - a correction of the same transaction, usually - the row that
-came in later wins, so that arrival decides only where the data do not. Since it is a greatest element, the outcome does
-not depend on the order in which rows are looked at, and looking twice changes nothing.
+files may come in any order. On equal event times - usually a correction of the same transaction - the row that arrived
+later wins, so arrival decides only where the data does not. Because the rule picks a maximum, the result does not
+depend on the order of the rows, and applying it twice changes nothing.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from mlops_assets.data.contract.contract import Contract
 
 
 def last_writes(rows: pa.Table, contract: Contract, good: pa.ChunkedArray | None = None) -> pa.ChunkedArray | None:
-    """Return which rows of one batch stay: those that are good, and that no other good row of the batch replaces.
+    """Return which rows of one batch are kept: the good ones that no other good row of the batch replaces.
 
     Args:
         rows: Rows with `_row_number`.
-        contract: Says what the key is; without one, all good rows stay.
-        good: Which rows keep the contract, one bool a row; None when all do.
+        contract: Names the key; without one, all good rows are kept.
+        good: Which rows meet the contract, one bool per row; None if all do.
 
     Returns:
-        One bool a row, or None when all stay.
+        One bool per row, or None if all are kept.
     """
     if contract.key is None:
         return good
@@ -47,6 +47,6 @@ def last_writes(rows: pa.Table, contract: Contract, good: pa.ChunkedArray | None
 
 
 def _all_differ(keys: pa.Array) -> bool:
-    """Return whether no key comes twice; numbered rows mostly come in their order, which is seen at once."""
+    """Return whether all keys are distinct; keys in ascending order, the usual case, need no count."""
     rising = pc.all(pc.greater(keys.slice(1), keys.slice(0, max(0, len(keys) - 1))), min_count=0).as_py()
     return rising or pc.count_distinct(keys).as_py() == len(keys)

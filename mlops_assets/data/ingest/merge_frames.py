@@ -1,4 +1,4 @@
-"""The rule of `merge` as Spark column expressions: which rows stay, across inputs and against the raw table.
+"""The rule of `merge` as Spark column expressions: which rows are kept, across inputs and against the raw table.
 
 What belongs here: Spark expressions for it. What does not: the rule's meaning (`merge`), committing (`lakehouse`).
 """
@@ -20,26 +20,26 @@ REPLACES, KNOWN = "replaces", "known"
 
 
 def last_of_each_key(rows: DataFrame, key: str, contract: Contract) -> DataFrame:
-    """Return the last write of each key, of rows that come from several inputs."""
+    """Return the last write of each key among rows from several inputs."""
     latest = [F.col(name).desc() for name in _order(contract)]
     numbered = rows.withColumn(MERGE_OUTCOME, F.row_number().over(Window.partitionBy(key).orderBy(*latest)))
     return numbered.where(F.col(MERGE_OUTCOME) == 1).drop(MERGE_OUTCOME)
 
 
-def meet(
+def merge_outcomes(
     rows: DataFrame, table: DataFrame, key: str, contract: Contract, key_range: tuple[Any, Any] | None
 ) -> DataFrame:
-    """Return key, batch id and merge outcome of the rows whose key the table has.
+    """Return key, batch id and merge outcome of the rows whose key is in the table.
 
-    The outcome is `replaces` when the row is a later write than the table's, and `known` when it is not, or says the
-    same: a row that is delivered again with the same values leaves the table's row as it is.
+    The outcome is `replaces` if the row is a later write than the table's row, and `known` if it is not, or if its
+    values are equal: delivering a row again leaves the table's row unchanged.
 
     Args:
-        rows: One row a key.
-        table: The raw table; columns of the contract that it does not have yet are null in it.
+        rows: One row per key.
+        table: The raw table; columns of the contract that it does not have yet count as null.
         key: The contract's key.
         contract: Names and types.
-        key_range: Smallest and largest key of `rows`, so that Delta reads the files with such keys alone.
+        key_range: Smallest and largest key of `rows`, so that Delta reads only the files with such keys.
     """
     if key_range is not None:
         table = table.where(F.col(key).between(F.lit(key_range[0]), F.lit(key_range[1])))

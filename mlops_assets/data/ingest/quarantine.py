@@ -1,12 +1,12 @@
-"""Set rows that break the contract aside, as text that can be read again, and try them again later.
+"""Set rows that break the contract aside as text, and retry them later from that text.
 
 What belongs here: from a batch to its quarantined rows, and from quarantined rows back to a batch.
 What does not: finding what is wrong (`conform`), how many bad rows are too many (`validation`), tables (`lakehouse`).
 
-A quarantined row keeps the values of all columns of its input as text, such that reading the text gives what reading
-the value gave: what was written in a text file, and for typed columns a form that reads back the same. A value that has
-no such text (bytes that are no UTF-8, nested values, floats that have lost digits of a whole number) is kept in a
-readable form and marked `not_text`; it is not tried again, since its readable form would pass for the value itself.
+A quarantined row keeps the values of all columns of its input as text, and parsing the text gives the same value as
+parsing the input: for text files the text itself, for typed columns a form that round-trips. A value without such a
+text (bytes that are not UTF-8, nested values, floats that have lost digits of a whole number) is kept in a readable
+form and marked `not_text`. It is not retried, because its readable form would be mistaken for the value itself.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ NOT_TEXT = "not_text"
 
 
 def bad_rows(raw: pa.Table, batch: ConformedBatch, contract: Contract) -> pa.Table:
-    """Return the rows that do not fit.
+    """Return the rows that break the contract.
 
     Args:
-        raw: The batch as it came in.
+        raw: The batch as it was read.
         batch: The same batch, conformed.
-        contract: What it was held against.
+        contract: The contract that it was checked against.
 
     Returns:
         See `set_aside`.
@@ -41,21 +41,21 @@ def bad_rows(raw: pa.Table, batch: ConformedBatch, contract: Contract) -> pa.Tab
     return set_aside(raw, batch.reasons, {column.name: column.type for column in contract.columns})
 
 
-def set_aside(raw: pa.Table, found: Mapping[str, pa.ChunkedArray], types: Mapping[str, ColumnType]) -> pa.Table:
-    """Return the rows that do not fit, for whatever reason.
+def set_aside(raw: pa.Table, faults: Mapping[str, pa.ChunkedArray], types: Mapping[str, ColumnType]) -> pa.Table:
+    """Return the rows that have any fault.
 
     Args:
-        raw: The batch as it came in.
-        found: Which rows do not fit, by reason code (see `ConformedBatch.reasons`).
-        types: Wanted type by column, for those that are read; the others are kept as text alone.
+        raw: The batch as it was read.
+        faults: Which rows have the fault, by reason code (see `ConformedBatch.reasons`).
+        types: Expected type by column, for the columns that are parsed; the others are only kept as text.
 
     Returns:
         `_row_number` (int64, position in the batch), `reasons` (list of reason codes, at least one), `original` (map of
         column name to text, null for a missing value).
     """
-    bad = reduce(pc.or_, found.values()) if found else None
+    bad = reduce(pc.or_, faults.values()) if faults else None
     chosen = pa.array([], pa.int64()) if bad is None else pc.indices_nonzero(bad.combine_chunks()).cast(pa.int64())
-    reasons = {code: mask.combine_chunks().take(chosen) for code, mask in found.items()}
+    reasons = {code: mask.combine_chunks().take(chosen) for code, mask in faults.items()}
     texts: dict[str, pa.Array] = {}
     for name in raw.column_names:
         column = pa.chunked_array([raw.column(name).combine_chunks()]).take(chosen)
@@ -72,15 +72,15 @@ def set_aside(raw: pa.Table, found: Mapping[str, pa.ChunkedArray], types: Mappin
 
 
 def try_again(quarantined: pa.Table, contract: Contract) -> tuple[ConformedBatch, pa.Table]:
-    """Hold quarantined rows against a contract as it is today.
+    """Check quarantined rows against the current contract.
 
     Args:
-        quarantined: Rows with `reasons` and `original`, as `bad_rows` returns them; any other columns are carried.
-        contract: Today's.
+        quarantined: Rows with `reasons` and `original`, as `bad_rows` returns them; other columns are passed through.
+        contract: The current contract.
 
     Returns:
-        The rows in the contract's types, numbered by their position in `quarantined`, and the same rows of
-        `quarantined` with today's reasons: empty lists for those that fit.
+        The rows in the contract's types, numbered by their position in `quarantined`; and `quarantined` with the
+        reasons under the current contract, empty lists for rows that meet it.
     """
     originals = quarantined.column(ORIGINAL).combine_chunks()
     columns = {
@@ -103,22 +103,22 @@ def count_reasons(quarantined: pa.Table) -> dict[str, int]:
 
 
 def _not_text(reasons: pa.ListArray, contract: Contract) -> dict[str, pa.ChunkedArray]:
-    """Return which rows hold what has no text, by reason code, for the columns that the contract still has."""
+    """Return which rows hold a value marked `not_text`, by reason code, for columns that the contract still has."""
     rows = pc.list_parent_indices(reasons)
     codes = pc.list_flatten(reasons)
-    found = {}
+    masks = {}
     for column in contract.columns:
         code = f"{NOT_TEXT}:{column.name}"
         marked = rows.filter(pc.equal(codes, code))
         if len(marked):
             mask = np.zeros(len(reasons), dtype=bool)
             mask[marked.to_numpy()] = True
-            found[code] = pa.chunked_array([pa.array(mask)])
-    return found
+            masks[code] = pa.chunked_array([pa.array(mask)])
+    return masks
 
 
 def _as_text(column: pa.ChunkedArray, wanted: ColumnType) -> tuple[pa.Array, pa.Array | None]:
-    """Return the values as text, and which of them have none, if there are any."""
+    """Return the values as text, and a mask of those that text can't represent; None if it can represent all."""
     plain = plain_type(column)
     if is_text(plain.type):
         damaged = undecodable(plain)
@@ -127,15 +127,15 @@ def _as_text(column: pa.ChunkedArray, wanted: ColumnType) -> tuple[pa.Array, pa.
         values = plain.cast(pa.large_binary()).to_pylist()
         shown = [None if value is None else value.decode(errors="backslashreplace") for value in values]
         return pa.array(shown, pa.large_string()), damaged.combine_chunks()
-    if pa.types.is_boolean(plain.type) and wanted != "string":  # a number reads True as 1, but not the word
+    if pa.types.is_boolean(plain.type) and wanted != "string":  # as a number True is 1, and the text "true" is not
         plain = plain.cast(pa.int8())
-    elif pa.types.is_floating(plain.type):  # in double, as it is read: 0.1 in float32 is not 0.1
+    elif pa.types.is_floating(plain.type):  # as double, the way it is parsed: 0.1 in float32 is not 0.1
         bits = EXACT_BITS[plain.type.bit_width]
         plain = plain.cast(pa.float64())
-        if wanted == "string":  # where NaN is a missing value, and the text of it would not be
+        if wanted == "string":  # NaN is a missing value, but the text "nan" would not be
             plain = pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain)
         inexact = pc.fill_null(pc.greater_equal(pc.abs(plain), float(2**bits)), False)
-        if wanted == "long" and pc.any(inexact).as_py():  # digits are lost already, and the text would not show it
+        if wanted == "long" and pc.any(inexact).as_py():  # digits are lost already, and the text would hide that
             return plain.cast(pa.large_string()).combine_chunks(), inexact.combine_chunks()
     try:
         return plain.cast(pa.large_string()).combine_chunks(), None
@@ -145,18 +145,18 @@ def _as_text(column: pa.ChunkedArray, wanted: ColumnType) -> tuple[pa.Array, pa.
 
 
 def _lists(reasons: dict[str, pa.Array], rows: int) -> pa.ListArray:
-    """Turn masks into one list of codes a row."""
+    """Turn masks into one list of codes per row."""
     masks = [np.asarray(mask.to_numpy(zero_copy_only=False), dtype=bool) for mask in reasons.values()]
     count = reduce(np.add, [mask.astype(np.int32) for mask in masks], np.zeros(rows, dtype=np.int32))
     offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int32)
-    # Row after row, in each the codes in their order: what is true of (rows, codes), read along the rows.
-    summary = np.stack(masks, axis=1) if masks else np.zeros((rows, 0), dtype=bool)
-    codes = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(summary)[1]))
+    # The codes of one row after another: the true cells of the (rows, codes) matrix, in row order.
+    matrix = np.stack(masks, axis=1) if masks else np.zeros((rows, 0), dtype=bool)
+    codes = pa.array(list(reasons), pa.string()).take(pa.array(np.nonzero(matrix)[1]))
     return pa.ListArray.from_arrays(pa.array(offsets), codes)
 
 
 def _maps(texts: dict[str, pa.Array], rows: int) -> pa.MapArray:
-    """Turn columns of text into one map a row."""
+    """Turn columns of text into one map per row."""
     names, width = list(texts), len(texts)
     keys = pa.array(names, pa.string()).take(pa.array(np.tile(np.arange(width), rows)))
     every = pa.concat_arrays(texts.values())
@@ -165,7 +165,7 @@ def _maps(texts: dict[str, pa.Array], rows: int) -> pa.MapArray:
 
 
 def first_originals(quarantined: pa.Table, rows: int) -> Sequence[dict[str, str]]:
-    """Return the first rows for a preview: input, position, reasons, and the values that the reasons are about."""
+    """Return the first rows for a preview: input, position, reasons, and the values that the reasons refer to."""
     shown = []
     for row in quarantined.slice(0, rows).to_pylist():
         original = dict(row[ORIGINAL])

@@ -1,7 +1,7 @@
 """From a source to Parquet files that Spark can commit: one pass over the input, one file in memory at a time.
 
-What belongs here: reading batches, telling known, refused, good and bad ones apart, and the record of what became of
-each. What does not: the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
+What belongs here: reading batches, skipping known and refused ones, separating good from bad rows, and a record of each
+batch. What does not: the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 
 GOOD, BAD = "good", "bad"
-# A large batch is staged as files of equal size, one core each at a time, and Spark writes them the same way: 128 MiB,
-# its share of a task, are about half a million rows of a wide table. Few columns repeat their values enough for a
-# dictionary to be worth looking for, in a file that is read once.
+# A large batch is staged as files of equal size, each written by one core, and Spark then reads one file per task: its
+# default of 128 MiB is about half a million rows of a wide table. Only few columns repeat their values enough to make
+# dictionary encoding worthwhile in a file that is read once.
 _FILE_ROWS = 524_288
 _GROUP_ROWS = 131_072
 _REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
@@ -42,15 +42,15 @@ _REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
 
 @dataclass
 class StagedLoad:
-    """What one look at the source brought.
+    """The result of staging a source.
 
     Attributes:
-        findings: What was found in the inputs that are new.
-        records: New inputs that may go in; rows that another row of the same input replaces count as already known.
+        findings: Findings in the new inputs.
+        records: New inputs to load; rows that another row of the same input replaces count as already known.
         known: Origins whose content was loaded before.
-        known_rows: Their rows.
-        errors: Inputs that can't be read, or have other columns than the contract: one error each.
-        reasons: Rows set aside per reason code, of the inputs that may go in.
+        known_rows: Rows of those inputs.
+        errors: Inputs that can't be read, or do not have the contract's columns: one error each.
+        reasons: Rows set aside per reason code, in the inputs to load.
         key_range: Smallest and largest key of the staged rows, if the contract has a key.
     """
 
@@ -64,12 +64,12 @@ class StagedLoad:
 
     @property
     def staged_rows(self) -> int:
-        """Rows that wait to go into the raw table."""
+        """Rows staged for the raw table."""
         return sum(record.accepted for record in self.records)
 
     @property
     def bad_rows(self) -> int:
-        """Rows that wait to go into quarantine."""
+        """Rows staged for the quarantine."""
         return sum(record.quarantined for record in self.records)
 
 
@@ -82,16 +82,16 @@ def stage_load(
 ) -> StagedLoad:
     """Write the source's new batches as Parquet files into `folder`.
 
-    An input that can't be read or is refused (see `InputFindings.refused`) leaves no file, and does not keep the others
-    from being staged.
+    An input that can't be read or is refused (see `InputFindings.refused`) leaves no file, and the others are still
+    staged.
 
     Args:
-        source: Where the rows come from.
-        contract: What they must look like.
+        source: The source to read.
+        contract: The data contract.
         folder: Empty folder. Good rows go to `good/*.parquet` (the contract's columns, then `TECHNICAL_COLUMNS`), bad
             ones to `bad/*.parquet` (`QUARANTINE_COLUMNS`); no file has rows of two batches.
         known: Batch ids that were loaded before.
-        now: The clock; each batch gets an instant of its own.
+        now: The clock; each batch gets a distinct timestamp.
 
     Raises:
         SourceError: The source as a whole can't be read.
@@ -113,11 +113,11 @@ def stage_load(
 
 
 def first_staged(folder: Path, rows: int) -> pa.Table | None:
-    """Return the first staged rows of a kind, of one batch; None if there are none.
+    """Return the first good or bad staged rows, from one batch; None if nothing was staged.
 
     Args:
-        folder: `good` or `bad` of the folder that was staged into.
-        rows: How many, at most.
+        folder: Subfolder `good` or `bad` of the staging folder.
+        rows: Maximum number of rows.
     """
     path = min(folder.glob("*.parquet"), default=None)
     if path is None:
@@ -129,7 +129,7 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
 def readable_batches(
     source: TransactionSource, errors: list[SourceError | SchemaMismatchError]
 ) -> Iterator[SourceBatch]:
-    """Yield the batches that can be read, and add an error for each other one; an iterator may go on after one."""
+    """Yield the readable batches, and append an error for each other one; a source may continue after an error."""
     batches = iter(source.batches())
     while True:
         try:
@@ -143,12 +143,12 @@ def readable_batches(
 def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
     require_columns(batch.table.schema, contract, where=batch.origin)
     conformed = conform(batch.table, contract, where=batch.origin)
-    found = InputFindings.of(conformed, contract, origin=batch.origin)
-    load.findings.inputs.append(found)
-    if found.refused(contract):
+    findings = InputFindings.of(conformed, contract, origin=batch.origin)
+    load.findings.inputs.append(findings)
+    if findings.refused(contract):
         return
     stays = last_writes(conformed.table, contract, None if conformed.bad is None else pc.invert(conformed.bad))
-    accepted = found.rows if stays is None else int(pc.sum(stays).as_py() or 0)
+    accepted = findings.rows if stays is None else int(pc.sum(stays).as_py() or 0)
     technical = {
         BATCH_ID: pa.scalar(batch.content_hash, pa.string()),
         SOURCE: pa.scalar(batch.origin, pa.string()),
@@ -157,21 +157,21 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoa
     if accepted:
         _widen(load, conformed.table, stays, contract)
         _write(conformed.table, technical, folder / GOOD / f"{len(load.records):05d}", chosen=stays)
-    if found.bad:
+    if findings.bad:
         bad = bad_rows(batch.table, conformed, contract)
         for code, rows in count_reasons(bad).items():
             load.reasons[code] = load.reasons.get(code, 0) + rows
-        summary = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
-        _write(bad, technical | summary, folder / BAD / f"{len(load.records):05d}")
+        marks = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
+        _write(bad, technical | marks, folder / BAD / f"{len(load.records):05d}")
     load.records.append(
         BatchRecord(
             batch_id=batch.content_hash,
             kind="load",
             source=batch.origin,
-            rows=found.rows,
+            rows=findings.rows,
             accepted=accepted,
-            quarantined=found.bad,
-            already_known=found.rows - found.bad - accepted,
+            quarantined=findings.bad,
+            already_known=findings.rows - findings.bad - accepted,
             contract=f"{contract.name} v{contract.version}",
             recorded_at=arrived.isoformat(),
         )
@@ -182,15 +182,15 @@ def _widen(load: StagedLoad, rows: pa.Table, stays: pa.ChunkedArray | None, cont
     if contract.key is None:
         return
     keys = rows.column(contract.key)
-    found = pc.min_max(keys if stays is None else keys.filter(stays)).as_py()
-    low, high = load.key_range or (found["min"], found["max"])
-    load.key_range = (min(low, found["min"]), max(high, found["max"]))
+    bounds = pc.min_max(keys if stays is None else keys.filter(stays)).as_py()
+    low, high = load.key_range or (bounds["min"], bounds["max"])
+    load.key_range = (min(low, bounds["min"]), max(high, bounds["max"]))
 
 
 def _write(
     rows: pa.Table, repeated: dict[str, pa.Scalar], stem: Path, *, chosen: pa.ChunkedArray | None = None
 ) -> None:
-    """Write the chosen rows as `<stem>-<number>.parquet`, a core each at a time."""
+    """Write the chosen rows as `<stem>-<number>.parquet`, one file per core at a time."""
     at_once = pa.cpu_count()
     files = min(at_once * math.ceil(rows.num_rows / (at_once * _FILE_ROWS)), math.ceil(rows.num_rows / _GROUP_ROWS))
     share = math.ceil(rows.num_rows / files)
@@ -205,7 +205,7 @@ def _write(
 
 
 def _write_file(rows: pa.Table, repeated: dict[str, pa.Scalar], path: Path, chosen: pa.ChunkedArray | None) -> None:
-    """Write the chosen rows group by group: copying them all at once would take as much memory again, and longer."""
+    """Write the chosen rows in groups: copying all at once would double the memory and take longer."""
     columns = [pa.field(name, values.type) for name, values in zip(rows.column_names, rows.columns, strict=True)]
     columns += [pa.field(name, value.type) for name, value in repeated.items()]
     dictionary = [name for name in _REPEATED if name in repeated]

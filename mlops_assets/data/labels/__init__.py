@@ -1,4 +1,4 @@
-"""Labels: the ones that come later, and when a row's label counts.
+"""Labels: the ones that come late, and when a row's label counts.
 
-What belongs here: rules on labels and their time. What does not: the table that keeps them (`lakehouse`).
+What belongs here: rules on labels and their timing. What does not: the table that stores them (`lakehouse`).
 """

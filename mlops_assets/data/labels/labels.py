@@ -1,11 +1,11 @@
 """Labels that come later than their transactions: from label files to rows of the label table.
 
 What belongs here: what a row of a label file must look like, one pass over the files, the columns of the label table.
-What does not: which label of several counts and which transactions it is about (`labels_frames`), when a label can be
+What does not: which of several labels counts and which transactions it is about (`labels_frames`), when a label can be
 trusted (`maturity`), committing (`lakehouse`).
 
-The label table is a ledger: every row that comes in is appended to it once, good or bad, and none is changed. So files
-may come again, under other names and in any order, and a label may come before its transaction.
+The label table is a ledger: every row, good or bad, is appended once and never changed. So files may be delivered
+again, under other names and in any order, and a label may come before its transaction.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ LABEL_CHECKS: dict[str, str] = {
 
 
 def require_labels(contract: Contract) -> LabelColumns:
-    """Return what the contract says of label files.
+    """Return the contract's columns of label files.
 
     Raises:
-        ContractError: It says nothing.
+        ContractError: The contract has no `labels`.
     """
     if contract.labels is None:
         raise ContractError(
-            "labels are to be merged, and the contract has no `labels`",
+            "there are labels to merge, but the contract has no `labels`",
             where=f"contract {contract.name}",
             fix="name the columns of the label files under `labels` (key, label, known_at), or unset MLOPS_LABELS",
         )
@@ -69,7 +69,7 @@ def require_labels(contract: Contract) -> LabelColumns:
 
 
 def known_at_type(contract: Contract) -> Column:
-    """Return the column of the time at which labels became known: on the clock of the event time, instants or seconds.
+    """Return the column that says when labels became known: timestamps or seconds, like the event time.
 
     Raises:
         ContractError: See `require_labels`.
@@ -96,14 +96,14 @@ def label_table_columns(contract: Contract) -> dict[str, str]:
 
 @dataclass
 class StagedLabels:
-    """What one look at the label files brought.
+    """The result of staging label files.
 
     Attributes:
-        records: New files that may go in; `accepted` rows are good, `quarantined` ones are kept with their reasons.
-        known: Origins whose content came in before.
-        known_rows: Their rows.
-        errors: Files that can't be read, have other columns, or too many bad rows: one error each.
-        reasons: Rows set aside per reason code, of the files that may go in.
+        records: New files to load; `accepted` rows are good, `quarantined` ones are kept with their reasons.
+        known: Origins whose content was loaded before.
+        known_rows: Rows of those files.
+        errors: Files that can't be read, lack columns, or have too many bad rows: one error each.
+        reasons: Rows set aside per reason code, in the files to load.
     """
 
     records: list[BatchRecord] = field(default_factory=list)
@@ -126,8 +126,8 @@ def stage_labels(
         source: The label files.
         contract: Names their columns.
         folder: Empty folder; the files have the columns of `label_table_columns`.
-        known: Batch ids that came in before.
-        now: The clock; each batch gets an instant of its own.
+        known: Batch ids that were loaded before.
+        now: The clock; each batch gets a distinct timestamp.
 
     Raises:
         SourceError: The source as a whole can't be read.
@@ -181,15 +181,15 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, staged: StagedL
 
 
 def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: str) -> pa.Table:
-    """Return the rows of a label file as the label table has them.
+    """Return the rows of a label file in the form of the label table.
 
-    A row is bad when one of its three values is missing or can't be read, when the label is neither 0 nor 1, when the
-    key is out of the contract's range, or when the label became known later than it came in.
+    A row is bad if one of its three values is missing or can't be parsed, if the label is neither 0 nor 1, if the key
+    is out of the contract's range, or if the label became known after the file arrived.
 
     Args:
-        raw: The file, names lower-cased.
+        raw: The file, column names in lower case.
         contract: Names the columns.
-        arrived: When the file came in.
+        arrived: When the file arrived.
         where: The file, for errors.
 
     Returns:
@@ -206,9 +206,9 @@ def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: 
     columns = (key, Column(name=named.label, type="long"), known_at)
     missing = [column for column in columns if column.name not in raw.column_names]
     if missing:
-        found = ", ".join(raw.column_names)
+        present = ", ".join(raw.column_names)
         raise SchemaMismatchError(
-            f"label files lack {', '.join(column.name for column in missing)}; there are {found}",
+            f"the label file lacks {', '.join(column.name for column in missing)}; it has {present}",
             where=where,
             fix="load the right file, or name its columns under `labels` in the contract",
             diff=as_markdown([Difference(c.name, "missing", c.type) for c in missing], wanted="labels", found="input"),
@@ -227,17 +227,18 @@ def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: 
     aside = set_aside(raw, faults, {column.name: column.type for column in columns})
     numbers = pa.array(np.arange(raw.num_rows, dtype=np.int64))
     good = numbers if not faults else numbers.filter(pc.invert(reduce(pc.or_, faults.values())))
-    nothing = pa.table(
+    without_faults = pa.table(
         {
             REASONS: pa.ListArray.from_arrays(np.zeros(len(good) + 1, dtype=np.int32), pa.array([], pa.string())),
             ORIGINAL: pa.nulls(len(good), pa.map_(pa.string(), pa.large_string())),
             ROW_NUMBER: good,
         }
     )
-    summary = pa.concat_tables([nothing, aside.select(nothing.column_names).cast(nothing.schema)])
-    rows = rows.take(summary.column(ROW_NUMBER))
-    for name in summary.column_names:
-        rows = rows.append_column(name, summary.column(name))
+    faulty = aside.select(without_faults.column_names).cast(without_faults.schema)
+    described = pa.concat_tables([without_faults, faulty])
+    rows = rows.take(described.column(ROW_NUMBER))
+    for name in described.column_names:
+        rows = rows.append_column(name, described.column(name))
     return rows
 
 
@@ -245,8 +246,8 @@ def judge_labels(staged: StagedLabels, written: int) -> list[CheckOutcome]:
     """Return one verdict per check of `LABEL_CHECKS`, in that order.
 
     Args:
-        staged: What came in.
-        written: Rows that the label table's own log says were written.
+        staged: The staged files.
+        written: Rows written to the label table, by its log.
     """
     accepted = sum(record.accepted for record in staged.records)
     aside = sum(record.quarantined for record in staged.records)
@@ -256,7 +257,7 @@ def judge_labels(staged: StagedLabels, written: int) -> list[CheckOutcome]:
         f"{total:,} label rows in = {accepted:,} accepted + {aside:,} set aside + {staged.known_rows:,} already known"
     )
     if missing:
-        text += f": {abs(missing):,} rows are {'lost' if missing > 0 else 'doubled'}; report it with the run's log"
+        text += f": {abs(missing):,} rows were {'lost' if missing > 0 else 'duplicated'}; report it with the run's log"
     counts: dict[str, str | int | float] = {
         "rows_in": total,
         "accepted": accepted,

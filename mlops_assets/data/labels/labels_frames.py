@@ -1,12 +1,12 @@
 """Labels as Spark column expressions: which label counts for a transaction.
 
-What belongs here: Spark expressions for it, the same for rows on their way in and for rows that are in the raw table.
-What does not: reading label files (`labels`), committing (`lakehouse`).
+What belongs here: Spark expressions for it, the same for incoming rows and for rows of the raw table. What does not:
+reading label files (`labels`), committing (`lakehouse`).
 
-Of several labels of one key the one that became known last counts; on equal times the one that came in later does. It
-is a greatest element of (known at, arrival, position), so neither the order of files nor a repetition changes it, and a
-label that is older than the one in force never replaces it. A label by entity is about those of its transactions that
-happened before it became known.
+If a key has several labels, the one that became known last counts; on equal times, the one that arrived later. This is
+the maximum of (known at, arrival, position), so neither the order of files nor a repeated delivery changes it, and an
+older label never replaces the one in force. A label by entity applies to those of the entity's transactions that
+happened before the label became known.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def is_about(contract: Contract) -> str:
 
 
 def is_update(contract: Contract) -> str:
-    """Return the SQL condition under which a label that is about a row of the raw table changes it."""
+    """Return the SQL condition under which a label changes the raw table row that it is about."""
     return (
         f"(old.`{LABEL_KNOWN_AT}` IS NULL OR old.`{LABEL_KNOWN_AT}` <= new.`{KNOWN_AT}`) "
         f"AND NOT (old.`{contract.target}` <=> new.`{LABEL}` AND old.`{LABEL_KNOWN_AT}` <=> new.`{KNOWN_AT}`)"
@@ -47,7 +47,7 @@ def is_update(contract: Contract) -> str:
 
 
 def updates(table: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
-    """Return one row, the label, for each row of the raw table that a label would change.
+    """Return one label for each row of the raw table that a label would change.
 
     Args:
         table: The raw table, with `_label_known_at`.
@@ -59,7 +59,7 @@ def updates(table: DataFrame, latest: DataFrame, contract: Contract) -> DataFram
 
 
 def labelled(rows: DataFrame, latest: DataFrame, contract: Contract) -> DataFrame:
-    """Return rows that come in with the labels that were there before them.
+    """Return incoming rows with the labels that arrived before them.
 
     Args:
         rows: Rows of the raw table without `_label_known_at`.
@@ -67,8 +67,8 @@ def labelled(rows: DataFrame, latest: DataFrame, contract: Contract) -> DataFram
         contract: Names.
 
     Returns:
-        The same rows, the target replaced where there is a label, and `_label_known_at` as the last column: null where
-        there is none.
+        The same rows. Where a label exists, it replaces the target. The last column is `_label_known_at`, null for rows
+        without a label of their own.
     """
     joined = rows.alias("old").join(latest.alias("new"), F.expr(is_about(contract)), "left")
     columns = {name: F.col(f"old.`{name}`") for name in rows.columns}
@@ -80,7 +80,7 @@ def labelled(rows: DataFrame, latest: DataFrame, contract: Contract) -> DataFram
 
 
 def waiting(table: DataFrame | None, latest: DataFrame, contract: Contract) -> int:
-    """Return how many labels are about no transaction of the raw table (yet); None stands for no table."""
+    """Return how many labels have no transaction in the raw table yet; `table` is None if there is no raw table."""
     if table is None:
         return latest.count()
     about = F.expr(is_about(contract))

@@ -1,12 +1,12 @@
 """When a row's label can be trusted: the rule that keeps rows that are too young out of training and test.
 
 What belongs here: the rule, and the moment it looks back from. What does not: the same rule as Spark
-column expressions (`maturity_frames`), where to cut (`split`).
+column expressions (`maturity_frames`), where to split (`split`).
 
-A genuine transaction and a fraud that nobody has reported yet look the same. So a row's label is mature when it came
-as a label of its own, or when the contract's label delay has passed since the transaction without one (Fraud Detection
-Handbook, chapter 3.4, "delay period"). Both are seen from one moment, so that the same version of the table always
-gives the same sets, and no label is used that was not known then.
+A genuine transaction and a fraud that has not been reported yet look the same. So a row's label is mature once a label
+for it has arrived, or once the contract's label delay has passed since the transaction without one (Fraud Detection
+Handbook, chapter 3.4, "delay period"). Both are judged from one moment, so the same version of the table always gives
+the same sets, and no label is used that was not known at that moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
 from mlops_assets.errors import SplitError
 
-# Where rows go whose label is not mature: those that have one, and those that have none.
+# Reasons for leaving rows out: the label is not mature, or there is no label.
 IMMATURE, UNLABELLED = "immature", "unlabelled"
 LEFT_OUT = (IMMATURE, UNLABELLED)
 
@@ -28,7 +28,7 @@ class Maturity:
     """The rule for one version of the table.
 
     Attributes:
-        as_of: Moment that is looked back from, in seconds on the clock of the event time (since 1970 for timestamps).
+        as_of: The moment to look back from, in seconds on the clock of the event time (since 1970 for timestamps).
         delay_days: The contract's label delay.
     """
 
@@ -37,19 +37,19 @@ class Maturity:
 
     @property
     def newest_event(self) -> float:
-        """Latest event time, in seconds, at which a row without a label of its own is mature."""
+        """Latest event time, in seconds, at which a row without a late label is mature."""
         return self.as_of - self.delay_days * SECONDS_PER_DAY
 
 
 def parse_as_of(text: str, contract: Contract) -> float:
-    """Return the moment that a configuration names, in seconds on the clock of the contract's event time.
+    """Parse the `as_of` of a configuration into seconds on the clock of the contract's event time.
 
     Args:
-        text: ISO 8601 (UTC when it names no zone) for a contract with timestamps; a number of seconds for the others.
-        contract: Says which.
+        text: ISO 8601 (UTC if it has no time zone) for a contract with timestamps; otherwise a number of seconds.
+        contract: Has the type of the event time.
 
     Raises:
-        SplitError: It is neither.
+        SplitError: The text has another form.
     """
     on_calendar = contract.column(contract.event_time).type == "timestamp"
     try:
@@ -61,6 +61,7 @@ def parse_as_of(text: str, contract: Contract) -> float:
     except ValueError:
         seconds = math.nan
     if not math.isfinite(seconds):
-        wanted = "a date or time such as 2018-05-20T00:00:00Z" if on_calendar else "seconds on the clock of the data"
-        raise SplitError(f"as_of {text!r} is no such moment", where="split configuration", fix=f"give {wanted}")
+        kind = "timestamp" if on_calendar else "number of seconds"
+        form = "a date or time such as 2018-05-20T00:00:00Z" if on_calendar else "seconds on the clock of the data"
+        raise SplitError(f"as_of {text!r} is not a valid {kind}", where="split configuration", fix=f"give {form}")
     return seconds

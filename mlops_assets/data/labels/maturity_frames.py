@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 def seconds(column: Column, *, timestamp: bool) -> Column:
-    """Return a time as a double number of seconds, of timestamps since 1970."""
+    """Return a time in seconds as a double; timestamps count from 1970."""
     return (F.unix_micros(column) / F.lit(1e6)).cast("double") if timestamp else column.cast("double")
 
 
 def event_seconds(contract: Contract) -> Column:
-    """Event time as a double number of seconds."""
+    """Return the event time in seconds as a double."""
     return _on_the_clock(contract.event_time, contract)
 
 
 def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Maturity | None:
-    """Return the rule for a version of the raw table; None where there is nothing to wait for.
+    """Return the rule for a version of the raw table; None if labels do not age.
 
     Args:
         table: The pinned version.
         contract: Label delay and event time.
-        as_of: The moment to look back from. By default the newest on record: with timestamps the last arrival of a row
-            or, if later, of a label; on a clock of its own the newest event, which is the only moment that is known
+        as_of: The moment to look back from. The default is the newest on record: with timestamps the last arrival of a
+            row or, if later, of a label; if the data has a clock of its own, the newest event, the only moment known
             there.
 
     Returns:
-        None for a table without late labels, under a contract without a label delay, when no moment is given.
+        None if the table has no late labels, the contract has no label delay, and `as_of` is None.
     """
     late = LABEL_KNOWN_AT in table.columns
     delay = contract.label_delay_days
@@ -50,7 +50,7 @@ def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Ma
     moments = [seconds(F.col(INGESTED_AT), timestamp=True)] if on_calendar else [event_seconds(contract)]
     if on_calendar and late:
         moments.append(_on_the_clock(LABEL_KNOWN_AT, contract))
-    if not delay:  # an event that is ahead of its arrival, by whatever clock, is no reason to wait
+    if not delay:  # an event time later than its arrival is a clock error, and no reason to wait
         moments.append(event_seconds(contract))
     newest = [moment for moment in table.agg(*[F.max(moment) for moment in moments]).collect()[0] if moment is not None]
     return Maturity(max(newest), delay) if newest else None
@@ -60,9 +60,9 @@ def left_out(table: DataFrame, contract: Contract, maturity: Maturity | None) ->
     """Return why a row can't be used yet: `unlabelled`, `immature`, or null when it can.
 
     Args:
-        table: The table whose rows are asked about.
+        table: The table with the rows.
         contract: Target and event time.
-        maturity: The rule; None waits for nothing but a label.
+        maturity: The rule; if None, every row with a label can be used.
     """
     reason = F.when(F.col(contract.target).isNull(), F.lit(UNLABELLED))
     if maturity is None:
@@ -70,15 +70,15 @@ def left_out(table: DataFrame, contract: Contract, maturity: Maturity | None) ->
     passed = event_seconds(contract) <= F.lit(maturity.newest_event)
     if LABEL_KNOWN_AT in table.columns:
         known = _on_the_clock(LABEL_KNOWN_AT, contract)
-        # The label that the row had before this one is not in the table any more: what came later than `as_of` says
-        # nothing about the moment itself.
+        # The table no longer has the row's previous label, and a label that came after `as_of` says nothing about
+        # that moment.
         passed = F.when(known.isNotNull(), known <= F.lit(maturity.as_of)).otherwise(passed)
-    # A row without an event time is neither young nor old: it is lost, and the checks must see that.
+    # A row without an event time is neither young nor old: it falls out of all sets, and the checks must see that.
     return reason.when(~passed, F.lit(IMMATURE))
 
 
 def label_age_days(table: DataFrame, contract: Contract, maturity: Maturity) -> Column:
-    """Return for how many days a label has been known: since it came, or since its transaction where none came."""
+    """Return for how many days a label has been known, counted from its transaction unless it came late."""
     since = event_seconds(contract)
     if LABEL_KNOWN_AT in table.columns:
         since = F.coalesce(_on_the_clock(LABEL_KNOWN_AT, contract), since)
@@ -86,5 +86,5 @@ def label_age_days(table: DataFrame, contract: Contract, maturity: Maturity) -> 
 
 
 def _on_the_clock(name: str, contract: Contract) -> Column:
-    """Return a time that is of the event time's kind, in seconds."""
+    """Return a time of the same kind as the event time, in seconds."""
     return seconds(F.col(name), timestamp=contract.column(contract.event_time).type == "timestamp")

@@ -70,14 +70,14 @@ def test_a_good_load_passes_every_check():
     outcomes = judged(GOOD)
 
     assert failed(outcomes) == {}
-    assert outcomes["ranges"].description == "4 rows, no finding"
+    assert outcomes["ranges"].description == "4 rows, no findings"
     assert outcomes["both_classes"].description == "fraud: 1 frauds and 3 genuine rows in the load"
 
 
 def of_four(bad: int, text: str) -> str:
     return (
         f"day.csv: {text} ({bad} of 4 rows are bad); at most 1.00% may be set aside: "
-        "fix these values at the source, or the contract if they are right"
+        "fix these values at the source, or change the contract if they are right"
     )
 
 
@@ -94,7 +94,7 @@ BAD = [
         [0, 1, 0, None],
         {
             "no_nulls": of_four(1, "fraud (1 rows)"),
-            "binary_target": of_four(1, "fraud holds no whole number (1 rows)"),
+            "binary_target": of_four(1, "fraud holds values that are not whole numbers (1 rows)"),
         },
     ),
     (
@@ -102,7 +102,7 @@ BAD = [
         ["0", "1", "genuine", "0.5"],
         {
             "contract_types": of_four(2, "fraud (2 rows), such as 'genuine'"),
-            "binary_target": of_four(2, "fraud holds no whole number (2 rows)"),
+            "binary_target": of_four(2, "fraud holds values that are not whole numbers (2 rows)"),
         },
     ),
     (
@@ -110,7 +110,7 @@ BAD = [
         [0, 0, 0, 0],
         {
             "both_classes": "fraud: 0 frauds and 4 genuine rows in the load; "
-            "a model needs both: load a file that holds the other class too"
+            "a model needs both: also load a file with the other class"
         },
     ),
     (
@@ -118,7 +118,7 @@ BAD = [
         [1, 1, 1, 1],
         {
             "both_classes": "fraud: 4 frauds and 0 genuine rows in the load; "
-            "a model needs both: load a file that holds the other class too"
+            "a model needs both: also load a file with the other class"
         },
     ),
     (
@@ -179,7 +179,7 @@ def test_an_input_that_cannot_be_read_is_named():
     assert not refuses_load(outcomes)
 
 
-@pytest.mark.parametrize(("accepted", "said"), [(5, ""), (4, "1 rows are lost"), (7, "2 rows are doubled")])
+@pytest.mark.parametrize(("accepted", "said"), [(5, ""), (4, "1 rows were lost"), (7, "2 rows were duplicated")])
 def test_rows_that_are_nowhere_or_twice_fail_the_check(accepted: int, said: str):
     outcome = rows_accounted(rows=10, accepted=accepted, quarantined=3, known=2)
 
@@ -211,8 +211,8 @@ def test_too_few_rows_fail_the_volume():
     short = {name: values[:3] for name, values in GOOD.items()}
 
     assert failed(judged(short)) == {
-        "volume": "3 rows, at least 4 wanted: the export may be cut short; "
-        "lower `min_rows` in the contract if it is whole"
+        "volume": "3 rows, at least 4 expected: the export may be truncated; "
+        "lower `min_rows` in the contract if it is complete"
     }
 
 

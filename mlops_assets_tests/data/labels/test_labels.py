@@ -113,7 +113,7 @@ def test_on_a_clock_of_its_own_the_time_is_a_number_and_nothing_is_in_the_future
 
 
 def test_a_file_without_the_columns_is_refused_and_the_columns_are_named():
-    with pytest.raises(SchemaMismatchError, match="lack is_fraud, known_at; there are id, label") as caught:
+    with pytest.raises(SchemaMismatchError, match="lacks is_fraud, known_at; it has id, label") as caught:
         read_labels(pa.table({"id": ["1"], "label": ["1"]}), CARDS, NOW, where="a.csv")
     assert "| known_at | missing | timestamp |" in caught.value.diff
 
@@ -185,7 +185,7 @@ def test_a_file_that_is_bad_in_itself_is_refused_and_the_others_are_not_held_up(
     assert "rotten: 2 of 2 label rows are bad" in readable.description
 
 
-@pytest.mark.parametrize(("written", "said"), [(1, "1 rows are lost"), (3, "1 rows are doubled")])
+@pytest.mark.parametrize(("written", "said"), [(1, "1 rows were lost"), (3, "1 rows were duplicated")])
 def test_rows_that_are_not_in_the_table_are_missed(tmp_path: Path, written: int, said: str):
     accounted, _ = judge_labels(staged(tmp_path, ("a", "hash a", texts())), written=written)
 
