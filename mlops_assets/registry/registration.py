@@ -102,7 +102,7 @@ def register_tuned(
 
 
 def _tuned_run(store: Store, dagster_run: str, database: str) -> str:
-    """Return the MLflow run of this Dagster run's tuned model, else the newest one of the database."""
+    """Return the MLflow run of this Dagster run's tuned model, or the newest one of the database."""
     mine = store.latest_search({DATABASE_TAG: database, DAGSTER_RUN_TAG: dagster_run})
     newest = mine or store.latest_search({DATABASE_TAG: database})
     if newest is None:

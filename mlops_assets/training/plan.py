@@ -18,8 +18,8 @@ from mlops_assets.training.space import SearchSpace
 
 Objective = Literal["average_precision", "kappa", "f1", "log_loss"]
 
-# Raise this by hand whenever the code proposes other points, or gives a point another value: unfinished searches of the
-# older code are then not resumed.
+# Increase this by hand whenever the code proposes other points, or gives a point another value: unfinished searches of
+# the older code are then not resumed.
 _RULES = 1
 
 

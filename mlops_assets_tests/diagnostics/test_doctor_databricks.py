@@ -68,7 +68,7 @@ def test_no_java_no_settings_no_place_to_write(tmp_path: Path):
     assert code == 1
     assert [finding.subject for finding in found if finding.level == "error"] == ["java", "home", "settings"]
     assert "install Java 17 or 21" in text
-    assert "set MLOPS_HOME to a folder that can" in text
+    assert "set MLOPS_HOME to a writable folder" in text
     assert "no such setting [environment] Fix: unset it" in text
 
 
@@ -201,10 +201,8 @@ def test_an_existing_cluster(ready: Workspace, profile_there: MakeProfile, empty
         return wrong(look(profile, empty_home, token=ready.token))
 
     assert see(ending) == {}
-    assert (
-        "never terminates on its own; set its auto-termination to 30"
-        in see(forever)["clusters.loader.existing_cluster_id"]
-    )
+    text = see(forever)["clusters.loader.existing_cluster_id"]
+    assert "never terminates on its own; set its auto-termination to 30" in text
     assert "does not exist" in see("0000-none")["clusters.loader.existing_cluster_id"]
     ready.clusters.forget(forever)
     ready.clusters.forget(ending)

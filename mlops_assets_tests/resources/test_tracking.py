@@ -118,7 +118,7 @@ def unity(name: str) -> Tracking:
 )
 def test_a_model_in_unity_catalog_has_three_levels(name: str):
     """Said before the search is paid for, and before anyone is asked: there is no workspace here."""
-    with pytest.raises(TrackingError, match=r"wants catalog\.schema\.model") as caught:
+    with pytest.raises(TrackingError, match=r"expects catalog\.schema\.model") as caught:
         unity(name).connect()
     assert caught.value.where == "registry databricks-uc"
 

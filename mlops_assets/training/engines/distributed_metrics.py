@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LABEL = "_label"
 _EPSILON = float(np.finfo(np.float32).eps)  # scores are float32; see `metrics.log_loss`
 # The bits of a float >= 0, read as an integer, increase with the float: its exponent and six bits of its fraction name
-# a bucket. About 1,500 buckets are in use, dense near 0 where most scores of rare frauds are.
+# a bucket. About 1,500 buckets are in use, most of them near 0, where scores are if frauds are rare.
 _BUCKET_SHIFT = 17
 _EXACT = "decimal(38,18)"
 

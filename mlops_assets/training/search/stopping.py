@@ -59,9 +59,8 @@ def median_thresholds(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PR
     bests = np.full((len(curves), len(rounds)), np.inf)
     for row, curve in zip(bests, curves, strict=True):
         row[np.searchsorted(rounds, [trees for trees, _ in curve])] = [loss for _, loss in curve]
-    bests = np.sort(
-        np.minimum.accumulate(bests, axis=1), axis=0
-    )  # curves that have not begun are infinite, and come last
+    # Curves that have not begun are infinite, and are sorted to the end.
+    bests = np.sort(np.minimum.accumulate(bests, axis=1), axis=0)
     begun = np.isfinite(bests).sum(axis=0)
     rounds, bests, begun = (kept[..., begun >= minimum] for kept in (rounds, bests, begun))
     columns = np.arange(len(rounds))
