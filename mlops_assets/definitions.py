@@ -1,8 +1,8 @@
-"""The binding place: settings in, `Definitions` out.
+"""Building `Definitions` from settings.
 
-What belongs here: choosing resources from settings and naming what the code location holds. What does not: anything
-with an `if` about data or models, reading the environment (`settings`), and imports of pyspark, xgboost, hyperopt or
-mlflow: loading the code location must stay as quick as Dagster itself.
+What belongs here: choosing resources from settings, and listing the content of the code location. What does not: logic
+about data or models, reading the environment (`settings`), and imports of pyspark, xgboost, hyperopt or mlflow: loading
+the code location must stay as fast as Dagster itself.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ ASSETS = (raw_transactions, splits, tuned_model, registered_model, table_upkeep,
 
 
 def assets_of(settings: Settings) -> tuple[dg.AssetsDefinition, ...]:
-    """Return the assets that there are with these settings."""
+    """Return the assets for these settings."""
     late_labels = () if settings.labels is None else (transaction_labels,)
     arrivals = (daily_arrivals,) if _arrivals(settings) is Arrivals.FILES else ()
     return (*late_labels, *ASSETS, *arrivals)
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
-    """Return the resources for the settings; none of them connects to anything before it is used.
+    """Return the resources for the settings; no resource connects to anything before it is used.
 
     Raises:
-        ContractError: The contract that the settings name can't be used, or says nothing of the labels that they name.
-        SettingsError: The Databricks profile can't be used.
+        ContractError: The contract is invalid, or it has no labels section although the settings name labels.
+        SettingsError: The Databricks profile is invalid.
     """
     chosen = _on_databricks(settings) if settings.target == "databricks" else _embedded(settings)
     contract = load_contract(settings.contract)
@@ -120,7 +120,7 @@ def _on_databricks(settings: Settings) -> dict[str, Any]:
         experiment = f"/Shared/{experiment}"
     return {
         "lakehouse": LakehouseResource(
-            # On the launching side it is for assets that are placed there.
+            # On the launching side, only assets that are placed there use it.
             spark=SparkResource(home=str(settings.home), on_cluster=True)
             if settings.on_cluster
             else _embedded_spark(settings),
@@ -143,14 +143,14 @@ def _on_databricks(settings: Settings) -> dict[str, Any]:
 def _launcher(
     settings: Settings, profile: DatabricksProfile, cost_class: Literal["loader", "trials"]
 ) -> StepLauncherResource:
-    if settings.on_cluster:  # the step has arrived: no launcher, and no credentials
+    if settings.on_cluster:  # the step already runs there: no launcher, and no credentials
         return StepLauncherResource(cost_class=cost_class, active=False)
     credentials: dict[str, Any] = {
         name: dg.EnvVar(variable) for name, variable in settings.databricks_credentials().items()
     }
     return StepLauncherResource(
         cost_class=cost_class,
-        # Dagster's config takes no null as the value of a mapping; what is left out is null again there.
+        # Dagster's config accepts no null in a mapping; omitted values become null again when the profile is parsed.
         profile=profile.model_dump(mode="json", by_alias=True, exclude_none=True),
         env=settings.for_cluster(),
         placement=check_placement(
@@ -185,7 +185,7 @@ def _reaper(settings: Settings) -> dg.SensorDefinition:
     profile = settings.profile()
 
     def connect() -> tuple[Api, Staging]:
-        # Looked up at each tick, so that what is missing there is an error of the tick.
+        # Read the login at each tick, so that a missing one is an error of the tick.
         login: dict[str, Any] = {**settings.databricks_login()}
         document = profile.model_dump(mode="json", by_alias=True)
         return StepLauncherResource(cost_class="loader", profile=document, **login).connect()
@@ -201,8 +201,8 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     """Return the code location.
 
     Args:
-        settings: Where everything is.
-        overrides: Resources by name that replace the ones made from the settings (tests hand in their own).
+        settings: The settings of the installation.
+        overrides: Resources by name that replace those made from the settings (tests pass their own).
     """
     contract = load_contract(settings.contract)
     schema = column_schema(contract, technical_columns(contract))
@@ -235,7 +235,7 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
         sensors=_sensors(settings, contract),
         schedules=_schedules(settings),
         resources=resources,
-        # One process a run: four steps in four processes would start four JVMs for a chain that has no parallel part.
+        # One process per run: four steps in four processes would start four JVMs for a chain without parallel steps.
         executor=dg.in_process_executor,
     )
 

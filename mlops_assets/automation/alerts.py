@@ -1,7 +1,7 @@
-"""One message for each run that failed: to a webhook, or to the log where there is none.
+"""One message for each failed run: to a webhook, or to the log without one.
 
-What belongs here: what a message says, and sending it. What does not: deciding whether to run again (Dagster's retries,
-`landing`).
+What belongs here: the content of a message, and sending it. What does not: deciding whether to run again (Dagster's
+retries, `landing`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _TOO_MANY_REQUESTS, _SERVER_ERROR, _CLIENT_ERROR = 429, 500, 400
 
 @dataclass(frozen=True)
 class FailedRun:
-    """What somebody who is woken up wants to know.
+    """The facts about a failed run that a person on call needs.
 
     Attributes:
-        job: Job, or `assets` for a run that was started by clicking.
+        job: Name of the job, or `assets` for a run of Dagster's implicit asset job.
         run_id: The run.
-        assets: What failed, or was to be made.
-        owners: Whose it is.
-        reason: First line of why.
+        assets: The assets that failed, or all that the run selected.
+        owners: Owners of the assets.
+        reason: First line of the error.
         link: The run in the UI.
     """
 
@@ -47,14 +47,14 @@ class FailedRun:
 
     @property
     def text(self) -> str:
-        """The message in one line, as chat programs show it (`text` is what Slack and its kin read)."""
+        """The message in one line, as chat programs show it (Slack and similar programs read `text`)."""
         what = ", ".join(self.assets) or self.job
         owners = f" (owner: {', '.join(self.owners)})" if self.owners else ""
         return f"{what} failed{owners}: {self.reason} {self.link}"
 
 
 def failure_reason(event: dg.DagsterEvent) -> str:
-    """Return why a step failed, in the words of who raised it."""
+    """Return why a step failed: the text of the original error."""
     failure = event.step_failure_data
     if failure.user_failure_data is not None and failure.user_failure_data.description:
         return failure.user_failure_data.description
@@ -65,7 +65,7 @@ def failure_reason(event: dg.DagsterEvent) -> str:
 
 
 def describe(context: dg.RunFailureSensorContext, dagster_url: str) -> FailedRun:
-    """Return what is to be said of a failed run."""
+    """Return the message about a failed run."""
     run, failures = context.dagster_run, list(context.get_step_failure_events())
     keys = {key for event in failures for key in _keys_of(context, event.step_key)} or set(run.asset_selection or ())
     graph = context.repository_def.asset_graph if context.repository_def is not None else None
@@ -82,7 +82,7 @@ def describe(context: dg.RunFailureSensorContext, dagster_url: str) -> FailedRun
 
 
 def _keys_of(context: dg.RunFailureSensorContext, step_key: str | None) -> set[dg.AssetKey]:
-    """Return the assets that a step was to materialize, from the plan that the run has logged."""
+    """Return the assets that a step should have materialized, from the plan in the run's log."""
     planned = context.instance.all_logs(
         context.dagster_run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     )
@@ -94,12 +94,12 @@ def send(message: FailedRun, webhook: str, *, pauses: Sequence[float] = (1.0, 4.
     """Post a message as JSON: the fields of `FailedRun`, and `text`.
 
     Args:
-        message: What to say.
-        webhook: Address; it is a secret, and no error repeats more of it than its host.
-        pauses: Seconds before each further try, when the receiver is busy or away.
+        message: The message.
+        webhook: Address; it is a secret, and errors show only its host.
+        pauses: Seconds before each retry, when the receiver is busy or unreachable.
 
     Raises:
-        AutomationError: It was not taken.
+        AutomationError: The receiver did not accept the message.
     """
     import requests
 
@@ -120,7 +120,7 @@ def send(message: FailedRun, webhook: str, *, pauses: Sequence[float] = (1.0, 4.
     if not problem:
         return
     raise AutomationError(
-        f"the webhook did not take a message ({problem}); it was: {message.text}",
+        f"the webhook did not accept a message ({problem}): {message.text}",
         where=urlsplit(webhook).hostname or "webhook",
         fix="compare MLOPS_ALERT_WEBHOOK with the receiver's address",
     ) from None
@@ -129,19 +129,19 @@ def send(message: FailedRun, webhook: str, *, pauses: Sequence[float] = (1.0, 4.
 def failure_sensor(
     webhook: SecretStr | None, dagster_url: str, *, status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
-    """Return a sensor that tells of each failed run of this code location, whoever started it.
+    """Return a sensor that reports each failed run of this code location, whoever started it.
 
     Args:
-        webhook: Where to; None writes to the sensor's log.
+        webhook: Address to send to; None writes to the sensor's log.
         dagster_url: Address of the UI.
-        status: Whether it is on when nobody has switched it.
+        status: Whether it is on by default.
     """
 
     @dg.run_failure_sensor(
         name=RUN_FAILED,
         default_status=status,
         description="One message for each failed run: asset, owner, reason, link. "
-        + ("Sent to the webhook." if webhook else "Written to the log; set MLOPS_ALERT_WEBHOOK to have it sent."),
+        + ("Sent to the webhook." if webhook else "Written to the log; set MLOPS_ALERT_WEBHOOK to send it."),
     )
     def run_failed(context: dg.RunFailureSensorContext) -> None:
         message = describe(context, dagster_url)

@@ -1,17 +1,17 @@
-"""What follows by itself when a table has grown: conditions of two cost classes, each with a sensor of its own.
+"""Automatic materializations after a table has grown: conditions of two cost classes, each with its own sensor.
 
 What belongs here: gathering facts from Dagster's event log, and binding decisions to assets. What does not: the
-decisions (`triggers`), what starts a load (`sensors`).
+decisions (`triggers`), starting loads (`sensors`).
 
-The conditions compare what is with what should be ("the sets are cut from an older version than the raw table has");
-they do not wait for an event to pass by. An event that comes while a run is going, or before a run that fails, would
-be lost; a state is still there at the next look. Three things are added to each of them:
+The conditions compare the actual state with the desired one ("the sets are cut from an older version than the raw table
+has"); they do not react to events. An event during a run, or before a run that fails, would be lost; a state is still
+there at the next evaluation. Each condition also requires three things:
 
-- no run that makes the asset is going;
-- the blocking checks of what it depends on have passed: `AutomationCondition.eager()` ignores one that failed in
+- no run is materializing the asset;
+- the blocking checks of its dependencies have passed: `AutomationCondition.eager()` ignores a check that failed in
   another run;
-- it was not asked for since the last quarter of an hour began, unless it has been made since: a run that fails is
-  repeated four times an hour, not at each look.
+- it was not requested since the current quarter of an hour began, unless it was materialized since: a failing run is
+  repeated four times an hour, not at each evaluation.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ TABLES_SENSOR = "tables_follow"
 TRAINING_SENSOR = "training_follows"
 _RETRY_CRON = "*/15 * * * *"
 _INTERVAL_S = 30
-# Far enough back to find the sets that the last model was made of.
+# Enough materializations to find the sets that the last model was trained on.
 _HISTORY = 500
 _LAST_SET = TABLES["test"]
 
 
 class SetsAreBehind(dg.AutomationCondition[dg.AssetKey]):
-    """The raw table has a version that the sets were not cut from."""
+    """The raw table has a newer version than the sets were cut from."""
 
     @property
     def description(self) -> str:
-        """What the UI shows."""
+        """The text in the UI."""
         return f"{RAW} has a newer version than the sets were cut from"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Compare the version of the raw table with the one that each set names."""
+        """Compare the version of the raw table with the one that each set was cut from."""
         instance = context.asset_graph_view.instance
         raw = _raw_version(instance)
         cut = [_latest(instance, table, RAW_VERSION) for table in TABLES.values()]
@@ -56,14 +56,14 @@ class SetsAreBehind(dg.AutomationCondition[dg.AssetKey]):
 
 
 class TrainingIsDue(dg.AutomationCondition[dg.AssetKey]):
-    """Enough new rows with known labels, or enough time since the last model."""
+    """There are enough new rows with known labels, or the last model is old enough."""
 
     def __init__(self, pace: TrainingPace) -> None:
         self._pace = pace
 
     @property
     def description(self) -> str:
-        """What the UI shows."""
+        """The text in the UI."""
         pace = self._pace
         return f"{pace.new_rows:,} new rows with known labels, or {pace.days:g} days, since the last model"
 
@@ -76,76 +76,76 @@ class TrainingIsDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 class RegistrationIsBehind(dg.AutomationCondition[dg.AssetKey]):
-    """There is a tuned model that was not registered."""
+    """There is a tuned model that is not registered."""
 
     @property
     def description(self) -> str:
-        """What the UI shows."""
+        """The text in the UI."""
         return f"{TUNED_MODEL} has a run that is not registered"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Compare the MLflow runs of the two."""
+        """Compare the MLflow runs of the tuned and the registered model."""
         instance = context.asset_graph_view.instance
         tuned = _latest(instance, TUNED_MODEL, MLFLOW_RUN_ID)
         return _result(context, holds=tuned is not None and _latest(instance, REGISTERED_MODEL, MLFLOW_RUN_ID) != tuned)
 
 
 def conditions(pace: TrainingPace) -> dict[str, dg.AutomationCondition[dg.AssetKey]]:
-    """Return the condition of each asset that follows by itself.
+    """Return the condition of each asset that is materialized automatically.
 
     Args:
-        pace: How much must have changed before a model is trained anew.
+        pace: How much must change before a model is trained again.
     """
     behind = SetsAreBehind()
     sets = _carefully(behind)
     return {
         **dict.fromkeys(TABLES.values(), sets),
-        # While newer sets are on their way, training on the older ones would be paid for twice.
+        # Training on the old sets while new ones are being cut would mean paying for two trainings.
         TUNED_MODEL: _carefully(TrainingIsDue(pace) & ~behind),
         REGISTERED_MODEL: _carefully(RegistrationIsBehind()),
     }
 
 
 def follow_sensors(status: dg.DefaultSensorStatus) -> list[dg.AutomationConditionSensorDefinition]:
-    """Return the sensors that evaluate the conditions: one for what is cheap, one for what a cluster is paid for.
+    """Return the sensors that evaluate the conditions: one for cheap assets, one for those that need a paid cluster.
 
-    Dagster's own sensor for conditions is off until somebody switches it on; these are as the settings say.
+    Dagster's own sensor for conditions is off until somebody switches it on; these follow the settings.
 
     Args:
-        status: Whether they are on when nobody has switched them.
+        status: Whether they are on by default.
     """
     cheap = dg.AssetSelection.assets(*TABLES.values(), REGISTERED_MODEL)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)  # two at each load, and nothing a user could fix
+        warnings.simplefilter("ignore", dg.BetaWarning)  # two warnings at each load that a user can't fix
         return [
             dg.AutomationConditionSensorDefinition(
                 name,
                 target=target,
                 default_status=status,
                 minimum_interval_seconds=_INTERVAL_S,
-                use_user_code_server=True,  # the conditions are this package's, which the daemon does not import
+                use_user_code_server=True,  # the daemon does not import this package, which has the conditions
                 run_tags={"mlops_assets/started_by": name},
                 description=text,
             )
             for name, target, text in (
-                (TABLES_SENSOR, cheap, "Cuts the sets anew when the raw table has grown, registers what was tuned."),
+                (TABLES_SENSOR, cheap, "Cuts the sets again when the raw table has grown, and registers tuned models."),
                 (TRAINING_SENSOR, dg.AssetSelection.assets(TUNED_MODEL), "Tunes a model when enough has changed."),
             )
         ]
 
 
-def _carefully(wanted: dg.AutomationCondition[dg.AssetKey]) -> dg.AutomationCondition[dg.AssetKey]:
-    """Add to a condition what keeps it from starting too much, see the module's docstring."""
-    asked = dg.AutomationCondition.newly_requested().since(
+def _carefully(condition: dg.AutomationCondition[dg.AssetKey]) -> dg.AutomationCondition[dg.AssetKey]:
+    """Add the requirements that avoid too many runs, see the module's docstring."""
+    requested = dg.AutomationCondition.newly_requested().since(
         dg.AutomationCondition.newly_updated() | dg.AutomationCondition.cron_tick_passed(_RETRY_CRON)
     )
     return (
-        wanted
+        condition
         & ~dg.AutomationCondition.in_progress()
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.any_deps_missing()
         & dg.AutomationCondition.all_deps_blocking_checks_passed()
-        & ~asked.with_label("asked for in this quarter of an hour, and not made since")
+        & ~requested.with_label("asked for in this quarter of an hour, and not made since")
     )
 
 
@@ -158,25 +158,25 @@ def _result(context: dg.AutomationContext[dg.AssetKey], *, holds: bool) -> dg.Au
 
 
 def current_sets(instance: dg.DagsterInstance) -> SetsFact | None:
-    """Return the sets as they were last materialized; None if one is missing or they do not belong together."""
-    found = [_sets_of(instance, table, limit=1) for table in TABLES.values()]
-    versions = {version for sets in found for version in sets}
-    if len(versions) != 1 or not all(found):
+    """Return the sets of the last materialization; None if one is missing or they come from different versions."""
+    counts = [_sets_of(instance, table, limit=1) for table in TABLES.values()]
+    versions = {version for sets in counts for version in sets}
+    if len(versions) != 1 or not all(counts):
         return None
     version = versions.pop()
-    return _together(version, [sets[version] for sets in found])
+    return _together(version, [sets[version] for sets in counts])
 
 
 def last_training(instance: dg.DagsterInstance) -> TrainedFact | None:
-    """Return what the last model was made of, and when."""
+    """Return the sets that the last model was trained on, and when."""
     event = instance.get_latest_materialization_event(dg.AssetKey(TUNED_MODEL))
     if event is None or event.asset_materialization is None:
         return None
     test_version = event.asset_materialization.metadata.get(SET_VERSIONS["test"])
     raw_version = _raw_version_of(instance, None if test_version is None else test_version.value)
-    found = [_sets_of(instance, table, limit=_HISTORY).get(raw_version) for table in TABLES.values()]
-    known = [counts for counts in found if counts is not None]
-    sets = _together(raw_version, known) if raw_version is not None and len(known) == len(found) else None
+    counts = [_sets_of(instance, table, limit=_HISTORY).get(raw_version) for table in TABLES.values()]
+    known = [pair for pair in counts if pair is not None]
+    sets = _together(raw_version, known) if raw_version is not None and len(known) == len(counts) else None
     return TrainedFact(sets, event.timestamp)
 
 
@@ -185,18 +185,18 @@ def _together(version: Any, sets: list[tuple[int, int]]) -> SetsFact:
 
 
 def _raw_version(instance: dg.DagsterInstance) -> Any:
-    """Return the version of the raw table that was told last, by a load or by a past day delivered again."""
+    """Return the latest recorded version of the raw table, from a load or from a re-ingested past day."""
     records = [
         record
         for asset in (RAW, DAILY_ARRIVALS)
         for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
     ]
-    told = [
+    versions = [
         (record.timestamp, record.asset_materialization.metadata[DELTA_VERSION].value)
         for record in records
         if record.asset_materialization is not None and DELTA_VERSION in record.asset_materialization.metadata
     ]
-    return max(told)[1] if told else None
+    return max(versions)[1] if versions else None
 
 
 def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:
@@ -208,13 +208,13 @@ def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:
 
 
 def _sets_of(instance: dg.DagsterInstance, table: str, *, limit: int) -> dict[Any, tuple[int, int]]:
-    """Return rows and late labels of a set by version of the raw table, as its materializations say, newest first."""
-    found: dict[Any, tuple[int, int]] = {}
+    """Return rows and late labels of a set by version of the raw table, from its materializations, newest first."""
+    counts: dict[Any, tuple[int, int]] = {}
     for metadata in _history(instance, table, limit=limit):
         if RAW_VERSION in metadata and ROW_COUNT in metadata:
-            counts = int(metadata[ROW_COUNT]), int(metadata.get(LATE_LABELS, 0))
-            found.setdefault(metadata[RAW_VERSION], counts)
-    return found
+            pair = int(metadata[ROW_COUNT]), int(metadata.get(LATE_LABELS, 0))
+            counts.setdefault(metadata[RAW_VERSION], pair)
+    return counts
 
 
 def _history(instance: dg.DagsterInstance, asset: str, *, limit: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What `doctor` looks at: Java, versions, settings, the workspace.
+"""The checks of `doctor`: Java, versions, settings, the workspace.
 
-What belongs here: checks that return findings. What does not: printing them (`cli`), starting them (`automation`).
+What belongs here: checks that return findings. What does not: printing them (`cli`), running them (`automation`).
 """

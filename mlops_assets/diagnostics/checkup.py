@@ -1,9 +1,10 @@
-"""The check-up: all checks, in the order in which their findings should be fixed.
+"""All checks of an installation, in the order in which their findings should be fixed.
 
-What belongs here: which checks are made of which installation. What does not: the checks themselves, printing what they
-found (`cli`, `automation`), fixing it.
+What belongs here: which checks apply to which installation. What does not: the checks, printing their findings (`cli`,
+`automation`), fixing problems.
 
-What looks at a workspace imports databricks-sdk, which takes a second and comes with an extra: only with a profile.
+The checks of a workspace import databricks-sdk, which takes a second and is an extra, so they are imported only with a
+profile.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ def diagnose(
     """Return the findings, in the order in which they should be fixed.
 
     Args:
-        home: Folder that runs write to.
-        java_home: JAVA_HOME as the process has it.
-        settings_problem: Why the settings or the profile could not be read, if they could not.
-        profile: The Databricks environment; None checks this machine alone.
-        credentials: Of the workspace, by the names of databricks-sdk (`token`, or `client_id` and `client_secret`);
-            None or empty looks where that looks by itself (`~/.databrickscfg`, the clouds' own tools).
+        home: Folder for the output of runs.
+        java_home: JAVA_HOME of the process.
+        settings_problem: Error from reading the settings or the profile, if any.
+        profile: The Databricks environment; None checks only this machine.
+        credentials: Credentials of the workspace, by the names of databricks-sdk (`token`, or `client_id` and
+            `client_secret`); if None or empty, the SDK looks for them (`~/.databrickscfg`, the clouds' own tools).
     """
     here = [*check_machine(home, java_home, launches=profile is not None), check_settings(settings_problem)]
     if profile is None:
@@ -45,17 +46,17 @@ def diagnose(
     try:
         from mlops_assets.diagnostics.clusters import check_versions
         from mlops_assets.diagnostics.workspace import check_workspace
-    except ModuleNotFoundError:  # the extra is not installed, as the finding on packages says
+    except ModuleNotFoundError:  # the extra is not installed; the finding on packages reports it
         return here
     return [*here, *check_versions(profile), *check_workspace(profile, dict(credentials or {}))]
 
 
 def examine(settings: Settings, load: Callable[[Settings], object]) -> list[Finding]:
-    """Diagnose an installation by its settings, which are valid one by one.
+    """Diagnose an installation from its settings, which are individually valid.
 
     Args:
-        settings: Those of the installation.
-        load: Makes the code location of settings (`definitions.build_defs`); what it refuses is a finding.
+        settings: The settings of the installation.
+        load: Builds the code location from settings (`definitions.build_defs`); an error becomes a finding.
     """
     problem: PlatformError | None = None
     profile: DatabricksProfile | None = None

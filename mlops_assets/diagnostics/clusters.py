@@ -1,6 +1,6 @@
 """Checks of the clusters that a profile describes: versions, runtime, machine types, pools, policies.
 
-What belongs here: looking, without starting a cluster. What does not: the workspace around them (`workspace`).
+What belongs here: checks that do not start a cluster. What does not: the rest of the workspace (`workspace`).
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mlops_assets.diagnostics.findings import WORKSPACE_ERRORS, in_one_line, is_
 
 
 def check_versions(profile: DatabricksProfile) -> Iterator[Finding]:
-    """Compare what is installed here with what each new cluster of the profile is going to have."""
+    """Compare the versions installed here with those of each new cluster of the profile."""
     here = local_versions()
     for spec in (profile.clusters.loader, profile.clusters.trials):
         if spec.existing_cluster_id is not None:
-            continue  # what is on it is compared when a step starts there
+            continue  # its versions are compared when a step starts there
         differences = compare(here, runtime_versions(spec.databricks_runtime))
         subject = f"versions of {spec.cost_class}"
         for difference in differences:
             yield replace(difference, subject=subject, text=f"{difference.subject} {difference.text}")
         if not differences:
-            yield ok(subject, f"runtime {spec.runtime} goes with this environment")
+            yield ok(subject, f"runtime {spec.runtime} matches this environment")
 
 
 def check_cluster(client: WorkspaceClient, spec: ClusterSpec) -> Iterator[Finding]:
-    """Look whether the workspace has what a cluster is made of."""
+    """Check that the workspace has the parts of a cluster: runtime, machine types, pools, policy."""
     place = f"clusters.{spec.cost_class}"
     if spec.existing_cluster_id is not None:
         yield _existing(client, spec, place)
@@ -62,7 +62,7 @@ def _existing(client: WorkspaceClient, spec: ClusterSpec, place: str) -> Finding
         return wrong(subject, f"{cluster_id}: {in_one_line(error)}; name a cluster that you may attach to")
     idle, most = details.autotermination_minutes or 0, spec.autotermination_minutes
     if most is not None and not 0 < idle <= most:
-        ends = f"ends itself after {idle} idle minutes" if idle else "never ends itself"
+        ends = f"terminates after {idle} idle minutes" if idle else "never terminates on its own"
         return wrong(subject, f"{cluster_id} {ends}; set its auto-termination to {most} minutes or less")
     return ok(subject, f"{cluster_id} is there")
 
@@ -87,7 +87,7 @@ def _node_type(client: WorkspaceClient, spec: ClusterSpec, subject: str, name: s
         return wrong(subject, f"the list of machine types: {in_one_line(error)}; ask for the right to create clusters")
     if name not in offered:
         listed = ", ".join(sorted(offered)[:8])
-        return wrong(subject, f"this workspace does not offer {name}; use one that it has, such as {listed}")
+        return wrong(subject, f"this workspace does not offer {name}; choose one that it offers, such as {listed}")
     cores = int(offered[name])
     if spec.cost_class == "trials" and name == spec.node_type and spec.task_cpus != cores:
         text = f"{name} has {cores} cores and task_cpus is {spec.task_cpus}; set it to {cores}: one trial per worker"

@@ -1,6 +1,6 @@
-"""How checks say what they found.
+"""How checks report their findings.
 
-What belongs here: making findings, and what every check of a workspace shares. What does not: checks.
+What belongs here: making findings, and code that all checks of a workspace share. What does not: checks.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.preflight import Finding
 
-# What is written to see whether a folder can be written, and removed at once.
+# Content of the file that tests whether a folder is writable; the file is removed at once.
 PROBE: Final = b"mlops_assets doctor: may be deleted\n"
-# The SDK repeats for 5 minutes what could not connect; someone who asks what is wrong wants to know now.
+# The SDK retries a failed connection for 5 minutes; a person who runs `doctor` wants the answer now.
 PATIENCE_SECONDS: Final = 10
-# What the SDK raises for an answer that is an error, and for no answer.
+# Errors of the SDK for an error response, and for no response.
 WORKSPACE_ERRORS: Final = (DatabricksError, OSError, TimeoutError)
 
 
 def ok(subject: str, text: str) -> Finding:
-    """Return that all is well with `subject`."""
+    """Return a finding without a problem."""
     return Finding("ok", subject, text)
 
 
 def wrong(subject: str, text: str) -> Finding:
-    """Return what is wrong with `subject`, and what to do about it."""
+    """Return a finding with a problem; `text` says what is wrong and how to fix it."""
     return Finding("error", subject, text)
 
 
 def is_there(subject: str, identity: str, look: Callable[[], object], fix: str) -> Finding:
-    """Ask the workspace for one thing by its identity; `fix` says what to do when it is not there."""
+    """Ask the workspace for one object by its identity; `fix` says what to do if it is missing."""
     try:
         look()
     except WORKSPACE_ERRORS as error:
@@ -41,7 +41,7 @@ def is_there(subject: str, identity: str, look: Callable[[], object], fix: str) 
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return the cause in one line, without the settings that the SDK adds and without layers of HTTP libraries."""
+    """Return the cause in one line, without the settings that the SDK appends and without wrapping HTTP errors."""
     cause: BaseException | None = error
     while cause is not None and isinstance(error, requests.RequestException):
         if isinstance(cause, OSError) and cause.strerror:

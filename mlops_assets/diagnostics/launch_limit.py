@@ -1,6 +1,6 @@
-"""The check that the Dagster instance launches no more steps at once than the profile wants.
+"""The check that the Dagster instance launches no more steps at once than the profile allows.
 
-What belongs here: what only a Dagster instance knows. What does not: setting the limit (`instance`).
+What belongs here: reading the limit, which only a Dagster instance knows. What does not: setting it (`instance`).
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def launch_limit(settings: Settings, instance: DagsterInstance) -> Iterator[Finding]:
-    """Compare the limit of the pool of launches with what the profile wants; only a Dagster instance knows it."""
+    """Compare the Dagster instance's limit of the launch pool with the profile's."""
     if settings.target != "databricks":
         return
     storage = instance.event_log_storage
     limits = {pool.name: pool.limit for pool in storage.get_pool_limits()}
-    found = limits.get(LAUNCH_POOL, storage.get_pool_config().default_pool_limit)
+    limit = limits.get(LAUNCH_POOL, storage.get_pool_config().default_pool_limit)
     wanted = settings.profile().max_concurrent_launches
-    if found == wanted:
+    if limit == wanted:
         yield Finding("ok", "launches", f"{wanted} at once")
         return
-    is_now = "no limit" if found is None else f"a limit of {found}"
+    is_now = "no limit" if limit is None else f"a limit of {limit}"
     fix = f"dagster instance concurrency set {LAUNCH_POOL} {wanted} (`mlops ui` sets it by itself)"
-    yield Finding("warning", "launches", f"{is_now}, where the profile wants {wanted} at once; {fix}")
+    yield Finding("warning", "launches", f"{is_now}, but the profile wants {wanted} at once; {fix}")

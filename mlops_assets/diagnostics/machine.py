@@ -1,6 +1,6 @@
-"""Checks of this machine: Java, Python, packages, the folder that runs write to, settings.
+"""Checks of this machine: Java, Python, packages, the folder for the output of runs, settings.
 
-What belongs here: looking, without changing anything but a probe file that is removed again. What does not: the
+What belongs here: checks that change nothing, except for a probe file that is removed again. What does not: the
 workspace (`workspace`, `clusters`).
 """
 
@@ -25,11 +25,11 @@ _NEWEST_PYTHON: Final = (3, 13)
 
 
 def check_machine(home: Path, java_home: str | None, *, launches: bool = False) -> Iterator[Finding]:
-    """Look at Java, Python, the installed packages and the folder that runs write to.
+    """Check Java, Python, the installed packages and the folder for the output of runs.
 
     Args:
-        home: Folder that runs write to.
-        java_home: JAVA_HOME as the process has it.
+        home: Folder for the output of runs.
+        java_home: JAVA_HOME of the process.
         launches: Whether steps are launched on Databricks, which needs more packages.
     """
     try:
@@ -57,17 +57,19 @@ def _installed(*, launches: bool) -> Finding:
 
 
 def _requirements() -> dict[str, Requirement]:
-    """Return what the installed package needs on this machine, without its extras, by name."""
-    found = map(Requirement, metadata.requires("mlops_assets") or [])
-    return {needed.name: needed for needed in found if needed.marker is None or needed.marker.evaluate({"extra": ""})}
+    """Return the installed package's requirements on this machine, without its extras, by name."""
+    requirements = map(Requirement, metadata.requires("mlops_assets") or [])
+    return {
+        needed.name: needed for needed in requirements if needed.marker is None or needed.marker.evaluate({"extra": ""})
+    }
 
 
 def _misfit(name: str, requirement: Requirement) -> str:
-    found = installed_version(name)
-    if found is None:
+    installed = installed_version(name)
+    if installed is None:
         return f"{name} is not installed"
-    fits = requirement.specifier.contains(found, prereleases=True)
-    return "" if fits else f"{name} is {found}, wanted {requirement.specifier}"
+    fits = requirement.specifier.contains(installed, prereleases=True)
+    return "" if fits else f"{name} is {installed}, required {requirement.specifier}"
 
 
 def _home(home: Path) -> Finding:
@@ -77,10 +79,10 @@ def _home(home: Path) -> Finding:
         probe.write_bytes(PROBE)
         probe.unlink()
     except OSError as error:
-        return wrong("home", f"{home} can't be written: {error.strerror}; set MLOPS_HOME to a folder that can")
-    return ok("home", f"{home} can be written")
+        return wrong("home", f"{home} is not writable: {error.strerror}; set MLOPS_HOME to a writable folder")
+    return ok("home", f"{home} is writable")
 
 
 def check_settings(problem: PlatformError | None) -> Finding:
-    """Say why the settings or the profile could not be read, if they could not."""
+    """Return whether the settings and the profile could be read, and the error if not."""
     return ok("settings", "valid") if problem is None else wrong("settings", str(problem))

@@ -1,7 +1,7 @@
 """Checks of a Databricks workspace: address, credentials, staging, schema, secrets, MLflow.
 
-What belongs here: looking, without changing anything but a probe file that is removed again. What does not: clusters
-and what goes with them (`clusters`).
+What belongs here: checks that change nothing, except for a probe file that is removed again. What does not: clusters
+and their parts (`clusters`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _LOGIN_FIX: Final = (
 
 
 def check_workspace(profile: DatabricksProfile, credentials: dict[str, str]) -> Iterator[Finding]:
-    """Look at the workspace of a profile; what can't be looked at without a login is not guessed about.
+    """Check the workspace of a profile; without a login, only the address is checked.
 
     Args:
         profile: The Databricks environment.
-        credentials: By the names of databricks-sdk (`token`, or `client_id` and `client_secret`); without any that
-            looks by itself (`~/.databrickscfg`, the clouds' own tools).
+        credentials: By the names of databricks-sdk (`token`, or `client_id` and `client_secret`); if empty, the SDK
+            looks for them (`~/.databrickscfg`, the clouds' own tools).
     """
     reached = _host(profile.host)
     yield reached
@@ -42,8 +42,8 @@ def check_workspace(profile: DatabricksProfile, credentials: dict[str, str]) -> 
         client = WorkspaceClient(config=Config(host=profile.host, **_login(credentials)))
         user = client.current_user.me().user_name
     except (*WORKSPACE_ERRORS, ValueError) as error:
-        # ValueError: it finds no credentials, or the login server refuses those it has.
-        yield wrong("credentials", f"refused: {in_one_line(error)}; {_LOGIN_FIX}")
+        # ValueError: the SDK finds no credentials, or the login server rejects them.
+        yield wrong("credentials", f"rejected: {in_one_line(error)}; {_LOGIN_FIX}")
         return
     yield ok("credentials", f"accepted, as {user}")
     yield _staging(client, profile)
@@ -66,7 +66,7 @@ def _host(host: str) -> Finding:
 
 def _login(credentials: dict[str, str]) -> dict[str, Any]:
     waits = {"http_timeout_seconds": PATIENCE_SECONDS, "retry_timeout_seconds": PATIENCE_SECONDS}
-    # Named, so that other credentials, which the SDK finds in the environment by itself, are no contradiction to it.
+    # Name the type: otherwise the SDK rejects the login if it also finds other credentials in the environment.
     kinds = {"token": "pat", "client_id": "oauth-m2m"}
     named = [kind for name, kind in kinds.items() if name in credentials]
     return {**waits, **credentials, **({"auth_type": named[0]} if named else {})}
@@ -79,8 +79,8 @@ def _staging(client: WorkspaceClient, profile: DatabricksProfile) -> Finding:
         remove()
     except WORKSPACE_ERRORS as error:
         fix = _staging_fix(profile, error)
-        return wrong("staging", f"{profile.staging_path} can't be written: {in_one_line(error)}; {fix}")
-    return ok("staging", f"{profile.staging_path} can be written and cleaned")
+        return wrong("staging", f"{profile.staging_path} is not writable: {in_one_line(error)}; {fix}")
+    return ok("staging", f"{profile.staging_path} can be written and cleaned up")
 
 
 def _probes(client: WorkspaceClient, profile: DatabricksProfile) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -144,7 +144,9 @@ def _mlflow(client: WorkspaceClient, tracking_uri: str) -> Finding:
             return wrong("mlflow", f"{in_one_line(error)}; ask for workspace access, or set tracking_uri to a server")
         return ok("mlflow", "the workspace's MLflow answers")
     if not tracking_uri.startswith(("http://", "https://")):
-        return Finding("warning", "mlflow", f"{tracking_uri} is a place on the cluster, which is gone with it")
+        return Finding(
+            "warning", "mlflow", f"{tracking_uri} is on the cluster, and is lost when the cluster terminates"
+        )
     try:
         status = requests.get(f"{tracking_uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS).status_code
     except requests.RequestException as error:

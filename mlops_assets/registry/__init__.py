@@ -1,5 +1,5 @@
-"""Versions of the registered model: who may become champion, and why. Knows no Dagster.
+"""Versions of the registered model: which one becomes champion, and why. Dagster-free.
 
-What belongs here: registering, verifying, the promotion rule, aliases, and what versions are pinned to. What does not:
-fitting a model (`training`), runs and artifacts (`tracking`).
+What belongs here: registering, verifying, the promotion rule, aliases, pinned tables. What does not: fitting a
+model (`training`), runs and artifacts (`tracking`).
 """

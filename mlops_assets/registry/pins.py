@@ -1,10 +1,10 @@
-"""What a model was made of: the versions of tables that it is pinned to.
+"""The versions of tables that a model was trained on and is pinned to.
 
-What belongs here: reading pins off MLflow's runs and registry. What does not: writing them (the `tuned_model` asset),
+What belongs here: reading pins from MLflow's runs and registry. What does not: writing them (the `tuned_model` asset),
 how long a pinned version must be kept (`lakehouse/retention`).
 
-A run's tags name the version of the raw table and of the test set; its data sets (`runs.ParentRun.log_inputs`) name all
-three sets.
+A run's tags name the versions of the raw table and of the test set; its data sets (`runs.ParentRun.log_inputs`) name
+all three sets.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ _GONE = "RESOURCE_DOES_NOT_EXIST"
 
 
 def pins_of_models(store: Store, model: str, database: str, *, raw: str, test: str) -> list[Pin]:
-    """Return the versions that registered versions of a model, and searches on their way there, are pinned to.
+    """Return the table versions that a model's registered versions and its latest searches are pinned to.
 
-    Every version in the registry counts, with and without an alias. So do the newest finished search, which may be
-    registered next, and the ones that are running.
+    Every version in the registry counts, with or without an alias. The newest finished search counts too, because it
+    may be registered next, and so do running searches.
 
     Args:
         store: Tracking store and registry.
         model: Name in the registry.
-        database: Database of the tables; models of another one pin nothing here.
+        database: Database of the tables; models of another database pin nothing here.
         raw: Name of the raw table.
         test: Name of the test set's table.
 
     Raises:
-        TrackingError: The registry can't be reached, or it is unknown what a version was made of.
+        TrackingError: The registry can't be reached, or a version does not name its tables.
     """
     with store.answering():
         pins = [pin for version in _versions(store, model) for pin in _of_version(store, version, database, raw, test)]
@@ -75,7 +75,7 @@ def _of_version(store: Store, version: ModelVersion, database: str, raw: str, te
         if error.error_code != _GONE:
             raise
         run = None
-    # What a person has tagged the version with stands for a run that is gone.
+    # If the run is gone, tags that a person put on the version replace its tags.
     tags = {**(run.data.tags if run is not None else {}), **version.tags}
     if tags.get(DATABASE_TAG, database) != database:
         return []
@@ -86,11 +86,11 @@ def _searches(store: Store, database: str) -> Iterator[tuple[str, Run]]:
     newest = store.latest_search({DATABASE_TAG: database})
     if newest is not None:
         yield f"the newest search (MLflow run {newest})", store.client.get_run(newest)
-    going = (
+    running = (
         f"attributes.status = 'RUNNING' and tags.`{STAGE_TAG}` = '{SEARCH}' and tags.`{DATABASE_TAG}` = '{database}'"
     )
-    for run in store.client.search_runs([store.experiment_id], going):
-        yield f"a search that is running (MLflow run {run.info.run_id})", run
+    for run in store.client.search_runs([store.experiment_id], running):
+        yield f"a running search (MLflow run {run.info.run_id})", run
 
 
 def _of_run(tags: Mapping[str, str], run: Run | None, holder: str, raw: str, test: str) -> list[Pin]:
@@ -98,16 +98,16 @@ def _of_run(tags: Mapping[str, str], run: Run | None, holder: str, raw: str, tes
     unusable = [table for table, version in versions.items() if not version.isdecimal()]
     if unusable:
         raise TrackingError(
-            f"nothing says which version of {' and '.join(unusable)} it was made of",
+            f"no tag names the version of {' and '.join(unusable)} that it was made from",
             where=holder if run is None else f"{holder}, MLflow run {run.info.run_id}",
-            fix=f"delete the version if nobody needs it, or tag it with {RAW_VERSION_TAG} and {TEST_VERSION_TAG}",
+            fix=f"delete the version if it is not needed, or tag it with {RAW_VERSION_TAG} and {TEST_VERSION_TAG}",
         )
     pins = [Pin(table, int(version), holder) for table, version in versions.items()]
     return [*pins, *(Pin(table, version, holder) for table, version in _inputs(run))]
 
 
 def _inputs(run: Run | None) -> Iterator[tuple[str, int]]:
-    for found in run.inputs.dataset_inputs if run is not None and run.inputs is not None else ():
-        # The source, which MLflow writes, leaves out version 0; the digest is ours.
-        if digest := re.fullmatch(r"v(\d+)", found.dataset.digest):
-            yield found.dataset.name, int(digest[1])
+    for item in run.inputs.dataset_inputs if run is not None and run.inputs is not None else ():
+        # MLflow writes the source and omits version 0 there; we write the digest.
+        if digest := re.fullmatch(r"v(\d+)", item.dataset.digest):
+            yield item.dataset.name, int(digest[1])

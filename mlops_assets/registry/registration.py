@@ -43,13 +43,13 @@ _LOCK = "registered_model"
 
 @dataclass(frozen=True)
 class RegistrationReport:
-    """A version and what was decided about it.
+    """A version and the decision about it.
 
     Attributes:
         version: The version in the registry.
-        test_version: Version of the test set on which it was verified and judged.
-        reproduced: Whether the version scores the test rows as the trained model did.
-        verdict: Whether it may become champion; None when it was not reproduced, and then it got no alias.
+        test_version: Version of the test set used to verify and evaluate it.
+        reproduced: Whether the version gives the same scores on the test rows as the trained model.
+        verdict: Whether it may become champion; None when the scores differ, and then it gets no alias.
     """
 
     version: Version
@@ -59,7 +59,7 @@ class RegistrationReport:
 
     @property
     def aliases(self) -> list[str]:
-        """The aliases that the version got."""
+        """The aliases that the version received."""
         if self.verdict is None:
             return []
         return [CHALLENGER, CHAMPION] if self.verdict.passed else [CHALLENGER]
@@ -68,19 +68,19 @@ class RegistrationReport:
 def register_tuned(
     store: Store, lakehouse: Lakehouse, contract: Contract, rule: GateRule, *, name: str, dagster_run: str
 ) -> RegistrationReport:
-    """Register the newest tuned model of a database, and let it become champion if the gate passes it.
+    """Register the newest tuned model of a database, and make it champion if it passes the gate.
 
     Args:
         store: Tracking store and registry.
         lakehouse: Where the test set is.
         contract: Names and roles of the columns.
-        rule: What a champion must show.
+        rule: The requirements for a champion.
         name: Name of the model in the registry.
-        dagster_run: A model that this run has tuned comes before others.
+        dagster_run: A model tuned in this run takes precedence.
 
     Raises:
-        TrackingError: There is no tuned model, its artifacts can't be read, or MLflow refuses a request.
-        StorageError: The test set is not there.
+        TrackingError: There is no tuned model, its artifacts can't be read, or MLflow rejects a request.
+        StorageError: The test set is missing.
     """
     with store.answering():
         run_id = _tuned_run(store, dagster_run, lakehouse.database)
@@ -102,21 +102,23 @@ def register_tuned(
 
 
 def _tuned_run(store: Store, dagster_run: str, database: str) -> str:
-    """Return the MLflow run of this Dagster run's tuned model, else the newest one of the database."""
+    """Return the MLflow run of this Dagster run's tuned model, or the newest one of the database."""
     mine = store.latest_search({DATABASE_TAG: database, DAGSTER_RUN_TAG: dagster_run})
-    found = mine or store.latest_search({DATABASE_TAG: database})
-    if found is None:
+    newest = mine or store.latest_search({DATABASE_TAG: database})
+    if newest is None:
         raise TrackingError(
-            "no finished search", where=f"MLflow experiment, database {database}", fix="materialize `tuned_model`"
+            "there is no finished search",
+            where=f"MLflow experiment, database {database}",
+            fix="materialize `tuned_model`",
         )
-    return found
+    return newest
 
 
 def _judge(store: Store, version: Version, test: Matrix, rule: GateRule) -> CheckOutcome:
     report = json.loads(read_artifact(store, version.run_id, EVALUATION_FILE))
     champion = by_alias(store, version.name, CHAMPION)
     if champion == version:
-        champion = None  # it does not compete with itself
+        champion = None  # it must not compete with itself
     return judge_promotion(
         rule,
         candidate=report["metrics"]["average_precision"]["estimate"],

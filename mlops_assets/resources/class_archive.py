@@ -1,13 +1,13 @@
-"""The JVM's archive of loaded classes: what makes each later start of Spark cheaper.
+"""The JVM's archive of loaded classes, which makes later starts of Spark faster.
 
-What belongs here: making the archive once for a machine, and the options by which a session uses it. What does not:
+What belongs here: making the archive once per machine, and the options with which a session uses it. What does not:
 Spark's other options (`spark`), fetching jars (`delta_jars`).
 
 Without it, starting Spark and writing a first Delta table spends more than a third of the JVM's time on loading and
-verifying some 20,000 classes. Java keeps them in a file (JEP 350, "Dynamic CDS Archives"). A JVM that the file does not
-fit (another Java, other jars) ignores it, so a stale archive costs nothing but its disk space (about 180 MB).
+verifying about 20,000 classes. Java can keep them in a file (JEP 350, "Dynamic CDS Archives"). A JVM ignores an archive
+of another Java or other jars, so a stale archive only costs disk space (about 180 MB).
 
-Run as `python -m mlops_assets.resources.class_archive HOME [JAVA_HOME]` it makes the archive if it is not there.
+`python -m mlops_assets.resources.class_archive HOME [JAVA_HOME]` makes the archive if it does not exist.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from mlops_assets.resources.delta_jars import ensure_delta_jars
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-# By default a JVM says at each start why it can't use an archive, which would be in the way of a log. With the last
-# option it compares checksums first (0.3 s).
+# By default a JVM prints at each start why it can't use an archive, which would clutter the log. The last option makes
+# it compare checksums first (0.3 s).
 _USE: Final = "-Xshare:auto -Xlog:cds*=off -XX:+UnlockDiagnosticVMOptions -XX:+VerifySharedSpaces"
 _EXIT_SECONDS: Final = 300.0  # writing the archive takes about 5 s, more on a busy machine
 
 
 def find_archive(folder: Path, jars: Iterable[Path], java_home: str | None) -> Path | None:
-    """Return the archive that goes with this Java and these jars, or None if there is none that is whole.
+    """Return the archive for this Java and these jars, or None if there is no complete one.
 
-    Java aborts on a file that was cut short, whatever its options; so the name says how long the file must be.
+    Java aborts on a truncated file, whatever its options, so the name contains the size of the file.
 
     Args:
         folder: The folder of the jars.
-        jars: Jars beside Spark's own.
-        java_home: JAVA_HOME as the process has it; None looks for `java` in the PATH.
+        jars: Jars in addition to Spark's own.
+        java_home: JAVA_HOME of the process; None looks for `java` in the PATH.
     """
     for path in folder.glob(f"{_stem(jars, java_home)}-*.jsa"):
         if path.stem.rpartition("-")[2] == str(path.stat().st_size):
@@ -52,13 +52,13 @@ def find_archive(folder: Path, jars: Iterable[Path], java_home: str | None) -> P
 
 
 def use_options(archive: Path | None) -> str:
-    """Return the Java options by which a JVM uses the archive; none where there is no archive."""
+    """Return the Java options for using the archive; empty without an archive."""
     return "" if archive is None else f"-XX:SharedArchiveFile={archive} {_USE}"
 
 
 def _stem(jars: Iterable[Path], java_home: str | None) -> str:
-    """Return the beginning of a name that stands for what an archive depends on."""
-    spark = find_spec("pyspark")  # where it is; importing it would cost every `make` half a second
+    """Return the start of the archive's name: a digest of everything that the archive depends on."""
+    spark = find_spec("pyspark")  # only its location; importing it would cost every `make` half a second
     java = Path(java_home) / "bin" / "java" if java_home else Path(shutil.which("java") or "java")
     java = java.resolve()
     file = java.stat() if java.exists() else None
@@ -67,14 +67,14 @@ def _stem(jars: Iterable[Path], java_home: str | None) -> str:
 
 
 def make_archive(home: Path, java_home: str | None) -> Path:
-    """Run a small session that loads what a load loads, and keep its classes.
+    """Run a small session that loads the classes of a typical run, and archive them.
 
     Args:
-        home: MLOPS_HOME; the archive goes beside the jars in it.
-        java_home: JAVA_HOME as the process has it.
+        home: MLOPS_HOME; the archive goes next to the jars in it.
+        java_home: JAVA_HOME of the process.
 
     Returns:
-        The archive. It appears at once and whole, also with two processes that make it at the same time.
+        The archive. It appears atomically, even if two processes make it at the same time.
 
     Raises:
         PlatformError: Spark can't be started.
@@ -99,10 +99,10 @@ def make_archive(home: Path, java_home: str | None) -> Path:
         )
         spark = resource.session
         _exercise(spark, Path(scratch) / "table")
-        gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 - the JVM's process is known nowhere else
+        gateway: Any = spark.sparkContext._gateway  # noqa: SLF001 - there is no other access to the JVM's process
         spark.stop()
         gateway.shutdown()
-        gateway.proc.stdin.close()  # the JVM ends with it, and writes the archive on its way out
+        gateway.proc.stdin.close()  # this ends the JVM, which writes the archive as it exits
         gateway.proc.wait(_EXIT_SECONDS)
         archive = folder / f"{_stem(jars, java_home)}-{draft.stat().st_size}.jsa"
         draft.replace(archive)
@@ -113,7 +113,7 @@ def make_archive(home: Path, java_home: str | None) -> Path:
 
 
 def _exercise(spark: SparkSession, table: Path) -> None:
-    """Do what a load and a cut do: append, read a version, aggregate, merge."""
+    """Do what loading and splitting do: append, read a version, aggregate, merge."""
     rows = spark.range(1_000).selectExpr("id", "id % 7 AS target", "rand(1) AS amount", "current_timestamp() AS at")
     rows.write.format("delta").option("userMetadata", "{}").save(str(table))
     rows.write.format("delta").mode("append").save(str(table))
@@ -140,10 +140,8 @@ def _main(arguments: list[str]) -> int:
             sys.stdout.flush()
             make_archive(home, java_home)
     except (PlatformError, OSError, TimeoutExpired) as error:
-        # Nothing depends on it, so the set-up goes on.
-        sys.stderr.write(
-            f"Spark: the archive of classes was not made, so each start takes some seconds more: {error}\n"
-        )
+        # Nothing depends on the archive, so the set-up continues.
+        sys.stderr.write(f"Spark: the class archive was not made, so each start takes a few seconds longer: {error}\n")
     return 0
 
 

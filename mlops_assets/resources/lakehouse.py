@@ -1,6 +1,6 @@
 """The lakehouse as a resource: where its tables are, and the Spark session that reads them.
 
-What belongs here: configuration in, `lakehouse.lakehouse.Lakehouse` out. What does not: anything that a table does.
+What belongs here: making a `lakehouse.lakehouse.Lakehouse` from configuration. What does not: operations on tables.
 """
 
 import dagster as dg

@@ -1,6 +1,6 @@
-"""The resource that sends a step to Databricks, or lets it run where it is.
+"""The resource that launches a step on Databricks, or lets it run in this process.
 
-What belongs here: making a launcher of a profile, for one cost class. What does not: launching
+What belongs here: making a launcher from a profile, for one cost class. What does not: launching
 (`mlops_assets.databricks.launch`), which asset uses which cost class (assets), reading the environment (`settings`).
 """
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from mlops_assets.databricks.pipes import PipesRunner
     from mlops_assets.databricks.profile import DatabricksProfile, Placement
 
-# Dagster gives up on a tick after 60 s; a call that is begun in time may take twice the patience (connect, read).
+# Dagster aborts a tick after 60 s; a call that starts in time may take twice the timeout (connect, read).
 _TICK_S, _TICK_PATIENCE_S = 30, 10
 
 
 class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObjectToOpContext):
-    """Launches steps on the cluster of a cost class; where `active` is false, steps run where they are.
+    """Launches steps on the cluster of a cost class; if `active` is false, steps run in this process.
 
     An asset takes it as `step_launcher: dg.ResourceParam[Any]`; Dagster does the rest.
 
     Attributes:
-        cost_class: Which of the profile's clusters.
-        active: Whether to launch at all: not on one's own machine, and not on the cluster, where the step has arrived.
+        cost_class: Name of the cluster in the profile.
+        active: Whether to launch at all; false without Databricks, and on the cluster, where the step already runs.
         profile: The profile's document (`DatabricksProfile.model_dump(mode="json", by_alias=True, exclude_none=True)`).
         token: Personal access token; give it as `EnvVar`, so that it is masked in the UI.
-        client_id: Application id of a service principal, instead of a token.
+        client_id: Application id of a service principal, as an alternative to a token.
         client_secret: Its OAuth secret; give it as `EnvVar`.
-        env: Environment variables of the step on the cluster; nothing secret.
-        packages: Import names of the packages that travel.
-        python_on_workers: Whether functions that Spark runs on the workers may import them.
-        placement: Assets that run elsewhere than on the cluster of `cost_class`: `loader`, `trials` or `local`. Assets
-            of one step have one place (`placement.check_placement`).
+        env: Environment variables of the step on the cluster; no secrets.
+        packages: Import names of the packages to upload.
+        python_on_workers: Whether functions that Spark runs on the workers can import these packages.
+        placement: Place by asset, for assets that do not run on the cluster of `cost_class`: `loader`, `trials` or
+            `local`. All assets of a step have the same place (`placement.check_placement`).
     """
 
     cost_class: Literal["loader", "trials"]
@@ -60,16 +60,16 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
     _launchers: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     def get_object_to_set_on_execution_context(self) -> dg.StepLauncher | PipesRunner | None:
-        """Return what Dagster finds at the resource's place: a launcher, or None to run the step here.
+        """Return the object that Dagster uses for this resource: a launcher, or None to run the step here.
 
-        With `launcher: pipes` it is no step launcher to Dagster; the asset hands over to it.
+        With `launcher: pipes`, Dagster does not treat it as a step launcher; the asset itself calls it.
 
         Raises:
-            SettingsError: The profile can't be used, or a cluster does not go with this machine's versions.
+            SettingsError: The profile is invalid, or a cluster's versions do not match this machine's.
         """
         if not self.active:
             return None
-        # All that a step of this run may need, so that versions are compared before the first cluster starts.
+        # Make all launchers that this run may need, so that versions are compared before the first cluster starts.
         for place in {self.cost_class, *self.placement.values()} - {"local"}:
             self._launcher_of(cast("CostClass", place))
         if self.placement and self._profile().launcher == "step":
@@ -79,13 +79,12 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         return cast("dg.StepLauncher | PipesRunner", self._launcher_of(self.cost_class))
 
     def pipes(self, context: dg.AssetExecutionContext) -> PipesRunner | None:
-        """Return the runner that an asset hands over to, or None to go on.
+        """Return the runner that an asset must call, or None to continue in this process.
 
-        A step launcher is taken by Dagster before the asset's body is reached; with `launcher: pipes` it is the body
-        that hands over.
+        Dagster calls a step launcher before the asset's body runs; with `launcher: pipes` the body calls the runner.
 
         Raises:
-            dagster.Failure: The asset is placed here, and its tables are not to be had here.
+            dagster.Failure: The asset is placed here, but its tables can't be reached from here.
         """
         if not self.active or self._profile().launcher != "pipes":
             return None
@@ -93,7 +92,7 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         return None if place == "local" else cast("PipesRunner", self._launcher_of(place))
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Remove what the run has staged."""
+        """Remove the files that the run has staged."""
         if context.instance is not None:
             for launcher in self._launchers.values():
                 launcher.close(context.instance)
@@ -103,14 +102,14 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         return None if place == "local" else cast("dg.StepLauncher", self._launcher_of(place))
 
     def _place(self, step: dg.StepExecutionContext) -> Placement:
-        """Return where a step runs: where its assets are placed, else on the cluster that they name."""
+        """Return where a step runs: the place of its assets, otherwise the cluster of their cost class."""
         from mlops_assets.resources.placement import require_tables_here
 
         assets = sorted(key.to_user_string() for key in step.get_output_asset_keys())
         place = next((self.placement[name] for name in assets if name in self.placement), self.cost_class)
         if place == "local":
             try:
-                # Only what the step itself takes is there.
+                # `resources` only has the resources that the step itself requires.
                 require_tables_here(getattr(step.resources, "lakehouse", None), assets=assets)
             except SettingsError as error:
                 raise dg.Failure(str(error), allow_retries=False) from None
@@ -137,7 +136,7 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         return self._launchers[cost_class]
 
     def connect(self) -> tuple[Api, Staging]:
-        """Return workspace and staging, as the reaper takes them: with time for one tick of a sensor."""
+        """Return workspace and staging for the reaper, with time limits that fit into one tick of a sensor."""
         from mlops_assets.databricks.launch.staging import staging_of
 
         profile = self._profile()
@@ -166,17 +165,17 @@ def launch_spec(
 ) -> LaunchSpec:
     """Return how a profile launches steps of a cost class.
 
-    The two sides' versions are compared here for the first time, before anything costs money.
+    This compares the versions of both sides for the first time, before anything costs money.
 
     Args:
-        profile: The environment.
-        cost_class: Which of its clusters.
+        profile: The Databricks environment.
+        cost_class: Name of the cluster in the profile.
         env: Environment variables of the step on the cluster.
-        packages: Import names of the packages that travel.
-        python_on_workers: Whether functions that Spark runs on the workers may import them.
+        packages: Import names of the packages to upload.
+        python_on_workers: Whether functions that Spark runs on the workers can import these packages.
 
     Raises:
-        SettingsError: The cluster's runtime does not go with this machine's versions.
+        SettingsError: The versions of the cluster's runtime do not match this machine's.
     """
     from mlops_assets.databricks.launch.spec import LaunchSpec
     from mlops_assets.databricks.libraries import cluster_libraries

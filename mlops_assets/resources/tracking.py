@@ -1,10 +1,10 @@
-"""Experiment tracking and the model registry: MLflow, configured the way dagster-mlflow is.
+"""Experiment tracking and the model registry: MLflow, configured like dagster-mlflow.
 
 What belongs here: the fields, and their validation by dagster-mlflow. What does not: connecting
-(`tracking/connection`), what is written (`tracking/runs`, `registry/versions`).
+(`tracking/connection`), writing (`tracking/runs`, `registry/versions`).
 
-dagster-mlflow supplies the configuration schema only: its resource opens one run when it is built, names it after the
-job and leaves it open with parallel assets (dagster #21872, #3970), while we need one run per materialization.
+Only the configuration schema comes from dagster-mlflow. Its resource opens one run when it is built, names it after the
+job and leaves it open with parallel assets (dagster #21872, #3970), but we need one run per materialization.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 class Tracking(dg.ConfigurableResource[Any]):
     """An MLflow experiment and registry.
 
-    The fields that dagster-mlflow's `mlflow_tracking` resource has too carry its names and its meaning.
+    Fields shared with dagster-mlflow's `mlflow_tracking` resource have the same names and meanings.
 
     Attributes:
-        experiment_name: MLflow experiment; created when it is not there.
+        experiment_name: MLflow experiment; created if it does not exist.
         mlflow_tracking_uri: Store or server.
-        mlflow_registry_uri: Registry, where it is not the tracking store (`databricks-uc`).
+        mlflow_registry_uri: Registry, if it is not the tracking store (`databricks-uc`).
         extra_tags: Tags put on every parent run.
         artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
         registered_model: Name of the model in the registry; `catalog.schema.model` in Unity Catalog.
@@ -48,11 +48,11 @@ class Tracking(dg.ConfigurableResource[Any]):
     _store: Any = PrivateAttr(default=None)
 
     def connect(self) -> Store:
-        """Return the experiment, created when it is not there; the first call checks that the store answers.
+        """Return the experiment; the first call checks that the store responds, and creates a missing experiment.
 
         Raises:
-            TrackingError: The store can't be reached or refuses, or the registry has no such names.
-            StorageError: The folder of an embedded store can't be written.
+            TrackingError: The store can't be reached or rejects a request, or the model's name is invalid.
+            StorageError: The folder of an embedded store is not writable.
         """
         if self._store is None:
             from mlops_assets.tracking.connection import Address, connect, require_model_name
@@ -67,13 +67,13 @@ class Tracking(dg.ConfigurableResource[Any]):
         return store
 
     def dagster_mlflow_config(self) -> dict[str, Any]:
-        """Return the part that dagster-mlflow has too, as its own schema validates and completes it.
+        """Return the fields shared with dagster-mlflow, validated and completed by its own schema.
 
         Raises:
-            TrackingError: dagster-mlflow would refuse the configuration.
+            TrackingError: The configuration does not match dagster-mlflow's schema.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", dg.BetaWarning)  # about a hook that is not used here
+            warnings.simplefilter("ignore", dg.BetaWarning)  # about a hook that we do not use
             from dagster_mlflow import mlflow_tracking
 
         validated = dg.ResourceDefinition(
@@ -89,18 +89,18 @@ class Tracking(dg.ConfigurableResource[Any]):
             with dg.build_resources({"mlflow": validated}, resource_config={"mlflow": {"config": config}}) as built:
                 return dict(built.mlflow)
         except dg.DagsterInvalidConfigError as error:
-            problems = "; ".join(found.message for found in error.errors)
+            problems = "; ".join(problem.message for problem in error.errors)
             raise TrackingError(
-                problems, where="resource `tracking`", fix="give it what dagster-mlflow's schema asks for"
+                problems, where="resource `tracking`", fix="set the fields that dagster-mlflow's schema requires"
             ) from None
 
     def origin(self, dagster_run: str) -> Origin:
-        """Return what names a Dagster run in MLflow, with a link to its page."""
+        """Return the id of a Dagster run and the link to its page, for tags in MLflow."""
         from mlops_assets.tracking.provenance import Origin
 
         return Origin(dagster_run, f"{self.dagster_url.rstrip('/')}/runs/{dagster_run}")
 
     @property
     def registry_uri(self) -> str:
-        """The registry: the tracking store where no other is named."""
+        """The registry; defaults to the tracking store."""
         return self.mlflow_registry_uri or self.mlflow_tracking_uri

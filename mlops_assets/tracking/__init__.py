@@ -1,4 +1,4 @@
-"""MLflow without the registry's rules: the store, its runs and tags, throttling, provenance. Knows no Dagster.
+"""MLflow without the registry: the store, its runs and tags, throttling, provenance. Dagster-free.
 
-What belongs here: calls of MLflow's client. What does not: aliases and versions (`registry`), what is trained.
+What belongs here: calls of MLflow's client. What does not: aliases and versions (`registry`), training.
 """

@@ -1,6 +1,6 @@
-"""Artifacts of an MLflow run that another step reads back: files, and scores without pickle.
+"""Artifacts of an MLflow run that a later step reads: files, and scores without pickle.
 
-What belongs here: reading, and the form of scores in a file. What does not: writing files into a run (`runs`), names of
+What belongs here: reading, and the file format of scores. What does not: writing files into a run (`runs`), names of
 artifacts (`mlops_assets/lineage`).
 """
 
@@ -24,10 +24,10 @@ Scores = npt.NDArray[np.float32]
 
 
 def read_artifact(store: Store, run_id: str, path: str) -> bytes:
-    """Return an artifact's content.
+    """Return the content of an artifact.
 
     Raises:
-        TrackingError: The run has no such artifact, or its store can't be read.
+        TrackingError: The run does not have this artifact, or the store can't be read.
     """
     with tempfile.TemporaryDirectory() as scratch:
         try:
@@ -48,13 +48,13 @@ def scores_to_bytes(scores: Scores) -> bytes:
 
 
 def scores_from_bytes(content: bytes) -> Scores:
-    """Read what `scores_to_bytes` wrote; TrackingError for anything else, a pickle above all."""
+    """Read what `scores_to_bytes` wrote; raise TrackingError for anything else, in particular a pickle."""
     try:
         scores: Scores = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise TrackingError(
-            f"no array of scores: {error}",
+            f"the file is not an array of scores: {error}",
             where="artifact test_scores.npy",
-            fix="someone has replaced it; materialize `tuned_model` again",
+            fix="the file was replaced; materialize `tuned_model` again",
         ) from None
     return scores

@@ -1,7 +1,7 @@
-"""Connecting to an experiment in MLflow, with early and clear errors when that can't work.
+"""Connecting to an experiment in MLflow, with early and clear errors.
 
-What belongs here: names that the registry takes, reachability, how long a request is tried, making the experiment. What
-does not: where the values come from (`resources/tracking`), what is written (`store`, `runs`), Dagster.
+What belongs here: valid names of models, reachability, retries, creating the experiment. What does not: where the
+values come from (`resources/tracking`), writing (`store`, `runs`), Dagster.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from mlops_assets.errors import StorageError, TrackingError
 from mlops_assets.tracking.store import Store, without_credentials
 
 _PROBE_SECONDS = 5.0
-# What MLflow's client does when a server goes away in the middle of a run, unless the user's environment says
-# otherwise: a restart of a quarter of a minute is survived, then the run fails. By its own defaults each request tries
-# for four minutes when the port is closed, and for sixteen when the server hangs.
+# Retries of MLflow's client when a server disappears during a run, unless the user's environment sets others: a run
+# survives a restart of 15 seconds, after that it fails. With MLflow's defaults each request retries for four minutes
+# when the port is closed, and for sixteen when the server hangs.
 _PATIENCE = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": 4,
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": 1,
@@ -40,10 +40,10 @@ _ONE_LEVEL = re.compile(r"[^/:\x00-\x1f\x7f]*[^/:\s\x00-\x1f\x7f][^/:\x00-\x1f\x
 
 @dataclass(frozen=True)
 class Address:
-    """Where an experiment is, and the registry beside it.
+    """Where an experiment is, and its registry.
 
     Attributes:
-        experiment: Its name; it is created when it is not there.
+        experiment: Its name; it is created if it does not exist.
         uri: Tracking store or server.
         registry_uri: Registry.
         artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
@@ -61,15 +61,15 @@ class Address:
 
 
 def connect(address: Address) -> Store:
-    """Return the experiment, created when it is not there.
+    """Return the experiment; create it if it does not exist.
 
     Raises:
-        TrackingError: The store can't be reached, or refuses.
-        StorageError: The folder of an embedded store can't be written.
+        TrackingError: The store can't be reached, or rejects a request.
+        StorageError: The folder of an embedded store is not writable.
     """
-    # Else there is a bar per artifact, in the middle of a run's log.
+    # Otherwise MLflow prints a progress bar per artifact into the run's log.
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
-    # Else ending a run costs a second request, only to print an address for each trial.
+    # Otherwise MLflow makes a second request at the end of each run, only to print an address.
     environment_variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     _require_reachable(address)
     if address.is_server:
@@ -78,14 +78,14 @@ def connect(address: Address) -> Store:
             if not variable.defined:
                 variable.set(value)
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.models.model", "mlflow.tracking.fluent"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # a fresh store logs some fifty migration lines
+        logging.getLogger(name).setLevel(logging.WARNING)  # a new store logs about fifty migration lines
     try:
         with _creating(address.uri):
             client = MlflowClient(address.uri, address.registry_uri)
             experiment_id = _experiment(client, address)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise TrackingError(
-            f"the MLflow store refuses: {without_credentials(str(error))}",
+            f"the MLflow store rejected a request: {without_credentials(str(error))}",
             where=without_credentials(address.uri),
             fix=_fix(address.uri),
         ) from None
@@ -93,39 +93,39 @@ def connect(address: Address) -> Store:
 
 
 def require_model_name(name: str, registry_uri: str) -> None:
-    """Reject a name before the search is paid for: the registry would reject it after.
+    """Reject an invalid name before the search runs, because the registry would reject it only afterwards.
 
     Raises:
-        TrackingError: The registry has no such names.
+        TrackingError: The registry does not accept the name.
     """
     in_unity = registry_uri.startswith("databricks-uc")
     if (_THREE_LEVELS if in_unity else _ONE_LEVEL).fullmatch(name):
         return
-    wanted = "catalog.schema.model" if in_unity else "one name without / and :"
+    expected = "catalog.schema.model" if in_unity else "one name without / and :"
     raise TrackingError(
-        f"{name!r} can't be a model's name: the registry wants {wanted}",
+        f"{name!r} is not a valid model name: the registry expects {expected}",
         where=f"registry {registry_uri}" if registry_uri.startswith("databricks") else "resource `tracking`",
         fix="correct MLOPS_MODEL_NAME, and on Databricks MLOPS_DATABRICKS_CATALOG and MLOPS_DATABRICKS_SCHEMA",
     )
 
 
 def _experiment(client: MlflowClient, address: Address) -> str:
-    found = client.get_experiment_by_name(address.experiment)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(address.experiment)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     try:
         return str(client.create_experiment(address.experiment, artifact_location=address.artifact_root))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-        made = client.get_experiment_by_name(address.experiment)  # a parallel run was faster
-        if made is None:
+        created = client.get_experiment_by_name(address.experiment)  # a concurrent run created it first
+        if created is None:
             raise
-        return str(made.experiment_id)
+        return str(created.experiment_id)
 
 
 def _require_reachable(address: Address) -> None:
-    """Ask once, with a short timeout; MLflow's own client would try for minutes before it says anything."""
+    """Probe once, with a short timeout; MLflow's own client would retry silently for minutes."""
     if address.is_server:
         try:
             answer = requests.get(f"{address.uri.rstrip('/')}/health", timeout=_PROBE_SECONDS)
@@ -143,7 +143,7 @@ def _require_reachable(address: Address) -> None:
 
 
 def _require_writable(folder: Path) -> None:
-    """Write there before the search is paid for, not after it."""
+    """Check that the folder is writable before the search runs, not after it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -159,12 +159,12 @@ def _require_writable(folder: Path) -> None:
 def _fix(uri: str) -> str:
     if uri.startswith("databricks"):
         return (
-            "check MLOPS_DATABRICKS_TRACKING_URI, and that the identity that runs the cluster may create and edit the "
+            "check MLOPS_DATABRICKS_TRACKING_URI; let the identity that runs the cluster create and edit the "
             "experiment (MLOPS_EXPERIMENT, a path in the workspace)"
         )
     return "check MLOPS_TRACKING_URI and the server's own log"
 
 
 def _creating(uri: str) -> AbstractContextManager[object]:
-    """Let one at a time open an embedded store: the first creates its tables, and two who do so spoil them."""
+    """Let one process at a time open an embedded store: two that create its tables at once would corrupt them."""
     return FileLock(f"{uri.removeprefix(_SQLITE)}.lock") if uri.startswith(_SQLITE) else nullcontext()

@@ -1,6 +1,6 @@
-"""Where a model comes from: the run, the code revision and the package versions behind it, as tags.
+"""Provenance of a model: its run, code revision and package versions, as tags.
 
-What belongs here: facts about the code that trains, and the tags that every model's run has. What does not: reading the
+What belongs here: facts about the code that trains, and the tags of every model's run. What does not: reading the
 tags (`registry/pins`).
 """
 
@@ -45,18 +45,18 @@ class Origin:
     url: str
 
     def tags(self, database: str, raw_version: int) -> dict[str, str]:
-        """Return what a model's MLflow run says of the run, the data and the code that it came from."""
+        """Return the MLflow tags that name a model's Dagster run, data and code."""
         return {
             DATABASE_TAG: database,
             DAGSTER_RUN_TAG: self.dagster_run,
             RAW_VERSION_TAG: str(raw_version),
             GIT_REVISION_TAG: git_revision(),
-            **{f"{PACKAGE_TAG_PREFIX}{name}": found for name, found in package_versions().items()},
+            **{f"{PACKAGE_TAG_PREFIX}{name}": number for name, number in package_versions().items()},
         }
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that shape a model."""
+    """Return the versions of Python and of the packages that affect a model."""
     return {
         "python": platform.python_version(),
         "mlops_assets": __version__,
@@ -65,7 +65,7 @@ def package_versions() -> dict[str, str]:
 
 
 def git_revision() -> str:
-    """Return the checkout's commit, with `+changes` when the work tree differs; the version where there is no git."""
+    """Return the commit, with `+changes` if the work tree is dirty, or the release if this is not a git checkout."""
     folder = Path(__file__).resolve().parent.parent.parent
     if not (folder / ".git").exists():
         return f"release {__version__}"

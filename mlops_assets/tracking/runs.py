@@ -1,10 +1,10 @@
-"""What is written into an open MLflow run: params, metrics, tags, data sets, files, the model.
+"""Writing into an open MLflow run: params, metrics, tags, data sets, files, the model.
 
-What belongs here: requests that write, in the form that every store takes. What does not: opening and closing runs
+What belongs here: write requests, in a form that every store accepts. What does not: opening and closing runs
 (`store`), reading artifacts back (`artifacts`), child runs of trials (`training/search/trial_writer`).
 
-Only the client interface with explicit run ids is used. MLflow's fluent interface keeps the "active run" of a thread
-in a global; that is how runs of parallel assets come to be mixed up or left open.
+This module only uses the client interface with explicit run ids. MLflow's fluent interface keeps the "active run" of a
+thread in a global variable, so runs of parallel assets could be mixed up or left open.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
 _MAX_TAG = 4_000
-# SQLAlchemy's name for it, and PostgreSQL's.
+# SQLAlchemy's and PostgreSQL's names for a duplicate key.
 _INSERTED_TWICE = ("IntegrityError", "UniqueViolation")
 
 
 @dataclass(frozen=True)
 class TableInput:
-    """A pinned table that a run has read.
+    """A pinned table that a run read.
 
     Attributes:
-        name: Table.
-        location: Path, or three-level name.
+        name: Name of the table.
+        location: Path or three-level name.
         version: Delta version.
-        role: What it was used for: training, validation or test.
+        role: Use of the table: training, validation, test or scoring.
     """
 
     name: str
@@ -59,7 +59,7 @@ class TableInput:
 
 @dataclass(frozen=True)
 class ParentRun:
-    """A search's run while it is open."""
+    """The open MLflow run of a search."""
 
     store: Store
     run_id: str
@@ -83,25 +83,30 @@ class ParentRun:
         )
 
     def log_inputs(self, tables: list[TableInput]) -> None:
-        """Note the pinned tables as the run's data sets."""
+        """Log the pinned tables as the run's data sets."""
         inputs = []
         for table in tables:
             named = {"path" if "/" in table.location else "delta_table_name": table.location}
             source = DeltaDatasetSource(**named, delta_table_version=table.version)
             dataset = MetaDataset(source=source, name=table.name, digest=f"v{table.version}")
-            entity = dataset._to_mlflow_entity()  # noqa: SLF001 - what `mlflow.log_input` calls, without its active run
+            entity = dataset._to_mlflow_entity()  # noqa: SLF001 - `mlflow.log_input` calls it too, but needs an active run
             inputs.append(DatasetInput(entity, tags=[InputTag("mlflow.data.context", table.role)]))
         try:
             patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
         except MlflowException as error:
-            # Two runs that are the first to name a data set both insert it, and MLflow's store fails for the second,
-            # which finds it when it looks again. The request changes nothing when it is repeated.
+            # If two runs are the first to log a data set, both insert it, and MLflow's store rejects the second insert.
+            # Repeating the request is safe, and then it finds the data set.
             if not any(name in str(error) for name in _INSERTED_TWICE):
                 raise
             patiently(lambda: self.store.client.log_inputs(self.run_id, datasets=inputs))
 
     def log_files(self, files: Mapping[str, bytes], folder: str | None = None) -> None:
-        """Write artifacts from memory: path in the folder, or in the run, to content."""
+        """Write artifacts from memory.
+
+        Args:
+            files: Content by path, relative to `folder`.
+            folder: Folder in the run; None for its top level.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             for path, content in files.items():
                 file = Path(scratch) / path
@@ -110,16 +115,16 @@ class ParentRun:
             patiently(lambda: self.store.client.log_artifacts(self.run_id, scratch, folder))
 
     def log_model(self, model: xgb.Booster, example: pd.DataFrame, params: Mapping[str, object]) -> str:
-        """Write the model, with the signature of what it serves, and return its URI.
+        """Write the model with its signature, and return its URI.
 
-        A plain booster is logged, not a scikit-learn wrapper: MLflow serves `predict`, which for a wrapper is the
-        label; for a booster it is the probability of fraud, which is what the signature promises. It is stored in
-        XGBoost's own format, so loading it unpickles nothing.
+        It logs a plain booster, not a scikit-learn wrapper: MLflow serves `predict`, which returns the label for a
+        wrapper but the probability of fraud for a booster, as the signature says. The booster is stored in XGBoost's
+        own format, so loading it unpickles nothing.
 
         Args:
             model: The trained booster.
             example: A few rows of features as a caller would send them (float64).
-            params: Shown beside the model.
+            params: Shown with the model in MLflow's UI.
         """
         signature = ModelSignature(
             inputs=Schema([ColSpec("double", str(name)) for name in example.columns]),
@@ -150,12 +155,12 @@ class ParentRun:
 
 
 def cut(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return tags that every store takes."""
+    """Return the tags, shortened so that every store accepts them."""
     return {name: str(value)[:_MAX_TAG] for name, value in tags.items()}
 
 
 def now() -> int:
-    """Return the time as MLflow wants it: milliseconds since 1970."""
+    """Return the current time in MLflow's unit: milliseconds since 1970."""
     return int(time.time() * 1000)
 
 

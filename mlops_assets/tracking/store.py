@@ -1,10 +1,10 @@
-"""An experiment in MLflow: runs are opened, found, and always closed with the right status.
+"""An experiment in MLflow: opens runs, finds them, and always closes them with the right status.
 
-What belongs here: the life of a run. What does not: what is written into it (`runs`), connecting (`connection`), the
+What belongs here: the life cycle of a run. What does not: writing into it (`runs`), connecting (`connection`), the
 registry (`registry/`), Dagster.
 
-Only the client interface with explicit run ids is used. MLflow's fluent interface keeps the "active run" of a thread
-in a global; that is how runs of parallel assets come to be mixed up or left open.
+This module only uses the client interface with explicit run ids. MLflow's fluent interface keeps the "active run" of a
+thread in a global variable, so runs of parallel assets could be mixed up or left open.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _global_uri = threading.Lock()
 
 @dataclass(frozen=True)
 class Store:
-    """An experiment in a tracking store, and the registry beside it."""
+    """An experiment in a tracking store, with its registry."""
 
     client: MlflowClient
     experiment_id: str
@@ -48,7 +48,7 @@ class Store:
 
     @contextmanager
     def selected(self) -> Iterator[None]:
-        """Make this store MLflow's global one while a function runs that knows no other; one thread at a time."""
+        """Make this store MLflow's global one for functions that accept no other; one thread at a time."""
         with _global_uri:
             mlflow.set_tracking_uri(self.uri)
             mlflow.set_registry_uri(self.registry_uri)
@@ -58,14 +58,14 @@ class Store:
     def open_run(self, name: str, tags: Mapping[str, str], stage: str = SEARCH) -> Iterator[ParentRun]:
         """Open a parent run for the length of a block.
 
-        Only a run of stage `SEARCH` is ever registered.
+        Only runs of stage `SEARCH` are ever registered.
 
         The run ends FINISHED, FAILED when the block raises an error, or KILLED when it is interrupted (cancelled in
-        the UI, SIGINT, SIGTERM as Dagster delivers it). A process that dies without a word is closed by the next
-        one, see `close_abandoned`.
+        the UI, SIGINT, SIGTERM as Dagster delivers it). If the process dies, the next process closes its run, see
+        `close_abandoned`.
 
         Raises:
-            TrackingError: MLflow refuses a request or can't be reached, before, in or after the block.
+            TrackingError: MLflow rejects a request or can't be reached, before, in or after the block.
         """
         with self.answering():
             self.close_abandoned()
@@ -84,23 +84,23 @@ class Store:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Turn what MLflow raises in a block into the one error that users read.
+        """Turn MLflow's errors in a block into one readable error.
 
         Raises:
-            TrackingError: MLflow refuses a request, or can't be reached although it could a moment ago.
+            TrackingError: MLflow rejects a request, or can't be reached any more.
         """
         try:
             yield
         except MlflowException as error:
-            said = without_credentials(str(error).partition("\n")[0])
+            message = without_credentials(str(error).partition("\n")[0])
             raise TrackingError(
-                f"MLflow refused a request or went away: {said[:_MAX_MESSAGE]}",
+                f"MLflow rejected a request or can't be reached: {message[:_MAX_MESSAGE]}",
                 where=without_credentials(self.uri),
-                fix="see to the MLflow server or its disk, then run again",
+                fix="check the MLflow server and its disk, then run again",
             ) from error
 
     def close_abandoned(self) -> list[str]:
-        """End the runs, as KILLED, that processes of this machine left open when they died; return their ids."""
+        """Mark runs as KILLED that dead processes of this machine left open; return their ids."""
         ended = []
         marked = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` != ''"
         for run in patiently(lambda: self.client.search_runs([self.experiment_id], marked)):
@@ -111,20 +111,20 @@ class Store:
 
     def latest_search(self, tags: Mapping[str, str]) -> str | None:
         """Return the id of the newest finished search with these tags, or None."""
-        wanted = {STAGE_TAG: SEARCH, **tags}
-        condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
-        found = self.client.search_runs(
+        required = {STAGE_TAG: SEARCH, **tags}
+        condition = " and ".join(f"tags.`{name}` = '{value}'" for name, value in required.items())
+        runs = self.client.search_runs(
             [self.experiment_id],
             f"attributes.status = 'FINISHED' and {condition}",
             order_by=["attributes.end_time DESC"],
             max_results=1,
         )
-        return found[0].info.run_id if found else None
+        return runs[0].info.run_id if runs else None
 
     def _break_off(self, run: ParentRun, status: str) -> None:
-        """End a search, and the child that an interrupt may have caught between the requests that write it.
+        """End a search, and any child run that an interrupt left half written.
 
-        An error is on its way: it matters more than a store that is gone, too.
+        The caller is about to raise an error, which matters more than a store that fails as well.
         """
         try:
             self.client.set_terminated(run.run_id, status)
@@ -136,17 +136,17 @@ class Store:
 
 
 def without_credentials(text: str) -> str:
-    """Return the text without the user and the password of any address in it."""
+    """Return the text with user and password removed from any address in it."""
     return re.sub(r"://[^/@\s]+@", "://", text)
 
 
 def this_process() -> str:
-    """Return the tag by which `close_abandoned` knows whether a run's process is still there."""
+    """Return the tag from which `close_abandoned` tells whether a run's process is still alive."""
     return f"{platform.node()}:{os.getpid()}:{_start_of(os.getpid())}"
 
 
 def _has_died(process: str) -> bool:
-    """Return whether a process tag names a process of this machine that is no more."""
+    """Return whether a process tag names a process of this machine that has died."""
     host, _, rest = process.partition(":")
     pid, _, start = rest.partition(":")
     if host != platform.node() or not pid.isdecimal():
@@ -161,13 +161,13 @@ def _has_died(process: str) -> bool:
 
 
 def _start_of(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; nothing for a zombie, or where there is no /proc.
+    """Return the start time of a process in the kernel's ticks; empty for a zombie, or where there is no /proc.
 
-    A number alone says little: in a container every run may have the number of the one that was killed before it.
+    The process number alone is not enough: in a container, every run may get the number of a run that was killed.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    fields = stat.rpartition(")")[2].split()  # from field 3 of proc(5) on; the name before it may hold blanks
+    fields = stat.rpartition(")")[2].split()  # from field 3 of proc(5) on; the name before it may contain spaces
     return "" if fields[0] in "ZX" else fields[19]

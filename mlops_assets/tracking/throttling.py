@@ -1,11 +1,11 @@
-"""Waiting for an MLflow server that asks to be asked later.
+"""Retrying requests that an MLflow server throttles.
 
-What belongs here: telling "later" from "no" and "gone", and waiting. What does not: what is asked (`tracking`,
-`trial_writer`).
+What belongs here: telling throttling from other errors, and waiting. What does not: the requests themselves
+(`tracking`, `trial_writer`).
 
-MLflow's own client honours Retry-After, but counts each 429 as one of its few retries of anything; it must give up
-soon on a server that is gone, so it gives up as soon on one that is only busy. Rate limits of managed servers last for
-minutes (the comment at MLFLOW_HTTP_REQUEST_MAX_RETRIES in `mlflow/environment_variables.py`).
+MLflow's own client honours Retry-After, but counts each 429 as one of its few retries. It must give up soon on a server
+that is down, so it gives up just as soon on one that is only busy. Rate limits of managed servers last for minutes
+(see the comment at MLFLOW_HTTP_REQUEST_MAX_RETRIES in `mlflow/environment_variables.py`).
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 def patiently(
     request: Callable[[], Answer], *, seconds: float = PATIENCE_SECONDS, stop: threading.Event | None = None
 ) -> Answer:
-    """Make a request, again and again while the server throttles it.
+    """Make a request, and repeat it while the server throttles it.
 
-    A throttled request was not carried out, so repeating it changes nothing twice.
+    The server did not execute a throttled request, so repeating it is safe.
 
     Args:
-        request: Makes it.
-        seconds: How long to go on.
-        stop: Set when waiting has no use any more.
+        request: Makes the request.
+        seconds: How long to keep trying.
+        stop: Ends the waiting when it is set.
 
     Raises:
-        MlflowException: Any other refusal, or the last throttling.
+        MlflowException: Any other error, or the last throttled request.
     """
     ended = stop or threading.Event()
     retrying = Retrying(
@@ -59,11 +59,11 @@ def patiently(
 
 
 def is_throttled(error: BaseException) -> bool:
-    """Return whether a request failed for nothing but a rate limit (HTTP status 429)."""
+    """Return whether a request failed only because of a rate limit (HTTP status 429)."""
     if not isinstance(error, MlflowException):
         return False
     if error.get_http_status_code() == TOO_MANY_REQUESTS:
         return True
-    # After the last retry `requests` raises, and MLflow wraps it without a code of its own.
+    # After the last retry `requests` raises, and MLflow wraps that error without a status code.
     cause = error.__cause__ or error.__context__
     return isinstance(cause, requests.exceptions.RetryError) and f"too many {TOO_MANY_REQUESTS} error" in str(cause)

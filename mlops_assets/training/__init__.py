@@ -1,5 +1,5 @@
-"""From pinned sets to a model: space, search, engines, refit, and what MLflow is told. Knows no Dagster.
+"""From pinned sets to a model: space, search, engines, refit, and the record in MLflow. Dagster-free.
 
-What belongs here: whatever fits a booster or decides which one is fitted. What does not: figures of scores
-(`evaluation`), MLflow's client (`tracking`), versions and aliases (`registry`).
+What belongs here: fitting a booster, and deciding which one to fit. What does not: metrics of scores (`evaluation`),
+MLflow's client (`tracking`), versions and aliases (`registry`).
 """

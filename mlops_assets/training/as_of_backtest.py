@@ -1,8 +1,8 @@
-"""A model as it would have been made at the end of a past day, evaluated on the days after, recorded in MLflow.
+"""Backtest: train the model as of the end of a past day, evaluate it on the days after, record it in MLflow.
 
-What belongs here: the order of these steps, and what the MLflow run says of them. What does not: which version of the
-table belongs to a day and how it is cut (`data/splits/as_of`), searching and fitting (`tuning`, `engines`), figures by
-day (`evaluation/backtest`), Dagster.
+What belongs here: the order of these steps, and the content of the MLflow run. What does not: which version of the
+table belongs to a day and how it is split (`data/splits/as_of`), searching and fitting (`tuning`, `engines`), metrics
+by day (`evaluation/backtest`), Dagster.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ _GONE = "FILE_NOT_EXIST"
 
 @dataclass(frozen=True)
 class PastDay:
-    """Which day to go back to, and what to score.
+    """The day to go back to, and the days to score.
 
     Attributes:
         day: The day (UTC).
         ends_at: The first moment after it, in seconds since 1970.
-        days_after: Days of event time to score after the newest event that was known.
+        days_after: Days of event time to score after the newest event known on that day.
         validation_fraction: Share of the past rows in the validation block.
-        gap_days: Days left out before each cut; None takes the contract's label delay.
+        gap_days: Days left out before each cut; None uses the contract's label delay.
     """
 
     day: date
@@ -64,18 +64,18 @@ class PastDay:
 
 @dataclass(frozen=True)
 class BacktestReport:
-    """A model of a past day and how it did after.
+    """A model of a past day and its performance on the days after.
 
     Attributes:
-        run_id: MLflow run that holds all of it.
-        version: Version of the raw table that was the newest then.
-        committed: When it was committed, in seconds since 1970.
-        scored_version: Version that is the newest now, whose later rows were scored.
-        newest_event: The newest event time that was known then, in seconds.
+        run_id: MLflow run that holds the results.
+        version: Newest version of the raw table at the time.
+        committed: When that version was committed, in seconds since 1970.
+        scored_version: Newest version now, whose later rows were scored.
+        newest_event: The newest event time known then, in seconds.
         search: The finished search.
-        model: The refitted model; its evaluation is on the rows that came after.
-        days: Figures of each day after.
-        picture: The same as a PNG.
+        model: The refitted model, evaluated on the rows that came after.
+        days: Metrics of each day after.
+        picture: Plot of `days`, a PNG.
         model_sha256: Digest of the model's own bytes.
     """
 
@@ -105,31 +105,31 @@ def backtest(
     extra_tags: Mapping[str, str],
     log: Callable[[str], None],
 ) -> BacktestReport:
-    """Search and refit on what was known at the end of a day, score what came after, and record it.
+    """Search and refit on the data known at the end of a day, score the rows that came after, and record the results.
 
     Args:
         lakehouse: Where the raw table is.
         contract: Names and roles of the columns.
-        store: Where the MLflow run goes; its stage is never registered.
-        past_day: Which day to go back to, and what to score.
+        store: Where the MLflow run goes; runs of this stage are never registered.
+        past_day: The day to go back to, and the days to score.
         plan: What to search.
         evaluation: How to evaluate.
         engine: Where to train; `auto` decides by size.
-        name: What the MLflow run is of; database and day are added.
+        name: Name of the MLflow run; database and day are appended.
         origin: The Dagster run behind it.
         extra_tags: More tags of the MLflow run.
-        log: Takes lines for the run's log.
+        log: Writes a line to the run's log.
 
     Raises:
-        SplitError: The rows of that day can't be cut, or nothing came after.
-        StorageError: There was no version yet, or its files are gone.
-        SearchError: The rows can't be searched on, or no trial finished.
-        TrackingError: MLflow refuses a request or went away.
+        SplitError: The rows of that day can't be split, or no rows came after.
+        StorageError: The table did not exist yet, or the files of its version are gone.
+        SearchError: The rows can't be used for a search, or no trial finished.
+        TrackingError: MLflow rejects a request or can't be reached.
     """
     past = _Past.choose(lakehouse, contract, past_day)
     tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract)
     choice = choose_engine(tables.searched_rows(), len(contract.features), cluster_memory(tables.spark), engine)
-    log(f"{RAW} version {past.version} is that of {past_day.day}; engine {choice.engine}: {choice.reason}")
+    log(f"{past_day.day} had {RAW} version {past.version}; engine {choice.engine}: {choice.reason}")
     tags = {
         **extra_tags,
         **origin.tags(lakehouse.database, past.version),
@@ -145,8 +145,8 @@ def backtest(
             TrialWriter(run, plan.objective, f"{BACKTEST}-{run.run_id}") as writer,
             rows_in_place(choice.engine, tables) as placed,
         ):
-            found = watched_search(log, writer, placed, plan, ())
-            model = placed.finish(found, plan, evaluation)
+            result = watched_search(log, writer, placed, plan, ())
+            model = placed.finish(result, plan, evaluation)
         days = _by_day(past, contract, model, evaluation)
         picture = days_after_picture(
             days, model.evaluation.metrics["average_precision"], as_of=past_day.day.isoformat()
@@ -158,7 +158,7 @@ def backtest(
             past.committed,
             past.today,
             past.blocks.newest,
-            found,
+            result,
             model,
             days,
             picture,
@@ -170,14 +170,14 @@ def backtest(
 
 @dataclass(frozen=True)
 class _Past:
-    """What was known at the end of a day, and what came after.
+    """The data known at the end of a day, and the rows that came after.
 
     Attributes:
-        version: Version of the raw table that was the newest then.
-        committed: When it was committed, in seconds since 1970.
-        today: Version that is the newest now.
-        blocks: How the rows are cut.
-        frames: Rows by the set whose part they take.
+        version: Newest version of the raw table at the time.
+        committed: When that version was committed, in seconds since 1970.
+        today: Newest version now.
+        blocks: How the rows are split.
+        frames: Rows by the name of the set.
     """
 
     version: int
@@ -206,23 +206,23 @@ class _Past:
             if _GONE not in str(error):
                 raise
             raise StorageError(
-                f"the files of version {version} of {past_day.day} are gone: vacuumed, or deleted by someone",
+                f"the files of version {version} of {past_day.day} are gone: they were vacuumed or deleted",
                 where=lakehouse.location(RAW),
-                fix="choose a later day; `upkeep` keeps what a registered model is pinned to, and a week beside",
+                fix="choose a later day; `upkeep` keeps a week, and versions that registered models are pinned to",
             ) from None
         frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks)
         if frames["test"].isEmpty():
             raise SplitError(
                 f"no row of version {today} has an event time within {past_day.days_after:g} days after the newest "
-                "that was known",
+                "event known then",
                 where=where,
-                fix="load what came after, choose an earlier day, or raise days_after",
+                fix="load later data, choose an earlier day, or raise days_after",
             )
         return cls(version, committed[version], today, blocks, frames)
 
 
 def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: EvaluationPlan) -> list[DayAfter]:
-    """Evaluate each day after by itself."""
+    """Evaluate each of the days after on its own."""
     time, target = contract.event_time, contract.target
     rows = in_order(past.frames["test"].select(time, BATCH_ID, ROW_NUMBER, target).toArrow(), contract)
     return days_after(
@@ -240,7 +240,7 @@ def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: Eval
 def _record(
     run: ParentRun, report: BacktestReport, past_day: PastDay, plan: SearchPlan, evaluation: EvaluationPlan
 ) -> None:
-    """Write everything said of the model into the run."""
+    """Write the model's results into the run."""
     model, best = report.model, report.search.best
     figures = {"overall": model.evaluation.to_json_dict(), "days": [day.to_json_dict() for day in report.days]}
     run.log_files({BACKTEST_FILE: json.dumps(figures, indent=2).encode()})

@@ -1,7 +1,7 @@
-"""From the best point to a model with a threshold and one honest report.
+"""From the best point to a model with a threshold and one unbiased evaluation.
 
-What belongs here: the refit, the choice of the threshold on validation rows, and the single look at the test rows.
-What does not: the search, MLflow, Dagster.
+What belongs here: the refit, the choice of the threshold on validation rows, and the only evaluation on the test
+rows. What does not: the search, MLflow, Dagster.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class EvaluationPlan:
     """How the refitted model is evaluated.
 
     Attributes:
-        threshold_rule: `cost` weighs missed frauds by amount against the cost of an alert; `alert_budget` spends
-            the daily budget.
-        alert_cost: Cost of looking at one alert, in the unit of the amounts.
-        alerts_per_day: Alerts that can be looked at per day.
-        replicates: Bootstrap replicates behind each interval.
+        threshold_rule: `cost` weighs the amounts of missed frauds against the cost of alerts; `alert_budget` uses
+            the whole daily budget.
+        alert_cost: Cost of reviewing one alert, in the unit of the amounts.
+        alerts_per_day: Alerts that can be reviewed per day.
+        replicates: Bootstrap replicates for each interval.
         seed: Seed of the bootstrap.
     """
 
@@ -55,16 +55,16 @@ class EvaluationPlan:
 
 @dataclass(frozen=True)
 class FinalModel:
-    """The refitted model and all that is said of it.
+    """The refitted model and its results.
 
     Attributes:
         booster: Trained on the training rows.
-        reproduction: Whether the refit reached the best trial's validation value exactly.
+        reproduction: Whether the refit reproduced the best trial's validation value exactly.
         threshold: Chosen on the validation rows.
         evaluation: The report on the test rows.
         test_scores: Probability of fraud, float32 [test rows].
-        explanation: What drives the model, on the test rows.
-        pictures: PNG by file name; those of the explanation are not among them.
+        explanation: Which features drive the model, on the test rows.
+        pictures: PNG by file name, without those of the explanation.
         example: Feature values of the first validation rows, float32 [at most 3, features].
     """
 
@@ -80,13 +80,13 @@ class FinalModel:
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Rows of a set and what the model says of them, in the order of `Matrix`.
+    """Rows of a set with the model's scores, in the order of `Matrix`.
 
     Attributes:
         y: uint8 [rows], 1 = fraud.
         scores: Probability of fraud, float32 [rows].
         days: int64 [rows], day number of the event.
-        amounts: float64 [rows], money at stake, or None when the contract has no amount.
+        amounts: float64 [rows], amount of money, or None when the contract has no amount.
         rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
     """
 
@@ -101,38 +101,38 @@ def finish(
     train: Matrix,
     validation: Matrix,
     read_test: Callable[[], Matrix],
-    found: SearchResult,
+    result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
 ) -> FinalModel:
     """Refit the best point, choose the threshold on validation rows, then evaluate once on the test rows.
 
-    The model is fitted on the training rows alone: a threshold chosen on validation rows is only honest for a model
-    that has not seen them.
+    The model is fitted on the training rows only: a threshold chosen on the validation rows is biased if the model
+    has seen them.
 
     Args:
         train: Rows to fit on.
         validation: Rows for the threshold.
         read_test: Returns the test rows; called once, after every choice has been made.
-        found: The finished search.
+        result: The finished search.
         search: What was searched.
         plan: How to evaluate.
 
     Raises:
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
     """
-    binned = quantized(train, threads=found.threads)
-    best = found.best  # exactly its trees: early stopping may have left the last ones out
-    booster = fit(best.point, binned, seed=search.seed, threads=found.threads, rounds=best.rounds)
+    binned = quantized(train, threads=result.threads)
+    best = result.best  # its rounds, not all its trees: early stopping may have dropped the last ones
+    booster = fit(best.point, binned, seed=search.seed, threads=result.threads, rounds=best.rounds)
     value = judge(
-        search.objective, validation.y, booster.predict(quantized(validation, threads=found.threads, ref=binned))
+        search.objective, validation.y, booster.predict(quantized(validation, threads=result.threads, ref=binned))
     )
     return conclude(
         booster,
-        judge_refit(value, found),
+        judge_refit(value, result),
         _scored(booster, validation),
         lambda: _scored(booster, read_test()),
-        found,
+        result,
         search,
         plan,
     )
@@ -143,7 +143,7 @@ def conclude(
     reproduction: CheckOutcome,
     validation: ScoredRows,
     read_test: Callable[[], ScoredRows],
-    found: SearchResult,
+    result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
 ) -> FinalModel:
@@ -151,10 +151,10 @@ def conclude(
 
     Args:
         booster: The refitted model.
-        reproduction: Whether it is the one that won.
+        reproduction: Whether the refit is the winning model.
         validation: Rows for the threshold, scored.
         read_test: Returns the test rows, scored; called once, after every choice has been made.
-        found: The finished search.
+        result: The finished search.
         search: What was searched.
         plan: How to evaluate.
 
@@ -178,7 +178,7 @@ def conclude(
         "calibration.png": plots.calibration(test.y, test.scores, dataset="test set"),
         "score_histogram.png": plots.score_histogram(test.y, test.scores, threshold=threshold, dataset="test set"),
         "tuning_history.png": tuning_history(
-            found.trials,
+            result.trials,
             objective=f"validation {search.objective}",
             goal="maximise" if search.objective in MAXIMIZED else "minimise",
         ),
@@ -195,18 +195,18 @@ def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
     return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at])
 
 
-def judge_refit(value: float, found: SearchResult) -> CheckOutcome:
-    """Compare the refit with the best trial, computed as the trial computed it; a wrongly decoded point shows here.
+def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
+    """Compare the refit with the best trial, computed in the same way; this detects a wrongly decoded point.
 
     Args:
         value: The objective of the refit on the validation rows.
-        found: The finished search.
+        result: The finished search.
     """
-    reached = found.best.value
+    reached = result.best.value
     same = value == reached
-    text = f"refit {value!r}, best trial (number {found.best.number}) {reached!r} on the validation rows"
+    text = f"refit {value!r}, best trial (number {result.best.number}) {reached!r} on the validation rows"
     if not same:
-        text += ": the refit is not the model that won; executors may run another XGBoost or CPU than the driver"
+        text += ": the refit is not the winning model; executors and driver may have different XGBoost versions or CPUs"
     return CheckOutcome(REFIT_REPRODUCES, passed=same, description=text, details={"refit": value})
 
 
@@ -224,5 +224,5 @@ def _choose_threshold(validation: ScoredRows, plan: EvaluationPlan) -> tuple[Thr
 
 
 def _gains(booster: xgb.Booster) -> dict[str, float]:
-    found = booster.get_score(importance_type="gain")
-    return {str(name): float(gain if isinstance(gain, int | float) else gain[0]) for name, gain in found.items()}
+    gains = booster.get_score(importance_type="gain")
+    return {str(name): float(gain if isinstance(gain, int | float) else gain[0]) for name, gain in gains.items()}

@@ -1,6 +1,6 @@
-"""The feature matrix: rows of a split as the arrays that training and evaluation work on.
+"""The feature matrix: rows of a split as arrays for training and evaluation.
 
-What belongs here: from an Arrow table and a contract to arrays, in one fixed row order. What does not: Spark, models.
+What belongs here: turning an Arrow table into arrays, in a fixed row order. What does not: Spark, models.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Matrix:
 
     Attributes:
         features: Names of the columns of `X`.
-        X: float32 [rows, features]; XGBoost computes in float32, so nothing is lost; null is NaN.
+        X: float32 [rows, features]; XGBoost computes in float32, so no precision is lost; null is NaN.
         y: uint8 [rows], 1 = fraud.
         days: int64 [rows], day number of the event since 1970 or since the data's origin.
-        amounts: float64 [rows], money at stake, or None when the contract has no amount.
+        amounts: float64 [rows], amount of money, or None when the contract has no amount.
     """
 
     features: tuple[str, ...]
@@ -50,7 +50,7 @@ class Matrix:
 
 
 def matrix_columns(contract: Contract) -> list[str]:
-    """Return the columns of a split that a matrix needs, each once."""
+    """Return the columns of a split that a matrix needs, without duplicates."""
     named = [*contract.features, contract.target, contract.event_time, contract.amount, BATCH_ID, ROW_NUMBER]
     return list(dict.fromkeys(name for name in named if name is not None))
 
@@ -78,8 +78,8 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
 def in_order(table: pa.Table, contract: Contract) -> pa.Table:
     """Return rows in the order of a `Matrix`.
 
-    The same rows always stand in the same order, whatever files Spark read them from: bit-for-bit repeatability of
-    training and of evaluation hangs on this.
+    The order does not depend on the files that Spark read. Bit-for-bit reproducibility of training and evaluation
+    depends on this.
     """
     keys = (contract.event_time, BATCH_ID, ROW_NUMBER)
     return table.take(pc.sort_indices(table, sort_keys=[(name, "ascending") for name in keys]))
@@ -91,7 +91,7 @@ def doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
 
 
 def day_numbers(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return the day number of event times [rows], which are timestamps or seconds."""
+    """Return the day numbers of event times [rows], given as timestamps or as seconds."""
     if pa.types.is_timestamp(times.type):
         return times.cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]").astype(np.int64)
     return np.floor(doubles(times) / SECONDS_PER_DAY).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a search optimizes: fit one point on the training rows, judge it on the validation rows.
+"""The objective of a search: fit one point on the training rows, evaluate it on the validation rows.
 
 What belongs here: the fit, its parameters, and the four objectives. What does not: Spark, hyperopt, the test rows.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlops_assets.training.search.shared_data import Samples
     from mlops_assets.training.space import Point
 
-# Kappa and F1 are taken at their best validation threshold: at 0.5 a rare-event model that ranks well scores zero.
+# Kappa and F1 use their best validation threshold: at 0.5 a model of rare events scores zero even if it ranks well.
 MAXIMIZED: tuple[Objective, ...] = ("average_precision", "kappa", "f1")
 
 
@@ -32,7 +32,7 @@ def booster_parameters(point: Point, *, seed: int, threads: int) -> dict[str, An
     Args:
         point: The hyperparameters.
         seed: Seed of XGBoost's own randomness.
-        threads: Threads of one fit: the CPUs of its Spark task, no more. Two fits of two threads on two cores take
+        threads: Threads of one fit: the CPUs of its Spark task, no more. On two cores, two fits of two threads take
             several times as long as two fits of one thread.
     """
     return {
@@ -75,8 +75,8 @@ def fit(
         train: The training rows, binned.
         seed: Seed of XGBoost.
         threads: Threads of the fit.
-        rounds: Trees to fit when not all `n_estimators` are wanted; the first so many are the same ones.
-        callback: Watches the training, and may end it.
+        rounds: Trees to fit instead of all `n_estimators`; fewer give the same first trees.
+        callback: Watches the training, and may stop it.
     """
     return xgb.train(
         booster_parameters(point, seed=seed, threads=threads),
@@ -89,13 +89,13 @@ def fit(
 def predict(model: xgb.Booster, data: Matrix) -> npt.NDArray[np.float32]:
     """Return the probability of fraud, float32 [rows].
 
-    One thread and a plain DMatrix, the way the served model is called, so that scores agree bit for bit.
+    One thread and a plain DMatrix, as when the served model is called, so that the scores agree bit for bit.
     """
     return model.predict(xgb.DMatrix(data.X, feature_names=list(data.features), nthread=1))
 
 
 def judge(objective: Objective, y: npt.NDArray[np.uint8], scores: npt.NDArray[np.floating[Any]]) -> float:
-    """Return the objective's value on validation rows, in its own direction (log-loss is better when smaller)."""
+    """Return the objective's value on validation rows, in its own direction (a smaller log-loss is better)."""
     if objective == "average_precision":
         return metrics.average_precision(y, scores)
     if objective == "kappa":
@@ -106,10 +106,10 @@ def judge(objective: Objective, y: npt.NDArray[np.uint8], scores: npt.NDArray[np
 
 
 def to_loss(objective: Objective, value: float) -> float:
-    """Return what hyperopt minimizes.
+    """Return the value as a loss, which hyperopt minimizes.
 
     Raises:
-        SearchError: The value is not a finite number; hyperopt would take NaN for the best.
+        SearchError: The value is not a finite number; hyperopt would pick NaN as the best.
     """
     if not math.isfinite(value):
         raise SearchError(f"{objective} is {value}", where="validation set", fix="look at the trial's parameters")

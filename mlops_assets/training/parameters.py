@@ -1,11 +1,11 @@
-"""XGBoost's numeric parameters: which there are, whether they take whole numbers, and what values XGBoost accepts.
+"""XGBoost's numeric parameters: their names, whether they take integers, and the values that XGBoost accepts.
 
-What belongs here: facts about XGBoost, as plain values. What does not: which of them are searched and between which
-bounds (`space`).
+What belongs here: facts about XGBoost, as plain values. What does not: which parameters are searched, and their bounds
+(`space`).
 
 The names are those of XGBoost's scikit-learn interface. Left out on purpose: `max_bin` (all trials share one binning of
 the rows), the parameters of the `dart` and `gblinear` boosters and of categorical features (the model is a `gbtree` on
-numbers), and options that are words instead of numbers.
+numbers), and options whose values are text.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ABOVE_0, _BELOW_1, _FINITE = nextafter(0.0, 1.0), nextafter(1.0, 0.0), sys.floa
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a parameter accepts.
+    """The values that a parameter accepts.
 
     Attributes:
         type: `int` or `float`.
-        low: Smallest value that is accepted.
-        high: Largest value that is accepted.
-        words: The same for a person to read.
+        low: Smallest accepted value.
+        high: Largest accepted value.
+        words: The range as text for messages.
     """
 
     type: type[int | float]
@@ -39,7 +39,7 @@ class Parameter:
     words: str
 
     def parse(self, value: float) -> float:
-        """Return a value in the parameter's own type."""
+        """Return a value in the parameter's type."""
         return self.type(value)
 
 
@@ -64,7 +64,7 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "base_score": Parameter(float, _ABOVE_0, _BELOW_1, "above 0 and below 1"),
     "num_parallel_tree": Parameter(int, 1, 1_000, "between 1 and 1,000"),
 }
-# Names of the native interface that stand for one of these.
+# Names of the native interface for some of these.
 _NATIVE: Final = {
     "eta": "learning_rate",
     "alpha": "reg_alpha",
@@ -75,14 +75,14 @@ _NATIVE: Final = {
 
 
 def known(name: str) -> Parameter:
-    """Return what is known of a parameter.
+    """Return the type and the range of a parameter.
 
     Raises:
-        SearchError: There is no such parameter, or it can't be searched; the error names the closest one.
+        SearchError: The parameter does not exist or can't be searched; the error names the closest one.
     """
-    found = PARAMETERS.get(name)
-    if found is not None:
-        return found
+    parameter = PARAMETERS.get(name)
+    if parameter is not None:
+        return parameter
     close = difflib.get_close_matches(name.lower(), [*PARAMETERS, *_NATIVE], n=1)
     guess = f"did you mean {_NATIVE.get(close[0], close[0])}? " if close else ""
     raise SearchError(

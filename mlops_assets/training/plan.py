@@ -1,7 +1,7 @@
-"""What a search is asked to do, as plain values: no library of training or Spark is needed to write it down.
+"""The plan of a search, as plain values: it needs neither Spark nor a training library.
 
-What belongs here: options of a search, their defaults, and the key by which two searches are the same one. What does
-not: carrying them out (`search`, `trial`).
+What belongs here: options of a search, their defaults, and the key that identifies a search. What does not: running it
+(`search`, `trial`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from mlops_assets.training.space import SearchSpace
 
 Objective = Literal["average_precision", "kappa", "f1", "log_loss"]
 
-# Raised by hand whenever the code proposes other points, or gives the same point another value: an unfinished search
-# of the older code is then not taken for the same one.
+# Increase this by hand whenever the code proposes other points, or gives a point another value: unfinished searches of
+# the older code are then not resumed.
 _RULES = 1
 
 
@@ -27,21 +27,21 @@ _RULES = 1
 class SearchPlan:
     """How to search.
 
-    With `early_stopping_rounds` 0 and `pruning` off every trial fits all its trees and is judged once, by the whole
-    model: that is the seed project's exact budget.
+    With `early_stopping_rounds` 0 and `pruning` off, every trial fits all its trees and is evaluated once, with the
+    whole model: that is exactly the seed project's budget.
 
     Attributes:
         space: What is searched.
         objective: What is optimized on the validation rows.
-        trials: Trial budget; trials taken over from an earlier, unfinished search count.
-        parallelism: Trials in flight; 0 takes the cluster's slots, at most a quarter of the trials.
-        threads: Threads of one fit; 0 takes the CPUs of a Spark task (`spark.task.cpus`).
+        trials: Trial budget; trials resumed from an earlier, unfinished search count.
+        parallelism: Trials in flight; 0 uses the cluster's slots, at most a quarter of the trials.
+        threads: Threads of one fit; 0 uses the CPUs of a Spark task (`spark.task.cpus`).
         seed: Seed of the proposals and of XGBoost.
-        early_stopping_rounds: A trial ends when this many trees brought nothing better, and its model is the one of
-            its best checkpoint; 0 switches it off.
-        pruning: Whether a trial ends that is worse than half of the finished ones were after as many trees.
-        max_seconds: Time budget of this run of the search, seconds; 0 sets none.
-        checkpoint_rounds: Trees between two looks at the validation rows, for early stopping and pruning.
+        early_stopping_rounds: A trial ends when this many trees brought no improvement, and keeps the model of its best
+            checkpoint; 0 switches early stopping off.
+        pruning: Whether to stop a trial that is worse than half of the finished trials were after as many trees.
+        max_seconds: Time budget of this run of the search, seconds; 0 for no limit.
+        checkpoint_rounds: Trees between two evaluations on the validation rows, for early stopping and pruning.
 
     Raises:
         SearchError: A number is out of its range.
@@ -67,20 +67,21 @@ class SearchPlan:
 
     @property
     def watched(self) -> bool:
-        """Whether trials are judged while they grow, and not only at their end."""
+        """Whether trials are evaluated while they grow, and not only at the end."""
         return self.pruning or self.early_stopping_rounds > 0
 
 
 def search_key(plan: SearchPlan, data: Mapping[str, str]) -> str:
-    """Return the key of a search: equal for two searches whose trials can stand for each other's.
+    """Return the key of a search: equal for two searches whose trials are interchangeable.
 
-    All that shapes proposals and values goes in: the space, the objective, the number of trials (it sets how many
-    points TPE draws at random first), seed, threads, early stopping, pruning, checkpoints and `data`. Parallelism and
-    the time budget do not: they say how fast and how far, and an unfinished search may go on with others.
+    The key covers everything that affects proposals and values: the space, the objective, the number of trials (it sets
+    how many points TPE draws at random first), seed, threads, early stopping, pruning, checkpoints and `data`.
+    Parallelism and the time budget are left out: they set how fast and how far a search goes, and a resumed search may
+    change them.
 
     Args:
         plan: What is searched.
-        data: What it is searched on and with: location and version of each table, versions of xgboost and hyperopt.
+        data: Inputs of the search: location and version of each table, versions of xgboost and hyperopt.
 
     Returns:
         16 hexadecimal digits.

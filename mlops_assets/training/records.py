@@ -1,7 +1,7 @@
-"""What is known of a trial and of a search once they are over, as plain values.
+"""The results of finished trials and searches, as plain values.
 
-What belongs here: the records that search, tracking store, pictures and refit share. What does not: making them
-(`search`), keeping them (`tracking`), showing them (`plots`).
+What belongs here: the records that search, tracking store, plots and refit share. What does not: creating them
+(`search`), storing them (`tracking`), drawing them (`plots`).
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ TrialState = Literal["finished", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial that is over.
+    """One trial that has ended.
 
     Attributes:
         number: Its number, in the order of proposal.
-        point: What was tried.
-        state: `finished` with a value that counts; `pruned` when it was given up as hopeless, and can't be the best;
-            `failed` with an error, also when it was lost with its worker process or its executor.
-        value: The objective on the validation rows, in its own direction; of a pruned trial the best it had come to;
-            None when the trial failed.
-        loss: The same as hyperopt minimizes it.
+        point: The hyperparameters.
+        state: `finished` with a value that counts; `pruned` when it was stopped as hopeless, so it can't be the best;
+            `failed` with an error, also when its worker process or its executor died.
+        value: The objective on the validation rows, in its own direction; the best so far for a pruned trial; None
+            when the trial failed.
+        loss: The same value as hyperopt minimizes it.
         seconds: Time in the worker.
-        rounds: Trees of the model that has this value: fitting the point with so many gives it again; 0 when the
-            trial failed.
-        curve: The objective after so many trees, as (trees, value), trees ascending; empty when it was not watched.
+        rounds: Trees of the model that has this value: fitting the point with this many trees reproduces it; 0 when
+            the trial failed.
+        curve: The objective by number of trees, as (trees, value), trees ascending; empty when it was not watched.
         error: Why it failed, empty otherwise.
-        resumed_from: MLflow run from which an earlier, unfinished search's result was taken; empty otherwise.
+        resumed_from: MLflow run of the earlier, unfinished search that this result comes from; empty otherwise.
     """
 
     number: int
@@ -49,17 +49,17 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A search that is over.
+    """A search that has ended.
 
     Attributes:
-        trials: All trials: first those taken over from an earlier, unfinished search, by number, then this run's in
-            the order in which they ended.
-        best: The finished trial with the smallest loss; of equals the one proposed first.
-        parallelism: Trials in flight at most.
+        trials: All trials: first those resumed from an earlier, unfinished search, by number, then this run's in the
+            order in which they ended.
+        best: The finished trial with the smallest loss; on a tie the one proposed first.
+        parallelism: Most trials in flight.
         seconds: Wall time of this run.
-        end_reason: Why it ended, in words.
+        end_reason: Why it ended, as text.
         threads: Threads of each fit.
-        notes: What the user should know of how it was run, such as a parallelism that the cluster can't hold.
+        notes: Notes for the user on how it ran, such as a parallelism that the cluster can't hold.
     """
 
     trials: tuple[TrialRecord, ...]
@@ -71,7 +71,7 @@ class SearchResult:
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:
-        """Return how many trials there were, by how they ended; those taken over from an earlier search count too."""
+        """Return the number of trials by state; trials resumed from an earlier search count too."""
         states = [trial.state for trial in self.trials]
         return {
             "trials": len(states),

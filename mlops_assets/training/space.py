@@ -1,9 +1,9 @@
-"""The search space: which hyperparameters are tuned, between which bounds.
+"""The search space: the hyperparameters to tune, and their bounds.
 
-What belongs here: the presets, ranges that a user adds to them, and their validation, as plain numbers. What does not:
-what XGBoost accepts (`parameters`), the space in hyperopt's terms (`search/proposals`), trying points (`search`).
+What belongs here: the presets, the ranges that a user adds, and their validation, as plain numbers. What does not: the
+values that XGBoost accepts (`parameters`), the space in hyperopt's terms (`search/proposals`), trials (`search`).
 
-To search one more parameter, add its line to a preset.
+To search one more parameter, add a line to a preset.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlops_assets.errors import SearchError
 from mlops_assets.training.parameters import known
 
 Scale = Literal["uniform", "log_uniform", "whole"]
-# One choice of hyperparameters: name to value, an int where the parameter takes whole numbers.
+# One choice of hyperparameters: name to value, an int where the parameter takes integers.
 Point = Mapping[str, float]
 
 TREES: Final = "n_estimators"
@@ -27,7 +27,7 @@ TREES: Final = "n_estimators"
 
 @dataclass(frozen=True)
 class Range:
-    """Closed interval of a hyperparameter and how values are drawn from it; `low == high` fixes it."""
+    """Closed interval of a hyperparameter and the scale for drawing values; `low == high` fixes the value."""
 
     low: float
     high: float
@@ -45,12 +45,12 @@ def log_uniform(low: float, high: float) -> Range:
 
 
 def whole(low: float, high: float) -> Range:
-    """Return a range of whole numbers, all equally likely."""
+    """Return a range of integers, all equally likely."""
     return Range(low, high, "whole")
 
 
 PRESETS: Final[Mapping[str, Mapping[str, Range]]] = {
-    # The bounds of the project that this one is measured against; the benchmarks compare on them.
+    # The bounds of the project that the benchmarks compare this one with.
     "seed": {
         "max_depth": whole(3, 9),
         "n_estimators": whole(10, 99),
@@ -58,12 +58,13 @@ PRESETS: Final[Mapping[str, Mapping[str, Range]]] = {
         "reg_alpha": uniform(0.01, 0.1),
         "base_score": uniform(0.001, 0.1),
     },
-    # Depth, row and column shares, and the regularization's upper end as in Gorishniy et al. 2021, "Revisiting Deep
-    # Learning Models for Tabular Data", table of XGBoost's space (depth 3-10, shares 0.5-1, L1 and L2 up to 100). Its
-    # lower ends (1e-8) are cut where nothing changes any more. min_child_weight is a sum of p (1 - p): with a base rate
-    # of 1 % a row weighs 0.01, so the range is from one row to 10,000 rows a leaf. max_delta_step 1 to 10 is what
-    # XGBoost's documentation advises for very unbalanced classes, 0 switches it off. The learning rate's upper end is
-    # XGBoost's default; trees go up to five times the seed's, since early stopping ends what needs fewer.
+    # Depth, row and column shares, and the upper bound of the regularization are from Gorishniy et al. 2021,
+    # "Revisiting Deep Learning Models for Tabular Data", table of XGBoost's space (depth 3-10, shares 0.5-1, L1 and L2
+    # up to 100). Its lower bounds (1e-8) are raised to where values start to matter. min_child_weight is a sum of
+    # p (1 - p): with a base rate of 1 % a row weighs 0.01, so the range is one row to 10,000 rows per leaf. XGBoost's
+    # documentation advises max_delta_step 1 to 10 for very unbalanced classes; 0 switches it off. The upper bound of
+    # the learning rate is XGBoost's default; trees go up to five times the seed's, since early stopping ends trials
+    # that need fewer.
     "wide": {
         "max_depth": whole(3, 10),
         "n_estimators": whole(50, 500),
@@ -81,13 +82,13 @@ PRESETS: Final[Mapping[str, Mapping[str, Range]]] = {
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A range for each hyperparameter that is searched; the preset `seed` when nothing is said.
+    """A range for each hyperparameter of a search; the default is the preset `seed`.
 
     Attributes:
-        ranges: Range by name of the parameter in XGBoost's scikit-learn interface; the number of trees is among them.
+        ranges: Range by name of the parameter in XGBoost's scikit-learn interface; includes the number of trees.
 
     Raises:
-        SearchError: A name is unknown, or a range is not usable for its parameter.
+        SearchError: A name is unknown, or a range is invalid for its parameter.
     """
 
     ranges: Mapping[str, Range] = field(default_factory=lambda: PRESETS["seed"])
@@ -100,12 +101,12 @@ class SearchSpace:
 
     @property
     def is_one_point(self) -> bool:
-        """Whether nothing is left to search."""
+        """Whether every parameter is fixed."""
         return not self.free
 
     @property
     def free(self) -> dict[str, Range]:
-        """The ranges that leave a choice."""
+        """The ranges of the parameters that are not fixed."""
         return {name: item for name, item in self.ranges.items() if item.low != item.high}
 
     def to_point(self, values: Mapping[str, Any]) -> Point:
@@ -113,7 +114,7 @@ class SearchSpace:
         return {name: known(name).parse(values[name]) for name in self.ranges}
 
     def as_dict(self) -> dict[str, list[float | str]]:
-        """Return the bounds as plain lists, for params and keys; the scale follows where it is logarithmic."""
+        """Return the bounds as plain lists, for params and keys; a logarithmic scale is appended."""
         return {
             name: [item.low, item.high, *([item.scale] if item.scale == "log_uniform" else [])]
             for name, item in self.ranges.items()
@@ -125,14 +126,14 @@ def search_space(preset: str, *changes: Mapping[str, Any]) -> SearchSpace:
 
     Args:
         preset: Name of the preset.
-        changes: Range by name of the parameter, each a mapping with `low`, `high` and, where the preset's is not
-            wanted, `scale` (`uniform`, `log_uniform` or `whole`); the later mapping wins.
+        changes: Range by name of the parameter, each a mapping with `low`, `high` and, to override the preset's,
+            `scale` (`uniform`, `log_uniform` or `whole`); the later mapping wins.
 
     Raises:
-        SearchError: There is no such preset, a name is unknown, or a range is not usable.
+        SearchError: The preset does not exist, a name is unknown, or a range is invalid.
     """
     if preset not in PRESETS:
-        raise SearchError(f"no preset {preset!r}", where="search space", fix=f"choose one of {', '.join(PRESETS)}")
+        raise SearchError(f"unknown preset {preset!r}", where="search space", fix=f"choose one of {', '.join(PRESETS)}")
     ranges = dict(PRESETS[preset])
     for change in changes:
         ranges |= {str(name): _parse(str(name), given, ranges.get(str(name))) for name, given in change.items()}
@@ -140,7 +141,7 @@ def search_space(preset: str, *changes: Mapping[str, Any]) -> SearchSpace:
 
 
 def read_ranges(path: Path) -> dict[str, Any]:
-    """Return what a YAML file of ranges holds, for `search_space`.
+    """Return the content of a YAML file of ranges, for `search_space`.
 
     ```yaml
     max_depth: {low: 3, high: 8}
@@ -159,13 +160,15 @@ def read_ranges(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict):
         raise SearchError(
-            "it does not hold names and ranges", where=str(path), fix="write lines like `max_depth: {low: 3, high: 8}`"
+            "the file does not map names to ranges",
+            where=str(path),
+            fix="write lines like `max_depth: {low: 3, high: 8}`",
         )
     return content
 
 
 def _parse(name: str, given: Any, preset: Range | None) -> Range:
-    """Return a range from its plain form; the scale that is not given is the preset's, else the type decides."""
+    """Return a range from its plain form; a missing scale is the preset's, otherwise the type's default."""
     parameter = known(name)
     usual: Scale = preset.scale if preset is not None else "whole" if parameter.type is int else "uniform"
     try:
@@ -175,9 +178,9 @@ def _parse(name: str, given: Any, preset: Range | None) -> Range:
         unknown, low, high, scale = {"form"}, 0.0, 0.0, usual
     if unknown or scale not in get_args(Scale):
         raise SearchError(
-            f"the range of {name} is not usable: {given!r:.100}",
+            f"the range of {name} is invalid: {given!r:.100}",
             where="search space",
-            fix=f"write it as low, high and perhaps scale, which is one of {', '.join(get_args(Scale))}",
+            fix=f"write it as low, high and optionally scale, one of {', '.join(get_args(Scale))}",
         )
     return Range(low, high, scale)
 
@@ -186,14 +189,16 @@ def _require_usable(name: str, item: Range) -> None:
     parameter = known(name)
     if not parameter.low <= item.low <= item.high <= parameter.high:  # this also rejects NaN
         raise SearchError(
-            f"{name} from {item.low:g} to {item.high:g} is not usable",
+            f"the range of {name} is invalid: {item.low:g} to {item.high:g}",
             where="search space",
             fix=f"choose low <= high, both {parameter.words}",
         )
     if parameter.type is int and item.scale != "whole":
-        raise SearchError(f"{name} is drawn {item.scale}", where="search space", fix="make its scale whole")
+        raise SearchError(
+            f"{name} takes integers, but its scale is {item.scale}", where="search space", fix="make its scale whole"
+        )
     if item.scale == "whole" and (item.low % 1 or item.high % 1):
-        raise SearchError(f"{name} wants whole numbers", where="search space", fix="round its bounds")
+        raise SearchError(f"the bounds of {name} must be integers", where="search space", fix="round its bounds")
     if item.scale == "log_uniform" and item.low <= 0:
         raise SearchError(
             f"{name} from {item.low:g} can't be drawn on a logarithmic scale",

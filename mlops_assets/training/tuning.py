@@ -1,6 +1,6 @@
-"""From pinned sets to a tuned model in MLflow: search, refit, one evaluation, and a record of all of it.
+"""From pinned sets to a tuned model in MLflow: search, refit, evaluate once, record everything.
 
-What belongs here: the order of these steps, and what the MLflow run says of them. What does not: how to search
+What belongs here: the order of these steps, and the content of the MLflow run. What does not: how to search
 (`search`), where to train (`engines`), the refit and its evaluation (`final_model`), Dagster.
 """
 
@@ -50,13 +50,13 @@ _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class TuningReport:
-    """A tuned model and how it came about.
+    """A tuned model and how it was made.
 
     Attributes:
-        run_id: MLflow run that holds all of it.
+        run_id: MLflow run that holds the results.
         model_uri: The model in MLflow.
         sets: Version of each set, by the set's name.
-        engine: Where trials were trained, and why there.
+        engine: Where trials were trained, and why.
         search: The finished search.
         model: The refitted model and its evaluation.
     """
@@ -84,7 +84,7 @@ def tune_model(
 ) -> TuningReport:
     """Tune a model on the newest sets and record it.
 
-    An earlier search of the same plan on the same data that was broken off is gone on with.
+    If an earlier search of the same plan on the same data was interrupted, this one resumes it.
 
     Args:
         lakehouse: Where the sets are.
@@ -93,16 +93,16 @@ def tune_model(
         plan: What to search.
         evaluation: How to evaluate.
         engine: Where to train; `auto` decides by size.
-        name: What the MLflow run is of; the database is added.
+        name: Name of the MLflow run; the database is appended.
         origin: The Dagster run behind it.
         extra_tags: More tags of the MLflow run.
-        log: Takes lines for the run's log.
+        log: Writes a line to the run's log.
 
     Raises:
-        StorageError: A set is missing, or the sets are of different cuts.
-        SearchError: The rows can't be searched on, or no trial finished.
-        EvaluationError: The model can't be evaluated as asked.
-        TrackingError: MLflow refuses a request or went away.
+        StorageError: A set is missing, or the sets come from different splits.
+        SearchError: The rows can't be used for a search, or no trial finished.
+        EvaluationError: The model can't be evaluated as configured.
+        TrackingError: MLflow rejects a request or can't be reached.
     """
     sets = pinned_sets(lakehouse)
     tables = SplitTables(lakehouse.session, lambda role: lakehouse.read(sets[role].name, sets[role].version), contract)
@@ -121,10 +121,10 @@ def tune_model(
             with rows_in_place(choice.engine, tables) as placed:
                 rows = f"{placed.train_rows:,} training and {placed.validation_rows:,} validation rows"
                 log(f"searching {plan.trials} points on {rows}")
-                found = watched_search(log, writer, placed, plan, resumed)
-                model = placed.finish(found, plan, evaluation)
-            uri = _record(run, model, found, choice, plan, evaluation)
-    return TuningReport(run.run_id, uri, sets, choice, found, model)
+                result = watched_search(log, writer, placed, plan, resumed)
+                model = placed.finish(result, plan, evaluation)
+            uri = _record(run, model, result, choice, plan, evaluation)
+    return TuningReport(run.run_id, uri, sets, choice, result, model)
 
 
 def watched_search(
@@ -134,7 +134,7 @@ def watched_search(
     plan: SearchPlan,
     resumed: tuple[TrialRecord, ...],
 ) -> SearchResult:
-    """Search, with each trial in MLflow and in the run's log while it goes on."""
+    """Search, and report each trial to MLflow and to the run's log as it ends."""
     slots = engine.slots(plan)
     for note in slots.notes:
         log(note)
@@ -147,18 +147,18 @@ def watched_search(
         progress.report(trial)
         writer.write(trial)
 
-    found = engine.search(plan, report, resumed)
+    result = engine.search(plan, report, resumed)
     progress.end()
-    best = found.best
+    best = result.best
     log(
-        f"search ended after {found.seconds:.1f} s: {found.end_reason}; best trial {best.number}: "
+        f"search ended after {result.seconds:.1f} s: {result.end_reason}; best trial {best.number}: "
         f"validation {plan.objective} {best.value:.4f}"
     )
-    return found
+    return result
 
 
 def _searched_data(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, TableVersion]) -> dict[str, str]:
-    """Return what a search's trials depend on beside its plan: two searches that agree in all of it are the same."""
+    """Return everything but the plan that a search's trials depend on; it becomes part of the search's key."""
     versions = package_versions()
     return {
         **{name: f"{lakehouse.location(sets[name].name)}@{sets[name].version}" for name in ("train", "validation")},
@@ -182,13 +182,13 @@ def _tags(origin: Origin, lakehouse: Lakehouse, sets: Mapping[str, TableVersion]
 def _record(
     run: ParentRun,
     model: FinalModel,
-    found: SearchResult,
+    result: SearchResult,
     choice: EngineChoice,
     plan: SearchPlan,
     evaluation: EvaluationPlan,
 ) -> str:
-    """Write the model and everything said of it into the run; return the model's URI."""
-    point = found.best.point
+    """Write the model and its results into the run; return the model's URI."""
+    point = result.best.point
     example = pd.DataFrame(model.example.astype("float64"), columns=model.booster.feature_names)
     uri = run.log_model(model.booster, example, point)
     report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
@@ -201,8 +201,8 @@ def _record(
             "objective": plan.objective,
             "trials": plan.trials,
             "engine": choice.engine,
-            "parallelism": found.parallelism,
-            "threads": found.threads,
+            "parallelism": result.parallelism,
+            "threads": result.threads,
             "early_stopping_rounds": plan.early_stopping_rounds,
             "pruning": plan.pruning,
             "checkpoint_rounds": plan.checkpoint_rounds,
@@ -215,11 +215,11 @@ def _record(
             "bootstrap_replicates": evaluation.replicates,
         },
         metrics={
-            f"validation_{plan.objective}": float(found.best.value or 0.0),
-            "search_seconds": found.seconds,
-            **found.counts(),
+            f"validation_{plan.objective}": float(result.best.value or 0.0),
+            "search_seconds": result.seconds,
+            **result.counts(),
             **model.evaluation.flat("test"),
         },
-        tags={MODEL_URI_TAG: uri, END_REASON_TAG: found.end_reason},
+        tags={MODEL_URI_TAG: uri, END_REASON_TAG: result.end_reason},
     )
     return uri

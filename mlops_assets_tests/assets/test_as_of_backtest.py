@@ -130,7 +130,7 @@ def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse,
     ("day", "message"),
     [
         (BEFORE, "was not there at the end of 2026-05-01"),
-        (SECOND, "no row of version 1 has an event time within 1.5 days after the newest that was known"),
+        (SECOND, "no row of version 1 has an event time within 1.5 days after the newest event known then"),
     ],
 )
 def test_a_day_that_can_not_be_tested_on_is_refused_before_anything_is_paid_for(

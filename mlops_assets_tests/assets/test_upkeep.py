@@ -85,7 +85,7 @@ def test_when_a_version_can_not_be_traced_nothing_is_touched(prepared: Lakehouse
 
     outcome = maintain(prepared, tracking, retention_hours=0)
 
-    assert "nothing says which version of raw_transactions" in outcome.message
+    assert "no tag names the version of raw_transactions" in outcome.message
     assert versions(prepared) == before
 
 

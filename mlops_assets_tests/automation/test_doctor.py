@@ -48,7 +48,7 @@ def test_what_is_wrong_fails_the_job_and_says_what_to_do(
     assert shown is not None
     assert {"home", "host"} == set(shown.metadata)
     assert f"{NOWHERE} can't be reached" in str(shown.description)
-    assert "set MLOPS_HOME to a folder that can" in str(shown.description)
+    assert "set MLOPS_HOME to a writable folder" in str(shown.description)
     assert [level for level, text in lines if " home: " in text or " host: " in text] == ["error", "error"]
     assert any(text.startswith("ok      java:") for _, text in lines)
 

@@ -138,7 +138,7 @@ def test_without_credentials_it_is_one_error(monkeypatch: pytest.MonkeyPatch, tm
     for name in ("DATABRICKS_HOST", "DATABRICKS_TOKEN"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "none"))
-    with pytest.raises(TrackingError, match="the MLflow store refuses"):
+    with pytest.raises(TrackingError, match="the MLflow store rejected a request"):
         there().connect()
 
 

@@ -68,7 +68,7 @@ def test_no_java_no_settings_no_place_to_write(tmp_path: Path):
     assert code == 1
     assert [finding.subject for finding in found if finding.level == "error"] == ["java", "home", "settings"]
     assert "install Java 17 or 21" in text
-    assert "set MLOPS_HOME to a folder that can" in text
+    assert "set MLOPS_HOME to a writable folder" in text
     assert "no such setting [environment] Fix: unset it" in text
 
 
@@ -98,7 +98,7 @@ def test_a_service_principal_logs_in(ready: Workspace, profile_there: MakeProfil
 def test_a_wrong_token(workspace: Workspace, profile_there: MakeProfile, empty_home: Path):
     found = look(profile_there("dev"), empty_home, token=NOBODYS)
     assert found["host"].level == "ok"
-    assert wrong(found)["credentials"].startswith("refused: Invalid access token; set DATABRICKS_TOKEN")
+    assert wrong(found)["credentials"].startswith("rejected: Invalid access token; set DATABRICKS_TOKEN")
     assert list(found)[-1] == "credentials"  # what can't be looked at is not guessed about
     assert workspace.calls.matching(path="/api/2.0/preview/scim/v2/Me")
 
@@ -168,7 +168,7 @@ def test_machine_types(ready: Workspace, profile_there: MakeProfile, empty_home:
         "dev", CLUSTERS__LOADER__NODE_TYPE="Standard_Nowhere", CLUSTERS__TRIALS__TASK_CPUS="8", **OFFERED
     )
     found = wrong(look(profile, empty_home, token=ready.token))
-    assert "does not offer Standard_Nowhere; use one that it has, such as" in found["clusters.loader.node_type"]
+    assert "does not offer Standard_Nowhere; choose one that it offers, such as" in found["clusters.loader.node_type"]
     assert "has 4 cores and task_cpus is 8; set it to 4" in found["clusters.trials.node_type"]
     assert len(found) == 2
 
@@ -201,7 +201,8 @@ def test_an_existing_cluster(ready: Workspace, profile_there: MakeProfile, empty
         return wrong(look(profile, empty_home, token=ready.token))
 
     assert see(ending) == {}
-    assert "never ends itself; set its auto-termination to 30" in see(forever)["clusters.loader.existing_cluster_id"]
+    text = see(forever)["clusters.loader.existing_cluster_id"]
+    assert "never terminates on its own; set its auto-termination to 30" in text
     assert "does not exist" in see("0000-none")["clusters.loader.existing_cluster_id"]
     ready.clusters.forget(forever)
     ready.clusters.forget(ending)

@@ -43,7 +43,7 @@ def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(
             outcome = tune(lakehouse, tracking, TunedModelConfig(**{**TUNING, "trials": 500}))
             seconds = time.monotonic() - killed.result()
 
-    assert "MLflow refused a request or went away" in outcome.message
+    assert "MLflow rejected a request or can't be reached" in outcome.message
     assert "Connection refused" in outcome.message
     assert server.uri in outcome.message
     assert "hidden" not in outcome.message

@@ -93,7 +93,7 @@ def test_a_search_that_runs_is_pinned(store: Store):
 def test_a_version_that_says_nothing_of_its_data_is_refused_until_it_is_tagged(store: Store):
     holder = registered(store, None)
 
-    with pytest.raises(TrackingError, match="which version of raw_transactions and test_set") as caught:
+    with pytest.raises(TrackingError, match="the version of raw_transactions and test_set") as caught:
         pinned(store)
     for name, value in tags(2, 1).items():
         store.client.set_model_version_tag(MODEL, "1", name, value)
@@ -105,5 +105,5 @@ def test_a_version_that_says_nothing_of_its_data_is_refused_until_it_is_tagged(s
 def test_a_run_that_is_gone_is_one_clear_error(store: Store):
     registered(store, "0" * 32)
 
-    with pytest.raises(TrackingError, match="nothing says which version"):
+    with pytest.raises(TrackingError, match="no tag names the version"):
         pinned(store)

@@ -66,7 +66,7 @@ def test_a_wrongly_decoded_point_is_found(sets: tuple[Matrix, Matrix, Matrix]):
     model = finish(train, validation, lambda: test, wrong, SEARCH, PLAN)
 
     assert not model.reproduction.passed
-    assert "the refit is not the model that won" in model.reproduction.description
+    assert "the refit is not the winning model" in model.reproduction.description
 
 
 def test_the_test_rows_are_read_once_and_after_every_choice(sets: tuple[Matrix, Matrix, Matrix]):

@@ -1,4 +1,4 @@
-"""Where a model is fitted: in a worker's memory, or over the whole cluster.
+"""Where a model is fitted: in one worker's memory, or over the whole cluster.
 
-What belongs here: the two engines and the choice between them. What does not: which points are tried (`search`).
+What belongs here: the two engines and the choice between them. What does not: proposing points (`search`).
 """

@@ -1,10 +1,10 @@
 """Which engine trains: every trial in one worker's memory, or each trial over the whole cluster.
 
-What belongs here: the rule, and reading off the cluster what the rule needs. What does not: the engines themselves
-(`search` in memory, `distributed`).
+What belongs here: the rule, and reading its inputs from the cluster. What does not: the engines themselves (`search` in
+memory, `distributed`).
 
-In memory is the faster one by far wherever the data fit: trials run side by side and each worker bins its data once.
-So the rule takes `distributed` only when the data do not fit.
+Training in memory is much faster wherever the data fit: trials run in parallel and each worker bins its data once. The
+rule therefore picks `distributed` only when the data do not fit.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Engine = Literal["memory", "distributed"]
 AskedEngine = Literal["auto", "memory", "distributed"]
 
 _BYTES_PER_VALUE = 4
-# A worker's peak while it trains, in multiples of the float32 matrix (itself, its bins by row and by column, some
-# buffers), and what comes on top for each row (gradients, predictions, positions). Measured with xgboost 3.2.0: a peak
-# of 2.3 matrices at 29 and at 100 features and of 3.4 at 8; the rule gives 3.1, 2.7 and 4.5.
+# A worker's peak memory while it trains, in multiples of the float32 matrix (the matrix, its bins by row and by column,
+# some buffers), plus a fixed cost per row (gradients, predictions, positions). Measured with xgboost 3.2.0: a peak of
+# 2.3 matrices at 29 and at 100 features and of 3.4 at 8; the rule gives 3.1, 2.7 and 4.5.
 MEMORY_FACTOR = 2.5
 _BYTES_PER_ROW = 64
-# Arrow sends the driver each value as a double.
+# Arrow sends each value to the driver as a double.
 _BYTES_PER_COLLECTED_VALUE = 8
 _UNITS = {"": 2**20, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _GIB = 2**30
@@ -44,12 +44,12 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class ClusterMemory:
-    """What there is room for.
+    """The memory that a cluster offers.
 
     Attributes:
-        worker_bytes: Memory of one Python worker: a task slot's share of its machine beside the JVM's heap, or Spark's
-            own limit on it, whichever is less.
-        result_bytes: What the driver may collect at once (`spark.driver.maxResultSize`); None when it is not limited.
+        worker_bytes: Memory of one Python worker: a task slot's share of its machine outside the JVM's heap, or
+            Spark's own limit, whichever is smaller.
+        result_bytes: Most bytes that the driver may collect at once (`spark.driver.maxResultSize`); None for no limit.
     """
 
     worker_bytes: int
@@ -58,7 +58,7 @@ class ClusterMemory:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine and why it was taken, in words for the run's metadata."""
+    """An engine and the reason for choosing it, as text for the run's metadata."""
 
     engine: Engine
     reason: str
@@ -66,13 +66,13 @@ class EngineChoice:
 
 @dataclass(frozen=True)
 class _Host:
-    """What runs on the cluster's fullest machine: bytes of heaps, and Python workers at once."""
+    """The load of the cluster's fullest machine: bytes of JVM heaps, and concurrent Python workers."""
 
     heaps: int
     workers: int
 
 
-# Memory of a machine or container, and what Spark lets a Python process there grow by (None: no limit).
+# Memory of a machine or container, and how many bytes Spark lets a Python process there grow by (None: no limit).
 _Answer = tuple[int, int | None]
 
 
@@ -80,13 +80,14 @@ def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedE
     """Choose where trials run.
 
     Args:
-        rows: Training and validation rows together: a worker holds both.
+        rows: Training plus validation rows: a worker holds both.
         features: Number of features.
-        memory: What there is room for.
-        asked: `auto` decides by size; anything else is taken as it is, with a warning in the reason if it does not fit.
+        memory: The memory that the cluster offers.
+        asked: `auto` decides by size; any other value is used as given, with a warning in the reason if the data do
+            not fit.
 
     Raises:
-        SearchError: There is no row, no feature or no memory to decide on.
+        SearchError: The number of rows, features or bytes is below 1.
     """
     if rows < 1 or features < 1 or memory.worker_bytes < 1:
         raise SearchError(
@@ -112,7 +113,7 @@ def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedE
 
 
 def cluster_memory(spark: SparkSession) -> ClusterMemory:
-    """Return what this cluster's workers have room for; on a cluster, one small job asks the executors."""
+    """Return the memory of this cluster's workers; on a cluster, one small job asks the executors."""
     context = spark.sparkContext
     conf = context.getConf()
     slots = count_slots(context, int(conf.get("spark.task.cpus") or 1))
@@ -135,10 +136,10 @@ def result_limit(spark: SparkSession) -> int | None:
 
 
 def _worker_bytes(answers: Iterable[_Answer], host: _Host) -> int:
-    """Return the room of the worker that has the least."""
+    """Return the memory of the smallest worker."""
     rooms = []
     for machine, limit in answers:
-        # Where heaps were promised more than there is, a tenth is what one may hope for.
+        # Where the heaps are configured larger than the machine, assume that a tenth of it is left.
         share = max(machine - host.heaps, machine // 10) // host.workers
         rooms.append(share if limit is None else min(share, limit))
     return min(rooms)
@@ -146,28 +147,28 @@ def _worker_bytes(answers: Iterable[_Answer], host: _Host) -> int:
 
 def _executors_per_host(context: SparkContext) -> Counter[str]:
     java = context._jsc.sc()  # noqa: SLF001 - PySpark has no list of executors
-    found = Counter(str(info.host()) for info in java.statusTracker().getExecutorInfos())
-    found[str(context.getConf().get("spark.driver.host"))] -= 1  # the driver is in the list
-    if found.total() < 1:
-        raise SearchError("no executor is there", where="Spark cluster", fix="start the cluster's workers, or wait")
-    return found
+    executors = Counter(str(info.host()) for info in java.statusTracker().getExecutorInfos())
+    executors[str(context.getConf().get("spark.driver.host"))] -= 1  # the driver is in the list
+    if executors.total() < 1:
+        raise SearchError("there are no executors", where="Spark cluster", fix="start the cluster's workers, or wait")
+    return executors
 
 
 def _answer(tasks: Iterable[int]) -> Iterator[_Answer]:
-    for _ in tasks:  # to the end: a worker that leaves input unread is not used again
+    for _ in tasks:  # read to the end: Spark does not reuse a worker that leaves input unread
         pass
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]  # spark.executor.pyspark.memory, as PySpark's worker sets it
     if limit == resource.RLIM_INFINITY:
         yield _machine_bytes(), None
         return
-    # What a trial imports takes address space too, a quarter of a GiB; and the trial finds it imported.
-    import mlops_assets.training.search.trial  # noqa: F401, PLC0415 - here only where it is asked for
+    # A trial's imports take a quarter of a GiB of address space too; importing them here also saves the trial the time.
+    import mlops_assets.training.search.trial  # noqa: F401, PLC0415 - imported only where there is a limit
 
     yield _machine_bytes(), max(1, limit - _address_space())
 
 
 def _machine_bytes() -> int:
-    """Return the memory of this machine, or of the container that this process is in."""
+    """Return the memory of this machine, or of the container that this process runs in."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
@@ -185,15 +186,15 @@ def _address_space() -> int:
 
 
 def bytes_of(size: str) -> int:
-    """Return a size as Spark's settings have it, such as `512m`; without a unit it is in MiB.
+    """Return the bytes of a size in Spark's notation, such as `512m`; a size without a unit is in MiB.
 
     Raises:
-        SearchError: It is not a size.
+        SearchError: The text is not a size.
     """
-    found = re.fullmatch(r"\s*(\d+)\s*(b|[kmgt]?)(?:ib|b)?\s*", size.lower())
-    if found is None:
-        raise SearchError(f"{size!r} is no size", where="Spark configuration", fix="write it like 512m or 4g")
-    return int(found[1]) * _UNITS[found[2]]
+    match = re.fullmatch(r"\s*(\d+)\s*(b|[kmgt]?)(?:ib|b)?\s*", size.lower())
+    if match is None:
+        raise SearchError(f"{size!r} is not a size", where="Spark configuration", fix="write it like 512m or 4g")
+    return int(match[1]) * _UNITS[match[2]]
 
 
 def _gib(size: float) -> str:

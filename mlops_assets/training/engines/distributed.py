@@ -1,20 +1,20 @@
-"""The search for tables that outgrow one worker's memory: each trial is trained over the whole cluster.
+"""The search for tables that do not fit into one worker's memory: the whole cluster trains each trial.
 
 What belongs here: fitting one model over the cluster, and the search over such fits. What does not: placing the rows
 (`placed_rows`), metrics of scores on the cluster (`distributed_metrics`), the search in memory (`search`), the final
 model (`distributed_model`), Dagster.
 
 Trials run one after another, each with `xgboost.spark`: one XGBoost worker per task slot, histograms summed over the
-network. No row reaches the driver. Proposals are those of the search in memory at parallelism 1: hyperopt's TPE with
-the same space and seed.
+network. No row reaches the driver. The proposals are the same as in the search in memory at parallelism 1: hyperopt's
+TPE with the same space and seed.
 
-With the same number of workers a search repeats to the last bit, since each trial meets the same rows in the same order
-on the same worker. Against the model in memory the bins differ a little (the quantiles are merged from the workers'
-sketches) and so do models and values, by much less than an evaluation's interval.
+With the same number of workers a search is reproducible to the last bit, because each trial sees the same rows in the
+same order on the same worker. Compared with the model in memory the bins differ a little (XGBoost merges the quantiles
+from the workers' sketches), so models and values differ too, by much less than an evaluation's interval.
 
-Early stopping is XGBoost's own and looks after every tree: at the log loss, which is exact, when that is the objective,
-else at the area under the precision-recall curve, which XGBoost averages over the workers. It only decides how many
-trees are kept; the value of a trial is exact. There is no pruning: a trial can't be told from outside to stop.
+Early stopping is XGBoost's own and evaluates after every tree: the log loss, which is exact, when that is the
+objective, otherwise the area under the precision-recall curve, which XGBoost averages over the workers. It only decides
+how many trees are kept; the value of a trial is exact. There is no pruning: nothing outside a trial can stop it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _NO_PRUNING = "trials over the whole cluster are not pruned"
 
 
 def fit_on_cluster(data: PlacedRows, point: Point, *, seed: int, rounds: int) -> xgb.Booster:
-    """Train one model over the cluster; the first so many trees are the same whatever `rounds` is."""
+    """Train one model over the cluster; fewer `rounds` give the same first trees."""
     return _classifier(data, point, seed=seed, rounds=rounds).fit(data.train_rows).get_booster()
 
 
@@ -74,10 +74,10 @@ def run_distributed_search(
     Args:
         spark: The session.
         data: The rows, see `placed`.
-        plan: What to search; parallelism, threads and pruning do not apply. A time budget is looked at between trials.
-        on_trial: Called once for each trial of this run that is over; what it raises ends the search.
+        plan: What to search; parallelism, threads and pruning do not apply. The time budget is checked between trials.
+        on_trial: Called once for each finished trial of this run; an error that it raises ends the search.
         resumed: Trials of an earlier, unfinished search of the same key, engine and number of workers. They are not
-            run again: the search proposes its points anew, and takes the value of each that it has already.
+            run again: the search proposes their points a second time and reuses the values.
 
     Raises:
         SearchError: No trial finished, or `resumed` is from another search.
@@ -97,13 +97,13 @@ def run_distributed_search(
 
 
 def search_notes(data: PlacedRows, plan: SearchPlan) -> tuple[str, ...]:
-    """Return what the user should know of a search over the cluster."""
+    """Return notes for the user on a search over the cluster."""
     trained = f"each trial is trained over the cluster, by {data.workers} workers"
     return (trained, _NO_PRUNING) if plan.pruning else (trained,)
 
 
 class _Run:
-    """One search while it goes on."""
+    """One search while it runs."""
 
     def __init__(
         self,
@@ -119,10 +119,10 @@ class _Run:
         self.records: list[TrialRecord] = []
 
     def to_the_end(self, started: float) -> str:
-        """Try what is left to try, and return why the search ended."""
+        """Run the remaining trials, and return why the search ended."""
         plan, trials = self._plan, Trials()
         seconds = max(_LEAST_SECONDS, plan.max_seconds - (time.perf_counter() - started)) if plan.max_seconds else None
-        with suppress(AllTrialsFailed):  # said in our own words by who picks the best of the records
+        with suppress(AllTrialsFailed):  # `best_trial` raises its own error for this
             fmin(
                 self._evaluate,
                 to_hyperopt(plan.space),
@@ -174,7 +174,7 @@ class _Run:
                         self._data.validation,
                     )
             loss = to_loss(self._plan.objective, value)
-        except Exception as error:  # noqa: BLE001 - whatever a trial dies of is recorded in its result
+        except Exception as error:  # noqa: BLE001 - the result records any error of a trial
             text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
             return replace(record, error=text[:_ERROR_LENGTH], seconds=time.perf_counter() - started)
         return replace(
@@ -198,9 +198,9 @@ class _Run:
         model = estimator.fit(data.rows)
         booster = model.get_booster()
         curve: tuple[tuple[int, float], ...] = ()
-        if plan.objective == "log_loss":  # the other curves are not those of the objective
-            seen = model.training_summary.validation_objective_history[metric]
-            curve = tuple((trees, float(value)) for trees, value in enumerate(seen, 1))
+        if plan.objective == "log_loss":  # the other metric is not the objective
+            history = model.training_summary.validation_objective_history[metric]
+            curve = tuple((trees, float(value)) for trees, value in enumerate(history, 1))
         return booster[: booster.best_iteration + 1], curve
 
 
@@ -225,7 +225,7 @@ def _classifier(
         feature_names=list(data.features),
         label_col=LABEL,
         num_workers=data.workers,
-        # On an executor: workers need not reach the driver, and a stage that Spark runs again gets a new tracker.
+        # Run on an executor: workers need no route to the driver, and a stage that Spark retries gets a new tracker.
         launch_tracker_on_driver=False,
         tree_method="hist",
         missing=float("nan"),
@@ -249,7 +249,7 @@ def broadcast_model(spark: SparkSession, booster: xgb.Booster) -> Iterator[Broad
 
 @contextmanager
 def _one_group(spark: SparkSession) -> Iterator[None]:
-    """Put the block's Spark jobs into a group of their own, and cancel what runs when the block is interrupted."""
+    """Put the block's Spark jobs into their own group, and cancel the group when the block is interrupted."""
     context, group = spark.sparkContext, f"trial-{uuid.uuid4().hex[:8]}"
     context.setJobGroup(group, "a trial over the whole cluster", interruptOnCancel=True)
     try:

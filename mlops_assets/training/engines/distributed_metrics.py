@@ -1,17 +1,17 @@
-"""Search objectives of scores that stay on the cluster: exact, and no score leaves it.
+"""Search objectives computed on the cluster: exact, and no score leaves it.
 
-What belongs here: scoring rows where they are, and one number from the scores in Spark. What does not: the metrics'
-definitions and their form in memory (`metrics`, `ranking`), training (`distributed`).
+What belongs here: scoring rows on the executors, and reducing the scores to one number in Spark. What does not: the
+metrics' definitions and their form in memory (`metrics`, `ranking`), training (`distributed`).
 
 All ranking objectives follow from counts at each distinct score: rows and frauds that score at least as high. Spark
-counts rows per distinct score, sums the counts up within buckets of scores, and adds what lies in the buckets above;
-the counts are whole numbers, so they are exact. What is summed in floating point (average precision, log loss) is
-summed as decimals of 18 places, because a sum of doubles depends on the order in which tasks happen to end, and the
-search must repeat to the last bit.
+counts rows per distinct score, sums the counts within buckets of scores, and adds the totals of the higher buckets; the
+counts are integers, so they are exact. The sums of real numbers (average precision, log loss) use decimals with 18
+places, because a sum of doubles depends on the order in which tasks end, and the search must be reproducible to the
+last bit.
 
-Cost of one judgement of n rows with d distinct scores: n predictions; a shuffle of d rows of 32 bytes (d is at most n,
-and far less for rows that fall into the same leaves), sorted within buckets; a few thousand bucket totals, which are
-broadcast; one row of results comes back.
+Cost of one evaluation of n rows with d distinct scores: n predictions; a shuffle of d rows of 32 bytes (d is at most n,
+and far less when many rows fall into the same leaves), sorted within buckets; a broadcast of a few thousand bucket
+totals; one row of results.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 
 LABEL = "_label"
 _EPSILON = float(np.finfo(np.float32).eps)  # scores are float32; see `metrics.log_loss`
-# The bits of a float >= 0, read as a whole number, rise with the float: its exponent and six bits of its fraction name
-# a bucket. There are some 1,500 in use, wherever the scores of rare frauds crowd.
+# The bits of a float >= 0, read as an integer, increase with the float: its exponent and six bits of its fraction name
+# a bucket. About 1,500 buckets are in use, most of them near 0, where scores are if frauds are rare.
 _BUCKET_SHIFT = 17
 _EXACT = "decimal(38,18)"
 
 
 @dataclass(frozen=True)
 class ScoredCounts:
-    """Rows and frauds of a set whose scores are judged; both classes must be there."""
+    """Rows and frauds of a set whose scores are evaluated; both classes must be present."""
 
     rows: int
     frauds: int
 
 
 def packed(booster: xgb.Booster) -> bytes:
-    """Return a model in XGBoost's own binary JSON, to be sent to executors; unpickling is not needed to read it."""
+    """Return a model in XGBoost's own binary JSON, for executors; reading it needs no unpickling."""
     return bytes(booster.save_raw("ubj"))
 
 
@@ -74,17 +74,17 @@ def judge_on_cluster(
     """Return an objective's value, as `objective.judge` would on the same rows in memory (to about 1e-12).
 
     Args:
-        objective: What is judged.
+        objective: The metric.
         rows: The features as float, null where missing, and `LABEL`.
         features: Names of the features, in the model's order.
         model: The model, as `packed`.
-        counts: Rows and frauds of `rows`; both classes are there.
+        counts: Rows and frauds of `rows`; both classes are present.
     """
     return judge_scores(score_counts(rows, features, model), counts)[objective]
 
 
 def score_counts(rows: DataFrame, features: Sequence[str], model: Broadcast[bytes]) -> DataFrame:
-    """Return how many rows and frauds have which score: columns bucket, score, rows, frauds; a score may come twice."""
+    """Return rows and frauds by score: columns bucket, score, rows, frauds; a score may appear twice."""
     names = list(features)
 
     def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -103,8 +103,8 @@ def judge_scores(scored: DataFrame, counts: ScoredCounts) -> dict[Objective, flo
     above = Window.orderBy(F.desc("bucket")).rowsBetween(Window.unboundedPreceding, -1)
     before = totals.select("bucket", *(F.sum(name).over(above).alias(f"{name}_above") for name in ("rows", "frauds")))
     to_here = Window.partitionBy("bucket").orderBy(F.desc("score")).rowsBetween(Window.unboundedPreceding, 0)
-    # A left join, although no bucket is missing: an inner one would filter this side and not the other, and Spark would
-    # score all rows a second time because the two sides could no longer share an exchange.
+    # A left join, although no bucket is missing: an inner join would filter only this side, so the two sides could not
+    # share an exchange, and Spark would score all rows a second time.
     placed = groups.join(F.broadcast(before), "bucket", "left").select(
         "score",
         *(F.col(name).cast("double") for name in ("rows", "frauds")),
@@ -118,7 +118,7 @@ def judge_scores(scored: DataFrame, counts: ScoredCounts) -> dict[Objective, flo
     ).collect()[0]
     return {
         "average_precision": float(sums["average_precision"]) / counts.frauds,
-        # Alert-nothing, which has no row to stand for it, has kappa 0.
+        # Raising no alert, which no row represents, has kappa 0.
         "kappa": max(0.0, sums["kappa"]),
         "f1": sums["f1"],
         "log_loss": float(sums["log_loss"]) / counts.rows,
@@ -141,7 +141,7 @@ def _sums(rows: float, frauds: float) -> dict[str, Column]:
 
 def _counted(scores: Any, labels: Any) -> pa.RecordBatch:
     if not np.all((scores >= 0) & (scores <= 1)):
-        raise ValueError("the model gives scores outside [0, 1]")
+        raise ValueError("the model returned scores outside [0, 1]")
     distinct, inverse, rows = np.unique(scores, return_inverse=True, return_counts=True)
     frauds = np.bincount(inverse[labels == 1], minlength=len(distinct))
     buckets = (distinct + np.float32(0)).view(np.int32) >> _BUCKET_SHIFT

@@ -1,11 +1,11 @@
-"""From the best point of a search over the cluster to the final model, with rows scored where they are.
+"""From the best point of a search over the cluster to the final model, with rows scored on the executors.
 
 What belongs here: the refit over the cluster, and scored rows in the order of `Matrix`. What does not: threshold,
 evaluation, pictures (`final_model`, the same for both engines), the search (`distributed`).
 
-The threshold and the intervals of an evaluation need all scores at once, so labels, scores, days and amounts of the
-validation and of the test rows do come to the driver, 29 bytes a row: 2.9 GB for 100 million rows. The features
-stay where they are, but for the few thousand rows that are explained.
+The threshold and the intervals of an evaluation need all scores at once, so the driver does collect labels, scores,
+days and amounts of the validation and test rows, 29 bytes a row: 2.9 GB for 100 million rows. The features stay on the
+cluster, except those of the few thousand explained rows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # Label, score, event time, amount and place.
 _BYTES_PER_ROW = 1 + 4 + 8 + 8 + 8
-_LABEL, _TIME, _AMOUNT = "_y", "_time", "_amount"  # features may be called like the plain words
+_LABEL, _TIME, _AMOUNT = "_y", "_time", "_amount"  # a feature may have the plain name
 _PLACE = "_place"
 _SCORE = "_score"
 
@@ -51,19 +51,19 @@ def finish_on_cluster(
     validation: DataFrame,
     read_test: Callable[[], DataFrame],
     contract: Contract,
-    found: SearchResult,
+    result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
 ) -> FinalModel:
-    """Refit the best point over the cluster, then go on as `final_model.finish` does.
+    """Refit the best point over the cluster, then continue as `final_model.finish` does.
 
     Args:
         spark: The session.
-        data: Training and validation rows, as the search had them: with as many workers the refit is the same model.
+        data: The rows that the search used: with the same number of workers the refit is the same model.
         validation: Rows for the threshold: the contract's columns, batch id and row number.
         read_test: Returns the test rows, the same columns; called once, after every choice has been made.
         contract: Names and roles of the columns.
-        found: The finished search.
+        result: The finished search.
         search: What was searched.
         plan: How to evaluate.
 
@@ -71,7 +71,7 @@ def finish_on_cluster(
         EvaluationError: A set is too large for its scores to be collected, the threshold rule needs amounts that the
             data do not have, or a metric is not defined.
     """
-    best = found.best
+    best = result.best
     booster = fit_on_cluster(data, best.point, seed=search.seed, rounds=best.rounds)
     with ExitStack() as held:
         model = held.enter_context(broadcast_model(spark, booster))
@@ -82,10 +82,10 @@ def finish_on_cluster(
 
         return conclude(
             booster,
-            judge_refit(value, found),
+            judge_refit(value, result),
             scored(validation, "validation set"),
             lambda: scored(read_test(), "test set"),
-            found,
+            result,
             search,
             plan,
         )
@@ -100,25 +100,25 @@ def score_in_order(
     *,
     where: str,
 ) -> ScoredRows:
-    """Score rows on the cluster and collect what an evaluation needs, in the order of `Matrix`.
+    """Score rows on the cluster and collect the columns that an evaluation needs, in the order of `Matrix`.
 
     Args:
         rows: The contract's columns, batch id and row number.
         contract: Names and roles of the columns.
         model: The model, as `distributed_metrics.packed`.
-        held: Keeps the sorted rows on the executors' disks until it is closed: `rows_at` reads from them.
+        held: Keeps the sorted rows on the executors' disks until it is closed, because `rows_at` reads them.
         limit: Most bytes that the driver may collect; None for no limit.
         where: Name of the set, for errors.
 
     Raises:
-        EvaluationError: The set is too large for that.
+        EvaluationError: The set has more bytes of scores than `limit`.
     """
     count = rows.count()
     if limit is not None and count * _BYTES_PER_ROW > limit:
         raise EvaluationError(
             f"{count:,} rows have {count * _BYTES_PER_ROW:,} bytes of scores, the driver may collect {limit:,}",
             where=where,
-            fix="raise spark.driver.maxResultSize, and the driver's memory with it, or split off a shorter period",
+            fix="raise spark.driver.maxResultSize, and the driver's memory with it, or use a shorter period",
         )
     features = list(contract.features)
     ordered = rows.orderBy(contract.event_time, BATCH_ID, ROW_NUMBER).select(
@@ -143,9 +143,9 @@ def score_in_order(
 
     def rows_at(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         asked = places[positions]
-        found = ordered.where(F.col(_PLACE).isin(np.unique(asked).tolist())).select(_PLACE, *features).toArrow()
-        at = np.searchsorted(found.column(_PLACE).to_numpy(), asked)  # ascending, as the rows are
-        return np.column_stack([found.column(name).to_numpy()[at] for name in features]).astype(np.float32)
+        matches = ordered.where(F.col(_PLACE).isin(np.unique(asked).tolist())).select(_PLACE, *features).toArrow()
+        at = np.searchsorted(matches.column(_PLACE).to_numpy(), asked)  # ascending, like the rows
+        return np.column_stack([matches.column(name).to_numpy()[at] for name in features]).astype(np.float32)
 
     return ScoredRows(
         y=table.column(_LABEL).to_numpy().astype(np.uint8),

@@ -1,6 +1,6 @@
 """The two engines behind one interface: place the rows, search on them, make the final model.
 
-What belongs here: what differs between the engines as a caller sees it. What does not: the rule that picks one
+What belongs here: the differences between the engines that a caller sees. What does not: the rule that picks one
 (`choice`), how they work (`search`, `distributed`), Dagster.
 """
 
@@ -54,12 +54,12 @@ class SplitTables:
         return to_matrix(self.rows(name).toArrow(), self.contract)
 
     def searched_rows(self) -> int:
-        """Return how many rows a search works on: training and validation; Delta knows it without reading them."""
+        """Return how many training plus validation rows a search uses; Delta counts them without reading them."""
         return self.read("train").count() + self.read("validation").count()
 
 
 class TrainingEngine(Protocol):
-    """Rows in place, ready to be searched on."""
+    """An engine whose rows are loaded, ready for a search."""
 
     @property
     def train_rows(self) -> int:
@@ -70,23 +70,23 @@ class TrainingEngine(Protocol):
         """Number of validation rows."""
 
     def slots(self, plan: SearchPlan) -> Slots:
-        """Return how many trials run at once, with how many threads."""
+        """Return how many trials run in parallel, and the threads of each."""
 
     def search(
         self, plan: SearchPlan, on_trial: Callable[[TrialRecord], None], resumed: Sequence[TrialRecord]
     ) -> SearchResult:
         """Search for the best point; arguments and errors as in `search.run_search`."""
 
-    def finish(self, found: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
-        """Refit, choose the threshold, evaluate; the test rows are read here and not before."""
+    def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
+        """Refit, choose the threshold, evaluate; the test rows are read only here."""
 
 
 @contextmanager
 def rows_in_place(engine: Engine, tables: SplitTables) -> Iterator[TrainingEngine]:
-    """Lend the engine, with training and validation rows where it wants them, for the length of a block.
+    """Lend the engine, with training and validation rows where it needs them, for the length of a block.
 
     Raises:
-        SearchError: The rows can't be searched on.
+        SearchError: The rows can't be used for a search.
     """
     if engine == "memory":
         yield _InMemory(tables, tables.matrix("train"), tables.matrix("validation"))
@@ -97,7 +97,7 @@ def rows_in_place(engine: Engine, tables: SplitTables) -> Iterator[TrainingEngin
 
 
 def key_of(engine: Engine, spark: SparkSession) -> dict[str, str]:
-    """Return what the engine adds to a search's key: values over the cluster depend on the number of workers."""
+    """Return the engine's part of a search's key: over the cluster, values depend on the number of workers."""
     return {} if engine == "memory" else {"engine": engine, "workers": str(placed_rows.count_workers(spark))}
 
 
@@ -123,8 +123,8 @@ class _InMemory:
     ) -> SearchResult:
         return run_search(self.tables.spark, self.train, self.validation, plan, on_trial, resumed)
 
-    def finish(self, found: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
-        return finish(self.train, self.validation, lambda: self.tables.matrix("test"), found, plan, evaluation)
+    def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
+        return finish(self.train, self.validation, lambda: self.tables.matrix("test"), result, plan, evaluation)
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,14 @@ class _OverCluster:
     ) -> SearchResult:
         return distributed.run_distributed_search(self.tables.spark, self.data, plan, on_trial, resumed)
 
-    def finish(self, found: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
+    def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
         return finish_on_cluster(
             self.tables.spark,
             self.data,
             self.tables.rows("validation"),
             lambda: self.tables.rows("test"),
             self.tables.contract,
-            found,
+            result,
             plan,
             evaluation,
         )

@@ -1,11 +1,11 @@
-"""Training and validation rows where they are trained on: spread over the cluster's workers, in a fixed order.
+"""Training and validation rows on the cluster: spread over the workers that train on them, in a fixed order.
 
 What belongs here: placing rows, their columns, and how many workers a cluster has. What does not: training on them
 (`distributed`), scoring them (`distributed_model`), Dagster.
 
 The rows are read from Delta once, cast to float32 as in memory, spread over the workers by a hash of their identity,
-sorted, and kept on the executors' disks. So every trial meets the same rows in the same order on the same worker, and
-with the same number of workers a search repeats to the last bit.
+sorted, and kept on the executors' disks. Every trial therefore sees the same rows in the same order on the same worker,
+and with the same number of workers a search is reproducible to the last bit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VALIDATION = "_validation"
 
 @dataclass(frozen=True)
 class PlacedRows:
-    """Training and validation rows where they are trained on.
+    """Training and validation rows, spread over the cluster.
 
     Attributes:
         features: Names of the feature columns, in the contract's order.
@@ -51,12 +51,12 @@ class PlacedRows:
 
     @property
     def train_rows(self) -> DataFrame:
-        """The training rows, each where it is in `rows`."""
+        """The training rows, each in the same partition as in `rows`."""
         return self.rows.where(~F.col(VALIDATION))
 
     @property
     def validation_rows(self) -> DataFrame:
-        """The validation rows, each where it is in `rows`."""
+        """The validation rows, each in the same partition as in `rows`."""
         return self.rows.where(VALIDATION)
 
 
@@ -67,11 +67,11 @@ def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contrac
     Args:
         spark: The session.
         train: Rows to fit on: the contract's columns, batch id and row number.
-        validation: Rows to judge on.
+        validation: Rows to evaluate on.
         contract: Names of features and target.
 
     Raises:
-        SearchError: The validation rows are of one class, there are no training rows, or the cluster can't run the
+        SearchError: The validation rows have only one class, there are no training rows, or the cluster can't run all
             workers at once.
     """
     workers = count_workers(spark)
@@ -79,7 +79,7 @@ def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contrac
         _model_columns(validation, contract, validation=True)
     )
     identity = [BATCH_ID, ROW_NUMBER]
-    # DISK_ONLY: executors that are short of memory need theirs for training; reading costs little beside a fit.
+    # DISK_ONLY: the executors need their memory for training, and reading from disk is cheap compared with a fit.
     rows = both.repartition(workers, *identity).sortWithinPartitions(*identity).drop(*identity)
     rows = rows.persist(StorageLevel.DISK_ONLY)
     try:
@@ -98,7 +98,7 @@ def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contrac
 
 
 def as_feature(name: str) -> Column:
-    """Return a feature as XGBoost gets it: float32 by way of double, as in memory; null is read as NaN, missing."""
+    """Return a feature as XGBoost gets it: cast to double, then float32, as in memory; null becomes NaN, missing."""
     return F.col(name).cast("double").cast("float").alias(name)
 
 
@@ -116,14 +116,14 @@ def count_workers(spark: SparkSession) -> int:
     """Return how many XGBoost workers train one model: one for each task slot of the cluster.
 
     Raises:
-        SearchError: The cluster can't promise to run them at once.
+        SearchError: The cluster can't guarantee to run them all at once.
     """
     conf = spark.sparkContext.getConf()
     if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
         raise SearchError(
-            "Spark starts and stops executors as it likes, and XGBoost's workers must all run at once",
+            "Spark adds and removes executors dynamically, but XGBoost's workers must all run at once",
             where="spark.dynamicAllocation.enabled",
-            fix="switch it off for this cluster (a fixed number of workers), or take the engine memory",
+            fix="switch it off for this cluster (a fixed number of workers), or choose the engine memory",
         )
     return count_slots(spark.sparkContext, task_cpus(spark))
 

@@ -1,4 +1,4 @@
 """The search: proposals, trials as Spark tasks, stopping rules, resuming, progress.
 
-What belongs here: how points are tried. What does not: how rows reach a worker's model (`engines`), the refit.
+What belongs here: running trials. What does not: the choice of the engine (`engines`), the refit.
 """

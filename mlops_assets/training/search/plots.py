@@ -1,7 +1,7 @@
-"""The picture of a search that is over, as the bytes of a PNG.
+"""The plot of a finished search, as the bytes of a PNG.
 
-What belongs here: drawing trials. What does not: pictures of a model on rows of data (`evaluation/plots/curves`), and
-what MLflow's own UI draws of child runs, such as parallel coordinates.
+What belongs here: drawing trials. What does not: plots of a model on rows of data (`evaluation/plots/curves`), and
+plots of child runs that MLflow's own UI draws, such as parallel coordinates.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ Goal = Literal["maximise", "minimise"]
 
 
 def tuning_history(trials: Sequence[TrialRecord], *, objective: str, goal: Goal = "maximise") -> bytes:
-    """Draw the objective of each trial in order of finish, the best so far, and which were pruned or failed.
+    """Draw the objective of each trial in order of finish, the best so far, and the pruned and failed trials.
 
     Args:
-        trials: All trials, those taken over from an earlier search first.
-        objective: What the values are, for the axis.
+        trials: All trials, those resumed from an earlier search first.
+        objective: Label of the value axis.
         goal: Which direction is better.
 
     Raises:
-        EvaluationError: No trial that finished, or a value that is not finite.
+        EvaluationError: No trial finished, or a value is not finite.
     """
     value, finished = _values(trials)
     pruned = np.array([trial.state == "pruned" for trial in trials])
@@ -73,11 +73,11 @@ def tuning_history(trials: Sequence[TrialRecord], *, objective: str, goal: Goal 
 
 
 def _values(trials: Sequence[TrialRecord]) -> tuple[FloatArray, Any]:
-    """Return the value of each trial [n], NaN for failed ones, and which have finished [n]."""
+    """Return the value of each trial [n], NaN for failed ones, and whether it finished [n]."""
     value = np.array([np.nan if trial.value is None else trial.value for trial in trials], dtype=np.float64)
     finished = np.array([trial.state == "finished" for trial in trials], dtype=bool)
     if not finished.any():
         refuse(f"none of {len(trials)} trials finished", where="trials", fix="draw a search with a usable trial")
     if not np.all(np.isfinite(value[finished])):
-        refuse("a value that is not finite", where="trials", fix="record such a trial as failed")
+        refuse("a value is not finite", where="trials", fix="record such a trial as failed")
     return value, finished

@@ -1,9 +1,9 @@
-"""Search space, points and trials in hyperopt's terms, and back.
+"""Translating search space, points and trials to hyperopt's terms and back.
 
 What belongs here: translation only. What does not: the bounds (`space`), running a search (`search`).
 
-`fmin` returns the *index* of a chosen option for `hp.choice`; taking that for the value is how the seed project came
-to register models it never tuned. Integers are `hp.uniformint` here, and every point goes through `space_eval`.
+For `hp.choice`, `fmin` returns the *index* of the chosen option; the seed project took it for the value, and so
+registered models that it had never tuned. Here integers are `hp.uniformint`, and every point goes through `space_eval`.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def decode(space: SearchSpace, proposed: dict[str, Any]) -> Point:
 
 
 def raw_values(document: Document) -> dict[str, Any]:
-    """Return hyperopt's raw values of a trial document; fixed parameters are not among them."""
-    return {name: found[0] for name, found in document["misc"]["vals"].items() if found}
+    """Return hyperopt's raw values of a trial document, without fixed parameters."""
+    return {name: values[0] for name, values in document["misc"]["vals"].items() if values}
 
 
 def to_record(document: Document, space: SearchSpace) -> TrialRecord:
-    """Return the record of a trial document that is done."""
+    """Return the record of a finished trial's document."""
     result = document["result"]
     good = result["status"] == STATUS_OK
     return TrialRecord(
@@ -65,10 +65,10 @@ def to_record(document: Document, space: SearchSpace) -> TrialRecord:
 
 
 def to_document(record: TrialRecord, space: SearchSpace) -> Document:
-    """Return a trial of an earlier search as the document that TPE would have of it, had it been tried just now.
+    """Return a trial of an earlier search as the document that TPE would have if this search had run it.
 
     Raises:
-        SearchError: The trial is not one of this space.
+        SearchError: The trial's point is outside this space.
     """
     tid = record.number
     if not _is_inside(record.point, space):
@@ -77,7 +77,7 @@ def to_document(record: TrialRecord, space: SearchSpace) -> Document:
             where=record.resumed_from or "earlier search",
             fix="resume searches of the same key only",
         )
-    # hyperopt's whole numbers are floats before they are decoded.
+    # hyperopt's integers are floats before they are decoded.
     raw = {name: [float(record.point[name])] for name in space.free}
     return {
         "state": JOB_STATE_DONE,
@@ -99,7 +99,7 @@ def _is_inside(point: Point, space: SearchSpace) -> bool:
         return False
     for name, item in space.ranges.items():
         value = point[name]
-        # The exponential of a logarithm may miss the bound by the last bit.
+        # The exponential of a logarithm may differ from the bound in the last bit.
         at_an_end = any(math.isclose(value, end, rel_tol=_LAST_BITS) for end in (item.low, item.high))
         if not (item.low <= value <= item.high or (item.scale == "log_uniform" and at_an_end)):
             return False

@@ -1,11 +1,11 @@
-"""Going on with a search that was broken off: its trials, as MLflow tags and back.
+"""Resuming an interrupted search: its trials, to MLflow tags and back.
 
-What belongs here: the form in which a trial's record is kept in MLflow, and finding the trials that count. What does
-not: writing child runs (`trial_writer`), going on from the records (`search`).
+What belongs here: how a trial's record is stored in MLflow, and finding the trials that count. What does not: writing
+child runs (`trial_writer`), continuing from the records (`search`).
 
-A record is JSON in tags of its child run, sealed with a digest. What anybody has edited since, what was half written
-when the process died, or what another version wrote is left out with a word in the log: that trial is tried again.
-Nothing is unpickled.
+A record is JSON in tags of its child run, with a digest. A record that was edited, was only half written when the
+process died, or has the format of another version is skipped with a warning, and its trial runs again. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Databricks takes 5,000 bytes in a tag's value, and MLflow 100 tags in a request.
+# Databricks allows 5,000 bytes in a tag's value, and MLflow 100 tags in a request.
 _PART_LENGTH, _MOST_PARTS = 4_000, 50
 _PAGE = 1_000
 _KEPT = {item.name for item in fields(TrialRecord)} - {"resumed_from"}
@@ -40,15 +40,19 @@ _KEPT = {item.name for item in fields(TrialRecord)} - {"resumed_from"}
 def record_tags(record: TrialRecord, search_key: str) -> dict[str, str]:
     """Return the tags from which `record_from_tags` rebuilds a record exactly.
 
-    A record whose curve is too long for tags (from some 8,000 points on) gets none: such a trial is tried again.
+    A record whose curve is too long for tags (above about 8,000 points) gets no tags: its trial runs again.
     """
     content = asdict(record)
     del content["resumed_from"]
-    # JSON writes a float with the digits that `repr` does, which read back as the same float.
+    # JSON writes a float with the digits of `repr`, so it reads back as the same float.
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     parts = [text[at : at + _PART_LENGTH] for at in range(0, len(text), _PART_LENGTH)]
     if len(parts) > _MOST_PARTS:
-        logger.warning("trial %d: a curve of %d points can't be kept for resuming", record.number, len(record.curve))
+        logger.warning(
+            "trial %d: its curve of %d points is too long to be stored, so a resumed search runs it again",
+            record.number,
+            len(record.curve),
+        )
         return {}
     return {RECORD_DIGEST_TAG: _digest(text, search_key), **{_part(number): part for number, part in enumerate(parts)}}
 
@@ -57,37 +61,37 @@ def record_from_tags(tags: Mapping[str, str], search_key: str) -> TrialRecord:
     """Return the record that `record_tags` wrote.
 
     Raises:
-        ValueError: There is none, it is not whole, or it is not what was written for this search.
+        ValueError: The record is missing, incomplete, edited, or belongs to another search.
     """
     parts: list[str] = []
     while len(parts) < _MOST_PARTS and (part := tags.get(_part(len(parts)))) is not None:
         parts.append(part)
     if not parts:
-        raise ValueError("it holds no record of its trial")
+        raise ValueError("it has no record of its trial")
     text = "".join(parts)
     if tags.get(RECORD_DIGEST_TAG) != _digest(text, search_key):
-        raise ValueError("its record was edited, or is of another search")
+        raise ValueError("its record was edited or belongs to another search")
     try:
         return _parse(json.loads(text, parse_constant=_refuse_constant))
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"its record is of another form ({type(error).__name__}: {error})") from None
+        raise ValueError(f"its record has another format ({type(error).__name__}: {error})") from None
 
 
 def finished_trials(store: Store, search_key: str) -> tuple[TrialRecord, ...]:
-    """Return what earlier, unfinished runs of a search have found, by number.
+    """Return the trials of earlier, unfinished runs of a search, ordered by number.
 
-    These are the trials of all searches with this key since the last one that finished: a finished search is history,
-    and materializing again searches again. Where two runs have tried the same number, the first one counts. When
-    not one trial has a value, nothing is returned: what made all of them fail may have been fixed since.
+    These are the trials of all searches with this key since the last finished one: materializing again after a finished
+    search starts a new one. If two runs tried the same number, the first one counts. If all trials failed, nothing is
+    returned: the cause may have been fixed since.
 
     Args:
         store: Where the earlier runs are.
-        search_key: What `plan.search_key` says of the search.
+        search_key: The search's key, from `plan.search_key`.
 
     Raises:
         TrackingError: The store can't be read.
     """
-    found: dict[int, TrialRecord] = {}
+    records: dict[int, TrialRecord] = {}
     with store.answering():
         for parent in _unfinished(store, search_key):
             children = _runs(store, f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
@@ -95,13 +99,13 @@ def finished_trials(store: Store, search_key: str) -> tuple[TrialRecord, ...]:
                 try:
                     record = record_from_tags(child.data.tags, search_key)
                 except ValueError as reason:
-                    logger.warning("MLflow run %s is not resumed from: %s", child.info.run_id, reason)
+                    logger.warning("trial of MLflow run %s is not resumed: %s", child.info.run_id, reason)
                 else:
                     origin = child.data.tags.get(RESUMED_FROM_TAG) or child.info.run_id
-                    found.setdefault(record.number, replace(record, resumed_from=origin))
-    if all(record.state == "failed" for record in found.values()):
+                    records.setdefault(record.number, replace(record, resumed_from=origin))
+    if all(record.state == "failed" for record in records.values()):
         return ()
-    return tuple(found[number] for number in sorted(found))
+    return tuple(records[number] for number in sorted(records))
 
 
 def _unfinished(store: Store, search_key: str) -> list[Run]:
@@ -111,7 +115,7 @@ def _unfinished(store: Store, search_key: str) -> list[Run]:
 
 
 def _runs(store: Store, condition: str) -> Iterator[Run]:
-    """Yield all runs on which a condition holds, in order of their start."""
+    """Yield all runs that match a filter, ordered by start time."""
     token = None
     while True:
         page = patiently(
@@ -139,13 +143,13 @@ def _digest(text: str, search_key: str) -> str:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"its record holds {name}")
+    raise ValueError(f"its record contains {name}")
 
 
 def _parse(content: Any) -> TrialRecord:
     point = content["point"]
-    if TREES not in point or set(content) != _KEPT:  # no point is without its number of trees
-        raise KeyError("other fields")
+    if TREES not in point or set(content) != _KEPT:  # every point has a number of trees
+        raise KeyError("unexpected fields")
     record = TrialRecord(
         number=_whole(content["number"]),
         point={name: _whole(v) if PARAMETERS[name].type is int else _real(v) for name, v in point.items()},
@@ -160,17 +164,17 @@ def _parse(content: Any) -> TrialRecord:
     if record.state not in get_args(TrialState) or not isinstance(record.error, str):
         raise TypeError("state or error")
     if (record.state == "failed") != (record.loss is None) or (record.loss is None) != (record.value is None):
-        raise TypeError("a value and a state that contradict each other")
+        raise TypeError("value and state contradict each other")
     return record
 
 
 def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise TypeError(f"{value!r:.50} where a number of 0, 1, 2 ... is wanted")
+        raise TypeError(f"{value!r:.50} is not an integer of 0 or more")
     return value
 
 
 def _real(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise TypeError(f"{value!r:.50} where a finite number is wanted")
+        raise TypeError(f"{value!r:.50} is not a finite number")
     return float(value)

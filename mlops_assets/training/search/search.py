@@ -1,14 +1,14 @@
-"""The search: hyperopt's TPE proposes points, SparkTrials tries each as a Spark task.
+"""The search: hyperopt's TPE proposes points, SparkTrials runs each trial as a Spark task.
 
-What belongs here: running one search and recording its trials. What does not: what a trial does (`trial`), the space
-(`space`), where results are kept (`tracking`), Dagster.
+What belongs here: running one search and recording its trials. What does not: the work of a trial (`trial`), the space
+(`space`), storing results (`tracking`), Dagster.
 
-What repeats, and what does not. With parallelism 1 a search is a function of its plan and its rows: the same points in
-the same order with the same values, early stopping and pruning included, to the last bit, and also when it was cut
-and resumed in between (the machines being alike: other CPUs may round otherwise). With more trials in flight a point is
-proposed, and its bars are set, from those that happen to have ended by then. So points, bars, what is pruned, the
-order of the records and the best trial may all differ between two runs; a point's value after so many trees does not.
-A time budget cuts wherever the clock says.
+Reproducibility. With parallelism 1 a search is a function of its plan and its rows: the same points in the same order
+with the same values, to the last bit, including early stopping and pruning, and even if the search was interrupted and
+resumed (on the same kind of machine: other CPUs may round differently). With more trials in flight, a point and its
+pruning thresholds depend on the trials that happen to have ended by then. So points, thresholds, pruned trials, the
+order of the records and the best trial may all differ between two runs; the value of a point after a given number of
+trees does not. A time budget ends the search whenever the clock says so.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def run_search(
     Args:
         spark: The session whose executors run the trials.
         train: Rows to fit on.
-        validation: Rows to judge on; the test rows are never seen here.
+        validation: Rows to evaluate on; the search never sees the test rows.
         plan: What to search.
-        on_trial: Called once for each trial of this run that is over, while the search goes on; what it raises ends
-            the search. Trials that are cancelled, and resumed ones, are not reported.
-        resumed: Trials of an earlier, unfinished search of the same `search_key`. They count as tried, failed ones
-            too, inform TPE and the pruning, and one of them may be the best.
+        on_trial: Called once for each finished trial of this run, while the search runs; an error that it raises ends
+            the search. Cancelled and resumed trials are not reported.
+        resumed: Trials of an earlier, unfinished search of the same `search_key`. They count as tried, including
+            failed ones; they inform TPE and pruning, and one of them may be the best.
 
     Raises:
-        SearchError: No trial finished, the validation rows are of one class, or `resumed` is from another search.
+        SearchError: No trial finished, the validation rows have only one class, or `resumed` is from another search.
     """
     started = time.perf_counter()
     _refuse_one_class(validation)
@@ -88,7 +88,7 @@ def run_search(
 
 
 class _Run:
-    """One search while it goes on."""
+    """One search while it runs."""
 
     def __init__(
         self,
@@ -102,13 +102,15 @@ class _Run:
         self.records = sorted(resumed, key=lambda record: record.number)
         numbers = [record.number for record in self.records]
         if len(set(numbers)) < len(numbers):
-            raise SearchError("two resumed trials have one number", where="search", fix="resume one search at a time")
+            raise SearchError(
+                "two resumed trials have the same number", where="search", fix="resume one search at a time"
+            )
         self._budget = 1 if plan.space.is_one_point else plan.trials
         self._trials = EventDrivenSparkTrials(spark, slots.parallelism, self._assign, self._finished)
         self._trials.insert_trial_docs([to_document(record, plan.space) for record in self.records])
 
     def to_the_end(self, train: Matrix, validation: Matrix, started: float) -> str:
-        """Try what is left to try, and return why the search ended."""
+        """Run the remaining trials, and return why the search ended."""
         plan, before = self._plan, len(self.records)
         if before >= self._budget:
             return f"all of its {before} trials were resumed: nothing was left to try"
@@ -149,9 +151,9 @@ class _Run:
         return Assignment(decode(self._plan.space, values), thresholds)
 
     def _finished_curves(self) -> list[Curve]:
-        """Return the curves so far of trials that were not pruned, in losses.
+        """Return the curves, in losses, of the finished trials so far that were not pruned.
 
-        They are read from the documents, which are complete when the next trial is assigned; the records are not yet.
+        They come from the documents: these are complete when the next trial is assigned, the records are not.
         """
         results = [trial["result"] for trial in self._trials.trials if trial["state"] == JOB_STATE_DONE]
         return [
@@ -178,10 +180,10 @@ def startup_trials(plan: SearchPlan) -> int:
 
 
 def best_trial(records: Sequence[TrialRecord], reason: str) -> TrialRecord:
-    """Return the finished trial with the smallest loss; of equals the one proposed first.
+    """Return the finished trial with the smallest loss; on a tie the one proposed first.
 
     Raises:
-        SearchError: None finished; `reason` says why the search ended.
+        SearchError: No trial finished; `reason` says why the search ended.
     """
     finished = [record for record in records if record.state == "finished"]
     if finished:
@@ -191,7 +193,7 @@ def best_trial(records: Sequence[TrialRecord], reason: str) -> TrialRecord:
     raise SearchError(
         f"none of {len(records)} trials succeeded ({reason}){first}",
         where="search",
-        fix="read the failed child runs in MLflow: a range of the space or the data is not usable"
+        fix="read the failed child runs in MLflow: a range of the space or the data is unusable"
         if failed
-        else "raise the time budget: one trial has to finish within it",
+        else "raise the time budget: at least one trial must finish within it",
     )

@@ -1,11 +1,11 @@
-"""How the rows reach the processes that run trials: once, and never inside a trial's closure.
+"""How the rows reach the processes that run trials: once, and never in a trial's closure.
 
-What belongs here: carrying matrices from the driver to worker processes. What does not: what is done with them there
+What belongs here: carrying matrices from the driver to worker processes. What does not: their use there
 (`trial`).
 
-On a cluster the rows are broadcast: Spark brings one copy to each executor, and each worker process unpickles it. Where
-the executors run on the driver's machine the rows are mapped files instead: all workers read the same pages, so a
-worker holds none of its own. Either way a worker lets go of the rows once it has binned them.
+On a cluster the rows are broadcast: Spark sends one copy to each executor, and each worker process unpickles it. Where
+the executors run on the driver's machine, the rows are memory-mapped files instead: all workers share the same pages,
+so no worker holds its own copy. Either way a worker releases the rows once it has binned them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a trial needs of a matrix.
+    """The part of a matrix that a trial needs.
 
     Attributes:
         features: Names of the columns of `X`.
@@ -50,12 +50,12 @@ class SharedData(Protocol):
         """Return training and validation rows, in a worker process."""
 
     def release(self) -> None:
-        """Let go of what `load` has brought into this process; it can be loaded again."""
+        """Free the rows that `load` brought into this process; they can be loaded again."""
 
 
 @dataclass(frozen=True)
 class BroadcastData:
-    """Rows that Spark brings to each executor."""
+    """Rows that Spark sends to each executor."""
 
     broadcast: Broadcast[tuple[Samples, Samples]]
 
@@ -64,15 +64,15 @@ class BroadcastData:
         return self.broadcast.value
 
     def release(self) -> None:
-        """Drop the unpickled rows, which PySpark keeps in the process for as long as the broadcast lives."""
-        # With spark.io.encryption there is no file to read them from again, and they have to stay.
+        """Drop the unpickled rows, which PySpark keeps in the process as long as the broadcast exists."""
+        # With spark.io.encryption there is no file to read them from again, so they stay.
         if "_path" in vars(self.broadcast):
             vars(self.broadcast).pop("_value", None)
 
 
 @dataclass(frozen=True)
 class MappedData:
-    """Rows in NumPy files on a disk that the workers see, too."""
+    """Rows in NumPy files on a disk that the workers can read too."""
 
     folder: str
     features: tuple[tuple[str, ...], tuple[str, ...]]
@@ -86,11 +86,11 @@ class MappedData:
         return cls(str(folder), (sets[0].features, sets[1].features))
 
     def load(self) -> tuple[Samples, Samples]:
-        """Return training and validation rows, mapped and not read."""
+        """Return training and validation rows, memory-mapped."""
         return self._map(0), self._map(1)
 
     def release(self) -> None:
-        """Do nothing: a mapping ends with its arrays."""
+        """Do nothing: a memory map is closed together with its arrays."""
 
     def _map(self, number: int) -> Samples:
         X, y = (np.load(Path(self.folder) / f"{name}{number}.npy", mmap_mode="r") for name in ("X", "y"))
@@ -102,8 +102,8 @@ def shared(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[S
     """Make the rows available to the session's workers for the length of a block."""
     context = spark.sparkContext
     if str(context.master).startswith("local"):  # local[2], local-cluster[2,1,1024], a single-node cluster
-        # Spark's scratch folder goes away with the JVM, which outlives this process if that is killed.
-        folder = Path(tempfile.mkdtemp(prefix="search-", dir=context._temp_dir))  # noqa: SLF001 - it has no other name
+        # Spark's scratch folder is deleted by the JVM, which outlives this process if this process is killed.
+        folder = Path(tempfile.mkdtemp(prefix="search-", dir=context._temp_dir))  # noqa: SLF001 - there is no public name
         try:
             yield MappedData.write(folder, (train, validation))
         finally:

@@ -1,18 +1,17 @@
-"""hyperopt's SparkTrials with an event-driven dispatcher: a trial is a Spark task, the driver proposes by TPE.
+"""hyperopt's SparkTrials with an event-driven dispatcher: a trial is a Spark task, the driver proposes with TPE.
 
-What belongs here: keeping the cluster's slots busy and writing trial documents as hyperopt wants them. What does not:
-what a trial computes (`trial`), what is made of the results (`search`).
+What belongs here: keeping the cluster's slots busy and writing trial documents as hyperopt expects them. What does not:
+the work of a trial (`trial`), the use of the results (`search`).
 
-What the stock dispatcher (hyperopt 0.3.0, `hyperopt/spark.py`) does otherwise:
-- It sleeps a second between looks, and `fmin` polls once a second on top. Here finished trials wake the driver.
-- Its task function never reads its input, so PySpark's worker finds unread data behind the task, gives up on being
-  reused and exits (`pyspark/worker.py`, "check end of stream"): each trial pays for a new interpreter, all imports and
-  all data preparation. Here the trial is the task's input, and reading it keeps the worker.
-- On an interrupt, and when the time is up, it waits for what it has cancelled. Here nothing is waited for but the
-  cancelling.
-- A trial whose worker process dies is run again, three times on a usual cluster, and then left out of what TPE knows.
-  Here it has failed, once, and TPE knows it: a point that kills its worker is a bad point.
-- It can't go on from trials that are there already. Here `fmin` does, see there.
+Differences from the stock dispatcher (hyperopt 0.3.0, `hyperopt/spark.py`):
+- It sleeps a second between polls, and `fmin` polls once a second on top. Here a finished trial wakes the driver.
+- Its task function never reads its input. PySpark's worker then finds unread data after the task and exits instead of
+  being reused (`pyspark/worker.py`, "check end of stream"), so each trial pays for a new interpreter, all imports and
+  all data preparation. Here the trial is the task's input, and reading it keeps the worker alive.
+- After an interrupt or a timeout it waits for the cancelled trials. Here only the cancelling itself takes time.
+- It runs a trial again if the worker process dies, usually three times, and then hides it from TPE. Here the trial
+  fails once, and TPE knows: a point that kills its worker is a bad point.
+- It can't continue from existing trials. Here `fmin` can.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ DIED = "the worker process or the executor of this trial died; it is not run aga
 
 
 class EventDrivenSparkTrials(SparkTrials):
-    """Trials that run as Spark tasks and are dispatched the moment a slot is free.
+    """Trials that run as Spark tasks and are dispatched as soon as a slot is free.
 
     Args:
         spark: The session whose executors run the trials.
         parallelism: Trials in flight.
-        assign: Turns hyperopt's raw values of a trial into what the task receives; called in `fmin`'s thread when the
-            trial starts, so it may tell the task what the trials before have come to.
-        on_finish: Called in `fmin`'s thread with each finished document, after the free slot was filled again; what
-            it raises ends the search.
+        assign: Turns hyperopt's raw values of a trial into the task's input; called in `fmin`'s thread when the trial
+            starts, so it can pass results of earlier trials to the task.
+        on_finish: Called in `fmin`'s thread with each finished document, after the free slot was refilled; an error
+            that it raises ends the search.
     """
 
     def __init__(
@@ -78,8 +77,8 @@ class EventDrivenSparkTrials(SparkTrials):
     ) -> None:
         """Run the search; `hyperopt.fmin` calls this.
 
-        Trials that are there already (`insert_trial_docs`) count, and the search goes on as if it had proposed them:
-        with one trial in flight it proposes what it would have proposed without the break.
+        Existing trials (`insert_trial_docs`) count, and the search continues as if it had proposed them: with one trial
+        in flight it proposes the same points as an uninterrupted search.
 
         Args:
             fn: Evaluates what `assign` returned on an executor, and returns hyperopt's result document.
@@ -87,13 +86,13 @@ class EventDrivenSparkTrials(SparkTrials):
             algo: Proposes points, such as `tpe.suggest`.
             max_evals: Number of trials.
             rstate: NumPy generator behind the proposals, fresh from its seed.
-            timeout: Seconds after which nothing is proposed any more and running trials are cancelled;
-                `fmin_cancelled_reason` then says so.
+            timeout: Seconds after which it stops proposing and cancels running trials; `fmin_cancelled_reason` is set
+                then.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         self.refresh()
-        # Numbers go on behind the largest one. Those in between that are missing were in flight when the earlier
-        # search ended; each proposal took one draw, theirs too.
+        # Numbering continues after the largest number. Missing numbers below it were in flight when the earlier search
+        # ended; each proposal took one draw, including theirs.
         proposed_before = max(self.tids, default=-1) + 1
         self._ids.update(range(proposed_before))
         for _number in range(proposed_before):
@@ -140,9 +139,9 @@ def _is_past(deadline: float | None) -> bool:
 
 
 class _Slots:
-    """Threads that each submit one Spark job at a time; all jobs are one group, so that they end together.
+    """Threads that each submit one Spark job at a time; all jobs share a group, so that they can be cancelled together.
 
-    Documents are written in the caller's thread alone.
+    Only the caller's thread writes documents.
     """
 
     def __init__(self, spark: SparkSession, count: int, task: Task) -> None:
@@ -174,7 +173,7 @@ class _Slots:
         self._waiting.put((document["tid"], assignment))
 
     def wait(self, deadline: float | None) -> Document | None:
-        """Return the next trial that finishes, or None when the time is up before."""
+        """Return the next trial that finishes, or None after the deadline."""
         try:
             tid, result = self._finished.get(
                 timeout=None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -188,7 +187,7 @@ class _Slots:
         return document
 
     def close(self) -> None:
-        """Cancel what still runs and end the threads."""
+        """Cancel the running trials and end the threads."""
         self._closing.set()
         for document in self._in_flight.values():
             document["state"] = JOB_STATE_CANCEL
@@ -196,7 +195,7 @@ class _Slots:
             self._waiting.put(None)
         until = time.monotonic() + _CANCEL_SECONDS
         while alive := [thread for thread in self._threads if thread.is_alive()]:
-            if self._in_flight:  # again and again: a job that was about to be submitted escaped the last time
+            if self._in_flight:  # repeatedly: a job submitted after the last call escaped it
                 self._context.cancelJobGroup(self._group)
             alive[0].join(_CANCEL_AGAIN_SECONDS)
             if time.monotonic() > until:
@@ -208,13 +207,13 @@ class _Slots:
             tid, assignment = item
             try:
                 result = self._context.parallelize([assignment], 1).mapPartitions(_evaluator(self._task)).collect()[0]
-            except Exception as error:  # noqa: BLE001 - a lost executor or a cancelled job is this trial's end only
+            except Exception as error:  # noqa: BLE001 - a lost executor or a cancelled job ends only this trial
                 result = failure(_cause(error))
             self._finished.put((tid, result))
 
 
 def _cause(error: Exception) -> str:
-    """Return why Spark gave a task up, the reason first: py4j and Spark say it last."""
+    """Return why Spark gave up on a task, with the reason first: py4j and Spark put it last."""
     text = f"{type(error).__name__}: {error}"
     reason = next((line for line in text.splitlines() if _REASON in line), text).rpartition(_REASON)[2].strip()
     return f"lost with its Spark task: {reason}\n{text}"
@@ -223,10 +222,10 @@ def _cause(error: Exception) -> str:
 def _evaluator(task: Task) -> Callable[[Iterable[Any]], Iterable[dict[str, Any]]]:
     def evaluate(assignments: Iterable[Any]) -> Iterator[dict[str, Any]]:
         context = TaskContext.get()
-        # A cluster runs a task again when its process died. Speculation can't be the reason: Spark does not speculate
-        # on the only task of a stage unless told to (spark.speculation.task.duration.threshold).
+        # A cluster retries a task whose process died. It can't be speculation: by default Spark does not speculate on
+        # the only task of a stage (spark.speculation.task.duration.threshold).
         repeated = context is not None and context.attemptNumber() > 0
-        for assignment in assignments:  # to the end: an input that is not read through costs the worker its reuse
+        for assignment in assignments:  # read to the end: Spark does not reuse a worker that leaves input unread
             yield {"status": "fail", "error": DIED} if repeated else task(assignment)
 
     return evaluate

@@ -1,15 +1,15 @@
-"""When a trial that is under way has lost: the rules of early stopping and of pruning, on plain curves.
+"""When to stop a running trial: the rules of early stopping and of pruning, on plain curves.
 
 What belongs here: decisions from numbers. What does not: where the numbers come from (`trial`), hyperopt, Spark.
 
-A curve is what a growing model was worth at its checkpoints: (trees, loss) with trees ascending, at least one, and
-losses that are finite and better when smaller.
+A curve is the loss of a growing model at its checkpoints: at least one (trees, loss), trees ascending, losses finite;
+a smaller loss is better.
 
 Pruning is the median stopping rule of Google Vizier (Golovin et al. 2017, "Google Vizier: A Service for Black-Box
-Optimization", section 3.2.2): a trial ends when the best it has come to is strictly worse than the median of the
-finished trials at the same number of trees. Vizier takes the median of their running *averages*; here it is that of
-their running bests, like against like, because early stopping keeps a trial's best checkpoint and not its average.
-The rule knows nothing of curves that cross: a slow learner that would have won late can be lost to it.
+Optimization", section 3.2.2): a trial ends when its best loss so far is strictly worse than the median of the finished
+trials at the same number of trees. Vizier uses the median of their running *averages*; here it is the median of their
+running bests, because early stopping keeps a trial's best checkpoint and not its average. The rule can't foresee
+curves that cross: it may stop a slow learner that would have won later.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ import numpy as np
 
 Curve = Sequence[tuple[int, float]]
 
-# The median of fewer says little: a good trial would be ended because the first two happened to be better still.
+# A median of fewer trials means little: a good trial would be stopped because the first two happened to be better.
 FINISHED_BEFORE_PRUNING = 5
 
 
 @dataclass(frozen=True)
 class PruningThresholds:
-    """What a trial must have come to: after so many trees, a loss at most so large; sent along with each new trial.
+    """The largest loss allowed after a number of trees; each new trial carries its thresholds.
 
     Attributes:
-        rounds: Trees, ascending; each bar holds until the next. Empty: nothing is pruned.
-        losses: The bars, one for each entry of `rounds`.
+        rounds: Trees, ascending; each threshold holds until the next. Empty: nothing is pruned.
+        losses: The thresholds, one for each entry of `rounds`.
     """
 
     rounds: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
 
     def at(self, rounds: int) -> float | None:
-        """Return the bar after so many trees, or None before the first."""
+        """Return the threshold after `rounds` trees, or None before the first."""
         place = bisect_right(self.rounds, rounds)
         return self.losses[place - 1] if place else None
 
@@ -47,12 +47,11 @@ class PruningThresholds:
 def median_thresholds(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PRUNING) -> PruningThresholds:
     """Return the medians of the running bests of finished trials.
 
-    A curve that has ended counts on with its best, which is what that trial has to offer; one that has not begun does
-    not count.
+    A curve that has ended still counts, with its best loss; a curve that has not begun does not.
 
     Args:
-        curves: Curves of finished trials, in any order; those of pruned trials would bend the bars.
-        minimum: Curves that must have begun for there to be a bar.
+        curves: Curves of finished trials, in any order; those of pruned trials would distort them.
+        minimum: Curves that must have begun before there is a threshold.
     """
     if len(curves) < minimum:
         return PruningThresholds()
@@ -60,7 +59,8 @@ def median_thresholds(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PR
     bests = np.full((len(curves), len(rounds)), np.inf)
     for row, curve in zip(bests, curves, strict=True):
         row[np.searchsorted(rounds, [trees for trees, _ in curve])] = [loss for _, loss in curve]
-    bests = np.sort(np.minimum.accumulate(bests, axis=1), axis=0)  # what has not begun is infinite, and comes last
+    # Curves that have not begun are infinite, and are sorted to the end.
+    bests = np.sort(np.minimum.accumulate(bests, axis=1), axis=0)
     begun = np.isfinite(bests).sum(axis=0)
     rounds, bests, begun = (kept[..., begun >= minimum] for kept in (rounds, bests, begun))
     columns = np.arange(len(rounds))
@@ -69,21 +69,21 @@ def median_thresholds(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PR
 
 
 def is_due(rounds: int, last: int, every: int) -> bool:
-    """Return whether a model is looked at after so many trees: every so often, and when it has all of them."""
+    """Return whether to evaluate a model after `rounds` trees: every `every` trees, and after the last one."""
     return rounds % every == 0 or rounds == last
 
 
 def best_checkpoint(curve: Curve) -> tuple[int, float]:
-    """Return trees and loss of the best checkpoint; of equals the smallest model."""
+    """Return trees and loss of the best checkpoint; on a tie the smallest model."""
     return min(curve, key=lambda point: (point[1], point[0]))
 
 
 def is_stale(curve: Curve, patience: int) -> bool:
-    """Return whether the last `patience` trees or more brought nothing better; 0 means never."""
+    """Return whether the last `patience` trees brought no improvement; 0 means never."""
     return patience > 0 and curve[-1][0] - best_checkpoint(curve)[0] >= patience
 
 
 def is_hopeless(curve: Curve, thresholds: PruningThresholds) -> bool:
-    """Return whether the best so far is strictly worse than the bar."""
-    bar = thresholds.at(curve[-1][0])
-    return bar is not None and best_checkpoint(curve)[1] > bar
+    """Return whether the best loss so far is strictly worse than the threshold."""
+    threshold = thresholds.at(curve[-1][0])
+    return threshold is not None and best_checkpoint(curve)[1] > threshold

@@ -1,8 +1,8 @@
-"""One trial, as it runs inside a Spark task.
+"""One trial, as it runs in a Spark task.
 
 What belongs here: the code that executors import, kept small because each worker process loads it. What does not:
-proposing points and dispatching tasks (`search`), the rules by which a trial ends early (`stopping`), anything of the
-driver's (tracking, Dagster).
+proposing points and dispatching tasks (`search`), the rules for ending a trial early (`stopping`), code of the driver
+(tracking, Dagster).
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class _Prepared:
     validation: xgb.QuantileDMatrix
 
 
-# What this worker process has binned, by search: building it costs about as much as a fit, so it is done once.
-# One entry at most: a second search on the same cluster drops the first one's data. Searches that run side by side
-# take turns with the workers and bin anew at each turn: slower, never mixed up.
+# The binned data of this worker process, by search: binning costs about as much as a fit, so it is done once.
+# One entry at most: a second search on the same cluster drops the first one's data. Concurrent searches that share a
+# worker bin again at each switch: slower, but never mixed up.
 _prepared: dict[str, _Prepared] = {}
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the driver hands a trial.
+    """The input of a trial, sent by the driver.
 
     Attributes:
-        point: What to try.
-        thresholds: What it must come to on its way; none for a trial that is not to be pruned.
+        point: The hyperparameters to try.
+        thresholds: Pruning thresholds; empty for a trial that must not be pruned.
     """
 
     point: Point
@@ -53,16 +53,16 @@ class Assignment:
 
 @dataclass(frozen=True)
 class TrialTask:
-    """Evaluates a point; pickled into each Spark job, so it holds a reference to the data and not the data.
+    """Evaluates a point; pickled into each Spark job, so it holds only a reference to the data.
 
     Attributes:
-        search_id: Names the search; two searches never share prepared data.
-        data: Where train and validation matrix are; closing over them would pickle them into each trial.
-        objective: What is optimized.
+        search_id: Identifies the search; two searches never share prepared data.
+        data: Reference to training and validation rows; holding the rows would pickle them into each trial.
+        objective: The metric to optimize.
         seed: Seed of XGBoost.
         threads: Threads of one fit.
-        checkpoint_rounds: Trees between two looks at the validation rows; 0 looks once, at the end.
-        early_stopping_rounds: Trees without anything better after which a trial ends; 0: never.
+        checkpoint_rounds: Trees between two evaluations on the validation rows; 0 evaluates once, at the end.
+        early_stopping_rounds: Trees without improvement after which a trial ends; 0: never.
     """
 
     search_id: str
@@ -74,16 +74,16 @@ class TrialTask:
     early_stopping_rounds: int
 
     def __call__(self, assignment: Assignment) -> dict[str, Any]:
-        """Fit and judge one point; a failure is a result, too, so that it neither stops nor repeats anything.
+        """Fit and evaluate one point; a failure is a result too, so Spark neither stops the job nor retries the task.
 
         Returns:
-            hyperopt's result document: `status` and `loss`, or `status` and `error`; besides `value`, `rounds`,
+            hyperopt's result document: `status` and `loss`, or `status` and `error`; also `value`, `rounds`,
             `curve` and `pruned` (as `TrialRecord` has them) and `seconds`.
         """
         started = time.perf_counter()
         try:
             result = self._try(assignment)
-        except Exception as error:  # noqa: BLE001 - whatever a trial dies of is recorded in its result
+        except Exception as error:  # noqa: BLE001 - the result records any error of a trial
             result = failure(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         return {**result, "seconds": time.perf_counter() - started}
 
@@ -92,18 +92,18 @@ class TrialTask:
         labels = prepared.validation.get_label().astype("uint8")
         values: dict[int, float] = {}
 
-        def look(model: xgb.Booster, rounds: int) -> float:
-            # XGBoost keeps the margins of this matrix and adds the new trees to them: all looks of a trial together
-            # walk each tree once, and give the bits of one prediction from scratch.
+        def evaluate(model: xgb.Booster, rounds: int) -> float:
+            # XGBoost caches the margins of this matrix and adds only the new trees: all evaluations of a trial together
+            # visit each tree once, and the result is bit for bit that of a prediction from scratch.
             values[rounds] = judge(self.objective, labels, model.predict(prepared.validation))
             return to_loss(self.objective, values[rounds])
 
         point = assignment.point
         watch = Checkpoints(
-            look, trees_of(point), self.checkpoint_rounds, self.early_stopping_rounds, assignment.thresholds
+            evaluate, trees_of(point), self.checkpoint_rounds, self.early_stopping_rounds, assignment.thresholds
         )
         fit(point, prepared.train, seed=self.seed, threads=self.threads, callback=watch)
-        # Without early stopping a finished trial stands for all its trees, whatever it was worth on the way.
+        # Without early stopping, the value of a finished trial is the one of all its trees, not of its best checkpoint.
         best = watch.curve[-1] if not (watch.pruned or self.early_stopping_rounds) else best_checkpoint(watch.curve)
         return {
             "status": "ok",
@@ -125,33 +125,33 @@ class TrialTask:
 
 
 class Checkpoints(xgb.callback.TrainingCallback):
-    """Judges a growing model every so many trees, and ends its training when it is stale or hopeless.
+    """Evaluates a growing model at checkpoints, and ends its training when it is stale or hopeless.
 
-    XGBoost's own evaluation judges after every single tree, with its own metrics; that costs more and says less.
+    XGBoost's own evaluation runs after every tree, with its own metrics; it costs more and says less.
 
     Args:
-        look: Returns the loss of a model with so many trees.
+        evaluate: Returns the loss of a model with a given number of trees.
         last: Trees of the whole model.
-        every: Trees between two looks; 0 looks at the whole model only.
-        patience: Trees without anything better after which the model is stale; 0: never.
-        thresholds: What it must have come to.
+        every: Trees between two checkpoints; 0 evaluates the whole model only.
+        patience: Trees without improvement after which the model is stale; 0: never.
+        thresholds: Pruning thresholds.
 
     Attributes:
-        curve: (trees, loss) of each look.
-        pruned: Whether it was ended as hopeless. A model that is both stale and hopeless has finished.
+        curve: (trees, loss) of each checkpoint.
+        pruned: Whether it was stopped as hopeless. A model that is both stale and hopeless counts as finished.
     """
 
     def __init__(
         self,
-        look: Callable[[xgb.Booster, int], float],
+        evaluate: Callable[[xgb.Booster, int], float],
         last: int,
         every: int,
         patience: int,
         thresholds: PruningThresholds,
     ) -> None:
         super().__init__()
-        self._look, self._last, self._every, self._patience, self._thresholds = (
-            look,
+        self._evaluate, self._last, self._every, self._patience, self._thresholds = (
+            evaluate,
             last,
             every or last,
             patience,
@@ -161,11 +161,11 @@ class Checkpoints(xgb.callback.TrainingCallback):
         self.pruned = False
 
     def after_iteration(self, model: xgb.Booster, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002 - XGBoost's
-        """Look if it is time to; return whether to end the training."""
+        """Evaluate the model at a checkpoint; return whether to end the training."""
         rounds = epoch + 1
         if not is_due(rounds, self._last, self._every):
             return False
-        self.curve.append((rounds, self._look(model, rounds)))
+        self.curve.append((rounds, self._evaluate(model, rounds)))
         if rounds == self._last or is_stale(self.curve, self._patience):
             return True
         self.pruned = is_hopeless(self.curve, self._thresholds)

@@ -1,7 +1,7 @@
-"""Writing finished trials to MLflow beside the search, which never waits for it.
+"""Writing finished trials to MLflow in the background, so that the search never waits for MLflow.
 
-What belongs here: the queue, its threads, and a trial's form as a child run. What does not: the parent run (`store`),
-the record that a resumed search reads (`resume`).
+What belongs here: the queue, its threads, and the content of a trial's child run. What does not: the parent run
+(`store`), the record that a resumed search reads (`resume`).
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# FINISHED is kept for trials whose value counts, so that MLflow's own filter tells them apart.
+# Only trials whose value counts are FINISHED, so that MLflow's own filter can select them.
 STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-# While one request waits as the server has asked it to, others go on. An embedded store writes one at a time anyway.
+# While the server makes one request wait, other requests continue. An embedded store writes one at a time anyway.
 _THREADS_TO_A_SERVER = 8
-# What is left to write after an error, and after an interrupt, which must not keep a person or a scheduler waiting.
+# How long to keep writing after an error, and after an interrupt, when a person or a scheduler is waiting.
 _SECONDS_AFTER_ERROR, _SECONDS_AFTER_INTERRUPT = 60.0, 5.0
-# MLflow takes 1,000 metrics in a request; few more points can be told apart in a picture.
+# MLflow allows 1,000 metrics in a request; a plot does not need more points than this.
 _CURVE_POINTS = 500
 
 
 class TrialWriter:
-    """Writes trials as children of a run, in threads of its own, for the length of a block.
+    """Writes trials as child runs, in its own threads, for the length of a block.
 
-    The block's end waits until all is written; after an error or an interrupt in the block for a bounded time only,
-    and what is not written by then is lost with a word in the log. What MLflow refuses is raised by the next `write`,
-    or at the block's end.
+    The end of the block waits until all trials are written. After an error or an interrupt in the block it waits only a
+    limited time; trials that are not written by then are lost, with a warning. If MLflow rejects a request, the next
+    `write` or the end of the block raises the error.
 
     Args:
         run: The search's run.
-        objective: What the values are.
-        search_key: Key of the search, for those that go on with it.
+        objective: The metric of the values.
+        search_key: Key of the search, by which a later search resumes it.
     """
 
     def __init__(self, run: ParentRun, objective: str, search_key: str) -> None:
@@ -79,7 +79,7 @@ class TrialWriter:
         return self
 
     def write(self, record: TrialRecord) -> None:
-        """Take a trial that has just ended; returns at once.
+        """Queue a trial that has just ended; returns immediately.
 
         Raises:
             TrackingError: An earlier trial could not be written.
@@ -99,9 +99,9 @@ class TrialWriter:
                 self._join(None)
             elif isinstance(error, Exception) and not self._failures:
                 self._join(_SECONDS_AFTER_ERROR)
-            else:  # nobody waits for an interrupt, and a store that has failed once will hardly take the rest
+            else:  # an interrupt must end soon, and a store that failed once will hardly accept the rest
                 self._join(_SECONDS_AFTER_INTERRUPT)
-        finally:  # an interrupt may come while this waits
+        finally:  # an interrupt may arrive while this waits
             self._stop.set()
             if self._unwritten:
                 logger.warning("%d finished trials were not written to MLflow", self._unwritten)
@@ -122,7 +122,7 @@ class TrialWriter:
             try:
                 with self._run.store.answering():
                     self._write(*item)
-            except Exception as error:  # noqa: BLE001 - raised by the next `write`, in the search's own thread
+            except Exception as error:  # noqa: BLE001 - the next `write` raises it in the search's own thread
                 self._failures.append(error)
                 self._stop.set()
             else:
@@ -130,7 +130,7 @@ class TrialWriter:
                     self._unwritten -= 1
 
     def _write(self, record: TrialRecord, ended: int) -> None:
-        """Write one trial in three requests; the record comes with the second, so that it is whole or not there."""
+        """Write one trial in three requests; the second one carries the whole record, so it is complete or absent."""
         client = self._run.store.client
         child = self._request(
             client.create_run,
@@ -162,7 +162,7 @@ class TrialWriter:
 
 
 def _metrics(record: TrialRecord, objective: str, ended: int) -> list[Metric]:
-    """Return the value, the time, and the curve with trees as its steps."""
+    """Return the value, the time, and the curve with the number of trees as step."""
     metrics = [Metric("trial_seconds", record.seconds, ended, 0)]
     if record.value is not None:
         metrics.append(Metric(f"validation_{objective}", record.value, ended, 0))

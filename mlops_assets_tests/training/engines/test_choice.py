@@ -103,5 +103,5 @@ def test_sizes_as_spark_writes_them(size: str, expected: int):
 
 @pytest.mark.parametrize("size", ["", "much", "1.5g", "-1g"])
 def test_what_is_no_size_is_refused(size: str):
-    with pytest.raises(SearchError, match="no size"):
+    with pytest.raises(SearchError, match="is not a size"):
         bytes_of(size)

@@ -100,7 +100,7 @@ def test_resumed_trials_count_but_say_nothing_of_the_pace():
     search.progress.take_over([trial(number, 0.6) for number in range(5)])
     search.end(trial(5), after=20)
 
-    assert search.said[0].startswith("going on with an unfinished search: trial 5 of 10 done")
+    assert search.said[0].startswith("resuming an unfinished search: trial 5 of 10 done")
     assert "6 of 10 done" in search.said[1]
     assert "5 resumed" in search.said[1]
     assert search.said[1].endswith("1:20 left")

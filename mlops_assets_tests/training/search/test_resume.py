@@ -115,5 +115,5 @@ def test_trials_of_another_space_or_of_two_searches_are_refused(spark: SparkSess
 
     with pytest.raises(SearchError, match=r"not in the space of this search \[run 7\]"):
         run_search(spark, *halves, SearchPlan(space=SPACE), lambda record: None, [outside])
-    with pytest.raises(SearchError, match="two resumed trials have one number"):
+    with pytest.raises(SearchError, match="two resumed trials have the same number"):
         run_search(spark, *halves, SearchPlan(space=SPACE), lambda record: None, [inside, inside])

@@ -32,7 +32,7 @@ def test_left_to_itself_it_fills_the_slots_and_leaves_tpe_something_to_learn_fro
         (SearchPlan(trials=20, parallelism=6), "above a quarter of the 20 trials"),
         (SearchPlan(trials=4_000, parallelism=500), "is capped at 128"),
         (SearchPlan(trials=8), "6 of the cluster's 8 task slots stay idle"),
-        (SearchPlan(trials=100, threads=8), "fits fight for cores"),
+        (SearchPlan(trials=100, threads=8), "fits compete for cores"),
         (SearchPlan(trials=100, threads=1), "cores stay idle"),
     ],
 )

@@ -206,7 +206,7 @@ def search_until_it_fails(store: Store, run_id: str) -> None:
 
 def test_an_error_after_the_last_trial_is_not_lost(store: Store):
     """MLflow refuses children of an experiment that was deleted meanwhile."""
-    with pytest.raises(TrackingError, match="refused"), store.open_run("search", {}) as run:
+    with pytest.raises(TrackingError, match="rejected"), store.open_run("search", {}) as run:
         write_into_a_deleted_experiment(store, run)
 
 
