@@ -36,6 +36,10 @@ _LONG_LIVED = {
     "spark.ui.retainedJobs": "5",
     "spark.ui.retainedStages": "5",
     "spark.ui.retainedTasks": "50",
+    # Tables of a few rows: compiling Java for each query takes a fifth of the tests' time. Tests that start processes of
+    # their own, and all that users run, compile it.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # The platform's own sessions are short, and do without the second compiler.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4",
 }

@@ -104,6 +104,7 @@ def checkout(tmp_path: Path, index: dict[str, Path]) -> Iterator[Path]:
     for module in (jars.parent / "__init__.py", jars / "__init__.py"):
         module.touch()
     (jars / "delta_jars.py").write_text("import sys, tiny; print('jars', sys.argv[1:], tiny.version)\n", "utf-8")
+    (jars / "class_archive.py").write_text("import sys; print('archive', sys.argv[1:])\n", "utf-8")
     (folder / "pyproject.toml").write_text(PROJECT, "utf-8")
     write_lock(folder, index, "tiny")
     fake_java(tmp_path / "bin" / "java", "17.0.15")
@@ -158,7 +159,7 @@ def test_a_fresh_checkout_gets_what_is_locked_and_an_unchanged_one_costs_nothing
 
     before, began = (checkout / ".venv" / ".mlops-stamp").stat(), time.monotonic()
     code, printed = set_up(checkout)
-    assert (code, printed) == (0, f"jars ['{checkout}/.mlops/jars'] 1.0\n")
+    assert (code, printed) == (0, f"jars ['{checkout}/.mlops/jars'] 1.0\narchive ['{checkout}/.mlops', '']\n")
     assert (checkout / ".venv" / ".mlops-stamp").stat().st_mtime_ns == before.st_mtime_ns
     assert time.monotonic() - began < 10  # some 0.3 s, on a machine that has nothing else to do
 
