@@ -31,9 +31,10 @@ def classes_from_the_archive(options: str, class_path: str) -> int:
     return len(re.findall(r"source: shared objects file \(top\)", started.stdout))
 
 
-def java_version(options: str) -> subprocess.CompletedProcess[str]:
-    command = [JAVA, *options.split(), "-XX:ErrorFile=/dev/null", "-version"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+def java_version(options: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Ask Java for its version, in a folder for the log of a crash."""
+    command = [JAVA, *options.split(), "-XX:-CreateCoredumpOnCrash", "-version"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
 
 
 def class_path_of(home: Path) -> str:
