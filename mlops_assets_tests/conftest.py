@@ -36,8 +36,8 @@ _LONG_LIVED = {
     "spark.ui.retainedJobs": "5",
     "spark.ui.retainedStages": "5",
     "spark.ui.retainedTasks": "50",
-    # Tables have a few rows here, and compiling Java for each query takes a fifth of the time. Tests that start processes
-    # of their own compile it, as users' runs do.
+    # Tables have a few rows here, and compiling Java for each query takes a fifth of the time. Tests that start other
+    # processes compile it, as users' runs do.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     # The platform's own sessions are short, and do without the second compiler.
