@@ -7,8 +7,7 @@ that does not come from the assets themselves, and what a target needs besides i
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.run_job import About, FinishedRun, facts_line, print_line, report_failure, run_job
-from mlops_assets.errors import PlatformError
 from mlops_assets.lineage import (
     BEST_POINT,
     DELTA_VERSION,
@@ -56,7 +54,9 @@ def run_demo(
     config = TunedModelConfig() if trials is None else TunedModelConfig(trials=trials)
     title = f"main job on {settings.source} with contract {settings.contract}, {config.trials} trials"
     if settings.target == "local":
-        threading.Thread(target=_warm_up, args=(settings,), daemon=True).start()
+        beside = ThreadPoolExecutor(max_workers=1)
+        beside.submit(_warm_up, settings)  # nobody asks for its result
+        beside.shutdown(wait=False)
     finished = run_job(settings, MAIN, title, ops={TUNED_MODEL: config}, about=about)
     if not finished.result.success:
         return report_failure(finished)
@@ -72,14 +72,13 @@ def run_demo(
 def _warm_up(settings: Settings) -> None:
     """Start what the run will need while Dagster loads and rows are made: the JVM, then MLflow's empty store.
 
-    What fails here fails in the run again, which says so; a run that needs neither is not held up.
+    What fails here fails again in the run, which reports it.
     """
     from mlops_assets.definitions import build_resources
 
-    with suppress(PlatformError):
-        resources = build_resources(settings)
-        _ = resources["lakehouse"].open().session
-        resources["tracking"].connect()
+    resources = build_resources(settings)
+    _ = resources["lakehouse"].open().session
+    resources["tracking"].connect()
 
 
 def _summarize(finished: FinishedRun, settings: Settings, tracking: Tracking) -> dict[str, Any]:

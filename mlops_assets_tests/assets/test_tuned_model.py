@@ -188,8 +188,14 @@ def test_the_alert_budget_rule_needs_no_amounts(prepared: Lakehouse, tracking: T
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (QUICK.model_copy(update={"space": {"max_depth": RangeConfig(low=9, high=3)}}), "max_depth from 9 to 3"),
-        (QUICK.model_copy(update={"space": {"base_score": RangeConfig(low=0, high=0.1)}}), "base_score from 0"),
+        (
+            QUICK.model_copy(update={"space": {"max_depth": RangeConfig(low=9, high=3)}}),
+            "the range of max_depth is invalid: 9 to 3",
+        ),
+        (
+            QUICK.model_copy(update={"space": {"base_score": RangeConfig(low=0, high=0.1)}}),
+            "the range of base_score is invalid: 0 to 0.1",
+        ),
     ],
     ids=["bounds reversed", "base score of zero"],
 )
