@@ -95,4 +95,4 @@ def test_the_pages_name_no_machine():
     for page in PAGES:
         text = page.read_text("utf-8")
         assert str(CHECKOUT) not in text
-        assert "/root/" not in text
+        assert f"{Path.home()}/" not in text
