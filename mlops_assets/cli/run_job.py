@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
+from mlops_assets.automation.alerts import failure_reason
 from mlops_assets.cli.exit_codes import FAILED, INTERRUPTED
 from mlops_assets.cli.progress_bar import SearchBar, search_bar
 from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, execute_run
@@ -168,18 +169,8 @@ def report_failure(finished: FinishedRun) -> int:
         return INTERRUPTED
     print_line("\nThe job failed:")
     for event in finished.result.get_step_failure_events():
-        print_line(f"  {event.step_key}: {_reason(event)}")
+        print_line(f"  {event.step_key}: {failure_reason(event)}")
     return FAILED
-
-
-def _reason(event: dg.DagsterEvent) -> str:
-    failure = event.step_failure_data
-    if failure.user_failure_data is not None and failure.user_failure_data.description:
-        return failure.user_failure_data.description
-    error = failure.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error is not None else "no reason was given"
 
 
 def facts_line(launch: Mapping[str, Any]) -> str:
