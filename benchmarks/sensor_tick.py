@@ -26,6 +26,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks._report import report
+from mlops_assets.automation.landed_days import fold
 from mlops_assets.automation.landing import LandingState
 from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
 from mlops_assets.automation.watched_table import WatchState
@@ -39,6 +40,7 @@ VERSIONS = (10, 100, 1_000)
 ROUNDS = 9
 WANTED_SECONDS = 0.5
 _CHECKPOINT_EVERY = 100
+_LONG_AGO_S = 1_700_000_000
 FILES_RATIO = "tick of the sensor of new files: most old files / fewest"
 PER_FILE_RATIO = "the same for each file"
 LISTING_RATIO = "tick with most old files / listing them by the operating system"
@@ -50,7 +52,11 @@ def landing(folder: Path, files: int, instance: dg.DagsterInstance) -> Callable[
     folder.mkdir()
     for number in range(files):
         (folder / f"transactions_{number:06d}.csv").write_text("loaded long ago\n")
-    taken = LandingState(taken=frozenset(file.mark for file in landed_files(str(folder))))
+    for path in folder.iterdir():
+        os.utime(path, (_LONG_AGO_S, _LONG_AGO_S))
+    listed = landed_files(str(folder))
+    left, days = fold(frozenset(file.mark for file in listed), frozenset(), listed, time.time())
+    taken = LandingState(taken=left, days=days)
     sensor = new_files_sensor(str(folder), "load", status=dg.DefaultSensorStatus.STOPPED)
     return _ticking(sensor, taken.to_cursor(), instance)
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from mlops_assets.automation.landed_days import DayMarks, fold, unfold
 from mlops_assets.data.sources.listing import LandedFile
 from mlops_assets.data.sources.locations import joined
 from mlops_assets.errors import AutomationError
@@ -80,16 +81,19 @@ class LandingState:
     """What the sensor remembers between two looks.
 
     Attributes:
-        taken: Marks of the files that are in an order or in the table, as long as the files exist.
+        taken: Marks of the files that are in an order or in the table, as long as the files exist; without those that
+            `days` covers.
         seen: When each file that is in no order yet was first seen as it is, by mark.
         orders: Orders that are still to be loaded, oldest first.
         refused: Files that were set aside, by location: the mark under which they were refused.
+        days: One mark for each folder and past day of which all files were taken, see `landed_days`.
     """
 
     taken: frozenset[str] = frozenset()
     seen: dict[str, float] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     refused: dict[str, str] = field(default_factory=dict)
+    days: DayMarks = field(default_factory=dict)
 
     def to_cursor(self) -> str:
         """Return the state as text, for `from_cursor`."""
@@ -98,6 +102,7 @@ class LandingState:
             "seen": self.seen,
             "orders": [asdict(order) for order in self.orders],
             "refused": self.refused,
+            "days": self.days,
         }
         return json.dumps(document, separators=(",", ":"))
 
@@ -117,6 +122,11 @@ class LandingState:
                 seen={str(mark): float(time) for mark, time in document["seen"].items()},
                 orders=tuple(_order(order) for order in document["orders"]),
                 refused=dict(document["refused"]),
+                # Earlier cursors have a mark for each file only.
+                days={
+                    folder: {int(day): str(mark) for day, mark in marks.items()}
+                    for folder, marks in document.get("days", {}).items()
+                },
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise AutomationError(
@@ -141,6 +151,7 @@ class Decision:
         refused_now: Files that were set aside by this look.
         waiting: Number of files that still seem to be being written.
         held: Number of complete files that will be loaded together once the runs before them have ended.
+        taken: Number of files that are there and were taken.
     """
 
     state: LandingState
@@ -148,6 +159,7 @@ class Decision:
     refused_now: tuple[LandedFile, ...]
     waiting: int
     held: int = 0
+    taken: int = 0
 
 
 def decide(
@@ -172,12 +184,13 @@ def decide(
     """
     there = {file.mark for file in listed}
     orders, refused_now, going = _update_orders(state.orders, outcome_of, now, pace)
-    known = state.taken | {file.mark for order in orders for file in order.files}
+    known = state.taken | unfold(state.days, listed) | _marks(orders)
     refused = {
         location: mark
         for location, mark in {**state.refused, **{file.location: file.mark for file in refused_now}}.items()
         if mark in there
     }
+    known |= frozenset(refused.values())
     seen: dict[str, float] = {}
     whole: list[LandedFile] = []
     for file in listed:
@@ -199,8 +212,13 @@ def decide(
     ]
     start = None if going else next((order for order in orders if order.not_before <= now), None)
     taken = frozenset(there & (known | {file.mark for file in fresh}))
-    remembered = LandingState(taken, seen, tuple(orders), refused)
-    return Decision(remembered, start, tuple(refused_now), waiting, len(whole) - len(fresh))
+    left, days = fold(taken, _marks(orders), listed, now)
+    remembered = LandingState(left, seen, tuple(orders), refused, days)
+    return Decision(remembered, start, tuple(refused_now), waiting, len(whole) - len(fresh), len(taken))
+
+
+def _marks(orders: Iterable[Order]) -> frozenset[str]:
+    return frozenset(file.mark for order in orders for file in order.files)
 
 
 def _update_orders(

@@ -157,7 +157,7 @@ def _request(order: Order, run_config: dict[str, Any]) -> dg.RunRequest:
 
 def _why_not(decision: Decision, listed: int) -> str:
     state = decision.state
-    parts = [f"{listed} files there, {len(state.taken)} taken"]
+    parts = [f"{listed} files there, {decision.taken} taken"]
     if decision.waiting:
         parts.append(f"{decision.waiting} still being written")
     if decision.held:

@@ -13,6 +13,7 @@ from mlops_assets.automation.landing import Decision, LandingState, Order, Outco
 from mlops_assets.data.sources.listing import LandedFile
 from mlops_assets.errors import AutomationError
 
+DAY = 86_400.0
 PACE = Pace(settle_seconds=20, files_per_run=4, pause_seconds=60, longest_pause_seconds=600)
 
 
@@ -159,6 +160,61 @@ def test_files_that_are_gone_are_forgotten():
     assert after.taken == {"b1"}
 
 
+def loaded_days(days: int, each: int, now: float) -> tuple[LandingState, list[LandedFile]]:
+    """Return the state after all files of the first `days` days were loaded, and the files."""
+    listed = [LandedFile(f"/landing/{day}-{n}", f"{day:06x}{n:06x}", day) for day in range(days) for n in range(each)]
+    state = LandingState(taken=frozenset(file.mark for file in listed))
+    return look(state, listed, now).state, listed
+
+
+def test_the_cursor_grows_with_days_and_not_with_files():
+    few, _ = loaded_days(days=365, each=10, now=1_000 * DAY)
+    many, listed = loaded_days(days=365, each=100, now=1_000 * DAY)
+    assert len(listed) == 36_500
+    assert len(many.to_cursor()) == len(few.to_cursor()) < 12_000
+    assert look(many, listed, now=1_000 * DAY).state == many
+
+
+def test_days_that_are_not_over_and_files_without_a_day_are_remembered_one_by_one():
+    state, listed = loaded_days(days=10, each=1, now=10 * DAY + 5)
+    assert state.taken == {listed[9].mark}, "yesterday's"
+    undated = [*listed, LandedFile("/landing/undated", "undated")]
+    taken = look(replace(state, taken=state.taken | {"undated"}), undated, now=900 * DAY).state
+    assert taken.taken == {"undated"}
+
+
+@pytest.mark.parametrize("change", ["late", "written again", "removed"])
+def test_a_past_day_that_changed_is_loaded_once_more_with_all_its_files(change: str):
+    state, listed = loaded_days(days=3, each=2, now=9 * DAY)
+    others = [file for file in listed if file.day != 1]
+    there = {
+        "late": [*listed, LandedFile("/landing/late", "late", 1)],
+        "written again": [*others, replace(listed[2], mark="again"), listed[3]],
+        "removed": [*others, listed[3]],
+    }[change]
+    decision = look(look(state, there, now=9 * DAY).state, there, now=9 * DAY + 20)
+    assert decision.start is not None
+    assert set(decision.start.files) == {file for file in there if file.day == 1}
+    after = look(decision.state, there, now=9 * DAY + 50, runs={decision.start.key: "done"})
+    assert (after.start, after.state.taken) == (None, frozenset())
+    assert look(after.state, there, now=9 * DAY + 80).start is None, "once"
+
+
+def test_a_refused_file_of_a_past_day_is_not_tried_again_with_the_others():
+    state, listed = loaded_days(days=1, each=2, now=9 * DAY)
+    bad = listed[0]
+    state = replace(state, refused={bad.location: bad.mark})
+    there = [*listed, LandedFile("/landing/late", "late", 0)]
+    decision = look(look(state, there, now=9 * DAY).state, there, now=9 * DAY + 20)
+    assert decision.start is not None
+    assert set(decision.start.files) == set(there) - {bad}
+
+
+def test_a_cursor_without_days_is_one_of_an_earlier_release():
+    state = LandingState.from_cursor('{"taken":["a1"],"seen":{},"orders":[],"refused":{}}')
+    assert look(state, files("a"), now=0).state == state
+
+
 def test_a_comma_in_a_name_does_not_end_it():
     assert Order(tuple(files("a,1.csv", "b.csv"))).location == "/landing/a?1.csv,/landing/b.csv"
 
@@ -174,17 +230,20 @@ def test_a_cursor_that_was_not_written_here_is_refused(cursor: str):
 class Simulated:
     """A landing place, a daemon that may die at each tick, and runs with a random fate."""
 
+    # Days of writing: two that are past, whatever the clock says when a file arrives, today, and not known.
+    WRITTEN = (3, 7, 10, None)
+
     def __init__(self, bad: set[int], fates: Random) -> None:
         self.there: dict[int, int] = {}
         self.state = LandingState()
         self.loaded: set[str] = set()
-        self._bad, self._fates, self._now = bad, fates, 0.0
+        self._bad, self._fates, self._now = bad, fates, 10 * DAY
         self._runs: dict[str, Outcome] = {}
         self._orders: dict[str, Order] = {}
 
     def listed(self, *, bad: bool | None = None) -> list[LandedFile]:
         return [
-            LandedFile(f"/landing/{number}", f"{number}v{version}")
+            LandedFile(f"/landing/{number}", f"{number}v{version}", self.WRITTEN[number % len(self.WRITTEN)])
             for number, version in sorted(self.there.items())
             if bad is None or (number in self._bad) == bad
         ]

@@ -29,6 +29,7 @@ _REVISIONS = ("ETag", "etag", "content_hash", "md5Hash", "mtime", "LastModified"
 # The same, times only: of the local disk, S3, Azure, Google Cloud, memory.
 _WRITTEN = ("mtime", "LastModified", "last_modified", "updated", "created")
 _MARK_LENGTH = 12
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, order=True)
@@ -38,10 +39,17 @@ class LandedFile:
     Attributes:
         location: How a files source reaches it: a path, or the URL it was found under.
         mark: 12 hex digits over location, size and revision or time of writing.
+        day: Day on which it was last written, in days since 1970-01-01 (UTC); None if the storage does not say.
     """
 
     location: str
     mark: str
+    day: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """The part of the location before its last slash."""
+        return self.location.rpartition("/")[0]
 
 
 def landed_files(locations: str) -> list[LandedFile]:
@@ -124,25 +132,35 @@ def _readable(fs: Any, entries: Iterable[Mapping[str, Any]], *, below: str) -> I
 def _marked(location: str, entry: Mapping[str, Any]) -> LandedFile:
     revision = next((entry[name] for name in _REVISIONS if entry.get(name) is not None), "")
     text = f"{location}\n{entry.get('size')}\n{revision}"
-    return LandedFile(location, hashlib.sha256(text.encode()).hexdigest()[:_MARK_LENGTH])
+    seconds = _written(entry)
+    day = None if seconds is None else int(seconds // _DAY_S)
+    return LandedFile(location, hashlib.sha256(text.encode()).hexdigest()[:_MARK_LENGTH], day)
 
 
 def _written_at(location: str, entry: Mapping[str, Any]) -> datetime:
+    seconds = _written(entry)
+    if seconds is None:
+        raise SourceError(
+            "the storage does not say when the file was written",
+            where=shown(location),
+            fix="load it with `load_data`, which needs no day",
+        )
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _written(entry: Mapping[str, Any]) -> float | None:
+    """Return when a file was last written, in seconds since 1970; None if the storage does not say."""
     found = next((entry[name] for name in _WRITTEN if entry.get(name) is not None), None)
+    if isinstance(found, int | float):
+        return found
     if isinstance(found, str):
         try:
             found = datetime.fromisoformat(found)
         except ValueError:
-            found = None
-    if isinstance(found, int | float):
-        return datetime.fromtimestamp(found, UTC)
+            return None
     if isinstance(found, datetime):
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    raise SourceError(
-        "the storage does not say when the file was written",
-        where=shown(location),
-        fix="load it with `load_data`, which needs no day",
-    )
+        return (found.replace(tzinfo=UTC) if found.tzinfo is None else found).timestamp()
+    return None
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:
