@@ -36,10 +36,17 @@ def test_step_runs_on_the_cluster_from_the_uploaded_package(driver: Driver):
 
 
 def test_few_calls(driver: Driver):
-    """Benchmark `launcher_overhead` has the numbers beside the stock launcher's; this keeps them from growing."""
+    """Benchmark `launcher_overhead` has the numbers beside the stock launcher's; this keeps them from growing.
+
+    How often a launch looks at a run depends on how long the run takes, so looks are counted apart.
+    """
     assert driver.run("nothing").success
     calls = [f"{call.method} {call.path} {call.status}" for call in driver.workspace.calls]
-    assert len(calls) <= 30, calls
+    looks = [call for call in calls if call.endswith("/runs/get 200")]
+    # What the step reports next is not there yet.
+    early = [call for call in calls if call.endswith(" 404") and ("/chunk-" in call or "/dbfs/read" in call)]
+    assert len(calls) - len(looks) - len(early) <= 20, calls
+    assert len(early) <= 3 * len(looks), calls
 
 
 def test_code_is_uploaded_once_per_run_and_nothing_is_left(driver: Driver):
