@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_assets.data.contract.casting import plain_type
+from mlops_assets.data.contract.arrow_types import plain_type
 from mlops_assets.data.contract.contract import Column, ColumnType, Contract
 from mlops_assets.errors import ContractError, SchemaMismatchError
 

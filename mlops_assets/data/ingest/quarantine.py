@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER, SOURCE
-from mlops_assets.data.contract.casting import EXACT_BITS, is_text, plain_type, undecodable
+from mlops_assets.data.contract.arrow_types import is_text, plain_type, undecodable
+from mlops_assets.data.contract.casting import EXACT_BITS
 from mlops_assets.data.contract.conform import ConformedBatch, conform
 from mlops_assets.data.contract.contract import ColumnType, Contract
 
