@@ -178,8 +178,7 @@ class Watchdog:
 
     def __init__(self, heartbeat: Path, limit_s: float) -> None:
         self._heartbeat, self._limit_s = heartbeat, limit_s
-        self._done = threading.Event()
-        self.barked = False
+        self._done, self.barked = threading.Event(), False
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
