@@ -83,7 +83,7 @@ class NotSucceeded(Exception):  # noqa: N818 - not an error of its own: `PipesLa
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not a failure
-    """Dagster wants the step to end; its client would swallow Dagster's own exception."""
+    """Dagster asks the step to stop; its Pipes client would swallow Dagster's own exception."""
 
 
 class DatabricksPipes(PipesDatabricksClient):

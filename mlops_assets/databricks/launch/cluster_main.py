@@ -178,7 +178,7 @@ class Watchdog:
 
     def __init__(self, heartbeat: Path, limit_s: float) -> None:
         self._heartbeat, self._limit_s = heartbeat, limit_s
-        self._done, self.barked = threading.Event(), False
+        self._done, self.fired = threading.Event(), False
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
@@ -193,7 +193,7 @@ class Watchdog:
                 if content and content != seen:
                     seen, since = content, time.monotonic()
             if time.monotonic() - since > self._limit_s:
-                self.barked = True
+                self.fired = True
                 print(f"no heartbeat from the launcher for {self._limit_s:g} s: ending", file=sys.__stderr__)
                 # A signal to the main thread interrupts a system call that waits. Code that never returns to Python
                 # does not notice it.
@@ -246,7 +246,7 @@ def reporting(
     try:
         yield channel
     except BaseException as error:
-        failure = OrphanedError("the launcher is gone") if watchdog.barked else error
+        failure = OrphanedError("the launcher is gone") if watchdog.fired else error
         channel.put("failure", **describe(failure))
         if failure is not error:
             raise failure from None
