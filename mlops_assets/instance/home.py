@@ -83,9 +83,7 @@ def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
                     if launches is not None:
                         instance.event_log_storage.set_concurrency_slots(LAUNCH_POOL, launches)
     except OSError as error:
-        raise StorageError(
-            f"folder can't be written: {error.strerror}", where=str(folder), fix="set MLOPS_HOME to a writable folder"
-        ) from None
+        raise StorageError.not_writable(folder, error) from None
     return folder
 
 
