@@ -35,8 +35,8 @@ class Staging(ABC):
         root: The folder's path in the API.
     """
 
-    # The storage's name, and what to do if it can't be used.
-    _WHAT: ClassVar[str]
+    # The error if it can't be used, and what to do then.
+    _UNUSABLE: ClassVar[str]
     _FIX: ClassVar[str]
 
     def __init__(self, api: Api, root: str) -> None:
@@ -59,7 +59,7 @@ class Staging(ABC):
         try:
             self._put(f"{self.root}/{name}", data)
         except DatabricksError as error:
-            raise LaunchError(f"{self._WHAT} can't be used: {error}", where=self.root, fix=self._FIX) from error
+            raise LaunchError(f"{self._UNUSABLE}: {error}", where=self.root, fix=self._FIX) from error
 
     def get(self, name: str) -> bytes | None:
         """Return a file's content, None if there is none."""
@@ -79,7 +79,7 @@ class Staging(ABC):
         except NotFound:
             return False
         except DatabricksError as error:
-            raise LaunchError(f"{self._WHAT} can't be used: {error}", where=self.root, fix=self._FIX) from error
+            raise LaunchError(f"{self._UNUSABLE}: {error}", where=self.root, fix=self._FIX) from error
         return True
 
     @abstractmethod
@@ -106,7 +106,7 @@ class Staging(ABC):
 class DbfsStaging(Staging):
     """A folder of DBFS, `dbfs:/...`, for workspaces that still have it. Every user of the workspace can write there."""
 
-    _WHAT = "DBFS"
+    _UNUSABLE = "DBFS can't be used"
     _FIX = (
         "newer workspaces have DBFS disabled: set `staging: volume` and `staging_path: "
         "/Volumes/<catalog>/<schema>/<volume>` in the profile, and grant the launching identity WRITE VOLUME there"
@@ -182,7 +182,7 @@ class VolumeStaging(Staging):
         script_folder: Workspace folder for the main script; defaults to one in the caller's home.
     """
 
-    _WHAT = "the volume"
+    _UNUSABLE = "the volume can't be used"
     _FIX = (
         "create it and grant the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in the "
         "profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`"
