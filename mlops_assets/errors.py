@@ -4,6 +4,8 @@ What belongs here: error classes raised on purpose, each saying what is wrong, w
 What does not: errors of libraries (translate them where they are caught), and anything that knows Dagster.
 """
 
+from __future__ import annotations
+
 
 class PlatformError(Exception):
     """A problem that the user can fix; its text is complete without a traceback.
@@ -58,6 +60,12 @@ class EvaluationError(PlatformError):
 
 class StorageError(PlatformError):
     """A folder, table or artifact store that can't be written or read."""
+
+    @classmethod
+    def not_writable(cls, folder: object, error: OSError) -> StorageError:
+        """Return the error for a folder below MLOPS_HOME that can't be written."""
+        what = f"folder can't be written: {error.strerror}"
+        return cls(what, where=str(folder), fix="set MLOPS_HOME to a writable folder")
 
 
 class TrackingError(PlatformError):

@@ -123,5 +123,4 @@ fi
 
 # --- Spark: Delta's jars, and the archive of classes that makes each start of the JVM cheaper ---------------------------
 
-"$VENV/bin/python" -m mlops_assets.resources.delta_jars "$MLOPS_HOME/jars"
-exec "$VENV/bin/python" -m mlops_assets.resources.class_archive "$MLOPS_HOME" "${JAVA_HOME:-}"
+exec "$VENV/bin/python" -m mlops_assets.resources.prepare_spark "$MLOPS_HOME" "${JAVA_HOME:-}"

@@ -55,7 +55,7 @@ def run_demo(
     title = f"main job on {settings.source} with contract {settings.contract}, {config.trials} trials"
     if settings.target == "local":
         beside = ThreadPoolExecutor(max_workers=1)
-        beside.submit(_warm_up, settings)  # nobody asks for its result
+        beside.submit(_warm_up, settings)  # its result is not used
         beside.shutdown(wait=False)
     finished = run_job(settings, MAIN, title, ops={TUNED_MODEL: config}, about=about)
     if not finished.result.success:
@@ -70,7 +70,7 @@ def run_demo(
 
 
 def _warm_up(settings: Settings) -> None:
-    """Start what the run will need while Dagster loads and rows are made: the JVM, then MLflow's empty store.
+    """Start what the run will need while Dagster loads and rows are generated: the JVM, then MLflow's empty store.
 
     What fails here fails again in the run, which reports it.
     """

@@ -76,8 +76,8 @@ def demonstrate(settings: Settings, trials: int) -> int:
         The exit status of the demo.
 
     Raises:
-        PlatformError: databricks-loopback is not installed, this machine can't imitate a cluster's machines, or another
-            demo is running.
+        PlatformError: databricks-loopback is not installed, this machine can't isolate a cluster's processes, or
+            another demo is running.
     """
     require_java(settings.java_home)
     jars = ensure_delta_jars(settings.home / "jars")

@@ -73,7 +73,7 @@ def installation(
         java_home: JAVA_HOME of the clusters; the default belongs to the `java` on the PATH.
 
     Raises:
-        PlatformError: databricks-loopback is not installed, this machine can't imitate a cluster's machines, or the
+        PlatformError: databricks-loopback is not installed, this machine can't isolate a cluster's processes, or the
             MLflow server does not start.
     """
     with (

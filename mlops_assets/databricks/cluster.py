@@ -1,10 +1,11 @@
 """The clusters that steps run on: a typed model that renders the JSON of the Jobs API.
 
-What belongs here: sizes, machines, Spark settings, tags and permissions, their rules, and their JSON. What does not:
-which asset runs where (`profile`), what is installed (`libraries`), submitting (`launch`).
+What belongs here: sizes, machines, Spark settings and tags, their rules, and their JSON. What does not: who may see and
+manage it (`permissions`), which settings must be secrets (`credentials`), which asset runs where (`profile`), what is
+installed (`libraries`), submitting (`launch`).
 
-Rules and fields: "Jobs API 2.2" (`runs/submit`, `new_cluster`), "Permissions API", "Create a single-node cluster with
-the API" and "Use a secret in a Spark configuration property or environment variable" of the Databricks reference.
+Rules and fields: "Jobs API 2.2" (`runs/submit`, `new_cluster`) and "Create a single-node cluster with the API" of the
+Databricks reference.
 dagster-databricks (0.29) has a cluster schema of its own, which supports neither service principals in permissions nor
 an instance pool together with a driver pool nor, on Azure, spot with fallback. What this module makes goes to the Jobs
 API without that schema.
@@ -12,35 +13,22 @@ API without that schema.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlops_assets.databricks.credentials import check_setting, reference_of
+from mlops_assets.databricks.permissions import Permissions
 from mlops_assets.databricks.runtimes import RUNTIMES, Runtime
 from mlops_assets.errors import SettingsError
 
 CostClass = Literal["loader", "trials"]
 Cloud = Literal["aws", "azure", "gcp"]
 
-_REFERENCE = re.compile(r"\{\{secrets/(?P<scope>[^/{}\s]+)/(?P<key>[^/{}\s]+)\}\}")
-# Whole words, so that TOKENIZERS_PARALLELISM does not match.
-_SECRET_NAME = re.compile(
-    r"(?i)(?:^|[^a-z])(?:tokens?|secrets?|password|passwd|credentials?|(?:access|account|api|private)[._-]?key)(?:[^a-z]|$)"
-)
-# Databricks' personal tokens and OAuth secrets, AWS key ids, private keys, JSON web tokens.
-_SECRET_VALUE = re.compile(r"\bdapi[0-9a-f]{8}|\bdose[0-9a-f]{8}|\bAKIA[0-9A-Z]{16}\b|-----BEGIN |\beyJ[\w-]{10,}\.")
-# The cluster has its own identity; a token of the launching identity must not reach it, not even as a reference.
-_NEVER_SENT = re.compile(r"DATABRICKS_(HOST|TOKEN|CLIENT_ID|CLIENT_SECRET|CONFIG_\w+)|ARM_CLIENT_SECRET")
 _TASK_CPUS = "spark.task.cpus"
 # A cluster has at most 45 tags; a launch adds four of its own (`launch.attempt`).
 _TAGS, _TAG_NAME, _TAG_VALUE = 45 - 4, 127, 255
-
-
-def looks_secret(name: str, value: str) -> bool:
-    """Whether the name or the value of a setting looks like a secret, which must not be written down."""
-    return bool(_SECRET_NAME.search(name) or _SECRET_VALUE.search(value))
 
 
 class Autoscale(BaseModel):
@@ -56,67 +44,6 @@ class Autoscale(BaseModel):
         if self.max_workers <= self.min_workers:
             raise ValueError("max_workers must be above min_workers")
         return self
-
-
-class Principal(BaseModel):
-    """The principal of a permission: exactly one of the three.
-
-    Attributes:
-        user: E-mail address.
-        group: Name of a group.
-        service_principal: Application id of a service principal.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    user: str | None = Field(default=None, min_length=1)
-    group: str | None = Field(default=None, min_length=1)
-    service_principal: str | None = Field(default=None, min_length=1)
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if sum(name is not None for name in (self.user, self.group, self.service_principal)) != 1:
-            raise ValueError("name exactly one of user, group and service_principal")
-        return self
-
-    def entry(self, level: str) -> dict[str, str]:
-        """Return the entry of an access list (`AccessControlRequest`)."""
-        names = {"user_name": self.user, "group_name": self.group, "service_principal_name": self.service_principal}
-        return {name: value for name, value in names.items() if value is not None} | {"permission_level": level}
-
-
-class JobPermission(Principal):
-    """A permission on the run."""
-
-    level: Literal["CAN_VIEW", "CAN_MANAGE_RUN", "IS_OWNER", "CAN_MANAGE"]
-
-    @model_validator(mode="after")
-    def _owner_is_no_group(self) -> Self:
-        if self.level == "IS_OWNER" and self.group is not None:
-            raise ValueError("a group can't be IS_OWNER of a job; use CAN_MANAGE, or name a user or service principal")
-        return self
-
-
-class ClusterPermission(Principal):
-    """A permission on the cluster."""
-
-    level: Literal["CAN_ATTACH_TO", "CAN_RESTART", "CAN_MANAGE"]
-
-
-class Permissions(BaseModel):
-    """Access lists of the run and its cluster; the launching identity can manage both anyway."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    job: tuple[JobPermission, ...] = ()
-    cluster: tuple[ClusterPermission, ...] = ()
-
-    @field_validator("job")
-    @classmethod
-    def _one_owner(cls, job: tuple[JobPermission, ...]) -> tuple[JobPermission, ...]:
-        if sum(permission.level == "IS_OWNER" for permission in job) > 1:
-            raise ValueError("a job has one owner")
-        return job
 
 
 class ClusterSpec(BaseModel):
@@ -183,16 +110,7 @@ class ClusterSpec(BaseModel):
     @classmethod
     def _no_secrets(cls, settings: Mapping[str, str]) -> Mapping[str, str]:
         for name, value in settings.items():
-            if _NEVER_SENT.fullmatch(name):
-                raise ValueError(f"{name} is never sent to a cluster, which has its own identity; remove it")
-            if "{{" in value and not _REFERENCE.fullmatch(value):
-                raise ValueError(
-                    f"{name}: a reference must be the whole value, {{{{secrets/<scope>/<key>}}}}, without blanks"
-                )
-            if looks_secret(name, value) and not _REFERENCE.fullmatch(value):
-                raise ValueError(
-                    f"{name} looks like a secret: store it in a secret scope and write {{{{secrets/<scope>/<key>}}}}"
-                )
+            check_setting(name, value)
         return settings
 
     @field_validator("tags")
@@ -284,9 +202,7 @@ class ClusterSpec(BaseModel):
     def secret_references(self) -> tuple[tuple[str, str], ...]:
         """Scope and key of each secret that the cluster's settings refer to."""
         values = [*self.spark_conf.values(), *self.spark_env_vars.values()]
-        return tuple(
-            sorted({(match["scope"], match["key"]) for value in values if (match := _REFERENCE.fullmatch(value))})
-        )
+        return tuple(sorted({reference for value in values if (reference := reference_of(value))}))
 
     def new_cluster(self, *, tags: Mapping[str, str]) -> dict[str, Any]:
         """Return the `new_cluster` object of the Jobs API.

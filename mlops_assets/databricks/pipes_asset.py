@@ -189,7 +189,7 @@ def _report_check(pipes: PipesContext, asset: dg.AssetsDefinition, result: dg.As
 
 
 def _report_rest(pipes: PipesContext, asset_key: str, check: str | None, **rest: Any) -> None:
-    """Send what Pipes lacks of a result; `pipes_client.PipesLaunch.results` restores it."""
+    """Send the part of a result that Pipes can't express; `pipes_client.PipesLaunch.results` restores it."""
     if any(rest.values()):
         pipes.report_custom_message({"asset_key": asset_key, "check": check, **rest})
 
@@ -254,7 +254,7 @@ class _ToPipes(logging.Handler):
         self._pipes = pipes
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The log manager has put run and step in front of the message; so does the other side.
+        # The log manager has prefixed the message with run and step; the launching side will do so again.
         meta: dict[str, Any] = getattr(record, "dagster_meta", {})
         self._pipes.log.log(record.levelno, "%s", meta.get("orig_message", record.getMessage()))
 

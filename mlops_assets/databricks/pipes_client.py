@@ -11,7 +11,6 @@ because it treats an interrupt as the end of the run and goes on as if the run h
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,34 +26,24 @@ from mlops_assets.dagster_internals import EngineEventData
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.failures import RunView
+from mlops_assets.databricks.launch.launched import LaunchedRun, page_of
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging
 from mlops_assets.databricks.launch.watch import Watch
 
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
-_TAIL_CHARACTERS = 20_000
 
 
-@dataclass
-class PipesLaunch:
+@dataclass(kw_only=True)
+class PipesLaunch(LaunchedRun):
     """The state of one launch.
 
     Attributes:
         context: The asset's context.
-        folder: Its folder in staging.
-        run_id: Its run, once submitted.
-        view: The run, as it was last seen.
-        stderr: The end of what was printed to stderr on the cluster.
-        failure: The report of the script on the cluster, if it failed.
         messages: Handler of the Pipes messages, once the session is open.
     """
 
     context: dg.AssetExecutionContext
-    folder: str
-    run_id: int | None = None
-    view: RunView | None = None
-    stderr: str = ""
-    failure: dict[str, Any] | None = None
     messages: dg.PipesMessageHandler | None = None
 
     @property
@@ -64,18 +53,10 @@ class PipesLaunch:
 
     def take(self, record: Mapping[str, Any]) -> None:
         """Handle one report of the script."""
-        kind = record["kind"]
-        if kind == "pipes" and self.messages is not None:  # the session stays open while its run is watched
+        if record["kind"] == "pipes" and self.messages is not None:  # open while the run is watched
             self.messages.handle_message(record["message"])
-        elif kind == "stdout":
-            sys.stdout.write(record["text"])
-        elif kind == "stderr":
-            self.stderr = (self.stderr + record["text"])[-_TAIL_CHARACTERS:]
-            sys.stderr.write(record["text"])
-        elif kind == "warning":
-            self.context.log.warning(f"Cluster and launching side differ: {record['text']}")
-        elif kind == "failure":
-            self.failure = dict(record)
+        else:
+            super().take(record)
 
     def results(self) -> Iterator[Result]:
         """Yield the asset's results in their order, completed with what Pipes could not carry."""
@@ -102,7 +83,7 @@ class NotSucceeded(Exception):  # noqa: N818 - not an error of its own: `PipesLa
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not a failure
-    """Dagster wants the step to end; its client would swallow Dagster's own exception."""
+    """Dagster asks the step to stop; its Pipes client would swallow Dagster's own exception."""
 
 
 class DatabricksPipes(PipesDatabricksClient):
@@ -146,22 +127,20 @@ class DatabricksPipes(PipesDatabricksClient):
         """Watch the run to its end; called by Dagster's client after the submit."""
         del context
         launch = self._launch
-        watch = Watch(self._api, self._staging, launch.folder, run_id, self._spec, launch.context.log.warning)
+        watch = Watch(self._api, self._staging, launch.folder, run_id, self._spec, launch.log.warning)
+        launch.watch = watch
         try:
             for progress in watch.follow():
-                launch.view = watch.view
                 if progress.view is not None:
                     self._show(progress.view)
                 if progress.record is not None:
                     launch.take(progress.record)
         except dg.DagsterExecutionInterruptedError:
             raise Interrupted from None
-        finally:
-            launch.view = watch.view
         if not launch.succeeded:
             raise NotSucceeded
         if watch.view is not None and watch.view.has_ended and not watch.view.succeeded:
-            launch.context.log.warning(
+            launch.log.warning(
                 f"The asset succeeded, but its Databricks run ended as {watch.view.state} afterwards: {watch.view.url}"
             )
 
@@ -208,9 +187,3 @@ class _Reader(dg.PipesMessageReader):
     def no_messages_debug_text(self) -> str:
         """See the base class."""
         return f"Messages were expected in {self._launch.folder} of the staging folder."
-
-
-def page_of(view: RunView) -> dict[str, Any]:
-    """Return link and state of a run as metadata."""
-    link = {"Databricks run": dg.MetadataValue.url(view.url)} if view.url else {}
-    return {**link, "state": view.state}

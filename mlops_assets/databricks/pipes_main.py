@@ -89,43 +89,20 @@ def _params_loader() -> PipesParamsLoader:
 
 def _run(loader: PipesParamsLoader, folder: Path, extras: dict[str, Any], task_globals: Mapping[str, Any]) -> None:
     # From the code that was just added to the path.
-    from mlops_assets.databricks.launch.cluster_main import (
-        Channel,
-        OrphanedError,
-        Tee,
-        Watchdog,
-        check_versions,
-        described,
-        set_environment,
-    )
+    from mlops_assets.databricks.launch.cluster_main import described, prepare, reporting
+
+    def describe(error: BaseException) -> dict[str, Any]:
+        return {**described(error), "failure": _failure_fields(error)}
 
     launch = extras["launch"]
-    reports = Channel(folder, launch["flush_seconds"])
-    watchdog = Watchdog(folder / "heartbeat", launch["orphan_seconds"])
-    printed = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Tee(printed[0], reports, "stdout"), Tee(printed[1], reports, "stderr")
-    failure: BaseException | None = None
-    try:
-        check_versions(launch["versions"], reports.put)
-        set_environment(launch, task_globals)
-        if launch["python_on_workers"]:
-            task_globals["sc"].addPyFile(launch["code"])
+    with reporting(folder, launch, describe) as reports:
+        prepare(launch, task_globals, reports)
         from mlops_assets.databricks.pipes_asset import run_asset
 
         with open_dagster_pipes(
             context_loader=PipesDefaultContextLoader(), message_writer=_ChunkWriter(reports), params_loader=loader
         ) as pipes:
             run_asset(pipes)
-    except BaseException as error:  # noqa: BLE001 - it is reported, and raised at the end
-        failure = OrphanedError("the launcher is gone") if watchdog.barked else error
-        reports.put("failure", **described(failure), failure=_failure_fields(failure))
-    finally:
-        watchdog.stop()
-        sys.stdout, sys.stderr = printed
-        reports.put("end")
-        reports.close()
-    if failure is not None:
-        raise failure
 
 
 def _failure_fields(error: BaseException) -> dict[str, Any] | None:

@@ -11,12 +11,13 @@ ones (`local_versions` there). A cluster that differs then stops with one error 
 
 from __future__ import annotations
 
+import importlib
 import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mlops_assets.databricks.libraries import (
     SAME_ON_BOTH_SIDES,
@@ -138,6 +139,21 @@ def require_compatible(
             "requirements.lock on both sides (`make setup` here; on an existing cluster remove other versions)",
         )
     return findings
+
+
+def require_compatible_here(local: Mapping[str, Any]) -> list[Finding]:
+    """Compare this process, a step on a cluster, with the launching side; see `require_compatible`.
+
+    Args:
+        local: The `Versions` of the launching side, as a document.
+
+    Raises:
+        SettingsError: There are errors; the text lists all of them.
+    """
+    # Databricks' own pyspark is not an installed distribution.
+    spark = _pyspark() or str(importlib.import_module("pyspark").__version__)
+    here = local_versions(["dagster", "pydantic", *local["packages"]], spark=spark)
+    return require_compatible(Versions(**local), here)
 
 
 def _python(local: Versions, remote: Versions, *, only_data: bool) -> list[Finding]:

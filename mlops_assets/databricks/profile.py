@@ -1,7 +1,8 @@
 """A workspace and how to use it: one YAML file per environment, with overrides from environment variables.
 
 What belongs here: addresses, names, placements and clusters of one environment, validated. What does not: credentials
-(they stay in the environment of the launching process), reading the environment (`settings`), calling the workspace.
+(they stay in the environment of the launching process; `credentials` keeps them out), reading the environment
+(`settings`), calling the workspace.
 
 An override is `MLOPS_DATABRICKS_<FIELD>`, two underscores going one level down: `MLOPS_DATABRICKS_HOST`,
 `MLOPS_DATABRICKS_CLUSTERS__TRIALS__WORKERS`. Its value is a string; `null` unsets a field, and a value that starts
@@ -21,7 +22,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mlops_assets.databricks.cluster import Cloud, ClusterSpec, CostClass, looks_secret
+from mlops_assets.databricks.cluster import Cloud, ClusterSpec, CostClass
+from mlops_assets.databricks.credentials import SecretRef, refuse_credentials
 from mlops_assets.errors import SettingsError
 
 SHIPPED: Final = ("dev", "staging", "prod")
@@ -30,46 +32,9 @@ Placement = Literal["loader", "trials", "local"]
 
 # Names the profile; not a field of it.
 _SELECTOR = f"{PREFIX}PROFILE"
-_CREDENTIALS = frozenset(
-    {
-        "token",
-        "access_token",
-        "password",
-        "username",
-        "client_id",
-        "client_secret",
-        "azure_client_id",
-        "azure_client_secret",
-        "azure_tenant_id",
-    }
-)
-_CREDENTIALS_FIX = (
-    "remove it (and revoke it, if it was committed): put a personal token into DATABRICKS_TOKEN, a service principal "
-    "into DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, in the environment of the launching process; put what the "
-    "cluster needs into a secret scope"
-)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VOLUME = re.compile(r"/Volumes(/[^/\s:]+){3,}")
 _DBFS = re.compile(r"dbfs:(/[^/\s:]+)+")
-
-
-class SecretRef(BaseModel):
-    """Reference to a secret, written `<scope>/<key>`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    scope: str = Field(pattern=r"^[\w.@-]{1,128}$")
-    key: str = Field(pattern=r"^[\w.-]{1,128}$")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            scope, slash, key = value.partition("/")
-            if not slash:
-                raise ValueError("write <scope>/<key>")
-            return {"scope": scope, "key": key}
-        return value
 
 
 class Clusters(BaseModel):
@@ -245,7 +210,7 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
         raise SettingsError("not valid YAML", where=where, fix=str(error).replace("\n", " ")) from None
     if not isinstance(document, dict):
         raise SettingsError("not a mapping of fields", where=where, fix="see mlops_assets/databricks/profiles/dev.yaml")
-    _refuse_credentials(document, where)
+    refuse_credentials(document, where)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX) and name != _SELECTOR and value:
             _override(document, name, value)
@@ -286,27 +251,12 @@ def _text(name_or_path: str | Path) -> tuple[str, str]:
         ) from error
 
 
-def _refuse_credentials(value: Any, where: str, path: str = "") -> None:
-    """Reject what looks like a credential; errors never repeat the value."""
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            inside = f"{path}.{name}" if path else str(name)
-            if str(name).lower() in _CREDENTIALS and not path.endswith("secrets"):
-                raise SettingsError(f"{inside} is a credential", where=where, fix=_CREDENTIALS_FIX)
-            _refuse_credentials(item, where, inside)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_credentials(item, where, path)
-    elif isinstance(value, str) and looks_secret("", value):
-        raise SettingsError(f"{path or 'the text'} contains a literal token", where=where, fix=_CREDENTIALS_FIX)
-
-
 def _override(document: dict[str, Any], name: str, text: str) -> None:
     fields = {item.alias or field for field, item in DatabricksProfile.model_fields.items()}
     parts = name.removeprefix(PREFIX).split("__")
     # The keys of `secrets` are names of variables, which keep their case.
     path = [parts[0].lower(), *(parts[1:] if parts[0] == "SECRETS" else [part.lower() for part in parts[1:]])]
-    _refuse_credentials({path[-1]: text}, name, ".".join(path[:-1]))
+    refuse_credentials({path[-1]: text}, name, ".".join(path[:-1]))
     if path[0] not in fields:
         guess = get_close_matches(path[0], fields, n=1, cutoff=0.6)
         fix = f"did you mean {PREFIX}{guess[0].upper()}?" if guess else f"the fields are {', '.join(sorted(fields))}"
@@ -317,7 +267,7 @@ def _override(document: dict[str, Any], name: str, text: str) -> None:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise SettingsError("not valid YAML", where=name, fix=str(error).replace("\n", " ")) from None
-        _refuse_credentials(value, name)
+        refuse_credentials(value, name)
     target = document
     for part in path[:-1]:
         inner = target.get(part)

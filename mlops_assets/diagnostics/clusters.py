@@ -47,10 +47,10 @@ def check_cluster(client: WorkspaceClient, spec: ClusterSpec) -> Iterator[Findin
     ):
         if pool is not None:
             look = partial(client.instance_pools.get, pool)
-            yield is_there(f"{place}.{field}", pool, look, "name a pool that you may attach to")
+            yield is_there(f"{place}.{field}", pool, look, "set a pool that you are allowed to attach to")
     if spec.policy_id is not None:
         policy = partial(client.cluster_policies.get, spec.policy_id)
-        fix = "name a cluster policy that you may use, or leave it out"
+        fix = "set a cluster policy that you are allowed to use, or remove it"
         yield is_there(f"{place}.policy_id", spec.policy_id, policy, fix)
 
 
@@ -59,12 +59,12 @@ def _existing(client: WorkspaceClient, spec: ClusterSpec, place: str) -> Finding
     try:
         details = client.clusters.get(cluster_id)
     except WORKSPACE_ERRORS as error:
-        return wrong(subject, f"{cluster_id}: {in_one_line(error)}; name a cluster that you may attach to")
+        return wrong(subject, f"{cluster_id}: {in_one_line(error)}; set a cluster that you are allowed to attach to")
     idle, most = details.autotermination_minutes or 0, spec.autotermination_minutes
     if most is not None and not 0 < idle <= most:
         ends = f"terminates after {idle} idle minutes" if idle else "never terminates on its own"
         return wrong(subject, f"{cluster_id} {ends}; set its auto-termination to {most} minutes or less")
-    return ok(subject, f"{cluster_id} is there")
+    return ok(subject, f"{cluster_id} exists")
 
 
 def _runtime(client: WorkspaceClient, spec: ClusterSpec, place: str) -> Finding:
@@ -72,7 +72,7 @@ def _runtime(client: WorkspaceClient, spec: ClusterSpec, place: str) -> Finding:
     try:
         offered = [version.key or "" for version in client.clusters.spark_versions().versions or []]
     except WORKSPACE_ERRORS as error:
-        return wrong(subject, f"the list of runtimes: {in_one_line(error)}; ask for the right to create clusters")
+        return wrong(subject, f"the list of runtimes: {in_one_line(error)}; request permission to create clusters")
     if spec.api_spark_version in offered:
         return ok(subject, f"{spec.api_spark_version} is offered")
     builds = [key for key in offered if spec.databricks_runtime.names(key)]
@@ -84,7 +84,7 @@ def _node_type(client: WorkspaceClient, spec: ClusterSpec, subject: str, name: s
     try:
         offered = {node.node_type_id: node.num_cores for node in client.clusters.list_node_types().node_types or []}
     except WORKSPACE_ERRORS as error:
-        return wrong(subject, f"the list of machine types: {in_one_line(error)}; ask for the right to create clusters")
+        return wrong(subject, f"the list of machine types: {in_one_line(error)}; request permission to create clusters")
     if name not in offered:
         listed = ", ".join(sorted(offered)[:8])
         return wrong(subject, f"this workspace does not offer {name}; choose one that it offers, such as {listed}")

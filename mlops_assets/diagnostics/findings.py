@@ -15,7 +15,7 @@ from mlops_assets.databricks.preflight import Finding
 
 # Content of the file that tests whether a folder is writable; the file is removed at once.
 PROBE: Final = b"mlops_assets doctor: may be deleted\n"
-# The SDK retries a failed connection for 5 minutes; a person who runs `doctor` wants the answer now.
+# By default the SDK retries a failed connection for 5 minutes, too long for a check that someone is waiting for.
 PATIENCE_SECONDS: Final = 10
 # Errors of the SDK for an error response, and for no response.
 WORKSPACE_ERRORS: Final = (DatabricksError, OSError, TimeoutError)
@@ -32,12 +32,12 @@ def wrong(subject: str, text: str) -> Finding:
 
 
 def is_there(subject: str, identity: str, look: Callable[[], object], fix: str) -> Finding:
-    """Ask the workspace for one object by its identity; `fix` says what to do if it is missing."""
+    """Check that an object of the workspace exists; `fix` says what to do if it does not."""
     try:
         look()
     except WORKSPACE_ERRORS as error:
         return wrong(subject, f"{identity}: {in_one_line(error)}; {fix}")
-    return ok(subject, f"{identity} is there")
+    return ok(subject, f"{identity} exists")
 
 
 def in_one_line(error: BaseException) -> str:

@@ -30,4 +30,4 @@ def launch_limit(settings: Settings, instance: DagsterInstance) -> Iterator[Find
         return
     is_now = "no limit" if limit is None else f"a limit of {limit}"
     fix = f"dagster instance concurrency set {LAUNCH_POOL} {wanted} (`mlops ui` sets it by itself)"
-    yield Finding("warning", "launches", f"{is_now}, but the profile wants {wanted} at once; {fix}")
+    yield Finding("warning", "launches", f"{is_now}, but the profile sets {wanted}; run {fix}")

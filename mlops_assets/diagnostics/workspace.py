@@ -95,8 +95,8 @@ def _probes(client: WorkspaceClient, profile: DatabricksProfile) -> tuple[Callab
 def _staging_fix(profile: DatabricksProfile, error: Exception) -> str:
     if profile.staging == "dbfs":
         if "disabled" in str(error):
-            return "this workspace has DBFS switched off: set `staging: volume` (MLOPS_DATABRICKS_STAGING=volume)"
-        return "ask for the right to write there, or set `staging: volume` (MLOPS_DATABRICKS_STAGING=volume)"
+            return "DBFS is disabled in this workspace: set `staging: volume` (MLOPS_DATABRICKS_STAGING=volume)"
+        return "request write permission there, or set `staging: volume` (MLOPS_DATABRICKS_STAGING=volume)"
     volume = ".".join(profile.staging_path.split("/")[2:5])
     return (
         f"create it (CREATE VOLUME {volume}) and grant READ VOLUME and WRITE VOLUME on it; in a workspace without "
@@ -111,7 +111,7 @@ def _schema(client: WorkspaceClient, profile: DatabricksProfile) -> Finding:
     except WORKSPACE_ERRORS as error:
         fix = f"create it (CREATE SCHEMA {name}) and grant USE SCHEMA, CREATE TABLE and CREATE MODEL on it"
         return wrong("schema", f"{name}: {in_one_line(error)}; {fix}")
-    return ok("schema", f"{name} is there")
+    return ok("schema", f"{name} exists")
 
 
 def _secrets(client: WorkspaceClient, profile: DatabricksProfile) -> Iterator[Finding]:
@@ -126,7 +126,7 @@ def _secrets(client: WorkspaceClient, profile: DatabricksProfile) -> Iterator[Fi
         try:
             there = {secret.key for secret in client.secrets.list_secrets(scope)}
         except WORKSPACE_ERRORS as error:
-            fix = f"create it (databricks secrets create-scope {scope}) or ask for READ on it"
+            fix = f"create it (databricks secrets create-scope {scope}) or request READ on it"
             yield wrong(subject, f"{in_one_line(error)}; {fix}")
             continue
         absent = sorted(keys - there)
@@ -141,8 +141,8 @@ def _mlflow(client: WorkspaceClient, tracking_uri: str) -> Finding:
         try:
             next(iter(client.experiments.search_experiments(max_results=1)), None)
         except WORKSPACE_ERRORS as error:
-            return wrong("mlflow", f"{in_one_line(error)}; ask for workspace access, or set tracking_uri to a server")
-        return ok("mlflow", "the workspace's MLflow answers")
+            return wrong("mlflow", f"{in_one_line(error)}; request workspace access, or set tracking_uri to a server")
+        return ok("mlflow", "the workspace's MLflow responds")
     if not tracking_uri.startswith(("http://", "https://")):
         return Finding(
             "warning", "mlflow", f"{tracking_uri} is on the cluster, and is lost when the cluster terminates"
@@ -152,5 +152,5 @@ def _mlflow(client: WorkspaceClient, tracking_uri: str) -> Finding:
     except requests.RequestException as error:
         return wrong("mlflow", f"{tracking_uri} can't be reached: {in_one_line(error)}; fix tracking_uri, or start it")
     if status != requests.codes.ok:
-        return wrong("mlflow", f"{tracking_uri}/health answers {status}; is it an MLflow server?")
-    return ok("mlflow", f"{tracking_uri} answers")
+        return wrong("mlflow", f"{tracking_uri}/health returned {status}; is it an MLflow server?")
+    return ok("mlflow", f"{tracking_uri} responds")

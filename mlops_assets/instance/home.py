@@ -27,27 +27,27 @@ concurrency:
     # Each run starts a Spark of its own.
     max_concurrent_runs: 2
 run_launcher:
-  # Dagster's own does not notice when a run and its code server die at once.
+  # Dagster's default does not notice when a run and its code server die at the same time.
   module: mlops_assets.instance.run_launcher
   class: LocalRunLauncher
 run_monitoring:
   enabled: true
-  # A run that was killed leaves its place in the pool of launches taken.
+  # A killed run does not give back its slots in the pool of launches.
   free_slots_after_run_end_seconds: 120
 retention:
   sensor:
     purge_after_days:
-      # Every tick of a sensor is kept with its cursor, which names all files in the landing place.
+      # Each tick of a sensor is stored with its cursor, which lists all files in the landing folder.
       skipped: 1
 """
-# How a file that was written before the module moved names the run launcher.
+# The run launcher in a file that was written before its module was moved.
 _FORMER_LAUNCHER: Final = re.compile(rb"^(\s*module:\s*)mlops_assets\.run_launcher(?=\s*(#.*)?$)", re.MULTILINE)
 
 
 def prepare_for(settings: Settings) -> Path:
-    """Create the DAGSTER_HOME of these settings if it is not there, and return it.
+    """Create the DAGSTER_HOME of these settings if it does not exist, and return it.
 
-    With target `databricks` the pool of launches is limited to what the profile wants.
+    With target `databricks` the pool of launches gets the limit that the profile sets.
 
     Raises:
         SettingsError: The Databricks profile can't be used.
@@ -58,7 +58,7 @@ def prepare_for(settings: Settings) -> Path:
 
 
 def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
-    """Create DAGSTER_HOME, with its database, if it is not there, and limit the pool of launches.
+    """Create DAGSTER_HOME, with its database, if it does not exist, and limit the pool of launches.
 
     Dagster creates its SQLite tables on first use, and two processes that do so at the same time leave a database that
     neither can open ("more than one head present"). Here one process creates them while the others wait.
@@ -76,26 +76,24 @@ def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
         with FileLock(folder / ".lock"):
             _write_config(folder / "dagster.yaml")
             if launches is not None or not made.exists():
-                from dagster import DagsterInstance  # noqa: PLC0415 - costs a second, which `make ui` need not pay
+                from dagster import DagsterInstance  # noqa: PLC0415 - takes a second; not always needed
 
                 with DagsterInstance.from_config(str(folder)) as instance:
                     made.touch()
                     if launches is not None:
                         instance.event_log_storage.set_concurrency_slots(LAUNCH_POOL, launches)
     except OSError as error:
-        raise StorageError(
-            f"folder can't be written: {error.strerror}", where=str(folder), fix="set MLOPS_HOME to a writable folder"
-        ) from None
+        raise StorageError.not_writable(folder, error) from None
     return folder
 
 
 def _write_config(config: Path) -> None:
-    """Write `dagster.yaml` where there is none; in one that is there, only a run launcher that has moved is renamed."""
+    """Write `dagster.yaml` if there is none; in an existing one, only update a run launcher whose module was moved."""
     there = config.exists()
     text = _FORMER_LAUNCHER.sub(rb"\1mlops_assets.instance.run_launcher", config.read_bytes()) if there else None
     if there and text == config.read_bytes():
         return
-    target = config.resolve()  # the user may have made it a link
+    target = config.resolve()  # the user may have made it a symbolic link
     draft = target.with_suffix(".draft")
     draft.write_bytes(_DAGSTER_YAML.encode() if text is None else text)
     if there:

@@ -1,12 +1,11 @@
-"""Dagster's own run launcher, with one thing added: it notices when the process of a run is gone.
+"""Dagster's default run launcher, which here also notices when the process of a run is gone.
 
-What belongs here: telling a run that is executed from one that no process executes any more. What does not: what
-happens to it then (Dagster's run monitoring fails it, sensors and conditions request it again), runs on Databricks
-(`databricks`).
+What belongs here: finding out whether a run's process is alive. What does not: what happens to a run without one
+(Dagster's run monitoring fails it, sensors and conditions request it again), runs on Databricks (`databricks`).
 
-A run is a child process of the code server, which reports a child that died. When both die at once - a power cut, a
-killed `mlops ui` - nobody does: the run stays "started" for ever, holds one of the slots for runs, and whatever waits
-for its end (`automation`) waits for ever as well.
+A run is a child process of the code server, which reports a child that dies. If both die at the same time (a power cut,
+a killed `mlops ui`), nothing reports it: the run stays "started" and keeps its slot, and whatever waits for its end
+(`automation`) waits forever.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ import psutil
 from mlops_assets.dagster_internals import GRPC_INFO_TAG, CheckRunHealthResult, WorkerStatus
 
 _HERE: Final = ("localhost", "127.0.0.1", "::1")
-# Python starts the process of a run by this module, and the command line shows it.
+# Python starts the process of a run through this module, which is therefore in its command line.
 _STARTED_BY: Final = "multiprocessing"
-# A process that began this much later than the run reported its id is another one. The margin is for clocks: when the
-# clock is set, the start time that the kernel gives for a running process moves with it.
+# A process that started this much later than the run reported its id is a different one. The margin allows for changes
+# of the clock, which also shift the start time that the kernel reports for a running process.
 _CLOCK_SECONDS: Final = 60.0
 
 
 class LocalRunLauncher(dg.DefaultRunLauncher):
-    """Launches runs as processes of the code server, and tells whether they are still there."""
+    """Launches runs as processes of the code server, and checks whether they are still alive."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -36,7 +35,7 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Return whether the process of a run is there; one on another machine is believed to be."""
+        """Return whether the process of a run is alive; one on another machine is assumed to be."""
         reported = _reported_process(self._instance, run.run_id)
         if reported is None or not _is_here(run) or _is_alive(*reported):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -64,7 +63,7 @@ def _is_here(run: dg.DagsterRun) -> bool:
 
 
 def _is_alive(pid: int, reported_at: float) -> bool:
-    """Return whether the process runs and is the run's own; its id may belong to another process by now."""
+    """Return whether the process is alive and belongs to the run; its id may have been reused."""
     try:
         process = psutil.Process(pid)
         began, command = process.create_time(), process.cmdline()

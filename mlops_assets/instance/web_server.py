@@ -16,15 +16,15 @@ from mlops_assets.instance.home import prepare_for
 if TYPE_CHECKING:
     from mlops_assets.settings import Settings
 
-_LOOPBACK: Final = "127.0.0.1"  # whoever reaches the UI can start runs; it has no login
+_LOOPBACK: Final = "127.0.0.1"  # anyone who can reach the UI can start runs; it has no login
 
 
 def serve_ui(settings: Settings, port: int) -> NoReturn:
-    """Become `dagster dev`, on the loopback address, with the embedded instance.
+    """Replace this process by `dagster dev`, on the loopback address, with the embedded instance.
 
     Args:
         settings: Those of this process's environment, from which the code location is loaded.
-        port: Where to serve.
+        port: The port.
 
     Raises:
         SettingsError: The web server is not installed.
@@ -36,5 +36,5 @@ def serve_ui(settings: Settings, port: int) -> NoReturn:
     home = prepare_for(settings)
     workspace = resources.files("mlops_assets.instance") / "workspace.yaml"
     served = ["dev", "-w", str(workspace), "-h", _LOOPBACK, "-p", str(port)]
-    # `env` sets the variable for what is started, without this process's environment being touched.
-    os.execvp("env", ["env", f"DAGSTER_HOME={home}", sys.executable, "-m", "dagster", *served])  # noqa: S606, S607 - `env` is POSIX, and no shell is wanted
+    # `env` sets the variable for the new program without changing this process's environment.
+    os.execvp("env", ["env", f"DAGSTER_HOME={home}", sys.executable, "-m", "dagster", *served])  # noqa: S606, S607 - `env` is POSIX, and no shell is needed

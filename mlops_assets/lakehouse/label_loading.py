@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlops_assets.data.labels.labels import StagedLabels, judge_labels, label_table_columns, stage_labels
+from mlops_assets.data.ingest.new_inputs import StagedInputs
+from mlops_assets.data.labels.labels import judge_labels, label_table_columns, stage_labels
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse.label_store import LabelCounts, LabelStore
 from mlops_assets.lakehouse.transaction_tables import LABELS
@@ -44,7 +45,7 @@ class LabelReport:
     outcomes: Sequence[CheckOutcome]
     refusal: str
     blames_input: bool
-    staged: StagedLabels
+    staged: StagedInputs
     table: TableVersion | None = None
     counts: LabelCounts | None = None
     first_rows: pa.Table | None = None

@@ -58,7 +58,8 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
     if raw is None or raw.metadata.get(LABELS_VERSION) == ledger.rows_version:
         return snapshot
     if not has_column:
-        raw = _add_column(lakehouse, contract, raw, metadata)
+        column = (known_at_type(contract).type, LABEL_COLUMNS[LABEL_KNOWN_AT])
+        raw = lakehouse.add_columns(raw, {LABEL_KNOWN_AT: column}, metadata)
         snapshot = replace(snapshot, raw=raw)
     latest = latest_labels(lakehouse.read(LABELS, ledger.version), contract)
     changes = updates(lakehouse.read(RAW, raw.version), latest, contract)
@@ -101,15 +102,3 @@ def _label_table(lakehouse: Lakehouse, contract: Contract, *, expected: bool) ->
             fix=f"restore the table, or materialize `{LABELS}` again from all label files",
         )
     return ledger
-
-
-def _add_column(
-    lakehouse: Lakehouse, contract: Contract, raw: TableVersion, metadata: Mapping[str, Any]
-) -> TableVersion:
-    """Add the column in a commit without rows."""
-    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-    described = {"comment": LABEL_COLUMNS[LABEL_KNOWN_AT]}
-    column = F.lit(None).cast(known_at_type(contract).type).alias(LABEL_KNOWN_AT, metadata=described)
-    rows = lakehouse.read(RAW, raw.version).where(F.lit(False)).select("*", column)
-    return lakehouse.append(RAW, rows, base=raw, metadata=metadata, new_columns=True)

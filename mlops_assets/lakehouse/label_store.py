@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mlops_assets.data.columns import BATCH_ID, KNOWN_AT, LABEL
-from mlops_assets.data.labels.labels import StagedLabels, label_table_columns, require_labels
+from mlops_assets.data.ingest.new_inputs import StagedInputs
+from mlops_assets.data.labels.labels import label_table_columns, require_labels
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -90,7 +91,7 @@ class LabelStore:
         rows = self.lakehouse.read(LABELS, table.version).select(BATCH_ID).distinct().collect()
         return frozenset(row[BATCH_ID] for row in rows)
 
-    def commit(self, table: TableVersion | None, staged: StagedLabels, folder: Path) -> TableVersion:
+    def commit(self, table: TableVersion | None, staged: StagedInputs, folder: Path) -> TableVersion:
         """Append staged label files.
 
         Args:

@@ -112,6 +112,28 @@ class Lakehouse(Commits):
                 "newer one",
             ) from None
 
+    def add_columns(
+        self, table: TableVersion, columns: Mapping[str, tuple[str, str]], metadata: Mapping[str, Any]
+    ) -> TableVersion:
+        """Add columns to a table in a commit without rows.
+
+        Args:
+            table: The version to extend.
+            columns: Type and description by name.
+            metadata: Metadata of the commit.
+
+        Raises:
+            StaleBaseError: Someone else has written since.
+        """
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        new = [
+            F.lit(None).cast(kind).alias(name, metadata={"comment": description})
+            for name, (kind, description) in columns.items()
+        ]
+        rows = self.read(table.name, table.version).where(F.lit(False)).select("*", *new)
+        return self.append(table.name, rows, base=table, metadata=metadata, new_columns=True)
+
     def fetch(self, table: TableVersion, columns: Sequence[str]) -> pa.Table:
         """Return columns of one of the platform's own small tables, as it was at that version."""
         return self._tables.fetch(table.name, table.version, columns)

@@ -23,7 +23,7 @@ from mlops_assets.data.ingest.validation import (
     rows_accounted,
 )
 from mlops_assets.errors import UnreachableError
-from mlops_assets.lakehouse.transaction_tables import RAW, Snapshot, Totals, quarantined_rows
+from mlops_assets.lakehouse.transaction_tables import RAW, Snapshot, Totals, count_classes, quarantined_rows
 from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
         if staged.errors and not (staged.records or staged.known or staged.findings.inputs):
             raise _combined(staged.errors)
         new_classes = staged.findings.classes(contract)
-        classes = {} if new_classes[0] and new_classes[1] else store.classes(snapshot)
+        classes = {} if new_classes[0] and new_classes[1] else count_classes(store.lakehouse, contract, snapshot)
         judged = judge_load(staged.findings, contract, classes, errors=staged.errors, known_rows=staged.known_rows)
         refused = _refused(staged, contract)
         blames_input = _blames_input(staged, contract, judged)

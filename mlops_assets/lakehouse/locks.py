@@ -45,7 +45,7 @@ def hold(path: Path, wait_seconds: float | None, *, where: str) -> Iterator[None
             fix="wait for it or cancel it in the Dagster UI",
         ) from None
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise StorageError.not_writable(path.parent, error) from error
     try:
         yield
     finally:
@@ -72,7 +72,7 @@ def staging_folder(shared: Path, *, locked: bool) -> Iterator[Path]:
             _remove_abandoned(shared)
         folder.mkdir(parents=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise StorageError.not_writable(folder, error) from error
     try:
         yield folder
     finally:
@@ -88,9 +88,3 @@ def _remove_abandoned(shared: Path) -> None:
             continue
         if age > _ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _unwritable(folder: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"folder can't be written: {error.strerror}", where=str(folder), fix="set MLOPS_HOME to a writable folder"
-    )

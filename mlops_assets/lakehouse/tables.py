@@ -1,46 +1,23 @@
 """How a table is named and reached: by its folder, or by its name in a catalog.
 
 What belongs here: the difference between the two, and nothing else. What does not: when to read or commit
-(`lakehouse`), what a catalog's refusal means (`catalog_errors`).
+(`lakehouse`), what a history says (`history`), what a catalog's refusal means (`catalog_errors`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.history import HISTORY_COLUMNS, LastCommit, commits_after, newest_commit
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
 
-# Commits that do not change rows, by their name in a table's history (Delta's `DeltaOperations`). Unity Catalog's
-# predictive optimization may make some of them at any time.
-_UPKEEP: Final = frozenset(
-    {
-        "OPTIMIZE",
-        "VACUUM START",
-        "VACUUM END",
-        "COMPUTE STATS",
-        "REORG",
-        "CLUSTER BY",
-        "SET TBLPROPERTIES",
-        "UNSET TBLPROPERTIES",
-        "UPGRADE PROTOCOL",
-        "ADD FEATURE",
-        "DROP FEATURE",
-        "ADD CONSTRAINT",
-        "DROP CONSTRAINT",
-        "CHANGE COLUMN",
-    }
-)
-_LOOK_BACK: Final = 100
-_UNKNOWN: Final = -1
-_HISTORY: Final = ("version", "operation", "userMetadata", "operationMetrics")
 COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. By default Delta reads no version older than a week, and by then it has forgotten which
 # files it removed, so VACUUM takes them for files of unknown writers. It drops the log after a month. A catalog may run
@@ -50,23 +27,6 @@ RETENTION: Final[Mapping[str, str]] = {
     "delta.deletedFileRetentionDuration": _KEPT,
     "delta.logRetentionDuration": _KEPT,
 }
-
-
-@dataclass(frozen=True)
-class LastCommit:
-    """A version of a table.
-
-    Attributes:
-        version: Its number.
-        rows_version: The version that last changed the rows; everything after it is upkeep.
-        metadata: `userMetadata` of the commit that last changed the rows.
-        metrics: `operationMetrics` of that commit, those that are counts.
-    """
-
-    version: int
-    rows_version: int
-    metadata: Mapping[str, Any]
-    metrics: Mapping[str, int] = field(default_factory=dict)
 
 
 class Tables(Protocol):
@@ -124,60 +84,6 @@ class Tables(Protocol):
         ...
 
 
-def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
-    """Return the newest version, with metadata and counts of the newest commit that changed rows.
-
-    Args:
-        history: Entries of the table's history, newest first, with the columns `_HISTORY`.
-    """
-    entries = list(history)
-    wrote = next((entry for entry in entries if _wrote_rows(entry)), {})
-    return replace(
-        _commit_of({**wrote, "version": entries[0]["version"]}),
-        rows_version=int(wrote.get("version", _UNKNOWN)),
-    )
-
-
-def _newest(look: Callable[[int | None], Iterable[Mapping[str, Any]]]) -> LastCommit:
-    """Return the newest version; metadata is searched for in `_LOOK_BACK` commits, the rows' version in the whole log.
-
-    Args:
-        look: Returns the given number of newest history entries; all of them when None.
-    """
-    newest = last_commit(look(_LOOK_BACK))
-    if newest.rows_version != _UNKNOWN:
-        return newest
-    entries = list(look(None))
-    whole = last_commit(entries).rows_version
-    # If the log begins with upkeep, the rows are at least as old as its first version; that is all it says.
-    oldest = int(entries[-1]["version"])
-    return replace(newest, rows_version=oldest if whole == _UNKNOWN else whole)
-
-
-def _commits_after(history: Iterable[Mapping[str, Any]], version: int) -> list[LastCommit]:
-    commits = [_commit_of(entry) for entry in history if int(entry["version"]) > version and _wrote_rows(entry)]
-    return sorted(commits, key=lambda commit: commit.version)
-
-
-def _wrote_rows(entry: Mapping[str, Any]) -> bool:
-    return str(entry["operation"]).upper() not in _UPKEEP
-
-
-def _commit_of(entry: Mapping[str, Any]) -> LastCommit:
-    counted = entry.get("operationMetrics") or {}
-    counts = {name: int(value) for name, value in counted.items() if str(value).isdigit()}
-    return LastCommit(int(entry["version"]), int(entry["version"]), _metadata_of(entry.get("userMetadata")), counts)
-
-
-def _metadata_of(text: str | None) -> dict[str, Any]:
-    """Parse a commit's `userMetadata`; commits that are not ours may hold any text there, and give an empty dict."""
-    try:
-        metadata = json.loads(text or "{}")
-    except json.JSONDecodeError:
-        return {}
-    return metadata if isinstance(metadata, dict) else {}
-
-
 def spark_path(path: str | Path) -> str:
     """Return a Python path as Spark needs it: DBFS is a mount (`/dbfs`) for Python and a scheme (`dbfs:`) for Spark."""
     text = str(path)
@@ -205,14 +111,14 @@ class PathTables:
 
         if not DeltaTable.is_deltatable(self.address(name)):
             return None
-        return _newest(DeltaTable(self.address(name)).history)
+        return newest_commit(DeltaTable(self.address(name)).history)
 
     def since(self, name: str, version: int) -> list[LastCommit]:
         """Read the log with delta-rs."""
         from deltalake import DeltaTable
 
         table = DeltaTable(self.address(name))
-        return _commits_after(table.history(max(1, table.version() - version)), version)
+        return commits_after(table.history(max(1, table.version() - version)), version)
 
     def sql_name(self, name: str) -> str:
         """Return the folder in Delta's SQL syntax for paths."""
@@ -277,7 +183,7 @@ class CatalogTables:
             if not session.catalog.tableExists(self.sql_name(name)):
                 self._require_schema()
                 return None
-            return _newest(lambda limit: self._history(session, name, limit))
+            return newest_commit(lambda limit: self._history(session, name, limit))
 
     def since(self, name: str, version: int) -> list[LastCommit]:
         """Ask the table's history.
@@ -288,9 +194,9 @@ class CatalogTables:
         from mlops_assets.lakehouse.catalog_errors import readable
 
         with readable(self.address(name), self.catalog, self.schema):
-            history = self.session().sql(f"DESCRIBE HISTORY {self.sql_name(name)}").select(*_HISTORY)
+            history = self.session().sql(f"DESCRIBE HISTORY {self.sql_name(name)}").select(*HISTORY_COLUMNS)
             entries = history.where(f"version > {version}").collect()
-        return _commits_after([entry.asDict() for entry in entries], version)
+        return commits_after([entry.asDict() for entry in entries], version)
 
     def sql_name(self, name: str) -> str:
         """Return the three-level name, quoted."""
@@ -350,7 +256,7 @@ class CatalogTables:
 
     def _history(self, session: SparkSession, name: str, limit: int | None) -> list[dict[str, Any]]:
         newest = "" if limit is None else f" LIMIT {limit}"
-        history = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)}{newest}").select(*_HISTORY)
+        history = session.sql(f"DESCRIBE HISTORY {self.sql_name(name)}{newest}").select(*HISTORY_COLUMNS)
         return [entry.asDict() for entry in history.collect()]
 
     def _require_schema(self) -> None:

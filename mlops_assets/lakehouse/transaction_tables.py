@@ -160,6 +160,17 @@ def count_rows(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot) -> 
     return Totals(total, with_label, frauds, labelled, set_aside)
 
 
+def count_classes(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot) -> dict[int, int]:
+    """Return the raw table's row count per target value, without the rows that have no label yet."""
+    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+    if snapshot.raw is None:
+        return {}
+    rows = lakehouse.read(RAW, snapshot.raw.version).where(F.col(contract.target).isNotNull())
+    counted = rows.groupBy(contract.target).count().collect()
+    return {int(row[contract.target]): int(row["count"]) for row in counted}
+
+
 def count_quarantined(lakehouse: Lakehouse, snapshot: Snapshot) -> int:
     """Count `quarantined_rows` without Spark: planning a query takes longer than reading two columns."""
     if snapshot.quarantined is None:

@@ -38,18 +38,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlops_assets.data.columns import (
-    BATCH_ID,
-    QUARANTINE_SCHEMA,
-    TECHNICAL_COLUMNS,
-)
-from mlops_assets.data.contract.casting import ARROW_TYPES
+from mlops_assets.data.columns import BATCH_ID, TECHNICAL_COLUMNS
 from mlops_assets.data.contract.diff import table_rules
 from mlops_assets.data.ingest.manifest import BatchRecord, as_table
+from mlops_assets.data.ingest.merge import key_range
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.known_rows import NewRows, with_known, without_known
@@ -172,29 +167,29 @@ class TransactionStore:
         Raises:
             StaleBaseError: Someone else has written since.
         """
-        from mlops_assets.data.ingest.quarantine import try_again
+        from mlops_assets.data.ingest.quarantine import accepted_again, try_again
 
         waiting = quarantined_rows(self.lakehouse, snapshot)
         if not waiting.num_rows:
             return Outcome(snapshot)
         batch, judged = try_again(waiting, self.contract)
-        every = pa.array([True] * waiting.num_rows)
-        good = every if batch.bad is None else pc.invert(batch.bad.combine_chunks())
-        rows = batch.table.select(list(self.contract.column_names)).filter(good)
+        good, rows = accepted_again(waiting, batch, self.contract)
         if not rows.num_rows:
             return Outcome(snapshot, quarantined=waiting.num_rows)
-        carried = waiting.filter(good)
-        for name in TECHNICAL_COLUMNS:
-            rows = rows.append_column(name, carried.column(name))
         (folder / GOOD).mkdir()
         pq.write_table(rows, folder / GOOD / "00000.parquet", compression="lz4")
         replay = f"replay-{uuid.uuid4().hex}"
-        snapshot = self._quarantine.mark(snapshot, waiting, judged, good, replay, self._contract_name, folder)
-        counted = pc.value_counts(carried.column(BATCH_ID)).to_pylist()
+        snapshot = self._quarantine.mark(snapshot, waiting, judged, good, replay, self.contract.versioned_name, folder)
+        counted = pc.value_counts(rows.column(BATCH_ID)).to_pylist()
         counts = {pair["values"]: int(pair["counts"]) for pair in counted}
         staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
         new = without_known(
-            staged, self._raw_rows(snapshot), self.contract, counts, key_range=self._key_range(rows), again=True
+            staged,
+            self._raw_rows(snapshot),
+            self.contract,
+            counts,
+            key_range=key_range(rows, self.contract),
+            again=True,
         )
         known = sum(new.known.values())
         record = BatchRecord(
@@ -205,7 +200,7 @@ class TransactionStore:
             accepted=rows.num_rows - known,
             quarantined=waiting.num_rows - rows.num_rows,
             already_known=known,
-            contract=self._contract_name,
+            contract=self.contract.versioned_name,
             recorded_at=datetime.now(UTC).isoformat(),
         )
         snapshot, accepted, counted = self._accept(snapshot, [record], new, folder)
@@ -216,23 +211,9 @@ class TransactionStore:
         """Return how many rows the tables have afterwards; counts them unless that was already done."""
         return done.counted or count_rows(self.lakehouse, self.contract, done.snapshot)
 
-    def classes(self, snapshot: Snapshot) -> dict[int, int]:
-        """Return the raw table's row count per target value, without the rows that have no label yet."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        if snapshot.raw is None:
-            return {}
-        rows = self.lakehouse.read(RAW, snapshot.raw.version).where(F.col(self.contract.target).isNotNull())
-        counted = rows.groupBy(self.contract.target).count().collect()
-        return {int(row[self.contract.target]): int(row["count"]) for row in counted}
-
     @property
     def _quarantine(self) -> QuarantineTable:
         return QuarantineTable(self.lakehouse, self.dagster_run)
-
-    @property
-    def _contract_name(self) -> str:
-        return f"{self.contract.name} v{self.contract.version}"
 
     def _widen(self, snapshot: Snapshot, folder: Path) -> Snapshot:
         """Add the columns that a newer version of the contract brings, in a commit without rows."""
@@ -248,12 +229,10 @@ class TransactionStore:
                 where=self.lakehouse.location(RAW),
                 fix="set MLOPS_DATABASE to a new database and load again",
             )
-        (folder / "widen").mkdir()
-        pq.write_table(_no_rows(self.contract), folder / "widen" / "none.parquet")
         records = self._new_rules(snapshot)
-        rows = self._staged(folder / "widen")
-        metadata = self._commit_metadata(records)
-        written = self.lakehouse.append(RAW, rows, base=snapshot.raw, metadata=metadata, new_columns=True)
+        new = {name: self.contract.column(name) for name in missing}
+        columns = {name: (column.type, column.description) for name, column in new.items()}
+        written = self.lakehouse.add_columns(snapshot.raw, columns, self._commit_metadata(records))
         return self._record(replace(snapshot, raw=written), records, folder / "widen.parquet")
 
     def _commit_metadata(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
@@ -302,9 +281,9 @@ class TransactionStore:
         rules = table_rules(self.contract)
         if rules == snapshot.rules:
             return []
-        name = f"{self._contract_name} ({self.contract.fingerprint})"
+        name = f"{self.contract.versioned_name} ({self.contract.fingerprint})"
         now = datetime.now(UTC).isoformat()
-        return [BatchRecord(name, "contract", self.contract.name, 0, 0, 0, 0, self._contract_name, now, rules)]
+        return [BatchRecord(name, "contract", self.contract.name, 0, 0, 0, 0, self.contract.versioned_name, now, rules)]
 
     def _record(self, snapshot: Snapshot, records: Sequence[BatchRecord], staged: Path) -> Snapshot:
         """Append records to the manifest, which then covers the raw table up to its current version."""
@@ -315,16 +294,3 @@ class TransactionStore:
         recorded = snapshot.recorded | {record.batch_id for record in records}
         rules = next((record.rules for record in reversed(records) if record.rules), snapshot.rules)
         return replace(snapshot, manifest=manifest, recorded=recorded, pending=(), rules=rules)
-
-    def _key_range(self, rows: pa.Table) -> tuple[Any, Any] | None:
-        if self.contract.key is None:
-            return None
-        bounds = pc.min_max(rows.column(self.contract.key)).as_py()
-        return bounds["min"], bounds["max"]
-
-
-def _no_rows(contract: Contract) -> pa.Table:
-    """Return an empty table with the raw table's columns."""
-    technical = {name: QUARANTINE_SCHEMA.field(name).type for name in TECHNICAL_COLUMNS}
-    kinds = {column.name: ARROW_TYPES[column.type] for column in contract.columns} | technical
-    return pa.schema(list(kinds.items())).empty_table()

@@ -1,29 +1,23 @@
 """The JVM's archive of loaded classes, which makes later starts of Spark faster.
 
 What belongs here: making the archive once per machine, and the options with which a session uses it. What does not:
-Spark's other options (`spark`), fetching jars (`delta_jars`).
+Spark's other options (`spark`), fetching jars (`delta_jars`), when it is made (`prepare_spark`).
 
 Without it, starting Spark and writing a first Delta table spends more than a third of the JVM's time on loading and
 verifying about 20,000 classes. Java can keep them in a file (JEP 350, "Dynamic CDS Archives"). A JVM ignores an archive
 of another Java or other jars, so a stale archive only costs disk space (about 180 MB).
-
-`python -m mlops_assets.resources.class_archive HOME [JAVA_HOME]` makes the archive if it does not exist.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from subprocess import TimeoutExpired
 from typing import TYPE_CHECKING, Any, Final
 
-from mlops_assets.errors import PlatformError
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 
 if TYPE_CHECKING:
@@ -126,24 +120,3 @@ def _exercise(spark: SparkSession, table: Path) -> None:
         "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
     )
     spark.sql(f"DESCRIBE HISTORY delta.`{table}`").collect()
-
-
-def _main(arguments: list[str]) -> int:
-    if len(arguments) not in (1, 2):
-        sys.stderr.write("usage: python -m mlops_assets.resources.class_archive HOME [JAVA_HOME]\n")
-        return os.EX_USAGE
-    home, java_home = Path(arguments[0]), "".join(arguments[1:]) or None
-    try:
-        folder = (home / "jars").resolve()
-        if find_archive(folder, ensure_delta_jars(folder), java_home) is None:
-            sys.stdout.write("Spark: archiving Java's classes, so that it starts faster (once, about 20 s)\n")
-            sys.stdout.flush()
-            make_archive(home, java_home)
-    except (PlatformError, OSError, TimeoutExpired) as error:
-        # Nothing depends on the archive, so the set-up continues.
-        sys.stderr.write(f"Spark: the class archive was not made, so each start takes a few seconds longer: {error}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

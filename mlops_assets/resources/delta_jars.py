@@ -6,9 +6,6 @@ On Databricks nothing here is used: the runtime brings its own Delta.
 Spark's own Ivy fetches them, so a mirror (`spark.jars.ivySettings` in spark-defaults.conf), a proxy or a local
 repository that works for the user's other Spark jobs works here too, and no repository's address is in this project.
 Asking Ivy in every session would cost 2 to 10 s each and need the network.
-
-Run as `python -m mlops_assets.resources.delta_jars FOLDER`, it fills the folder and says so; if nothing is missing, it
-prints nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import os
 import re
 import shutil
 import subprocess
@@ -28,7 +24,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from mlops_assets.errors import PlatformError, StorageError
+from mlops_assets.errors import StorageError
 
 RESOLVE_SECONDS = 600.0
 _SCRATCH = ".ivy-"
@@ -219,24 +215,3 @@ def _unusable(folder: Path, error: OSError) -> StorageError:
         where=str(error.filename or folder),
         fix="set MLOPS_HOME to a folder that can be written",
     )
-
-
-def _main(arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m mlops_assets.resources.delta_jars FOLDER\n")
-        return os.EX_USAGE
-    folder = Path(arguments[0])
-    try:
-        missing = missing_jars(folder)
-        if missing:
-            sys.stdout.write(f"Delta jars: fetching {len(missing)} into {folder} (once)\n")
-            sys.stdout.flush()
-        ensure_delta_jars(folder)
-    except PlatformError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))

@@ -78,11 +78,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         try:
             (scratch / "tmp").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(
-                f"folder can't be written: {error.strerror}",
-                where=str(scratch),
-                fix="set MLOPS_HOME to a writable folder",
-            ) from None
+            raise StorageError.not_writable(scratch, error) from None
         # Executors must be the Python that has the dependencies; with another one SparkTrials fails with the
         # misleading "There are no evaluation tasks".
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable

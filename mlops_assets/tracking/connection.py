@@ -149,11 +149,7 @@ def _require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise StorageError(
-            f"folder can't be written: {error.strerror}",
-            where=str(folder),
-            fix="set MLOPS_HOME to a writable folder",
-        ) from None
+        raise StorageError.not_writable(folder, error) from None
 
 
 def _fix(uri: str) -> str:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from databricks_loopback.schema import check_object
-from mlops_assets.databricks.cluster import ClusterSpec, looks_secret
+from mlops_assets.databricks.cluster import ClusterSpec
+from mlops_assets.databricks.credentials import looks_secret
 from mlops_assets.databricks.runtimes import RUNTIMES
 from mlops_assets.errors import SettingsError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-_LIGHT = ("cluster", "libraries", "preflight", "profile", "runtimes")
+_LIGHT = ("cluster", "credentials", "libraries", "permissions", "preflight", "profile", "runtimes")
 _HEAVY = ("dagster", "databricks.sdk", "dagster_databricks", "pyspark", "mlflow", "pandas")
 
 

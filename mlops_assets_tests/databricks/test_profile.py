@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_assets.databricks.profile import SHIPPED, SecretRef, cloud_of, load_profile
+from mlops_assets.databricks.credentials import SecretRef
+from mlops_assets.databricks.profile import SHIPPED, cloud_of, load_profile
 from mlops_assets.errors import SettingsError
 
 HOST = "https://adb-1234567890123456.7.azuredatabricks.net"

@@ -184,7 +184,7 @@ def test_policies_and_pools(ready: Workspace, profile_there: MakeProfile, empty_
 
     good = see(policy, pool)
     assert wrong(good) == {}
-    assert good["clusters.loader.policy_id"].text == f"{policy} is there"
+    assert good["clusters.loader.policy_id"].text == f"{policy} exists"
     found = wrong(see("GONE", "gone"))
     assert list(found) == ["clusters.loader.instance_pool_id", "clusters.loader.policy_id"]
     assert "Can't find a cluster policy with id: GONE" in found["clusters.loader.policy_id"]
@@ -231,7 +231,7 @@ def test_the_workspaces_mlflow(ready: Workspace, profile_there: MakeProfile, emp
     deny = ApiError(403, "PERMISSION_DENIED", "no workspace access").reply()
     with ready.faults.on_call("deny", lambda _r, _p: deny, path="/api/2.0/mlflow/*"):
         found = wrong(look(profile, empty_home, token=ready.token))
-    assert found["mlflow"].startswith("no workspace access; ask for workspace access")
+    assert found["mlflow"].startswith("no workspace access; request workspace access")
 
 
 class _Health(BaseHTTPRequestHandler):
@@ -250,9 +250,9 @@ def test_an_mlflow_server_of_ones_own(ready: Workspace, profile_there: MakeProfi
     uri = f"http://127.0.0.1:{server.server_port}"
     try:
         found = look(profile_there("dev", TRACKING_URI=uri, **OFFERED), empty_home, token=ready.token)
-        assert found["mlflow"].text == f"{uri} answers"
+        assert found["mlflow"].text == f"{uri} responds"
         found = look(profile_there("dev", TRACKING_URI=f"{uri}/x", **OFFERED), empty_home, token=ready.token)
-        assert "answers 404; is it an MLflow server?" in wrong(found)["mlflow"]
+        assert "returned 404; is it an MLflow server?" in wrong(found)["mlflow"]
     finally:
         server.shutdown()
         server.server_close()

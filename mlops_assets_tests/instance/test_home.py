@@ -109,7 +109,7 @@ def test_the_doctor_compares_the_limit_with_the_profile(tmp_path: Path, monkeypa
             assert list(launch_limit(here, instance)) == []
             found += launch_limit(there, instance)
     assert [finding.level for finding in found] == ["warning", "warning", "ok"]
-    assert found[0].text.startswith("no limit, but the profile wants 2 at once; dagster instance concurrency set")
+    assert found[0].text.startswith("no limit, but the profile sets 2; run dagster instance concurrency set")
     assert found[1].text.startswith("a limit of 7,")
 
 

@@ -16,9 +16,9 @@ from deltalake import DeltaTable
 from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import readable
+from mlops_assets.lakehouse.history import last_commit
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import pinned_sets
-from mlops_assets.lakehouse.tables import last_commit
 from mlops_assets.lakehouse.transaction_tables import take_snapshot
 from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 

@@ -99,12 +99,11 @@ def checkout(tmp_path: Path, index: dict[str, Path]) -> Iterator[Path]:
     """The scripts and a project in a folder of its own; the index is one that pip's settings name."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
-    jars = folder / "mlops_assets" / "resources"
-    jars.mkdir(parents=True)
-    for module in (jars.parent / "__init__.py", jars / "__init__.py"):
+    resources = folder / "mlops_assets" / "resources"
+    resources.mkdir(parents=True)
+    for module in (resources.parent / "__init__.py", resources / "__init__.py"):
         module.touch()
-    (jars / "delta_jars.py").write_text("import sys, tiny; print('jars', sys.argv[1:], tiny.version)\n", "utf-8")
-    (jars / "class_archive.py").write_text("import sys; print('archive', sys.argv[1:])\n", "utf-8")
+    (resources / "prepare_spark.py").write_text("import sys, tiny; print(*sys.argv[1:], tiny.version)\n", "utf-8")
     (folder / "pyproject.toml").write_text(PROJECT, "utf-8")
     write_lock(folder, index, "tiny")
     fake_java(tmp_path / "bin" / "java", "17.0.15")
@@ -152,14 +151,14 @@ def installed(checkout: Path, venv: str = ".venv") -> dict[str, str]:
 def test_a_fresh_checkout_gets_what_is_locked_and_an_unchanged_one_costs_nothing(checkout: Path):
     code, printed = set_up(checkout)
     assert code == 0, printed
-    assert f"jars ['{checkout}/.mlops/jars'] 1.0" in printed.splitlines()  # with this project's code, at last
+    assert printed.endswith(f"\n{checkout}/.mlops  1.0\n")  # with this project's code, at last
     assert {*NEEDED, "tiny", "mlops-assets"} <= {name.replace("_", "-") for name in installed(checkout)}
     assert "made by mlops_assets" in (checkout / ".mlops" / ".gitignore").read_text("utf-8")
     assert list(checkout.glob(".venv/lib/*/site-packages/__pycache__/tiny.*.pyc"))
 
     before, began = (checkout / ".venv" / ".mlops-stamp").stat(), time.monotonic()
     code, printed = set_up(checkout)
-    assert (code, printed) == (0, f"jars ['{checkout}/.mlops/jars'] 1.0\narchive ['{checkout}/.mlops', '']\n")
+    assert (code, printed) == (0, f"{checkout}/.mlops  1.0\n")
     assert (checkout / ".venv" / ".mlops-stamp").stat().st_mtime_ns == before.st_mtime_ns
     assert time.monotonic() - began < 10  # some 0.3 s, on a machine that has nothing else to do
 
@@ -181,7 +180,7 @@ def test_a_changed_lock_renews_what_has_changed_and_a_changed_project_its_metada
     (checkout / "packages" / "other" / "other" / "__init__.py").touch()
     (checkout / "packages" / "other" / "pyproject.toml").write_text(PROJECT.replace("mlops_assets", "other"), "utf-8")
     write_lock(checkout, index)
-    (checkout / "mlops_assets" / "resources" / "delta_jars.py").write_text("", "utf-8")
+    (checkout / "mlops_assets" / "resources" / "prepare_spark.py").write_text("", "utf-8")
     code, printed = set_up(checkout)
     assert code == 0, printed
     found = {name.replace("_", "-"): version for name, version in installed(checkout).items()}

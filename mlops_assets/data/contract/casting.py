@@ -1,7 +1,8 @@
 """Read one raw Arrow column as a column of a contract's type, each value by itself.
 
 What belongs here: which values of which Arrow type or text can be read as a double, long, timestamp or string, and the
-vectorised code that does it. What does not: whether a value is allowed (nulls, ranges: `conform`), names of columns.
+vectorised code that does it. What does not: Arrow's many forms of the same values (`arrow_types`), whether a value is
+allowed (nulls, ranges: `conform`), names of columns.
 
 A column that holds only good values is cast by Arrow at once; only when that fails are good and bad values separated,
 by regular expressions over the whole column. Those accept what Arrow's own parsers accept, so a bad value in a column
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlops_assets.data.contract.arrow_types import is_text, plain_type, undecodable
 from mlops_assets.data.contract.contract import ColumnType
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
@@ -105,46 +107,6 @@ def example(raw: pa.ChunkedArray, chosen: pa.ChunkedArray) -> str:
         return str(value.as_py())[:_EXAMPLE_LENGTH]
     except (OverflowError, ValueError):  # a time that Python's datetime can't hold
         return str(value.cast(pa.string()))[:_EXAMPLE_LENGTH]
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a plain type (see `plain_type`) is text."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def plain_type(raw: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the same values as one of the types that Arrow's kernels know; text may be undecodable."""
-    if isinstance(raw.type, pa.BaseExtensionType):
-        raw = raw.cast(raw.type.storage_type)
-    if pa.types.is_dictionary(raw.type):
-        raw = raw.cast(raw.type.value_type)
-    if pa.types.is_run_end_encoded(raw.type):
-        raw = pc.run_end_decode(raw)
-    if pa.types.is_string_view(raw.type):
-        return raw.cast(pa.large_string())
-    if pa.types.is_binary_view(raw.type) or pa.types.is_fixed_size_binary(raw.type):
-        raw = raw.cast(pa.large_binary())
-    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
-        # Parquet files of some writers do not say that their bytes are text.
-        return raw.cast(pa.large_string(), safe=False)
-    return raw
-
-
-def undecodable(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """Return which rows are not UTF-8, or None when all are; Parquet readers do not check."""
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        return pa.chunked_array([[not _is_utf8(value) for value in text.cast(pa.large_binary()).to_pylist()]])
-    return None
-
-
-def _is_utf8(value: bytes | None) -> bool:
-    try:
-        (value or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _blank(values: pa.ChunkedArray, chosen: pa.ChunkedArray) -> pa.ChunkedArray:

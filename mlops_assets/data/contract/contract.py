@@ -211,6 +211,11 @@ class Contract(BaseModel):
         return tuple(column.name for column in self.columns)
 
     @property
+    def versioned_name(self) -> str:
+        """Name and version, as tables and messages give them."""
+        return f"{self.name} v{self.version}"
+
+    @property
     def fingerprint(self) -> str:
         """Hash of everything that the contract says about the table; descriptions and label columns do not count."""
         meaning = self.model_dump_json(

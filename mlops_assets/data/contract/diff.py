@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_assets.data.contract.casting import plain_type
+from mlops_assets.data.contract.arrow_types import plain_type
 from mlops_assets.data.contract.contract import Column, ColumnType, Contract
 from mlops_assets.errors import ContractError, SchemaMismatchError
 
@@ -85,7 +85,7 @@ def require_columns(schema: pa.Schema, contract: Contract, *, where: str, types_
         f"{'; '.join(parts)} (contract {contract.name} v{contract.version})",
         where=where,
         fix="load the right file, choose another contract, or list columns to drop under its `ignored`",
-        diff=as_markdown(differences, wanted=f"{contract.name} v{contract.version}", found="input"),
+        diff=as_markdown(differences, wanted=contract.versioned_name, found="input"),
     )
 
 

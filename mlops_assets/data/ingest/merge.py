@@ -1,7 +1,7 @@
 """Which of several rows with the same key is kept: the last write.
 
-What belongs here: the rule, and its use inside one batch. What does not: the same rule as Spark column
-expressions (`merge_frames`).
+What belongs here: the rule, its use inside one batch, and the range of keys that a merge compares. What does not: the
+same rule as Spark column expressions (`merge_frames`).
 
 The last write is the row with the greatest (event time, arrival, position in its input). Event time comes first, so
 files may come in any order. On equal event times - usually a correction of the same transaction - the row that arrived
@@ -10,6 +10,8 @@ depend on the order of the rows, and applying it twice changes nothing.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +46,15 @@ def last_writes(rows: pa.Table, contract: Contract, good: pa.ChunkedArray | None
     stays = np.zeros(rows.num_rows, dtype=bool)
     stays[candidates[order.to_numpy()[last]]] = True
     return pa.chunked_array([pa.array(stays)])
+
+
+def key_range(rows: pa.Table, contract: Contract, chosen: pa.ChunkedArray | None = None) -> tuple[Any, Any] | None:
+    """Return the smallest and largest key of the chosen rows, of all when None; None if the contract has no key."""
+    if contract.key is None:
+        return None
+    keys = rows.column(contract.key)
+    bounds = pc.min_max(keys if chosen is None else keys.filter(chosen)).as_py()
+    return bounds["min"], bounds["max"]
 
 
 def _all_differ(keys: pa.Array) -> bool:

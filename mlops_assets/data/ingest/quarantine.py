@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER, SOURCE
-from mlops_assets.data.contract.casting import EXACT_BITS, is_text, plain_type, undecodable
+from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER, SOURCE, TECHNICAL_COLUMNS
+from mlops_assets.data.contract.arrow_types import is_text, plain_type, undecodable
+from mlops_assets.data.contract.casting import EXACT_BITS
 from mlops_assets.data.contract.conform import ConformedBatch, conform
 from mlops_assets.data.contract.contract import ColumnType, Contract
 
@@ -93,6 +94,26 @@ def try_again(quarantined: pa.Table, contract: Contract) -> tuple[ConformedBatch
     reasons = {code: mask.combine_chunks() for code, mask in batch.reasons.items()}
     position = quarantined.column_names.index(REASONS)
     return batch, quarantined.set_column(position, REASONS, _lists(reasons, quarantined.num_rows))
+
+
+def accepted_again(quarantined: pa.Table, batch: ConformedBatch, contract: Contract) -> tuple[pa.Array, pa.Table]:
+    """Return which quarantined rows meet the contract now, and those rows as the raw table holds them.
+
+    Args:
+        quarantined: Quarantined rows, with `TECHNICAL_COLUMNS`.
+        batch: The same rows, from `try_again`.
+        contract: The contract that they were checked against.
+
+    Returns:
+        One bool per row; and the good rows with the contract's columns, then `TECHNICAL_COLUMNS`.
+    """
+    every = pa.array([True] * quarantined.num_rows)
+    good = every if batch.bad is None else pc.invert(batch.bad.combine_chunks())
+    rows = batch.table.select(list(contract.column_names)).filter(good)
+    kept = quarantined.filter(good)
+    for name in TECHNICAL_COLUMNS:
+        rows = rows.append_column(name, kept.column(name))
+    return good, rows
 
 
 def count_reasons(quarantined: pa.Table) -> dict[str, int]:

@@ -1,16 +1,16 @@
 """From a source to Parquet files that Spark can commit: one pass over the input, one file in memory at a time.
 
-What belongs here: reading batches, skipping known and refused ones, separating good from bad rows, and a record of each
-batch. What does not: the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
+What belongs here: separating good from bad rows, and writing both. What does not: which inputs are new (`new_inputs`),
+the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,10 @@ import pyarrow.parquet as pq
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, INGESTED_AT, REPLAY, SOURCE
 from mlops_assets.data.contract.conform import conform
 from mlops_assets.data.contract.diff import require_columns
-from mlops_assets.data.ingest.manifest import BatchRecord
-from mlops_assets.data.ingest.merge import last_writes
+from mlops_assets.data.ingest.merge import key_range, last_writes
+from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
 from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons
 from mlops_assets.data.ingest.validation import InputFindings, LoadFindings
-from mlops_assets.errors import SchemaMismatchError, SourceError
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
@@ -41,25 +40,15 @@ _REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
 
 
 @dataclass
-class StagedLoad:
-    """The result of staging a source.
+class StagedLoad(StagedInputs):
+    """The result of staging a source; rows that another row of the same input replaces count as already known.
 
     Attributes:
         findings: Findings in the new inputs.
-        records: New inputs to load; rows that another row of the same input replaces count as already known.
-        known: Origins whose content was loaded before.
-        known_rows: Rows of those inputs.
-        errors: Inputs that can't be read, or do not have the contract's columns: one error each.
-        reasons: Rows set aside per reason code, in the inputs to load.
         key_range: Smallest and largest key of the staged rows, if the contract has a key.
     """
 
     findings: LoadFindings = field(default_factory=LoadFindings)
-    records: list[BatchRecord] = field(default_factory=list)
-    known: list[str] = field(default_factory=list)
-    known_rows: int = 0
-    errors: list[SourceError | SchemaMismatchError] = field(default_factory=list)
-    reasons: dict[str, int] = field(default_factory=dict)
     key_range: tuple[Any, Any] | None = None
 
     @property
@@ -98,17 +87,8 @@ def stage_load(
     """
     for kind in (GOOD, BAD):
         (folder / kind).mkdir()
-    load, arrived = StagedLoad(), datetime.min.replace(tzinfo=UTC)
-    for batch in readable_batches(source, load.errors):
-        if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in load.records):
-            load.known.append(batch.origin)
-            load.known_rows += batch.table.num_rows
-            continue
-        arrived = max(now(), arrived + timedelta(microseconds=1))
-        try:
-            _stage(batch, contract, folder, load, arrived)
-        except SchemaMismatchError as error:
-            load.errors.append(error)
+    load = StagedLoad()
+    stage_new(source, known, load, lambda batch, arrived: _stage(batch, contract, folder, load, arrived), now)
     return load
 
 
@@ -126,20 +106,6 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
         return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
 
 
-def readable_batches(
-    source: TransactionSource, errors: list[SourceError | SchemaMismatchError]
-) -> Iterator[SourceBatch]:
-    """Yield the readable batches, and append an error for each other one; a source may continue after an error."""
-    batches = iter(source.batches())
-    while True:
-        try:
-            yield next(batches)
-        except StopIteration:
-            return
-        except (SourceError, SchemaMismatchError) as error:
-            errors.append(error)
-
-
 def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
     require_columns(batch.table.schema, contract, where=batch.origin)
     conformed = conform(batch.table, contract, where=batch.origin)
@@ -149,42 +115,24 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoa
         return
     stays = last_writes(conformed.table, contract, None if conformed.bad is None else pc.invert(conformed.bad))
     accepted = findings.rows if stays is None else int(pc.sum(stays).as_py() or 0)
-    technical = {
-        BATCH_ID: pa.scalar(batch.content_hash, pa.string()),
-        SOURCE: pa.scalar(batch.origin, pa.string()),
-        INGESTED_AT: pa.scalar(arrived, pa.timestamp("us", tz="UTC")),
-    }
+    technical = origin_columns(batch, arrived)
     if accepted:
         _widen(load, conformed.table, stays, contract)
         _write(conformed.table, technical, folder / GOOD / f"{len(load.records):05d}", chosen=stays)
+    reasons: dict[str, int] = {}
     if findings.bad:
         bad = bad_rows(batch.table, conformed, contract)
-        for code, rows in count_reasons(bad).items():
-            load.reasons[code] = load.reasons.get(code, 0) + rows
-        marks = {CONTRACT: pa.scalar(f"{contract.name} v{contract.version}"), REPLAY: pa.scalar(None, pa.string())}
+        reasons = count_reasons(bad)
+        marks = {CONTRACT: pa.scalar(contract.versioned_name), REPLAY: pa.scalar(None, pa.string())}
         _write(bad, technical | marks, folder / BAD / f"{len(load.records):05d}")
-    load.records.append(
-        BatchRecord(
-            batch_id=batch.content_hash,
-            kind="load",
-            source=batch.origin,
-            rows=findings.rows,
-            accepted=accepted,
-            quarantined=findings.bad,
-            already_known=findings.rows - findings.bad - accepted,
-            contract=f"{contract.name} v{contract.version}",
-            recorded_at=arrived.isoformat(),
-        )
-    )
+    load.add(batch, contract, arrived, kind="load", accepted=accepted, bad=findings.bad, reasons=reasons)
 
 
 def _widen(load: StagedLoad, rows: pa.Table, stays: pa.ChunkedArray | None, contract: Contract) -> None:
-    if contract.key is None:
-        return
-    keys = rows.column(contract.key)
-    bounds = pc.min_max(keys if stays is None else keys.filter(stays)).as_py()
-    low, high = load.key_range or (bounds["min"], bounds["max"])
-    load.key_range = (min(low, bounds["min"]), max(high, bounds["max"]))
+    bounds = key_range(rows, contract, stays)
+    if bounds is not None:
+        low, high = load.key_range or bounds
+        load.key_range = (min(low, bounds[0]), max(high, bounds[1]))
 
 
 def _write(

@@ -11,8 +11,7 @@ again, under other names and in any order, and a label may come before its trans
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,22 +23,18 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.columns import (
-    BATCH_ID,
-    INGESTED_AT,
     KNOWN_AT,
     LABEL,
     ORIGINAL,
     REASONS,
     ROW_NUMBER,
-    SOURCE,
     TECHNICAL_COLUMNS,
 )
 from mlops_assets.data.contract.conform import conform_column
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.contract.diff import Difference, as_markdown
-from mlops_assets.data.ingest.manifest import BatchRecord
+from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
 from mlops_assets.data.ingest.quarantine import count_reasons, set_aside
-from mlops_assets.data.ingest.staging import readable_batches
 from mlops_assets.errors import ContractError, SchemaMismatchError, SourceError
 
 if TYPE_CHECKING:
@@ -94,32 +89,13 @@ def label_table_columns(contract: Contract) -> dict[str, str]:
     }
 
 
-@dataclass
-class StagedLabels:
-    """The result of staging label files.
-
-    Attributes:
-        records: New files to load; `accepted` rows are good, `quarantined` ones are kept with their reasons.
-        known: Origins whose content was loaded before.
-        known_rows: Rows of those files.
-        errors: Files that can't be read, lack columns, or have too many bad rows: one error each.
-        reasons: Rows set aside per reason code, in the files to load.
-    """
-
-    records: list[BatchRecord] = field(default_factory=list)
-    known: list[str] = field(default_factory=list)
-    known_rows: int = 0
-    errors: list[SourceError | SchemaMismatchError] = field(default_factory=list)
-    reasons: dict[str, int] = field(default_factory=dict)
-
-
 def stage_labels(
     source: TransactionSource,
     contract: Contract,
     folder: Path,
     known: Collection[str],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> StagedLabels:
+) -> StagedInputs:
     """Write the rows of new label files as Parquet files into `folder`, one per file.
 
     Args:
@@ -129,25 +105,19 @@ def stage_labels(
         known: Batch ids that were loaded before.
         now: The clock; each batch gets a distinct timestamp.
 
+    Returns:
+        The account of the files; bad rows are staged too, with their reasons. A file with too many of them is refused.
+
     Raises:
         SourceError: The source as a whole can't be read.
         ContractError: See `require_labels`.
     """
-    staged, arrived = StagedLabels(), datetime.min.replace(tzinfo=UTC)
-    for batch in readable_batches(source, staged.errors):
-        if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in staged.records):
-            staged.known.append(batch.origin)
-            staged.known_rows += batch.table.num_rows
-            continue
-        arrived = max(now(), arrived + timedelta(microseconds=1))
-        try:
-            _stage(batch, contract, folder, staged, arrived)
-        except (SourceError, SchemaMismatchError) as error:
-            staged.errors.append(error)
+    staged = StagedInputs()
+    stage_new(source, known, staged, lambda batch, arrived: _stage(batch, contract, folder, staged, arrived), now)
     return staged
 
 
-def _stage(batch: SourceBatch, contract: Contract, folder: Path, staged: StagedLabels, arrived: datetime) -> None:
+def _stage(batch: SourceBatch, contract: Contract, folder: Path, staged: StagedInputs, arrived: datetime) -> None:
     rows = read_labels(batch.table, contract, arrived, where=batch.origin)
     bad = rows.filter(pc.greater(pc.list_value_length(rows.column(REASONS)), 0))
     reasons = count_reasons(bad)
@@ -158,26 +128,11 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, staged: StagedL
             where=batch.origin,
             fix=f"fix the file; at most {contract.max_bad_share:.2%} of its rows may be set aside (`max_bad_share`)",
         )
-    for name, value in ((BATCH_ID, batch.content_hash), (SOURCE, batch.origin)):
-        rows = rows.append_column(name, pa.repeat(pa.scalar(value, pa.string()), rows.num_rows))
-    moment = pa.scalar(arrived, pa.timestamp("us", tz="UTC"))
-    rows = rows.append_column(INGESTED_AT, pa.repeat(moment, rows.num_rows))
+    for name, value in origin_columns(batch, arrived).items():
+        rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
     pq.write_table(rows, folder / f"{len(staged.records):05d}.parquet", compression="lz4")
-    for code, count in reasons.items():
-        staged.reasons[code] = staged.reasons.get(code, 0) + count
-    staged.records.append(
-        BatchRecord(
-            batch_id=batch.content_hash,
-            kind="labels",
-            source=batch.origin,
-            rows=rows.num_rows,
-            accepted=rows.num_rows - bad.num_rows,
-            quarantined=bad.num_rows,
-            already_known=0,
-            contract=f"{contract.name} v{contract.version}",
-            recorded_at=arrived.isoformat(),
-        )
-    )
+    accepted = rows.num_rows - bad.num_rows
+    staged.add(batch, contract, arrived, kind="labels", accepted=accepted, bad=bad.num_rows, reasons=reasons)
 
 
 def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: str) -> pa.Table:
@@ -242,7 +197,7 @@ def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: 
     return rows
 
 
-def judge_labels(staged: StagedLabels, written: int) -> list[CheckOutcome]:
+def judge_labels(staged: StagedInputs, written: int) -> list[CheckOutcome]:
     """Return one verdict per check of `LABEL_CHECKS`, in that order.
 
     Args:

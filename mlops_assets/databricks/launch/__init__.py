@@ -3,7 +3,7 @@
 What belongs here: the launch of one step and what can go wrong with it. What does not: the definition of a cluster
 (`mlops_assets.databricks`), what a step does (assets), which step runs where (definitions).
 
-The order of a launch: `code` packs the package, `staging` uploads it, `submission` submits the run, `cluster_main` runs
-the step there, `watch` reads its reports, `failures` explains what went wrong, `launcher` connects these to Dagster,
-and `reaper` cleans up after a launcher that died.
+The order of a launch: `code` packs the package, `uploads` stores it (`staging`), `submission` submits the run,
+`cluster_main` runs the step there, `watch` reads its reports, `launched` knows what they have said so far, `failures`
+explains what went wrong, `launcher` connects these to Dagster, and `reaper` cleans up after a launcher that died.
 """

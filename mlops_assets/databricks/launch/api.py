@@ -198,7 +198,7 @@ class Api:
 
 
 def _pause(state: RetryCallState) -> float:
-    """Return a doubling pause, shortened at random: callers that failed together should not return together."""
+    """Return a doubling pause, shortened at random: callers that failed together should not retry together."""
     return _DOUBLING(state) * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
 
 

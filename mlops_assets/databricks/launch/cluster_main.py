@@ -23,7 +23,8 @@ import threading
 import time
 import traceback
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,7 +34,6 @@ _PRINTED_PER_CHUNK = 256 * 1024
 _FIRST_FLUSH_S = 0.5
 _WRITE_ATTEMPTS = 5
 _GRACE_S = 10.0
-_ORPHANED = 75  # EX_TEMPFAIL
 
 
 class StepFailedError(Exception):
@@ -44,23 +44,19 @@ class OrphanedError(Exception):
     """No launcher watches this run any more."""
 
 
-# --- the format of the reports ----------------------------------------------------------------------------------------
-
-
 def encode_chunk(number: int, records: list[dict[str, Any]]) -> bytes:
     """Return the bytes of a chunk."""
-    payload = json.dumps(records).encode()
-    return f"{_MARK} {number} {len(payload)} {hashlib.sha256(payload).hexdigest()}\n".encode() + payload
+    return _framed(number, json.dumps(records).encode())
 
 
 def decode_chunk(number: int, data: bytes) -> list[dict[str, Any]] | None:
     """Return the records of a chunk, or None if it is incomplete."""
-    head, newline, payload = data.partition(b"\n")
-    expected = f"{_MARK} {number} {len(payload)} {hashlib.sha256(payload).hexdigest()}".encode()
-    if not newline or head != expected:
-        return None
-    records: list[dict[str, Any]] = json.loads(payload)
-    return records
+    payload = data.partition(b"\n")[2]
+    return list(json.loads(payload)) if data == _framed(number, payload) else None
+
+
+def _framed(number: int, payload: bytes) -> bytes:
+    return f"{_MARK} {number} {len(payload)} {hashlib.sha256(payload).hexdigest()}\n".encode() + payload
 
 
 def chunk_name(number: int) -> str:
@@ -79,7 +75,7 @@ class Channel:
     def __init__(self, folder: Path, longest_s: float) -> None:
         self._folder, self._longest_s = folder, longest_s
         self._records: list[dict[str, Any]] = []
-        self._lock, self._wake, self._closing = threading.Lock(), threading.Event(), threading.Event()
+        self._lock, self._closing = threading.Lock(), threading.Event()
         self._started, self._written, self._printed = time.monotonic(), 0, 0
         self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
         self._thread.start()
@@ -88,7 +84,6 @@ class Channel:
         """Report a record of a kind."""
         with self._lock:
             self._records.append({"kind": kind, **fields})
-        self._wake.set()
 
     def put_text(self, kind: str, text: str) -> None:
         """Report printed text; what does not fit into one chunk is only in the driver's log."""
@@ -103,7 +98,6 @@ class Channel:
                 last["text"] += kept
             elif kept:
                 self._records.append({"kind": kind, "text": kept})
-        self._wake.set()
 
     def close(self) -> None:
         """Write the remaining records.
@@ -112,50 +106,44 @@ class Channel:
             OSError: It could not be written.
         """
         self._closing.set()
-        self._wake.set()
         self._thread.join()
         self._flush(_WRITE_ATTEMPTS)
 
     def _run(self) -> None:
-        while not self._closing.is_set():
-            self._wake.wait()
-            age = time.monotonic() - self._started
-            self._closing.wait(min(self._longest_s, max(_FIRST_FLUSH_S, age / 10)))
-            if not self._closing.is_set():
-                self._wake.clear()
-                try:
-                    self._flush(1)
-                except OSError as error:  # they are kept: storage may be back at the next flush
-                    print(f"reports can't be written: {error}", file=sys.__stderr__)
+        while not self._closing.wait(self._pause()):
+            try:
+                self._flush(1)
+            except OSError as error:  # they are kept: storage may be back at the next flush
+                print(f"reports can't be written: {error}", file=sys.__stderr__)
+
+    def _pause(self) -> float:
+        age = time.monotonic() - self._started
+        return min(self._longest_s, max(_FIRST_FLUSH_S, age / 10))
 
     def _flush(self, attempts: int) -> None:
         with self._lock:
             records, self._records, self._printed = self._records, [], 0
-        while records:
-            batch, size = 0, 0
-            while batch < len(records) and (batch == 0 or size < _CHUNK_BYTES):
-                size += len(json.dumps(records[batch]))
-                batch += 1
-            try:
+        try:
+            while records:
+                batch, size = 0, 0
+                while batch < len(records) and size < _CHUNK_BYTES:
+                    size += len(json.dumps(records[batch]))
+                    batch += 1
                 self._write(encode_chunk(self._written + 1, records[:batch]), attempts)
-            except OSError:
-                with self._lock:
-                    self._records = records + self._records
-                raise
-            self._written += 1
-            records = records[batch:]
+                self._written += 1
+                records = records[batch:]
+        finally:  # what could not be written goes back
+            with self._lock:
+                self._records = records + self._records
 
     def _write(self, data: bytes, attempts: int) -> None:
         path = self._folder / chunk_name(self._written + 1)
-        for attempt in range(1, attempts + 1):
-            try:
+        for attempt in range(1, attempts):
+            with suppress(OSError):
                 path.write_bytes(data)
-            except OSError:
-                if attempt == attempts:
-                    raise
-                time.sleep(attempt)
-            else:
                 return
+            time.sleep(attempt)
+        path.write_bytes(data)
 
 
 class Tee:
@@ -190,8 +178,7 @@ class Watchdog:
 
     def __init__(self, heartbeat: Path, limit_s: float) -> None:
         self._heartbeat, self._limit_s = heartbeat, limit_s
-        self._done = threading.Event()
-        self.barked = False
+        self._done, self.fired = threading.Event(), False
         threading.Thread(target=self._run, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
@@ -201,24 +188,19 @@ class Watchdog:
     def _run(self) -> None:
         seen, since = b"", time.monotonic()
         while not self._done.wait(min(self._limit_s / 5, 10.0)):
-            try:
+            with suppress(OSError):  # not written yet, or storage is unavailable: the time limit covers both
                 content = self._heartbeat.read_bytes()
-            except OSError:
-                content = b""  # not written yet, or storage is unavailable: the time limit covers both
-            if content and content != seen:
-                seen, since = content, time.monotonic()
+                if content and content != seen:
+                    seen, since = content, time.monotonic()
             if time.monotonic() - since > self._limit_s:
-                self.barked = True
+                self.fired = True
                 print(f"no heartbeat from the launcher for {self._limit_s:g} s: ending", file=sys.__stderr__)
                 # A signal to the main thread interrupts a system call that waits. Code that never returns to Python
                 # does not notice it.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 if not self._done.wait(_GRACE_S):
-                    os._exit(_ORPHANED)
+                    os._exit(os.EX_TEMPFAIL)
                 return
-
-
-# --- the order of events ----------------------------------------------------------------------------------------------
 
 
 def main(folder: Path, task_globals: Mapping[str, Any]) -> None:
@@ -232,75 +214,75 @@ def main(folder: Path, task_globals: Mapping[str, Any]) -> None:
         Exception: Whatever ended the step, so that the run fails.
     """
     request: dict[str, Any] = json.loads((folder / "request.json").read_bytes())
-    channel = Channel(folder, request["flush_seconds"])
-    watchdog = Watchdog(folder / "heartbeat", request["orphan_seconds"])
+    with reporting(folder, request, described) as channel, tempfile.TemporaryDirectory() as code:
+        with zipfile.ZipFile(request["code"]) as archive:
+            archive.extractall(code)
+        # Not as the first entry: Dagster assumes that to be the script's folder and removes it for imports.
+        sys.path.insert(1, code)
+        prepare(request, task_globals, channel)
+        succeeded = _run_step(request["step"], channel)
+    if not succeeded:
+        raise StepFailedError(f"step {request['step_key']} failed; Dagster has its error")
+
+
+@contextmanager
+def reporting(
+    folder: Path, limits: Mapping[str, Any], describe: Callable[[BaseException], dict[str, Any]]
+) -> Iterator[Channel]:
+    """Report what is printed and the error that ends the block; end the block when the launcher is silent.
+
+    Args:
+        folder: The launch's own folder.
+        limits: `flush_seconds` and `orphan_seconds` of the launch.
+        describe: Turns an error into the fields of a `failure` record.
+
+    Raises:
+        OrphanedError: The launcher is gone.
+    """
+    channel = Channel(folder, limits["flush_seconds"])
+    watchdog = Watchdog(folder / "heartbeat", limits["orphan_seconds"])
     printed = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Tee(printed[0], channel, "stdout"), Tee(printed[1], channel, "stderr")
-    failure: BaseException | None = None
     try:
-        with tempfile.TemporaryDirectory() as code:
-            with zipfile.ZipFile(request["code"]) as archive:
-                archive.extractall(code)
-            # Not as the first entry: Dagster assumes that to be the script's folder and removes it for imports.
-            sys.path.insert(1, code)
-            check_versions(request["versions"], channel.put)
-            set_environment(request, task_globals)
-            if request["python_on_workers"]:
-                # Workers have a sys.path of their own, and functions that Spark runs there import the package too.
-                task_globals["sc"].addPyFile(request["code"])
-            ended_well = _run_step(request["step"], channel.put)
-        if not ended_well:
-            failure = StepFailedError(f"step {request['step_key']} failed; Dagster has its error")
-    except BaseException as error:  # noqa: BLE001 - it is reported, and raised at the end
-        failure = OrphanedError("the launcher is gone") if watchdog.barked else error
-        channel.put("failure", **described(error))
+        yield channel
+    except BaseException as error:
+        failure = OrphanedError("the launcher is gone") if watchdog.fired else error
+        channel.put("failure", **describe(failure))
+        if failure is not error:
+            raise failure from None
+        raise
     finally:
         watchdog.stop()
         sys.stdout, sys.stderr = printed
         channel.put("end")
         channel.close()
-    if failure is not None:
-        raise failure
 
 
-def check_versions(versions: dict[str, Any], report: Callable[..., None]) -> None:
-    """Compare this machine with the launching side before Dagster is imported."""
-    if not versions:
-        return
-    preflight = importlib.import_module("mlops_assets.databricks.preflight")
-    here = preflight.local_versions(["dagster", "pydantic", *versions["packages"]], spark=_spark_version())
-    for finding in preflight.require_compatible(preflight.Versions(**versions), here):
-        report("warning", text=f"{finding.subject}: {finding.text}")
-
-
-def _spark_version() -> str:
-    """Return Spark's version without starting it; Databricks' own pyspark is not an installed distribution."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("pyspark")
-    except metadata.PackageNotFoundError:
-        return str(importlib.import_module("pyspark").__version__)
-
-
-def set_environment(request: dict[str, Any], task_globals: Mapping[str, Any]) -> None:
-    """Set the environment variables on an existing cluster; a new one gets them from its `spark_env_vars`."""
+def prepare(request: Mapping[str, Any], task_globals: Mapping[str, Any], channel: Channel) -> None:
+    """Check the versions before Dagster is imported, then set up this process and the workers."""
+    if request["versions"]:
+        preflight = importlib.import_module("mlops_assets.databricks.preflight")
+        for finding in preflight.require_compatible_here(request["versions"]):
+            channel.put("warning", text=f"{finding.subject}: {finding.text}")
+    # Only on an existing cluster; a new one gets them from its `spark_env_vars`.
     os.environ.update(request["env"])
     for name, reference in request["secrets"].items():
         scope, _, key = reference.partition("/")
         os.environ[name] = task_globals["dbutils"].secrets.get(scope=scope, key=key)
+    if request["python_on_workers"]:
+        # Workers have a sys.path of their own, and functions that Spark runs there import the package too.
+        task_globals["sc"].addPyFile(request["code"])
 
 
-def _run_step(step: dict[str, str], report: Callable[..., None]) -> bool:
+def _run_step(step: dict[str, str], channel: Channel) -> bool:
     """Run the step and report its events; return whether it succeeded."""
     import dagster as dg
 
     fields: dict[str, Any] = {name: dg.deserialize_value(text) for name, text in step.items()}
     reference = dg.StepRunRef(**fields)
-    instance = dg.external_instance_from_step_run_ref(
-        reference, event_listener_fn=lambda entry: report("event", entry=dg.serialize_value(entry))
-    )
-    with instance:
+    with dg.external_instance_from_step_run_ref(
+        reference, event_listener_fn=lambda entry: channel.put("event", entry=dg.serialize_value(entry))
+    ) as instance:
         events = list(dg.run_step_from_ref(reference, instance))
     return not any(event.is_step_failure or event.is_step_up_for_retry for event in events)
 

@@ -61,7 +61,7 @@ class Reaped:
     Attributes:
         cancelled: Ids of the cancelled runs.
         removed: Staging folders that were removed.
-        is_complete: Whether the time was enough for all of it.
+        is_complete: Whether all of it was done within the time budget.
     """
 
     cancelled: list[int] = field(default_factory=list)
@@ -104,7 +104,7 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
             submission.cancel(api, run_id)
             reaped.cancelled.append(run_id)
         for folder in litter(staging.names(""), has_ended, is_kept):
-            # The folder last: as long as it exists, the next tick knows that something is left.
+            # The folder is removed last: while it exists, the next tick knows that something is left.
             staging.remove_scripts(folder)
             staging.remove(folder)
             reaped.removed.append(folder)
@@ -114,7 +114,7 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
         raise LaunchError(
             f"the workspace rejected a call: {error}",
             where=staging.root,
-            fix="let Dagster's identity in the workspace view and cancel runs and delete files in staging; "
+            fix="allow Dagster's identity in the workspace to view and cancel runs and to delete files in staging; "
             "`make doctor` checks its other permissions",
         ) from error
     return reaped

@@ -1,6 +1,6 @@
 """Which steps a Dagster run has, and which of them this process runs.
 
-What belongs here: deciding which process cleans up after a run. What does not: cleaning up (`launcher`, `pipes`).
+What belongs here: deciding which process cleans up after a run. What does not: cleaning up (`uploads`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """The folder that both sides of a launch share: in a Unity Catalog volume, or in DBFS.
 
 What belongs here: writing, reading and removing files there by the REST API, and their paths on the cluster. What does
-not: their content.
-
-The main script needs a path that the Jobs API accepts as `python_file`: "Cloud file URIs (such as dbfs:/, s3:/, adls:/,
-gcs:/) and workspace paths are supported" (Jobs API 2.2, `SparkPythonTask.python_file`). A volume's path is none of
-these, so with `staging: volume` the script is stored as a workspace file (Workspace API 2.0, `workspace/import`).
+not: their content, the main script where the Jobs API does not accept its path here (`workspace_scripts`).
 """
 
 from __future__ import annotations
@@ -13,7 +9,7 @@ from __future__ import annotations
 import base64
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from databricks.sdk.errors import NotFound, PermissionDenied
@@ -21,12 +17,11 @@ from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.spec import StagingKind
+from mlops_assets.databricks.launch.workspace_scripts import ME, WorkspaceScripts
 from mlops_assets.errors import LaunchError
 
 _BLOCK = 1024 * 1024
 _STREAMS = 3
-_ME = "/api/2.0/preview/scim/v2/Me"
-_SCRIPTS = "mlops_assets_launch"
 _DELETERS = 4
 
 
@@ -39,6 +34,10 @@ class Staging(ABC):
         api: The workspace.
         root: The folder's path in the API.
     """
+
+    # The error if it can't be used, and what to do then.
+    _UNUSABLE: ClassVar[str]
+    _FIX: ClassVar[str]
 
     def __init__(self, api: Api, root: str) -> None:
         self._api, self.root = api, root.rstrip("/")
@@ -60,7 +59,7 @@ class Staging(ABC):
         try:
             self._put(f"{self.root}/{name}", data)
         except DatabricksError as error:
-            raise self._unusable(error) from error
+            raise LaunchError(f"{self._UNUSABLE}: {error}", where=self.root, fix=self._FIX) from error
 
     def get(self, name: str) -> bytes | None:
         """Return a file's content, None if there is none."""
@@ -80,7 +79,7 @@ class Staging(ABC):
         except NotFound:
             return False
         except DatabricksError as error:
-            raise self._unusable(error) from error
+            raise LaunchError(f"{self._UNUSABLE}: {error}", where=self.root, fix=self._FIX) from error
         return True
 
     @abstractmethod
@@ -103,12 +102,15 @@ class Staging(ABC):
     @abstractmethod
     def _get(self, path: str) -> bytes: ...
 
-    @abstractmethod
-    def _unusable(self, error: Any) -> LaunchError: ...
-
 
 class DbfsStaging(Staging):
     """A folder of DBFS, `dbfs:/...`, for workspaces that still have it. Every user of the workspace can write there."""
+
+    _UNUSABLE = "DBFS can't be used"
+    _FIX = (
+        "newer workspaces have DBFS disabled: set `staging: volume` and `staging_path: "
+        "/Volumes/<catalog>/<schema>/<volume>` in the profile, and grant the launching identity WRITE VOLUME there"
+    )
 
     def on_cluster(self, name: str) -> str:
         """See `Staging`."""
@@ -170,14 +172,6 @@ class DbfsStaging(Staging):
             if int(answer.get("bytes_read") or 0) < _BLOCK:
                 return content
 
-    def _unusable(self, error: Any) -> LaunchError:
-        return LaunchError(
-            f"DBFS can't be used: {error}",
-            where=self.root,
-            fix="newer workspaces have DBFS disabled: set `staging: volume` and `staging_path: "
-            "/Volumes/<catalog>/<schema>/<volume>` in the profile, and grant the launching identity WRITE VOLUME there",
-        )
-
 
 class VolumeStaging(Staging):
     """A folder of a Unity Catalog volume, `/Volumes/<catalog>/<schema>/<volume>[/...]`.
@@ -188,10 +182,15 @@ class VolumeStaging(Staging):
         script_folder: Workspace folder for the main script; defaults to one in the caller's home.
     """
 
+    _UNUSABLE = "the volume can't be used"
+    _FIX = (
+        "create it and grant the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in the "
+        "profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`"
+    )
+
     def __init__(self, api: Api, root: str, script_folder: str = "") -> None:
         super().__init__(api, root)
-        self._script_folder = script_folder
-        self._scripts: list[str] = []
+        self._scripts = WorkspaceScripts(api, script_folder)
 
     def on_cluster(self, name: str) -> str:
         """See `Staging`."""
@@ -199,39 +198,11 @@ class VolumeStaging(Staging):
 
     def put_script(self, name: str, data: bytes) -> str:
         """See `Staging`."""
-        self._api.require_harmless(data, self.root)
-        folder = self._script_folder or self._home()
-        path = f"{folder}/{name.replace('/', '-')}"
-        body = {"path": path, "format": "RAW", "content": base64.b64encode(data).decode(), "overwrite": True}
-        try:
-            try:
-                self._api.call("POST", "/api/2.0/workspace/import", body=body)
-            except NotFound:
-                self._api.call("POST", "/api/2.0/workspace/mkdirs", body={"path": folder})
-                self._api.call("POST", "/api/2.0/workspace/import", body=body)
-        except DatabricksError as error:
-            raise LaunchError(
-                f"the main script can't be stored as a workspace file: {error}",
-                where=path,
-                fix="set `script_folder` of the launch to a workspace folder that the launching identity can write to",
-            ) from error
-        self._scripts.append(path)
-        return f"/Workspace{path}" if not path.startswith("/Workspace/") else path
+        return self._scripts.put(name, data)
 
     def remove_scripts(self, run: str) -> None:
         """See `Staging`."""
-        known = [path for path in self._scripts if path.rpartition("/")[2].startswith(f"{run}-")]
-        try:
-            for path in known or self._listed_scripts(run):
-                self._api.call("POST", "/api/2.0/workspace/delete", body={"path": path})
-        except NotFound:
-            return
-
-    def _listed_scripts(self, run: str) -> list[str]:
-        folder = self._script_folder or self._home()
-        answer = self._api.call("GET", "/api/2.0/workspace/list", query={"path": folder})
-        paths = [str(entry["path"]) for entry in answer.get("objects", [])]
-        return [path for path in paths if path.rpartition("/")[2].startswith(f"{run}-")]
+        self._scripts.remove(run)
 
     def names(self, folder: str) -> list[str]:
         """See `Staging`."""
@@ -240,10 +211,6 @@ class VolumeStaging(Staging):
     def remove(self, name: str) -> None:
         """See `Staging`. The Files API removes only empty folders, so it takes a call for each file."""
         self._remove_folder(f"{self.root}/{name}")
-
-    def _home(self) -> str:
-        me = self._api.call("GET", _ME)
-        return f"/Users/{me['userName']}/{_SCRIPTS}"
 
     def _entries(self, path: str) -> list[dict[str, Any]]:
         entries: list[dict[str, Any]] = []
@@ -279,7 +246,7 @@ class VolumeStaging(Staging):
             self._api.call("HEAD", _files(path))
         except PermissionDenied:
             # An answer to HEAD has no message; for rejected credentials this call raises an error that has one.
-            self._api.call("GET", _ME)
+            self._api.call("GET", ME)
             raise
 
     def _put(self, path: str, data: bytes) -> None:
@@ -287,14 +254,6 @@ class VolumeStaging(Staging):
 
     def _get(self, path: str) -> bytes:
         return self._api.download(_files(path))
-
-    def _unusable(self, error: Any) -> LaunchError:
-        return LaunchError(
-            f"the volume can't be used: {error}",
-            where=self.root,
-            fix="create it and grant the launching identity READ VOLUME and WRITE VOLUME, or correct `staging_path` in "
-            "the profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`",
-        )
 
 
 def staging_of(api: Api, kind: StagingKind, path: str, *, script_folder: str = "") -> Staging:

@@ -61,7 +61,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """One piece of news: a record of the step, or a change of the run's state.
+    """One update: a record of the step, or a change of the run's state.
 
     Attributes:
         record: What the step reported, or None.

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, KNOWN_AT, LABEL, ORIGINAL, REASONS, ROW_NUMBER, SOURCE
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.ingest.new_inputs import StagedInputs
 from mlops_assets.data.labels.labels import (
-    StagedLabels,
     judge_labels,
     label_table_columns,
     read_labels,
@@ -194,7 +194,7 @@ def test_rows_that_are_not_in_the_table_are_missed(tmp_path: Path, written: int,
 
 
 def test_where_nothing_comes_in_nothing_is_missed():
-    assert [outcome.passed for outcome in judge_labels(StagedLabels(), written=0)] == [True, True]
+    assert [outcome.passed for outcome in judge_labels(StagedInputs(), written=0)] == [True, True]
 
 
 VALUES = {
