@@ -6,10 +6,8 @@ What belongs here: what is costly to start or needed in more than one room. What
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +15,11 @@ import dagster as dg
 import pytest
 
 from mlops_assets.data.contract.contract import Contract, load_contract
-from mlops_assets.definitions import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets_tests.installation import open_lakehouse, open_tracking
 from mlops_assets_tests.proofs import COLLECTED
 
 if TYPE_CHECKING:
@@ -79,8 +77,13 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def lakehouse(settings: Settings, spark_resource: SparkResource) -> Lakehouse:
-    made: Lakehouse = build_resources(settings)["lakehouse"].open()
-    return replace(made, spark=lambda: spark_resource.session)
+    return open_lakehouse(settings, spark_resource)
+
+
+@pytest.fixture(scope="session")
+def new_lakehouse(tmp_path_factory: pytest.TempPathFactory, spark_resource: SparkResource) -> Callable[[], Lakehouse]:
+    """Open empty tables in a folder that outlives the test, for what a file or the session begins with."""
+    return lambda: open_lakehouse(Settings(home=tmp_path_factory.mktemp("shared")), spark_resource)
 
 
 @pytest.fixture
@@ -112,12 +115,7 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tracking(settings: Settings, empty_mlflow: Path) -> Tracking:
-    made: Tracking = build_resources(settings)["tracking"]
-    if not settings.tracking_uri:
-        target = settings.home / "mlflow" / "mlflow.db"
-        target.parent.mkdir(parents=True)
-        shutil.copy(empty_mlflow, target)
-    return made
+    return open_tracking(settings, empty_mlflow)
 
 
 @pytest.fixture

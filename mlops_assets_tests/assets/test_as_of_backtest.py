@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.conftest import Searched
 from mlops_assets_tests.assets.harness import (
     HERE,
     QUICK_SPACE,
@@ -26,12 +29,13 @@ from mlops_assets_tests.assets.harness import (
     transactions,
     write_csv,
 )
+from mlops_assets_tests.installation import copy_tables, open_tracking
 from mlops_assets_tests.lakehouse.delta_ages import committed_at
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-BEFORE, FIRST, SECOND = "2026-05-01", "2026-05-02", "2026-05-05"
+BEFORE, FIRST, BETWEEN, SECOND = "2026-05-01", "2026-05-02", "2026-05-04", "2026-05-05"
 KNOWN_DAYS, ALL_DAYS = 4, 6
 CONFIG = AsOfConfig(
     space=QUICK_SPACE, trials=2, parallelism=1, alerts_per_day=20, replicates=50, days_after=1.5, gap_days=0.1
@@ -44,14 +48,30 @@ def at(moment: str) -> float:
     return datetime.fromisoformat(f"{moment}+00:00").timestamp()
 
 
-@pytest.fixture
-def grown(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path) -> Lakehouse:
+@pytest.fixture(scope="module")
+def grown_once(
+    new_lakehouse: Callable[[], Lakehouse], spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Lakehouse:
     """A raw table whose first four days of events came in on one day, and whose other two on a later one."""
+    lakehouse, folder = new_lakehouse(), tmp_path_factory.mktemp("grown")
     for name, rows in (("first", EVERYTHING.filter(pc.invert(LATER))), ("second", EVERYTHING.filter(LATER))):
-        assert load(lakehouse, write_csv(rows, tmp_path / f"{name}.csv")).failure is None
+        assert load(lakehouse, write_csv(rows, folder / f"{name}.csv")).failure is None
     moments = {0: at(f"{FIRST}T12:00"), 1: at(f"{SECOND}T12:00")}
     committed_at(spark, Path(lakehouse.location(RAW)), moments)
     return lakehouse
+
+
+@pytest.fixture
+def grown(grown_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
+    return copy_tables(grown_once, lakehouse)
+
+
+@pytest.fixture(scope="module")
+def tested(grown_once: Lakehouse, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Searched:
+    """The backtest as of a day between the two."""
+    settings = Settings(home=tmp_path_factory.mktemp("tested"))
+    tracking = open_tracking(settings, empty_mlflow)
+    return Searched(grown_once, tracking, settings.home, backtest(grown_once, tracking, BETWEEN))
 
 
 def backtest(lakehouse: Lakehouse, tracking: Tracking, day: str, config: AsOfConfig = CONFIG) -> Outcome:
@@ -75,12 +95,12 @@ def poisoned(rows: pa.Table) -> pa.Table:
 
 
 def test_what_came_in_later_changes_the_scored_rows_and_not_the_model(
-    grown: Lakehouse, tracking: Tracking, tmp_path: Path
+    tested: Searched, grown: Lakehouse, tracking: Tracking, tmp_path: Path
 ):
-    before = backtest(grown, tracking, FIRST)
+    before = tested.outcome
     load(grown, write_csv(poisoned(transactions(600, seed=8, days=ALL_DAYS, fraud_rate=0.45)), tmp_path / "poison.csv"))
 
-    after = backtest(grown, tracking, FIRST)
+    after = backtest(grown, tracking, BETWEEN)
 
     assert (before.failure, after.failure) == (None, None)
     first, second = before.metadata, after.metadata
@@ -99,10 +119,8 @@ def test_what_came_in_later_changes_the_scored_rows_and_not_the_model(
     assert before.failed_checks == []
 
 
-def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse, tracking: Tracking):
-    outcome = backtest(grown, tracking, "2026-05-04")
-
-    found = outcome.metadata
+def test_the_days_after_are_those_after_the_newest_known_event(tested: Searched):
+    found = tested.outcome.metadata
     newest = pc.max(EVERYTHING.filter(pc.invert(LATER)).column("time")).as_py()
     times = EVERYTHING.column("time")
     window = pc.and_(pc.greater(times, newest), pc.less_equal(times, newest + 1.5 * 86_400))
@@ -111,9 +129,9 @@ def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse,
     assert "| day 4 |" in found["days"]
     assert "| day 5 |" in found["days"]
     assert found["days_after"].startswith("![days_after.png](data:image/png")
-    store = tracking.connect()
+    store = tested.tracking.connect()
     run = store.client.get_run(found["mlflow_run_id"])
-    assert run.data.tags["mlops_assets.as_of"] == "2026-05-04"
+    assert run.data.tags["mlops_assets.as_of"] == BETWEEN
     assert {name: run.data.metrics[f"after_{name}"] for name in ("rows", "average_precision")} == {
         "rows": found["rows_scored"],
         "average_precision": found["after_average_precision"],
@@ -123,7 +141,7 @@ def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse,
     # It stands beside the main chain.
     assert store.client.search_registered_models() == []
     assert store.latest_search({}) is None, "what is registered is looked for among searches"
-    assert [grown.current(table) for table in SET_TABLES.values()] == [None] * 3
+    assert [tested.lakehouse.current(table) for table in SET_TABLES.values()] == [None] * 3
 
 
 @pytest.mark.parametrize(
@@ -134,9 +152,9 @@ def test_the_days_after_are_those_after_the_newest_known_event(grown: Lakehouse,
     ],
 )
 def test_a_day_that_can_not_be_tested_on_is_refused_before_anything_is_paid_for(
-    grown: Lakehouse, tracking: Tracking, day: str, message: str
+    grown_once: Lakehouse, tracking: Tracking, day: str, message: str
 ):
-    outcome = backtest(grown, tracking, day)
+    outcome = backtest(grown_once, tracking, day)
 
     assert message in outcome.message
     assert outcome.results == []

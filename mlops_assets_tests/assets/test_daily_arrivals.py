@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -27,14 +29,15 @@ from mlops_assets_tests.assets.harness import (
     transactions,
     write_csv,
 )
+from mlops_assets_tests.installation import copy_tables
 
 FIRST, SECOND, QUIET = "2026-05-01", "2026-05-02", "2026-05-03"
 
 
-@pytest.fixture
-def landing(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of two days; the first of the second day has a bad row."""
-    folder = tmp_path / "landing"
+    folder = tmp_path_factory.mktemp("landing")
     for name, seed, at in (("a", 1, f"{FIRST}T08:00"), ("b, c", 2, f"{SECOND}T00:00"), ("d", 3, f"{SECOND}T23:59")):
         rows = transactions(seed=seed)
         path = folder / f"{name}.csv"
@@ -42,6 +45,19 @@ def landing(tmp_path: Path) -> Path:
         moment = datetime.fromisoformat(f"{at}+00:00").timestamp()
         os.utime(path, (moment, moment))
     return folder
+
+
+@pytest.fixture(scope="module")
+def first_day_once(new_lakehouse: Callable[[], Lakehouse], landing: Path) -> Lakehouse:
+    """Tables that have the file of the first day."""
+    lakehouse = new_lakehouse()
+    assert load(lakehouse, FileTransactions(location=str(landing / "a.csv"))).failure is None
+    return lakehouse
+
+
+@pytest.fixture
+def first_day(first_day_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
+    return copy_tables(first_day_once, lakehouse)
 
 
 def deliver(lakehouse: Lakehouse, source: TransactionSourceResource, day: str) -> Outcome:
@@ -57,13 +73,12 @@ def deliver(lakehouse: Lakehouse, source: TransactionSourceResource, day: str) -
         )
 
 
-def test_a_day_brings_what_the_tables_lack_and_brings_it_once(lakehouse: Lakehouse, landing: Path):
+def test_a_day_brings_what_the_tables_lack_and_brings_it_once(first_day: Lakehouse, landing: Path):
     everything = FileTransactions(location=str(landing))
-    load(lakehouse, FileTransactions(location=str(landing / "a.csv")))
 
-    known = deliver(lakehouse, everything, FIRST)
-    new = deliver(lakehouse, everything, SECOND)
-    again = deliver(lakehouse, everything, SECOND)
+    known = deliver(first_day, everything, FIRST)
+    new = deliver(first_day, everything, SECOND)
+    again = deliver(first_day, everything, SECOND)
 
     counts = ("day", "files", "rows_in", "rows_added", "rows_already_known", "rows_quarantined", "delta_version")
     assert [[found.metadata[name] for name in counts] for found in (known, new, again)] == [
@@ -72,16 +87,18 @@ def test_a_day_brings_what_the_tables_lack_and_brings_it_once(lakehouse: Lakehou
         [SECOND, 2, 1_200, 0, 1_200, 0, 1],
     ]
     assert new.metadata["inputs_added"] == [str(landing / "b, c.csv"), str(landing / "d.csv")]
-    assert lakehouse.read(RAW, 1).count() == 1_799
+    assert first_day.read(RAW, 1).count() == 1_799
     for found in (known, new, again):
         assert set(found.checks) == set(RAW_CHECKS)
         assert found.failed_checks == []
         assert {check.asset_key for check in found.checks.values()} == {dg.AssetKey(DAILY_ARRIVALS)}
 
 
-def test_a_day_without_files_changes_nothing_and_says_so(lakehouse: Lakehouse, landing: Path):
+def test_a_day_without_files_changes_nothing_and_says_so(
+    lakehouse: Lakehouse, first_day_once: Lakehouse, landing: Path
+):
     before = deliver(lakehouse, FileTransactions(location=str(landing)), QUIET)
-    load(lakehouse, FileTransactions(location=str(landing / "a.csv")))
+    copy_tables(first_day_once, lakehouse)
     after = deliver(lakehouse, FileTransactions(location=str(landing)), QUIET)
 
     assert (before.metadata["files"], before.metadata["rows_added"]) == (0, 0)
@@ -91,7 +108,8 @@ def test_a_day_without_files_changes_nothing_and_says_so(lakehouse: Lakehouse, l
     assert after.failed_checks == []
 
 
-def test_a_file_that_a_load_would_refuse_is_refused(lakehouse: Lakehouse, landing: Path):
+def test_a_file_that_a_load_would_refuse_is_refused(lakehouse: Lakehouse, landing: Path, tmp_path: Path):
+    landing = shutil.copytree(landing, tmp_path / "landing")
     bad = transactions().drop_columns(["v1"])
     write_csv(bad, landing / "e.csv")
     moment = datetime.fromisoformat(f"{QUIET}T01:00+00:00").timestamp()
@@ -118,9 +136,9 @@ def test_it_waits_for_a_load_that_goes_on(lakehouse: Lakehouse, landing: Path, m
 
 
 def test_the_job_backfills_day_by_day(
-    tmp_path: Path, lakehouse: Lakehouse, landing: Path, instance: dg.DagsterInstance
+    tmp_path: Path, first_day: Lakehouse, landing: Path, instance: dg.DagsterInstance
 ):
-    definitions = build_defs(Settings(home=tmp_path / "home", source=str(landing)), lakehouse=lakehouse)
+    definitions = build_defs(Settings(home=tmp_path / "home", source=str(landing)), lakehouse=first_day)
     job = definitions.resolve_job_def("backfill_arrivals")
 
     for day in (FIRST, SECOND):
@@ -128,4 +146,4 @@ def test_the_job_backfills_day_by_day(
 
     key = dg.AssetKey(DAILY_ARRIVALS)
     assert set(instance.get_materialized_partitions(key)) == {FIRST, SECOND}
-    assert lakehouse.read(RAW, lakehouse.require(RAW, made_by=RAW).version).count() == 1_799
+    assert first_day.read(RAW, first_day.require(RAW, made_by=RAW).version).count() == 1_799

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ from mlops_assets.resources.sources import (
     TransactionSourceResource,
 )
 from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.conftest import Loaded
 from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
+from mlops_assets_tests.installation import copy_tables
 
 
 def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
@@ -48,12 +51,12 @@ def rows_of(lakehouse: Lakehouse) -> int:
     return 0 if current is None else lakehouse.read("raw_transactions", current.version).count()
 
 
-def test_a_load_materializes_with_version_counts_fraud_rate_preview_and_schema(lakehouse: Lakehouse):
-    outcome = load(lakehouse)
+def test_a_load_materializes_with_version_counts_fraud_rate_preview_and_schema(small_loaded: Loaded):
+    outcome, rows = small_loaded.outcome, rows_of(small_loaded.lakehouse)
 
     assert outcome.failure is None
     assert outcome.metadata["delta_version"] == 0
-    assert outcome.metadata["rows_added"] == outcome.metadata["dagster/row_count"] == rows_of(lakehouse) == 4_000
+    assert outcome.metadata["rows_added"] == outcome.metadata["dagster/row_count"] == rows == 4_000
     assert outcome.metadata["fraud_rate"] == pytest.approx(0.03, abs=0.005)
     assert outcome.metadata["preview"].startswith("| time | v1 |")
     assert [column.name for column in outcome.metadata["dagster/column_schema"].columns][:2] == ["time", "v1"]
@@ -61,48 +64,38 @@ def test_a_load_materializes_with_version_counts_fraud_rate_preview_and_schema(l
     assert outcome.failed_checks == []
 
 
-def test_loading_the_same_input_twice_adds_nothing(lakehouse: Lakehouse, tmp_path: Path):
+def test_loading_the_same_input_twice_adds_nothing(known: Lakehouse, tmp_path: Path):
     table = transactions()
-    load(lakehouse, write_csv(table, tmp_path / "a.csv"))
 
-    again = load(lakehouse, write_csv(table, tmp_path / "renamed.csv"))
+    again = load(known, write_csv(table, tmp_path / "renamed.csv"))
 
     assert again.metadata["rows_added"] == 0
     assert again.metadata["delta_version"] == 0
     assert again.metadata["inputs_already_known"] == [str(tmp_path / "renamed.csv")]
-    assert rows_of(lakehouse) == len(table)
+    assert rows_of(known) == len(table)
 
 
-def test_a_second_file_is_appended_and_the_first_version_stays_readable(lakehouse: Lakehouse, tmp_path: Path):
-    load(lakehouse, write_csv(transactions(seed=1), tmp_path / "1.csv"))
-
-    second = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "2.csv"))
-
-    assert (second.metadata["delta_version"], second.metadata["rows_added"]) == (1, 600)
-    assert rows_of(lakehouse) == 1_200
-    assert lakehouse.read("raw_transactions", 0).count() == 600
-
-
-def test_a_folder_brings_its_new_files_only(lakehouse: Lakehouse, tmp_path: Path):
+def test_a_folder_brings_its_new_files_only_and_the_first_version_stays_readable(known: Lakehouse, tmp_path: Path):
+    """The new one has a bad row; of neither of its kinds of rows anything is left in staging."""
     folder = tmp_path / "landing"
-    write_csv(transactions(seed=1), folder / "1.csv")
-    load(lakehouse, FileTransactions(location=str(folder)))
-    write_csv(transactions(seed=2), folder / "2.csv")
+    write_csv(transactions(), folder / "1.csv")
+    write_csv(replaced(transactions(seed=2), "v1", ["x"]), folder / "2.csv")
 
-    outcome = load(lakehouse, FileTransactions(location=str(folder)))
+    outcome = load(known, FileTransactions(location=str(folder)))
 
+    assert (outcome.metadata["delta_version"], outcome.metadata["rows_added"]) == (1, 599)
     assert outcome.metadata["inputs_added"] == [str(folder / "2.csv")]
     assert outcome.metadata["inputs_already_known"] == [str(folder / "1.csv")]
-    assert rows_of(lakehouse) == 1_200
+    assert rows_of(known) == 1_199
+    assert known.read("raw_transactions", 0).count() == 600
+    assert list(Path(known.root).glob("_staging/*/*")) == []
 
 
-def test_parquet_and_csv_give_the_same_rows(lakehouse: Lakehouse, tmp_path: Path):
-    table = transactions()
-    pq.write_table(table, tmp_path / "t.parquet")
-    load(lakehouse, FileTransactions(location=str(tmp_path / "t.parquet")))
-    load(lakehouse, write_csv(table, tmp_path / "t.csv"))  # other bytes, so another batch
+def test_parquet_and_csv_give_the_same_rows(known: Lakehouse, tmp_path: Path):
+    pq.write_table(transactions(), tmp_path / "t.parquet")  # other bytes than the CSV file's, so another batch
+    load(known, FileTransactions(location=str(tmp_path / "t.parquet")))
 
-    by_source = lakehouse.read("raw_transactions", 1).drop("_ingested_at", "_source", "_batch_id")
+    by_source = known.read("raw_transactions", 1).drop("_ingested_at", "_source", "_batch_id")
 
     assert by_source.count() == 2 * by_source.distinct().count()
 
@@ -116,26 +109,46 @@ BAD_VALUES = {
 }
 
 
-@pytest.mark.parametrize("check", BAD_VALUES)
-def test_rows_with_a_bad_value_are_set_aside(lakehouse: Lakehouse, tmp_path: Path, check: str):
-    column, values, said, reasons = BAD_VALUES[check]
-    source = write_csv(replaced(transactions(), column, values), tmp_path / "few.csv")
+# The first bad row of each kind comes before the second ones, so that the preview of five rows shows every kind.
+BAD_ROWS = {
+    (check, turn): turn * len(BAD_VALUES) + place
+    for turn in range(3)
+    for place, (check, (_, values, _, _)) in enumerate(BAD_VALUES.items())
+    if turn < len(values)
+}
 
-    outcome = load(lakehouse, source)
+
+@pytest.fixture(scope="module")
+def spoilt(new_lakehouse: Callable[[], Lakehouse], tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Tables after a load of 1,200 rows, a few of which have one bad value each, of every kind."""
+    table = transactions(1_200)
+    for check, (column, values, _, _) in BAD_VALUES.items():
+        texts = [str(value) for value in table.column(column).to_pylist()]
+        for turn, value in enumerate(values):
+            texts[BAD_ROWS[check, turn]] = value
+        table = replaced(table, column, texts)
+    lakehouse = new_lakehouse()
+    return Loaded(lakehouse, load(lakehouse, write_csv(table, tmp_path_factory.mktemp("spoilt") / "few.csv")))
+
+
+@pytest.mark.parametrize("check", BAD_VALUES)
+def test_rows_with_a_bad_value_are_set_aside(spoilt: Loaded, check: str):
+    column, values, said, reasons = BAD_VALUES[check]
+    outcome = spoilt.outcome
 
     assert outcome.failure is None
     assert outcome.failed_checks == []
     assert said in str(outcome.checks[check].description)
-    assert outcome.metadata["rows_in"] == 600
-    assert outcome.metadata["rows_added"] == rows_of(lakehouse) == 600 - len(values)
-    assert outcome.metadata["rows_quarantined"] == len(values)
-    rows = quarantined(lakehouse)
-    assert [row["_row_number"] for row in rows] == list(range(len(values)))
-    assert [row["reasons"] for row in rows] == [[reason] for reason in reasons]
-    assert [dict(row["original"])[column] for row in rows] == [value or None for value in values]
-    assert {row["_source"] for row in rows} == {str(tmp_path / "few.csv")}
+    assert outcome.metadata["rows_in"] == 1_200
+    assert outcome.metadata["rows_added"] == rows_of(spoilt.lakehouse) == 1_200 - len(BAD_ROWS)
+    assert outcome.metadata["rows_quarantined"] == outcome.quarantine["dagster/row_count"] == len(BAD_ROWS)
+    rows = {row["_row_number"]: row for row in quarantined(spoilt.lakehouse)}
+    assert sorted(rows) == sorted(BAD_ROWS.values())
+    ours = [rows[BAD_ROWS[check, turn]] for turn in range(len(values))]
+    assert [row["reasons"] for row in ours] == [[reason] for reason in reasons]
+    assert [dict(row["original"])[column] for row in ours] == [value or None for value in values]
+    assert {Path(row["_source"]).name for row in ours} == {"few.csv"}
     assert reasons[0] in outcome.quarantine["preview"]
-    assert outcome.quarantine["dagster/row_count"] == len(values)
 
 
 @pytest.mark.parametrize("check", BAD_VALUES)
@@ -193,24 +206,24 @@ def test_a_bad_input_is_named_and_does_not_keep_the_others_out(lakehouse: Lakeho
     assert rows_of(lakehouse) == 1_200
 
 
-def test_a_bad_load_leaves_an_existing_table_as_it_was(lakehouse: Lakehouse, tmp_path: Path):
-    load(lakehouse, write_csv(transactions(), tmp_path / "good.csv"))
-
-    outcome = load(lakehouse, write_csv(replaced(transactions(seed=9), "v1", ["x"] * 9), tmp_path / "bad.csv"))
+def test_a_bad_load_leaves_an_existing_table_as_it_was(known: Lakehouse, tmp_path: Path):
+    outcome = load(known, write_csv(replaced(transactions(seed=9), "v1", ["x"] * 9), tmp_path / "bad.csv"))
 
     assert outcome.failure is not None
-    assert lakehouse.current("raw_transactions").version == 0  # type: ignore[union-attr]
-    assert rows_of(lakehouse) == 600
+    assert known.require("raw_transactions", made_by="test").version == 0
+    assert rows_of(known) == 600
 
 
-def test_one_class_only_is_refused_until_the_table_knows_the_other(lakehouse: Lakehouse, tmp_path: Path):
+def test_one_class_only_is_refused_until_the_table_knows_the_other(
+    lakehouse: Lakehouse, file_loaded: Lakehouse, tmp_path: Path
+):
     table = transactions(seed=1)
     genuine = table.filter(pa.compute.equal(table.column("class"), 0))
     refused = load(lakehouse, write_csv(genuine, tmp_path / "genuine.csv"))
     assert refused.failed_checks == ["both_classes"]
     assert "0 frauds" in refused.message
 
-    load(lakehouse, write_csv(table, tmp_path / "both.csv"))
+    copy_tables(file_loaded, lakehouse)  # both classes
     accepted = load(lakehouse, write_csv(genuine, tmp_path / "genuine.csv"))
 
     assert accepted.metadata["rows_added"] == len(genuine)
@@ -264,13 +277,6 @@ def test_an_empty_file_is_refused(lakehouse: Lakehouse, tmp_path: Path):
     assert "empty.csv" in load(lakehouse, FileTransactions(location=str(tmp_path / "empty.csv"))).message
 
 
-def test_nothing_is_left_in_staging(lakehouse: Lakehouse, tmp_path: Path):
-    load(lakehouse, write_csv(transactions(), tmp_path / "a.csv"))
-    load(lakehouse, write_csv(replaced(transactions(seed=2), "v1", ["x"]), tmp_path / "b.csv"))
-
-    assert list(Path(lakehouse.root).glob("_staging/*/*")) == []
-
-
 def test_checks_are_blocking():
     assert {spec.name for spec in raw_transactions.check_specs if spec.blocking} == set(RAW_CHECKS)
     assert isinstance(raw_transactions, dg.AssetsDefinition)
@@ -282,46 +288,51 @@ def fixed(contract: Contract, version: int = 2) -> Contract:
     return contract.model_copy(update={"version": version, "columns": columns})
 
 
-def test_a_replay_brings_in_what_the_mended_contract_accepts(
-    lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract
-):
+@pytest.fixture(scope="module")
+def waiting_once(new_lakehouse: Callable[[], Lakehouse], tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
+    """Tables with three rows in quarantine: the first has two bad values, the others only an amount below zero."""
+    lakehouse = new_lakehouse()
     table = replaced(replaced(transactions(), "amount", ["-1.00"] * 3), "v3", ["oops"])
-    load(lakehouse, write_csv(table, tmp_path / "a.csv"))
+    load(lakehouse, write_csv(table, tmp_path_factory.mktemp("waiting") / "a.csv"))
+    return lakehouse
 
-    outcome = replay(lakehouse, fixed(creditcard))
+
+@pytest.fixture
+def waiting(waiting_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
+    return copy_tables(waiting_once, lakehouse)
+
+
+def test_a_replay_brings_in_what_the_mended_contract_accepts(waiting: Lakehouse, creditcard: Contract):
+    outcome = replay(waiting, fixed(creditcard))
 
     assert outcome.failure is None
     assert list(outcome.checks) == list(RAW_CHECKS)
     assert outcome.checks["rows_accounted"].description == "3 rows in = 2 accepted + 1 quarantined + 0 already known"
     assert (outcome.metadata["rows_added"], outcome.quarantine["dagster/row_count"]) == (2, 1)
-    assert rows_of(lakehouse) == 599
+    assert rows_of(waiting) == 599
     assert "unreadable:v3" in outcome.quarantine["preview"]
 
 
-def test_the_job_replays_with_the_contract_of_the_settings(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
-    source = write_csv(replaced(transactions(), "amount", ["-1.00"] * 3), tmp_path / "a.csv")
-    load(lakehouse, source)
+def test_the_job_replays_with_the_contract_of_the_settings(waiting: Lakehouse, tmp_path: Path, creditcard: Contract):
     (tmp_path / "fixed.yaml").write_text(fixed(creditcard).to_yaml())
     settings = Settings(home=tmp_path, contract=str(tmp_path / "fixed.yaml"))
 
-    result = build_defs(settings, lakehouse=lakehouse).resolve_job_def("replay_quarantine").execute_in_process()
+    result = build_defs(settings, lakehouse=waiting).resolve_job_def("replay_quarantine").execute_in_process()
 
     assert result.success
     assert {event.step_key for event in result.get_asset_materialization_events()} == {"raw_transactions"}
-    assert rows_of(lakehouse) == 600
+    assert rows_of(waiting) == 599
 
 
 def test_a_changed_contract_under_the_same_version_is_refused_with_a_table_of_the_changes(
-    lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract
+    known: Lakehouse, tmp_path: Path, creditcard: Contract
 ):
-    load(lakehouse, write_csv(transactions(), tmp_path / "a.csv"))
-
-    outcome = load(lakehouse, write_csv(transactions(seed=2), tmp_path / "b.csv"), fixed(creditcard, version=1))
+    outcome = load(known, write_csv(transactions(seed=2), tmp_path / "b.csv"), fixed(creditcard, version=1))
 
     assert "its version is still 1: amount: changed min (0.0 -> -5.0)" in outcome.message
     assert outcome.failure is not None
     assert "| amount | changed min | 0.0 | -5.0 |" in str(outcome.failure.metadata["differences"].value)
-    assert rows_of(lakehouse) == 600
+    assert rows_of(known) == 600
 
 
 def test_a_table_with_a_key_takes_corrections_and_overlaps(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
@@ -393,22 +404,32 @@ def _refused_inputs(folder: Path) -> dict[str, str]:
 REFUSED = ("wrong schema", "too many bad rows", "unreadable", "time goes back")
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("beside", ["alone", "beside a good file", "beside one that is away"])
+ALONE, GOOD, AWAY = "alone", "beside a good file", "beside one that is away"
+
+
+@pytest.mark.parametrize(
+    ("kind", "beside"),
+    [
+        *itertools.product(REFUSED, [ALONE, AWAY]),
+        (REFUSED[0], GOOD),
+        # How an input is refused does not change what is committed of another one.
+        *(pytest.param(kind, GOOD, marks=pytest.mark.proof) for kind in REFUSED[1:]),
+    ],
+)
 def test_a_refused_input_is_blamed_however_it_is_refused(lakehouse: Lakehouse, tmp_path: Path, kind: str, beside: str):
     bad = _refused_inputs(tmp_path)[kind]
     good = write_csv(transactions(), tmp_path / "good.csv").location
     sources: dict[str, TransactionSourceResource] = {
-        "alone": FileTransactions(location=bad),
-        "beside a good file": FileTransactions(location=f"{good},{bad}"),
-        "beside one that is away": WithOneAway(location=bad),
+        ALONE: FileTransactions(location=bad),
+        GOOD: FileTransactions(location=f"{good},{bad}"),
+        AWAY: WithOneAway(location=bad),
     }
 
     outcome = load(lakehouse, sources[beside])
 
     assert outcome.failure is not None
     assert REFUSED_INPUT in outcome.failure.metadata
-    assert rows_of(lakehouse) == (600 if beside == "beside a good file" else 0)
+    assert rows_of(lakehouse) == (600 if beside == GOOD else 0)
 
 
 def test_a_load_that_is_refused_as_a_whole_blames_its_input(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
@@ -425,10 +446,10 @@ def test_a_load_that_is_refused_as_a_whole_blames_its_input(lakehouse: Lakehouse
 
 
 @pytest.mark.parametrize("beside", ["alone", "beside a good file", "beside a known file"])
-def test_an_input_that_is_away_is_not_blamed(lakehouse: Lakehouse, tmp_path: Path, beside: str):
+def test_an_input_that_is_away_is_not_blamed(lakehouse: Lakehouse, file_loaded: Lakehouse, tmp_path: Path, beside: str):
     good = write_csv(transactions(), tmp_path / "good.csv")
     if beside == "beside a known file":
-        load(lakehouse, good)
+        copy_tables(file_loaded, lakehouse)
 
     outcome = load(lakehouse, WithOneAway(location="" if beside == "alone" else good.location))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -11,13 +10,12 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.assets.splits import SplitConfig, Strategy
-from mlops_assets.definitions import build_resources
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import pinned_sets
-from mlops_assets.resources.spark import SparkResource
-from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.conftest import Loaded
 from mlops_assets_tests.assets.harness import Outcome, load, plain, split, transactions, write_csv
+from mlops_assets_tests.installation import copy_tables
 
 
 def by_table(outcome: Outcome) -> dict[str, dict[str, object]]:
@@ -27,21 +25,32 @@ def by_table(outcome: Outcome) -> dict[str, dict[str, object]]:
 
 
 @pytest.fixture(scope="module")
-def loaded_once(tmp_path_factory: pytest.TempPathFactory, spark_resource: SparkResource) -> Lakehouse:
-    folder = tmp_path_factory.mktemp("loaded_once")
-    made: Lakehouse = build_resources(Settings(home=folder))["lakehouse"].open()
-    lakehouse = replace(made, spark=lambda: spark_resource.session)
+def loaded_once(new_lakehouse: Callable[[], Lakehouse], tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
+    lakehouse = new_lakehouse()
     table = transactions(rows=2_000, days=6)
     twins = pa.concat_tables([table.slice(0, 100), table.slice(0, 100)]).sort_by("time")  # exact duplicates
-    load(lakehouse, write_csv(pa.concat_tables([twins, table.slice(100)]), folder / "t.csv"))
+    rows = pa.concat_tables([twins, table.slice(100)])
+    load(lakehouse, write_csv(rows, tmp_path_factory.mktemp("twins") / "t.csv"))
     return lakehouse
+
+
+@pytest.fixture(scope="module")
+def cut_once(loaded_once: Lakehouse, new_lakehouse: Callable[[], Lakehouse]) -> Loaded:
+    """Tables with the default cut; they are only read or copied."""
+    lakehouse = copy_tables(loaded_once, new_lakehouse())
+    return Loaded(lakehouse, split(lakehouse))
 
 
 @pytest.fixture
 def loaded(loaded_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
-    """The loaded tables, the test's own: copied, because a load takes seconds."""
-    shutil.copytree(loaded_once.root, lakehouse.root, dirs_exist_ok=True)
-    return lakehouse
+    """The loaded tables, the test's own."""
+    return copy_tables(loaded_once, lakehouse)
+
+
+@pytest.fixture
+def cut(cut_once: Loaded, lakehouse: Lakehouse) -> Lakehouse:
+    """The tables with the default cut, the test's own."""
+    return copy_tables(cut_once.lakehouse, lakehouse)
 
 
 def frames(lakehouse: Lakehouse) -> dict[str, pa.Table]:
@@ -49,14 +58,14 @@ def frames(lakehouse: Lakehouse) -> dict[str, pa.Table]:
     return {name: lakehouse.read(table.name, table.version).toArrow() for name, table in sets.items()}
 
 
-def test_sets_are_cut_in_time_and_pinned_to_the_raw_version(loaded: Lakehouse):
-    outcome = split(loaded)
+def test_sets_are_cut_in_time_and_pinned_to_the_raw_version(cut_once: Loaded):
+    outcome = cut_once.outcome
 
     assert outcome.failure is None
     assert outcome.failed_checks == []
     described = by_table(outcome)
     assert list(described) == ["train_set", "validation_set", "test_set"]
-    sets = frames(loaded)
+    sets = frames(cut_once.lakehouse)
     assert sum(len(table) for table in sets.values()) == 2_100
     assert len(sets["test"]) == pytest.approx(420, abs=3)
     times = {name: table.column("time").to_pylist() for name, table in sets.items()}
@@ -68,8 +77,10 @@ def test_sets_are_cut_in_time_and_pinned_to_the_raw_version(loaded: Lakehouse):
     assert train["last_event"] == max(times["train"])
 
 
-def test_the_gap_leaves_out_rows_before_each_cut_and_counts_them(loaded: Lakehouse):
-    outcome = split(loaded, SplitConfig(gap_days=0.5))
+def test_the_gap_leaves_out_rows_before_each_cut_and_counts_them_in_a_past_version(loaded: Lakehouse, tmp_path: Path):
+    load(loaded, write_csv(transactions(seed=77), tmp_path / "more.csv"))
+
+    outcome = split(loaded, SplitConfig(gap_days=0.5, raw_version=0))
 
     sets = frames(loaded)
     times = {name: table.column("time").to_pylist() for name, table in sets.items()}
@@ -97,23 +108,14 @@ def test_stratified_sets_share_no_row_and_no_duplicate(loaded: Lakehouse):
     assert max(rates) - min(rates) < 0.01
 
 
-def test_the_same_cut_is_not_written_again_and_another_one_is(loaded: Lakehouse):
-    split(loaded)
-    first = pinned_sets(loaded)
+def test_the_same_cut_is_not_written_again_and_another_one_is(cut: Lakehouse):
+    first = pinned_sets(cut)
 
-    split(loaded)
-    assert pinned_sets(loaded) == first
+    split(cut)
+    assert pinned_sets(cut) == first
 
-    split(loaded, SplitConfig(test_fraction=0.3))
-    assert {table.version for table in pinned_sets(loaded).values()} == {1}
-
-
-def test_a_past_raw_version_can_be_cut(loaded: Lakehouse, tmp_path: Path):
-    load(loaded, write_csv(transactions(seed=77), tmp_path / "more.csv"))
-
-    split(loaded, SplitConfig(raw_version=0))
-
-    assert sum(len(table) for table in frames(loaded).values()) == 2_100
+    split(cut, SplitConfig(test_fraction=0.3))
+    assert {table.version for table in pinned_sets(cut).values()} == {1}
 
 
 @pytest.mark.parametrize(
@@ -151,24 +153,22 @@ def test_without_a_raw_table_the_error_says_what_to_materialize(lakehouse: Lakeh
     assert "materialize `raw_transactions` first" in split(lakehouse).message
 
 
-def test_sets_of_two_cuts_are_refused_downstream(loaded: Lakehouse):
-    split(loaded)
-    test = loaded.require("test_set", made_by="test")
-    rows = loaded.read("test_set", test.version)
-    loaded.replace("test_set", rows, base=test, metadata={**test.metadata, "split_id": "another"})
+def test_sets_of_two_cuts_are_refused_downstream(cut: Lakehouse):
+    test = cut.require("test_set", made_by="test")
+    rows = cut.read("test_set", test.version)
+    cut.replace("test_set", rows, base=test, metadata={**test.metadata, "split_id": "another"})
 
     with pytest.raises(StorageError, match="different splits"):
-        pinned_sets(loaded)
+        pinned_sets(cut)
 
 
-def test_a_row_in_two_sets_is_found(loaded: Lakehouse):
+def test_a_row_in_two_sets_is_found(cut: Lakehouse):
     """The check reads the tables as they are: a table that was changed by someone else does not pass on reuse."""
-    split(loaded)
-    test = loaded.require("test_set", made_by="test")
-    train = loaded.read("train_set", 0).orderBy("time", "_row_number").dropDuplicates(["time", "v1"]).limit(7)
-    loaded.append("test_set", train, base=test, metadata=test.metadata)
+    test = cut.require("test_set", made_by="test")
+    train = cut.read("train_set", 0).orderBy("time", "_row_number").dropDuplicates(["time", "v1"]).limit(7)
+    cut.append("test_set", train, base=test, metadata=test.metadata)
 
-    outcome = split(loaded)
+    outcome = split(cut)
 
     assert set(outcome.failed_checks) == {"disjoint", "complete", "sets_in_time_order"}
     assert outcome.checks["disjoint"].description == "7 rows are in more than one set"

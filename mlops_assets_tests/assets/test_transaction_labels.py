@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pytest
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.assets.splits import SplitConfig, Strategy
@@ -18,6 +20,7 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import bring_labels, load, plain, split, write_csv
+from mlops_assets_tests.installation import copy_tables
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 CARDS = Contract(
@@ -69,6 +72,19 @@ def labels(path: Path, *rows: tuple[Any, Any, Any]) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def labelled_once(new_lakehouse: Callable[[], Lakehouse], tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
+    """Tables with all transactions, each with a label of its own."""
+    lakehouse = new_lakehouse()
+    assert load(lakehouse, write_csv(transactions(), tmp_path_factory.mktemp("cards") / "t.csv"), CARDS).failure is None
+    return lakehouse
+
+
+@pytest.fixture
+def labelled(labelled_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
+    return copy_tables(labelled_once, lakehouse)
+
+
 def test_labels_mature_rows_and_what_has_none_is_left_out_and_counted(catalog: Lakehouse, tmp_path: Path):
     """In tables by name, as on Databricks; the others here are in folders."""
     loaded = load(catalog, write_csv(transactions(unlabelled=30), tmp_path / "t.csv"), CARDS)
@@ -106,20 +122,19 @@ def test_labels_mature_rows_and_what_has_none_is_left_out_and_counted(catalog: L
         assert catalog.read(table.name, table.version).where("fraud IS NULL").count() == 0
 
 
-def test_from_an_earlier_moment_younger_labels_are_not_used(lakehouse: Lakehouse, tmp_path: Path):
-    load(lakehouse, write_csv(transactions(), tmp_path / "t.csv"), CARDS)
-    bring_labels(lakehouse, labels(tmp_path / "l.csv", *((n, 1, hours_ago(24)) for n in range(20))), CARDS)
-    load(lakehouse, contract=CARDS, labels_only=True)
+def test_from_an_earlier_moment_younger_labels_are_not_used(labelled: Lakehouse, tmp_path: Path):
+    bring_labels(labelled, labels(tmp_path / "l.csv", *((n, 1, hours_ago(24)) for n in range(20))), CARDS)
+    load(labelled, contract=CARDS, labels_only=True)
 
-    outcome = split(lakehouse, SplitConfig(gap_days=0, as_of=hours_ago(240), strategy=Strategy.stratified), CARDS)
+    outcome = split(labelled, SplitConfig(gap_days=0, as_of=hours_ago(240), strategy=Strategy.stratified), CARDS)
 
     assert outcome.failure is None, outcome.message
     # Ten days and the delay of five are 360 hours; the twenty early rows have a label from yesterday.
     assert plain(outcome.results[0])["immature_rows"] == 360 + 20
-    later = split(lakehouse, SplitConfig(gap_days=0, strategy=Strategy.stratified), CARDS)
+    later = split(labelled, SplitConfig(gap_days=0, strategy=Strategy.stratified), CARDS)
     assert plain(later.results[0])["immature_rows"] == YOUNG
     assert plain(later.results[0])["delta_version"] == 1, "another cut of the same version"
-    assert "is not a valid" in split(lakehouse, SplitConfig(as_of="soon"), CARDS).message
+    assert "is not a valid" in split(labelled, SplitConfig(as_of="soon"), CARDS).message
 
 
 def test_where_no_label_is_mature_the_error_says_so(lakehouse: Lakehouse, tmp_path: Path):
@@ -157,14 +172,13 @@ def test_a_bad_file_is_refused_as_input_and_good_ones_beside_it_are_in(lakehouse
     assert "no such folder" in bring_labels(lakehouse, tmp_path / "none", CARDS).message.replace("file or ", "")
 
 
-def test_one_run_brings_labels_and_merges_them_without_looking_at_the_source(lakehouse: Lakehouse, tmp_path: Path):
+def test_one_run_brings_labels_and_merges_them_without_looking_at_the_source(labelled: Lakehouse, tmp_path: Path):
     """The job as Dagster runs it, from the definitions: labels first, then the transactions' table."""
-    load(lakehouse, write_csv(transactions(), tmp_path / "t.csv"), CARDS)
     contract = tmp_path / "cards.yaml"
     contract.write_text(CARDS.to_yaml())
     place = labels(tmp_path / "l.csv", (1, 1, hours_ago(3)))
     settings = Settings(home=tmp_path, contract=str(contract), source="/nowhere", labels=str(place))
-    job = build_defs(settings, lakehouse=lakehouse).resolve_job_def("merge_labels")
+    job = build_defs(settings, lakehouse=labelled).resolve_job_def("merge_labels")
 
     with dg.DagsterInstance.ephemeral() as instance:
         done = job.execute_in_process(instance=instance)

@@ -15,29 +15,11 @@ from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse import locks as module
 from mlops_assets.lakehouse.commits import StaleBaseError, TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.resources.spark import SparkResource
+from mlops_assets_tests.lakehouse.kinds import BOTH_KINDS, FOLDER_FIRST
+from mlops_assets_tests.lakehouse.sessions import numbers, session_settings
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-
-@pytest.fixture(params=["by folder", "by name"])
-def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource) -> Lakehouse:
-    """Tables of both kinds: a commit means the same in each."""
-    if request.param == "by folder":
-        return lakehouse
-    name = request.getfixturevalue("schema")
-    return Lakehouse(
-        spark=lambda: spark_resource.session,
-        database=name,
-        root=lakehouse.root,
-        catalog="spark_catalog",
-        locks=lakehouse.locks,
-    )
-
-
-def numbers(spark: SparkSession, first: int, last: int) -> DataFrame:
-    return spark.range(first, last, 1, 1)
+    from pyspark.sql import SparkSession
 
 
 def rows(lakehouse: Lakehouse) -> list[int]:
@@ -45,12 +27,7 @@ def rows(lakehouse: Lakehouse) -> list[int]:
     return sorted(row["id"] for row in lakehouse.read("t", current.version).collect())
 
 
-def session_settings(spark: SparkSession) -> dict[str, str]:
-    """Return the session's settings, without the version that Delta itself remembers of the last commit."""
-    found = {row["key"]: row["value"] for row in spark.sql("SET").collect()}
-    return {name: value for name, value in found.items() if "lastCommit" not in name}
-
-
+@BOTH_KINDS
 def test_versions_and_notes_come_back_from_the_table(lakehouse: Lakehouse, spark: SparkSession):
     assert lakehouse.current("t") is None
 
@@ -64,6 +41,7 @@ def test_versions_and_notes_come_back_from_the_table(lakehouse: Lakehouse, spark
     assert lakehouse.read("t", 0).count() == 3
 
 
+@BOTH_KINDS
 def test_a_small_table_is_fetched_as_it_was_at_a_version(lakehouse: Lakehouse, spark: SparkSession):
     first = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice"), base=None, metadata={})
     lakehouse.append("t", numbers(spark, 3, 5).selectExpr("id", "id * 2 AS twice"), base=first, metadata={})
@@ -74,6 +52,7 @@ def test_a_small_table_is_fetched_as_it_was_at_a_version(lakehouse: Lakehouse, s
     assert sorted(found.column("twice").to_pylist()) == [0, 2, 4]
 
 
+@FOLDER_FIRST
 def test_a_table_keeps_ranges_of_what_readers_choose_by_and_of_nothing_else(lakehouse: Lakehouse, spark: SparkSession):
     wide = numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice", "id * 3 AS thrice")
     first = lakehouse.append("t", wide, base=None, metadata={}, skip_by=["id", "thrice"])
@@ -87,6 +66,7 @@ def test_a_table_keeps_ranges_of_what_readers_choose_by_and_of_nothing_else(lake
     assert added.column("max.thrice").to_pylist() == [6, 6]
 
 
+@BOTH_KINDS
 def test_replacing_keeps_the_past_readable(lakehouse: Lakehouse, spark: SparkSession):
     first = lakehouse.replace("t", numbers(spark, 0, 3), base=None, metadata={})
 
@@ -96,6 +76,7 @@ def test_replacing_keeps_the_past_readable(lakehouse: Lakehouse, spark: SparkSes
     assert lakehouse.read("t", 0).count() == 3
 
 
+@BOTH_KINDS
 def test_a_merge_replaces_and_appends_in_one_commit_that_counts_and_notes(lakehouse: Lakehouse, spark: SparkSession):
     start = lakehouse.append(
         "t", numbers(spark, 0, 3).selectExpr("id", "0 AS by"), base=None, metadata={"what": "start"}
@@ -120,6 +101,7 @@ def test_a_merge_replaces_and_appends_in_one_commit_that_counts_and_notes(lakeho
     assert lakehouse.current("t") == merged
 
 
+@FOLDER_FIRST
 def test_a_merge_into_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
     theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
     ours = numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id")
@@ -130,6 +112,7 @@ def test_a_merge_into_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, s
     assert lakehouse.current("t") == theirs
 
 
+@BOTH_KINDS
 def test_an_update_changes_what_it_is_about_and_adds_no_row(lakehouse: Lakehouse, spark: SparkSession):
     start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "0 AS _seen"), base=None, metadata={})
     news = spark.createDataFrame([(1, 5), (2, 0), (9, 5)], "subject long, seen int")
@@ -144,6 +127,7 @@ def test_an_update_changes_what_it_is_about_and_adds_no_row(lakehouse: Lakehouse
         lakehouse.update("t", news, **about, base=start, metadata={"what": "late"})
 
 
+@FOLDER_FIRST
 def test_an_update_of_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, spark: SparkSession):
     theirs = lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
 
@@ -159,6 +143,7 @@ def test_an_update_of_a_table_of_someone_else_is_refused(lakehouse: Lakehouse, s
         )
 
 
+@FOLDER_FIRST
 def test_a_table_gets_a_column_of_the_platforms_when_that_is_asked_for_alone(lakehouse: Lakehouse, spark: SparkSession):
     start = lakehouse.append("t", numbers(spark, 0, 3).selectExpr("id", "'a' AS _batch_id"), base=None, metadata={})
     more = numbers(spark, 3, 4).selectExpr("id", "'a' AS _batch_id", "1 AS _seen")
@@ -170,6 +155,7 @@ def test_a_table_gets_a_column_of_the_platforms_when_that_is_asked_for_alone(lak
     assert lakehouse.read("t", 1).columns == ["id", "_batch_id", "_seen"]
 
 
+@BOTH_KINDS
 @pytest.mark.parametrize("base", [None, 0], ids=["both create", "both append"])
 def test_a_writer_that_looked_too_early_writes_nothing(lakehouse: Lakehouse, spark: SparkSession, base: int | None):
     """Two writers look at the same version; without a lock between them only one of them may commit."""
@@ -184,6 +170,7 @@ def test_a_writer_that_looked_too_early_writes_nothing(lakehouse: Lakehouse, spa
     assert [value for value in rows(lakehouse) if value >= 10] == [10, 11]
 
 
+@BOTH_KINDS
 def test_of_two_writers_at_once_one_commits(lakehouse: Lakehouse, spark: SparkSession):
     """Without a lock: in a cloud store Delta itself keeps two apart, as it does here within one JVM."""
     start = lakehouse.append("t", numbers(spark, 0, 1), base=None, metadata={})
@@ -209,6 +196,7 @@ def test_of_two_writers_at_once_one_commits(lakehouse: Lakehouse, spark: SparkSe
     assert rows(lakehouse) in ([0, 10, 11], [0, 20, 21])
 
 
+@FOLDER_FIRST
 def test_the_lock_lets_one_in_at_a_time(lakehouse: Lakehouse):
     inside: list[str] = []
 
@@ -226,6 +214,7 @@ def test_the_lock_lets_one_in_at_a_time(lakehouse: Lakehouse):
     assert inside == ["first", "second"]
 
 
+@FOLDER_FIRST
 def test_a_lock_that_cannot_be_had_is_an_error_and_not_a_hang(lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "LOCK_TIMEOUT_SECONDS", 0.2)  # fifteen minutes otherwise
 
@@ -237,11 +226,13 @@ def test_a_lock_that_cannot_be_had_is_an_error_and_not_a_hang(lakehouse: Lakehou
         pytest.fail("the lock was given twice")
 
 
+@FOLDER_FIRST
 def test_a_missing_table_says_what_to_materialize(lakehouse: Lakehouse):
     with pytest.raises(StorageError, match="materialize `x` first"):
         lakehouse.require("t", made_by="x")
 
 
+@FOLDER_FIRST
 def test_a_missing_version_is_named(lakehouse: Lakehouse, spark: SparkSession):
     lakehouse.append("t", numbers(spark, 0, 3), base=None, metadata={})
 
@@ -249,7 +240,6 @@ def test_a_missing_version_is_named(lakehouse: Lakehouse, spark: SparkSession):
         lakehouse.read("t", 5)
 
 
-@pytest.mark.parametrize("lakehouse", ["by folder"], indirect=True)
 def test_a_half_written_first_version_is_no_table(lakehouse: Lakehouse, spark: SparkSession):
     """What a killed writer leaves behind: data files that no commit names."""
     numbers(spark, 100, 103).write.parquet(lakehouse.location("t"))

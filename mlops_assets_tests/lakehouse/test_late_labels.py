@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
 from mlops_assets.lakehouse.transactions import TransactionStore
+from mlops_assets_tests.lakehouse.dying import Killed, Kind, dying
 
 # id, card, time, target as written
 Row = tuple[int, str, float, str]
@@ -198,32 +199,7 @@ def test_a_table_without_labels_is_left_as_it_is_and_gets_the_column_once(lakeho
     assert database.raw() == [(1, 0, None), (2, 0, None), (3, 1, 9.0)]
 
 
-class Killed(BaseException):
-    """Stands for the end of the process; no code of the platform may catch it."""
-
-
-def dying(lakehouse: Lakehouse, after: Callable[[str, Sequence[str], Mapping[str, Any]], bool]) -> Lakehouse:
-    """Return the lakehouse of a process that is killed after the first commit of that kind."""
-
-    class Dying(Lakehouse):
-        def _commit(
-            self,
-            name: str,
-            columns: Sequence[str],
-            write: Callable[[int, str], None],
-            *,
-            base: TableVersion | None,
-            metadata: Mapping[str, Any],
-        ) -> TableVersion:
-            written = super()._commit(name, columns, write, base=base, metadata=metadata)
-            if after(name, columns, metadata):
-                raise Killed
-            return written
-
-    return Dying(spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks)
-
-
-STEPS: dict[str, Callable[[str, Sequence[str], Mapping[str, Any]], bool]] = {
+STEPS: dict[str, Kind] = {
     "labels in their table": lambda name, _, __: name == LABELS,
     "column added": lambda name, columns, metadata: name == RAW and "amount" in columns,
     "labels merged": lambda name, columns, metadata: name == RAW and "amount" not in columns,

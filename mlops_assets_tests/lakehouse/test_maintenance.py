@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,42 +16,46 @@ from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.maintenance import MaintenanceReport, maintain, plan_maintenance
 from mlops_assets.lakehouse.retention import Pin
-from mlops_assets.resources.spark import SparkResource
+from mlops_assets_tests.installation import copy_tables
 from mlops_assets_tests.lakehouse.delta_ages import committed_at, days_ago
-from mlops_assets_tests.lakehouse.test_lakehouse import numbers, session_settings
+from mlops_assets_tests.lakehouse.kinds import FOLDER_FIRST
+from mlops_assets_tests.lakehouse.sessions import numbers, session_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = FOLDER_FIRST
+
 AGES = {0: 40.0, 1: 30.0, 2: 20.0, 3: 10.0, 4: 5.0}
-
-
-@pytest.fixture(params=["by folder", pytest.param("by name", marks=pytest.mark.proof)])
-def lakehouse(request: pytest.FixtureRequest, lakehouse: Lakehouse, spark_resource: SparkResource) -> Lakehouse:
-    """Tables of both kinds: a commit means the same in each."""
-    if request.param == "by folder":
-        return lakehouse
-    name = request.getfixturevalue("schema")
-    return Lakehouse(
-        spark=lambda: spark_resource.session,
-        database=name,
-        root=lakehouse.root,
-        catalog="spark_catalog",
-        locks=lakehouse.locks,
-    )
 
 
 def folder(lakehouse: Lakehouse, tmp_path: Path) -> Path:
     return tmp_path / "warehouse" / "t" if lakehouse.catalog else Path(lakehouse.location("t"))
 
 
-def overwritten(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path) -> None:
+def overwrite(lakehouse: Lakehouse, spark: SparkSession, table: Path) -> None:
     """Write versions 0 to 3, each over the last, 40 to 10 days ago, and append a second file 5 days ago."""
-    table = None
+    last = None
     for version in range(4):
-        table = lakehouse.replace("t", numbers(spark, 0, version + 1), base=table, metadata={"by": version})
-    lakehouse.append("t", numbers(spark, 10, 12), base=table, metadata={"by": 4})
-    committed_at(spark, folder(lakehouse, tmp_path), {version: days_ago(age) for version, age in AGES.items()})
+        last = lakehouse.replace("t", numbers(spark, 0, version + 1), base=last, metadata={"by": version})
+    lakehouse.append("t", numbers(spark, 10, 12), base=last, metadata={"by": 4})
+    committed_at(spark, table, {version: days_ago(age) for version, age in AGES.items()})
+
+
+@pytest.fixture(scope="module")
+def overwritten_once(new_lakehouse: Callable[[], Lakehouse], spark: SparkSession) -> Lakehouse:
+    lakehouse = new_lakehouse()
+    overwrite(lakehouse, spark, Path(lakehouse.location("t")))
+    return lakehouse
+
+
+@pytest.fixture
+def overwritten(lakehouse: Lakehouse, overwritten_once: Lakehouse, spark: SparkSession, tmp_path: Path) -> Lakehouse:
+    """Return the test's own tables after `overwrite`; what has a name in a catalog can't be copied."""
+    if not lakehouse.catalog:
+        return copy_tables(overwritten_once, lakehouse)
+    overwrite(lakehouse, spark, folder(lakehouse, tmp_path))
+    return lakehouse
 
 
 def keep(lakehouse: Lakehouse, *pinned: int, hours: int = 0) -> MaintenanceReport:
@@ -67,63 +72,59 @@ def readable(lakehouse: Lakehouse, version: int) -> bool:
         raise
 
 
-def test_a_pinned_version_stays_and_older_ones_go(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
-    overwritten(lakehouse, spark, tmp_path)
+def test_a_pinned_version_stays_and_older_ones_go(overwritten: Lakehouse, spark: SparkSession):
     settings = session_settings(spark)
 
-    report = keep(lakehouse, 2)
+    report = keep(overwritten, 2)
 
-    assert [version for version in AGES if readable(lakehouse, version)] == [1, 2, 3, 4], "1 within the margin"
-    assert lakehouse.read("t", 2).count() == 3
+    assert [version for version in AGES if readable(overwritten, version)] == [1, 2, 3, 4], "1 within the margin"
+    assert overwritten.read("t", 2).count() == 3
     assert (report.files_before, report.files_after, report.files_deleted) == (2, 1, 1)
     assert report.bytes_deleted > 0
     assert report.pinned_versions == (2, 4)
     assert (report.retention_hours, report.retention_reason) == (21 * 24 + 1, "version 2 is needed by a model")
     assert session_settings(spark) == settings
 
-    assert keep(lakehouse).pinned_versions == (4,), "the model is not registered any more"
-    assert [version for version in AGES if readable(lakehouse, version)] == [3, 4]
+    assert keep(overwritten).pinned_versions == (4,), "the model is not registered any more"
+    assert [version for version in AGES if readable(overwritten, version)] == [3, 4]
 
 
-def test_what_nothing_is_to_be_done_to_gets_no_new_version(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+def test_what_nothing_is_to_be_done_to_gets_no_new_version(overwritten: Lakehouse):
     """Also what a process does that comes after one that was killed at the end."""
-    overwritten(lakehouse, spark, tmp_path)
-    first = keep(lakehouse, 2)
+    first = keep(overwritten, 2)
 
-    second = keep(lakehouse, 2)
+    second = keep(overwritten, 2)
 
     assert (second.version, second.files_deleted) == (first.version, 0)
 
 
-def test_what_a_killed_upkeep_has_left_is_finished(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
+def test_what_a_killed_upkeep_has_left_is_finished(overwritten: Lakehouse):
     """It was killed while VACUUM was deleting: the table is compacted, and one of two files is gone."""
-    overwritten(lakehouse, spark, tmp_path)
-    lakehouse.sql("OPTIMIZE {table}", "t")
-    files = [path for version in (0, 1) for path in lakehouse.read("t", version).inputFiles()]
+    overwritten.sql("OPTIMIZE {table}", "t")
+    files = [path for version in (0, 1) for path in overwritten.read("t", version).inputFiles()]
     Path(unquote(urlsplit(files[0]).path)).unlink()
 
-    report = keep(lakehouse, 3)
+    report = keep(overwritten, 3)
 
     assert report.files_deleted == len(files) - 1
-    assert [version for version in AGES if readable(lakehouse, version)] == [2, 3, 4]
-    assert lakehouse.read("t", lakehouse.require("t", made_by="t").version).count() == 6
+    assert [version for version in AGES if readable(overwritten, version)] == [2, 3, 4]
+    assert overwritten.read("t", overwritten.require("t", made_by="t").version).count() == 6
 
 
-def test_upkeep_is_no_new_data(lakehouse: Lakehouse, spark: SparkSession, tmp_path: Path):
-    overwritten(lakehouse, spark, tmp_path)
-    before = lakehouse.require("t", made_by="t")
+def test_upkeep_is_no_new_data(overwritten: Lakehouse, spark: SparkSession, tmp_path: Path):
+    before = overwritten.require("t", made_by="t")
 
-    keep(lakehouse, 2)
-    after = lakehouse.require("t", made_by="t")
+    keep(overwritten, 2)
+    after = overwritten.require("t", made_by="t")
 
     assert after.version > before.version
     assert (after.rows_version, after.metadata, after.rows_written) == (4, before.metadata, before.rows_written)
     assert after.named_by_rows.version == 4
-    followed = DeltaSource(str(folder(lakehouse, tmp_path)), after_version=3, has_key=True)
+    followed = DeltaSource(str(folder(overwritten, tmp_path)), after_version=3, has_key=True)
     assert [batch.table.num_rows for batch in followed.batches()] == [2], "whoever watches it sees version 4 alone"
-    grown = lakehouse.append("t", numbers(spark, 20, 21), base=after, metadata={})
+    grown = overwritten.append("t", numbers(spark, 20, 21), base=after, metadata={})
     assert grown.rows_version == grown.version == after.version + 1
-    assert lakehouse.read("t", grown.version).count() == 7
+    assert overwritten.read("t", grown.version).count() == 7
 
 
 def test_a_log_that_has_forgotten_what_was_removed_when_gives_no_pinned_file_away(
