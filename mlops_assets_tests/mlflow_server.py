@@ -44,14 +44,23 @@ class Server:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[Server]:
-    """Start a server that keeps everything in a folder, for the length of a block."""
+def running_server(folder: Path, artifacts: str = "") -> Iterator[Server]:
+    """Start a server that keeps everything in a folder, for the length of a block.
+
+    Args:
+        folder: The folder.
+        artifacts: Root of the artifacts, which clients then read and write themselves; by default they ask the server.
+    """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     store = f"sqlite:///{folder / 'server.db'}"
     address = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    kept = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
+    kept = ["--backend-store-uri", store]
+    if artifacts:
+        kept += ["--no-serve-artifacts", "--default-artifact-root", artifacts]
+    else:
+        kept += ["--artifacts-destination", str(folder / "artifacts")]
     # Without its runner of evaluation jobs, which is ten more processes and seconds of start-up.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     command = [sys.executable, "-m", "mlflow", "server", *address, *kept]

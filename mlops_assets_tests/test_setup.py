@@ -157,29 +157,6 @@ def test_the_command_line_works_where_only_the_wheel_is_installed(tmp_path: Path
     assert "Fix: install the `ui` extra" in refused.stderr
 
 
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        (("dagster", "definitions", "validate", "-w", "workspace.yaml"), "successful for code location mlops_assets"),
-        (("dg", "check", "defs"), "All definitions loaded successfully"),
-    ],
-    ids=["workspace.yaml", "tool.dg"],
-)
-def test_code_location_loads(tmp_path: Path, command: tuple[str, ...], says: str):
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n", "utf-8")
-    answer = subprocess.run(
-        [str(Path(sys.executable).with_name(command[0])), *command[1:]],
-        cwd=ROOT,
-        env={**os.environ, "DAGSTER_HOME": str(tmp_path), "MLOPS_HOME": str(tmp_path / "mlops")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert says in answer.stdout + answer.stderr
-
-
 # --- the Makefile -----------------------------------------------------------------------------------------------------
 
 

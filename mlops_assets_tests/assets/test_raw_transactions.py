@@ -21,7 +21,9 @@ from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.data.sources.base import SourceBatch, TransactionSource
+from mlops_assets.data.sources.download import HttpPolicy
 from mlops_assets.data.sources.files import FilesSource
+from mlops_assets.data.sources.openml import OpenMLSource
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -253,11 +255,18 @@ def test_wrong_columns_are_refused_by_name(lakehouse: Lakehouse, tmp_path: Path)
     assert lakehouse.current("raw_transactions") is None
 
 
+class TriedOnce(OpenMLTransactions):
+    """OpenML without the pauses between tries, which take 15 s."""
+
+    def open(self) -> OpenMLSource:
+        return OpenMLSource(base_url=self.base_url, cache_dir=Path(self.cache_dir), http=HttpPolicy(tries=1))
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         (FileTransactions(location="/nowhere/at/all.csv"), "/nowhere/at/all.csv"),
-        (OpenMLTransactions(base_url="http://127.0.0.1:9", cache_dir="/tmp/never-written"), "127.0.0.1:9"),  # noqa: S108
+        (TriedOnce(base_url="http://127.0.0.1:9", cache_dir="/tmp/never-written"), "127.0.0.1:9"),  # noqa: S108
         (SyntheticTransactions(rows=3), "rows"),
     ],
     ids=["no such file", "OpenML down", "synthetic parameters"],

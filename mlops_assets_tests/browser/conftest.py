@@ -5,6 +5,7 @@ What belongs here: starting and stopping them. What does not: looking at pages (
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,14 @@ def inbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(
-    chromium: str, inbox: Path, shared_home: Path, tmp_path_factory: pytest.TempPathFactory
+    chromium: str, inbox: Path, shared_home: Path, empty_mlflow: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DagsterDev]:
     del chromium  # asked for first: without a browser nothing is started
     ensure_delta_jars(shared_home / "jars")
-    started = DagsterDev.start(tmp_path_factory.mktemp("ui") / "home", shared_home / "jars", source=str(inbox))
+    home = tmp_path_factory.mktemp("home")
+    (home / "mlflow").mkdir()
+    shutil.copy(empty_mlflow, home / "mlflow" / "mlflow.db")
+    started = DagsterDev.start(home, shared_home / "jars", source=str(inbox))
     yield started
     started.stop()
 

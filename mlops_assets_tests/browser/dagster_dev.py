@@ -7,7 +7,6 @@ not: what is shown in it (`web_ui`).
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+
+from mlops_assets.instance.home import prepare_for
+from mlops_assets.settings import Settings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 90.0
@@ -52,23 +54,26 @@ class DagsterDev:
         """Start it and wait until it serves.
 
         Args:
-            home: Folder for all that it writes; created.
-            jars: Folder with the Delta jars, so that they are not resolved anew.
+            home: Folder for all that it writes; created if it is not there.
+            jars: Folder with the Delta jars, so that they are not resolved anew, and the archive of classes.
             source: What MLOPS_SOURCE is set to.
             variables: More of its environment.
 
         Raises:
             RuntimeError: It ended, or did not serve in time; the text ends with its log.
         """
-        (home / "jars").mkdir(parents=True)
-        for jar in jars.glob("*.jar"):
-            shutil.copy(jar, home / "jars")
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "jars").symlink_to(jars)
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
         environment |= {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source, "MLOPS_SPARK_MASTER": "local[2]"}
         environment |= variables or {}
-        prepared = [sys.executable, "-m", "mlops_assets.cli.main", "instance"]
-        told = subprocess.run(prepared, cwd=CHECKOUT, env=environment, check=True, capture_output=True, timeout=60)
-        environment["DAGSTER_HOME"] = told.stdout.decode().strip()
+        if variables is None:
+            prepared = prepare_for(Settings(home=home, target="local"))
+        else:  # the settings are in another process's environment
+            command = [sys.executable, "-m", "mlops_assets.cli.main", "instance"]
+            printed = subprocess.check_output(command, cwd=CHECKOUT, env=environment, timeout=60)
+            prepared = Path(printed.decode().strip())
+        environment["DAGSTER_HOME"] = str(prepared)
         port = free_port()
         command = [sys.executable, "-c", _LISTENING, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
         log = home / "dagster-dev.log"

@@ -99,7 +99,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made, open_browser(chromium) as browser:
         folder = Path(made)
         if "local" in targets:
-            with _serving(folder / "local", jars, {}) as url:
+            with _serving(folder / "local", jars, None) as url:
                 take(browser, url, CHECKOUT / "docs" / "pictures")
         if "databricks" in targets:
             (folder / "there").mkdir()
@@ -112,7 +112,7 @@ def main() -> int:
 
 
 @contextmanager
-def _serving(home: Path, jars: Path, variables: Mapping[str, str]) -> Iterator[str]:
+def _serving(home: Path, jars: Path, variables: Mapping[str, str] | None) -> Iterator[str]:
     server = DagsterDev.start(home, jars, source="synthetic", variables=variables)
     try:
         yield server.url

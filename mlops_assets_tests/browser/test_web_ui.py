@@ -87,7 +87,7 @@ def test_the_terminal_warns_of_nothing_but_what_others_say_of_themselves(server:
 
 @pytest.mark.usefixtures("first_run")
 @pytest.mark.parametrize("name", ASSETS)
-def test_an_asset_page_shows_group_owner_kinds_description_and_code(
+def test_an_asset_page_shows_group_owner_kinds_description_and_code_and_of_a_table_rows_and_columns(
     ui: WebUI, specs: dict[str, dg.AssetSpec], name: str
 ):
     spec = specs[name]
@@ -102,15 +102,13 @@ def test_an_asset_page_shows_group_owner_kinds_description_and_code(
     expect(ui.page.get_by_text(description, exact=True)).to_be_visible()
     code = ui.page.get_by_role("link").filter(has_text="in editor")
     expect(code).to_have_attribute("href", re.compile(r"mlops_assets/assets/\w+\.py"))
+    if name in TABLES:
+        expect_rows_and_columns(ui, name)
 
 
-@pytest.mark.usefixtures("first_run")
-@pytest.mark.parametrize("name", TABLES)
-def test_a_table_page_shows_rows_and_columns(ui: WebUI, name: str):
+def expect_rows_and_columns(ui: WebUI, name: str) -> None:
+    """Look for them on the page of a table, which is open."""
     rows = {"raw_transactions": ROWS, "train_set": ROWS * 6 // 10}.get(name, ROWS * 2 // 10)
-
-    ui.open_asset(name)
-
     expect(ui.page.get_by_text(f"{rows:,}", exact=True)).to_be_visible()
     for column, kind, meaning in (
         ("time", "double", "Seconds since the first transaction of the data set."),
@@ -139,7 +137,7 @@ def test_the_raw_table_shows_what_came_in_with_a_preview_that_fits(ui: WebUI):
 
 
 @pytest.mark.usefixtures("first_run")
-def test_the_tuned_model_shows_its_run_and_the_evaluation_with_intervals(ui: WebUI):
+def test_the_tuned_model_shows_its_run_the_evaluation_with_intervals_and_its_pictures(ui: WebUI):
     ui.open_asset("tuned_model")
 
     expect(ui.row("mlflow_run_id")).to_contain_text(re.compile("[0-9a-f]{32}"))
@@ -147,12 +145,6 @@ def test_the_tuned_model_shows_its_run_and_the_evaluation_with_intervals(ui: Web
     evaluation = ui.row("evaluation")
     expect(evaluation).to_contain_text("95 % interval")  # at once, not behind a link
     expect(evaluation.get_by_text("average precision", exact=True)).to_be_visible()
-
-
-@pytest.mark.usefixtures("first_run")
-def test_the_tuned_model_shows_its_pictures(ui: WebUI):
-    ui.open_asset("tuned_model")
-
     for name in PICTURES:
         dialog = ui.open_picture(name)
         picture = dialog.locator("img[src^='data:image/png;base64,']")
@@ -196,6 +188,7 @@ def bad_file(inbox: Path) -> Iterator[Path]:
     path.unlink()
 
 
+@pytest.mark.proof  # a run of its own; how a check fails and what it says, `assets` tests soon
 @pytest.mark.usefixtures("first_run")
 def test_a_wrong_value_fails_the_run_and_the_pages_say_which_column_and_how_many_rows(ui: WebUI, bad_file: Path):
     ui.open_asset("raw_transactions")

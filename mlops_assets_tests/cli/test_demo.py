@@ -6,10 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import dagster as dg
 import pytest
 
+from mlops_assets.automation.jobs import MAIN
+from mlops_assets.cli.run_job import FinishedRun, report_failure
+from mlops_assets.definitions import build_defs
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import replaced, transactions, write_csv
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -54,6 +62,28 @@ def test_the_demo_ends_with_a_summary_and_the_same_as_json(home: Path, tmp_path:
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_why_a_run_failed_is_said_in_one_line(
+    lakehouse: Lakehouse,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    """What the demo prints at the end of a run that was refused, without the process around it."""
+    write_csv(replaced(transactions(), "v3", ["oops"] * 7), tmp_path / "bad.csv")
+    job = build_defs(replace(settings, source=str(tmp_path / "bad.csv")), lakehouse=lakehouse).resolve_job_def(MAIN)
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+
+    code = report_failure(FinishedRun(cast("dg.JobExecutionResult", result), {}, []))  # the two differ in how they end
+
+    assert code == 1
+    said = capsys.readouterr().out
+    assert said.startswith("\nThe job failed:\n  raw_transactions: ")
+    assert "v3 (7 rows), such as 'oops'" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.proof
 def test_a_demo_on_bad_data_says_why_in_one_line(home: Path, tmp_path: Path):
     write_csv(replaced(transactions(), "v3", ["oops"] * 7), tmp_path / "bad.csv")
 

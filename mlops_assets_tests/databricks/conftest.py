@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +47,16 @@ def workspace(shared_workspace: Workspace) -> Iterator[Workspace]:
     assert unmet == [], "faults that were set and never met"
 
 
+def profile_of(workspace: Workspace, name: str = "dev", **overrides: Any) -> DatabricksProfile:
+    """Load a shipped profile for a workspace, with overrides by the rest of their variable's name."""
+    fields = {"HOST": workspace.host, **overrides}
+    return load_profile(name, {f"MLOPS_DATABRICKS_{field}": str(value) for field, value in fields.items()})
+
+
 @pytest.fixture
 def profile_there(workspace: Workspace) -> MakeProfile:
-    """Load a shipped profile for the workspace, with overrides by the rest of their variable's name."""
-
-    def make(name: str = "dev", **overrides: Any) -> DatabricksProfile:
-        environ = {f"MLOPS_DATABRICKS_{field}": str(value) for field, value in overrides.items()}
-        return load_profile(name, {"MLOPS_DATABRICKS_HOST": workspace.host} | environ)
-
-    return make
+    """`profile_of` for the workspace of the test."""
+    return partial(profile_of, workspace)
 
 
 @pytest.fixture

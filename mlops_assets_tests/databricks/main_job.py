@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +19,6 @@ import dagster as dg
 from dagster._serdes import serialize_value
 from mlflow import MlflowClient
 
-from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.lineage import STAGE_TAG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -126,46 +121,3 @@ def outcome(client: MlflowClient) -> dict[str, Any]:
     assert run.info.status == "FINISHED"
     measured = {name: value for name, value in run.data.metrics.items() if "seconds" not in name}
     return {"params": run.data.params, "metrics": measured, "raw_version": run.data.tags["mlops_assets.raw_version"]}
-
-
-@contextmanager
-def mlflow_server(folder: Path, *, behind_workspace: bool = False) -> Iterator[str]:
-    """Run a real MLflow server, which both sides can reach, and yield its address.
-
-    Args:
-        folder: Folder for what it keeps.
-        behind_workspace: Whether a workspace hands calls to it and keeps the artifacts itself.
-    """
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/ml.db"]
-    if behind_workspace:
-        command += ["--no-serve-artifacts", "--default-artifact-root", ARTIFACTS]
-    else:
-        command += ["--artifacts-destination", str(folder / "art")]
-    with (folder / "mlflow.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _await_port(port, folder / "mlflow.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(timeout=30)
-        except subprocess.TimeoutExpired:  # its workers take their time on a busy machine, and nothing is kept
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-
-
-def _await_port(port: int, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise AssertionError(log.read_text())

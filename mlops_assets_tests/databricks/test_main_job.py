@@ -16,9 +16,11 @@ import pytest
 from mlflow import MlflowClient
 
 from databricks_loopback import Workspace
+from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.lakehouse.tables import PathTables, Tables
 from mlops_assets.resources.delta_jars import ensure_delta_jars
-from mlops_assets_tests.databricks.main_job import OWN, SMALL, Finished, mlflow_server, outcome, run_main_job
+from mlops_assets_tests.databricks.main_job import OWN, SMALL, Finished, outcome, run_main_job
+from mlops_assets_tests.mlflow_server import running_server
 
 pytestmark = pytest.mark.timeout(900)
 TABLES = ("raw_transactions", "quarantined_transactions", "train_set", "validation_set", "test_set")
@@ -115,9 +117,10 @@ WAYS = [
 @pytest.mark.parametrize("way", WAYS)
 def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: Path, way: Way):
     with (
-        mlflow_server(tmp_path, behind_workspace=bool(way.catalog)) as server,
-        way.workspace(tmp_path / "workspace", shared_home, server) as workspace,
+        running_server(tmp_path, ARTIFACTS if way.catalog else "") as running,
+        way.workspace(tmp_path / "workspace", shared_home, running.uri) as workspace,
     ):
+        server = running.uri
         there = run_main_job(tmp_path / "launching", way.variables(workspace, server))
         assert there.succeeded, there.log[-8_000:]
         addresses = same_tables(way, workspace, here)

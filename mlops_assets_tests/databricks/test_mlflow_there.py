@@ -17,6 +17,7 @@ import xgboost as xgb
 from mlflow.exceptions import MlflowException
 
 from databricks_loopback import Workspace
+from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.errors import TrackingError
 from mlops_assets.registry import versions
 from mlops_assets.resources.tracking import Tracking
@@ -24,7 +25,7 @@ from mlops_assets.tracking.artifacts import read_artifact
 from mlops_assets.tracking.runs import TableInput
 from mlops_assets.tracking.store import Store
 from mlops_assets.training.matrix import Matrix
-from mlops_assets_tests.databricks.main_job import mlflow_server
+from mlops_assets_tests.mlflow_server import running_server
 
 SCHEMA = "main.models"
 NAME = f"{SCHEMA}.fraud"
@@ -36,8 +37,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
         pytest.skip("the machines of a loopback cluster need Linux namespaces")
     folder = tmp_path_factory.mktemp("server")
     with (
-        mlflow_server(folder, behind_workspace=True) as server,
-        Workspace(tmp_path_factory.mktemp("workspace"), mlflow_server=server) as made,
+        running_server(folder, ARTIFACTS) as server,
+        Workspace(tmp_path_factory.mktemp("workspace"), mlflow_server=server.uri) as made,
     ):
         made.catalog.add_schema(SCHEMA)
         yield made

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.locks import hold
 from mlops_assets_tests.processes.conftest import ROWS
-from mlops_assets_tests.processes.control import ANSWER_SECONDS, ASSETS, SETS, Answer, Worker, worker
+from mlops_assets_tests.processes.control import ANSWER_SECONDS, ASSETS, SETS, Answer, Worker, started, worker
 from mlops_assets_tests.processes.points import Point
 from mlops_assets_tests.processes.state import Tracked, embedded_store, staged, table
 
 pytestmark = pytest.mark.timeout(3 * ANSWER_SECONDS)
 RAW = ASSETS[0]
+# A process that has a table's lock until its input ends.
+HOLDER = """
+import sys
+from pathlib import Path
+from mlops_assets.lakehouse.locks import hold
+with hold(Path(sys.argv[1]), None, where="t"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +52,22 @@ def added(answers: list[Answer]) -> list[int]:
     return [answer.metadata[RAW]["rows_added"] for answer in answers]
 
 
+def test_a_lock_keeps_another_process_out_until_it_is_released_or_its_holder_is_killed(tmp_path: Path):
+    """What keeps two runs apart, without their Spark; the tests below are whole runs."""
+    lock = tmp_path / "locks" / "t.lock"
+    for end in ("released", "killed"):
+        with started([sys.executable, "-c", HOLDER, str(lock)], tmp_path / "log", pipe=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(StorageError, match="another run has held the table"), hold(lock, 0.2, where="t"):
+                pytest.fail("the lock was given to two processes")
+            if end == "killed":
+                holder.kill()
+        with hold(lock, 5.0, where="t"):
+            pass
+
+
+@pytest.mark.proof
 def test_two_that_load_the_same_file_into_a_new_home_load_it_once(
     pair: tuple[Worker, Worker], home: Path, inputs: list[Path]
 ):
@@ -87,6 +116,7 @@ def test_a_search_waits_for_sets_that_are_being_written(pair: tuple[Worker, Work
     assert [pinned[f"{name}_version"] for name in ("train", "validation", "test")] == [1, 1, 1]
 
 
+@pytest.mark.proof
 def test_two_that_load_different_files_both_get_in(pair: tuple[Worker, Worker], home: Path, inputs: list[Path]):
     before = table(home, RAW).rows_of_batches()
     for process, file in zip(pair, inputs[2:4], strict=True):
@@ -96,6 +126,7 @@ def test_two_that_load_different_files_both_get_in(pair: tuple[Worker, Worker], 
     assert table(home, RAW).rows_of_batches() == [*before, ROWS, ROWS]
 
 
+@pytest.mark.proof
 def test_without_a_common_lock_the_slower_one_looks_again(
     pair: tuple[Worker, Worker], home: Path, inputs: list[Path], tmp_path: Path
 ):

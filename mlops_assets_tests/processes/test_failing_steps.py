@@ -21,7 +21,7 @@ from mlops_assets.settings import Settings
 from mlops_assets.training.engines.engines import SplitTables
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.trial_writer import TrialWriter
-from mlops_assets_tests.assets.harness import tune
+from mlops_assets_tests.assets.harness import load, split, tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import SPACE, TUNING
 from mlops_assets_tests.processes.state import Tracked, embedded_store
@@ -60,9 +60,14 @@ def _survive(name: str, flag: str) -> str:
     return name
 
 
-@pytest.fixture
-def lakehouse(undisturbed: Path, spark_resource: SparkResource) -> Lakehouse:
-    return on_shared_spark(build_resources(Settings(home=undisturbed, source="a.csv"))["lakehouse"], spark_resource)
+@pytest.fixture(scope="module")
+def lakehouse(spark_resource: SparkResource, tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
+    """Sets, as a load and a cut leave them; no test here writes to them."""
+    resources = build_resources(Settings(home=tmp_path_factory.mktemp("home"), source="a.csv"))
+    made = on_shared_spark(resources["lakehouse"], spark_resource)
+    assert load(made).failure is None
+    assert split(made).failure is None
+    return made
 
 
 @pytest.fixture

@@ -95,8 +95,8 @@ def write_lock(checkout: Path, index: dict[str, Path], *names: str) -> None:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, index: dict[str, Path]) -> Iterator[Path]:
-    """The scripts and a project in a folder of its own; the index is one that pip's settings name."""
+def bare_checkout(tmp_path: Path) -> Iterator[Path]:
+    """The scripts and a project in a folder of its own, for a set-up that ends before it installs anything."""
     folder = tmp_path / "a checkout"
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     resources = folder / "mlops_assets" / "resources"
@@ -105,12 +105,20 @@ def checkout(tmp_path: Path, index: dict[str, Path]) -> Iterator[Path]:
         module.touch()
     (resources / "prepare_spark.py").write_text("import sys, tiny; print(*sys.argv[1:], tiny.version)\n", "utf-8")
     (folder / "pyproject.toml").write_text(PROJECT, "utf-8")
-    write_lock(folder, index, "tiny")
+    (folder / "requirements.lock").touch()
     fake_java(tmp_path / "bin" / "java", "17.0.15")
     executable(tmp_path / "bin" / "python3.13", f'exec "{sys.executable}" "$@"')
-    (tmp_path / "pip.conf").write_text(f"[global]\nindex-url = {index['index'].as_uri()}\n", "utf-8")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def checkout(bare_checkout: Path, index: dict[str, Path]) -> Path:
+    """A checkout with a lock; the index is one that pip's settings name."""
+    write_lock(bare_checkout, index, "tiny")
+    settings = bare_checkout.parent / "pip.conf"
+    settings.write_text(f"[global]\nindex-url = {index['index'].as_uri()}\n", "utf-8")
+    return bare_checkout
 
 
 def started(checkout: Path, **variables: str) -> subprocess.Popen[str]:
@@ -148,6 +156,7 @@ def installed(checkout: Path, venv: str = ".venv") -> dict[str, str]:
     return dict(found.split("==") for found in answer.stdout.split())
 
 
+@pytest.mark.proof  # `make test` begins with the real set-up
 def test_a_fresh_checkout_gets_what_is_locked_and_an_unchanged_one_costs_nothing(checkout: Path):
     code, printed = set_up(checkout)
     assert code == 0, printed
@@ -248,34 +257,34 @@ def test_an_environment_that_was_moved_or_lost_its_python_is_made_anew(checkout:
     assert "set-up: making moved" in printed
 
 
-def test_a_folder_of_somebody_else_is_never_emptied(checkout: Path):
-    (checkout / "thesis").mkdir()
-    (checkout / "thesis" / "thesis.tex").touch()
-    code, printed = set_up(checkout, VENV="thesis")
+def test_a_folder_of_somebody_else_is_never_emptied(bare_checkout: Path):
+    (bare_checkout / "thesis").mkdir()
+    (bare_checkout / "thesis" / "thesis.tex").touch()
+    code, printed = set_up(bare_checkout, VENV="thesis")
     assert code == 1
     assert "set-up: thesis is no virtual environment and not empty; name another folder with VENV=" in printed
-    assert [path.name for path in (checkout / "thesis").iterdir()] == ["thesis.tex"]
+    assert [path.name for path in (bare_checkout / "thesis").iterdir()] == ["thesis.tex"]
 
 
-def test_an_environment_of_another_checkout_is_not_emptied_through_a_link(checkout: Path):
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", checkout.parent / "theirs"], check=True)
-    (checkout / "link").symlink_to(checkout.parent / "theirs")
-    code, printed = set_up(checkout, VENV="link")
+def test_an_environment_of_another_checkout_is_not_emptied_through_a_link(bare_checkout: Path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare_checkout.parent / "theirs"], check=True)
+    (bare_checkout / "link").symlink_to(bare_checkout.parent / "theirs")
+    code, printed = set_up(bare_checkout, VENV="link")
     assert code == 1
     assert "set-up: link is a link" in printed
-    assert (checkout.parent / "theirs" / "pyvenv.cfg").exists()
-    assert not (checkout.parent / "theirs" / ".mlops-stamp").exists()
+    assert (bare_checkout.parent / "theirs" / "pyvenv.cfg").exists()
+    assert not (bare_checkout.parent / "theirs" / ".mlops-stamp").exists()
 
 
-def test_a_home_is_marked_as_ours_only_if_it_was_empty(checkout: Path):
-    (checkout / "mine").mkdir()
-    (checkout / "mine" / "photo.jpg").touch()
-    (checkout / "thesis").mkdir()
-    (checkout / "thesis" / "thesis.tex").touch()
-    for home in ("new", "mine"):
-        assert set_up(checkout, MLOPS_HOME=str(checkout / home), VENV="thesis")[0] == 1  # the home comes first
-    assert "made by mlops_assets" in (checkout / "new" / ".gitignore").read_text("utf-8")
-    assert not (checkout / "mine" / ".gitignore").exists()
+def test_a_home_is_marked_as_ours_only_if_it_was_empty(bare_checkout: Path):
+    (bare_checkout / "mine").mkdir()
+    (bare_checkout / "mine" / "photo.jpg").touch()
+    (bare_checkout / "thesis").mkdir()
+    (bare_checkout / "thesis" / "thesis.tex").touch()
+    for home in ("new", "mine"):  # which comes before the refused environment
+        assert set_up(bare_checkout, MLOPS_HOME=str(bare_checkout / home), VENV="thesis")[0] == 1
+    assert "made by mlops_assets" in (bare_checkout / "new" / ".gitignore").read_text("utf-8")
+    assert not (bare_checkout / "mine" / ".gitignore").exists()
 
 
 @pytest.mark.proof

@@ -13,8 +13,8 @@ from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
 from databricks_loopback import Workspace
-from mlops_assets.databricks.profile import load_profile
 from mlops_assets.settings import Settings
+from mlops_assets_tests.databricks.conftest import profile_of
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT, IN_PROCESS, PATHS
 
 MODULE = "mlops_assets_tests.databricks.launch.placed_location"
@@ -25,15 +25,13 @@ def run(
     asset: str, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, **overrides: str
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Run an asset's job; return the metadata it reported and the clusters it asked for."""
-    environ = {
-        "HOST": workspace.host,
+    fields = {
         "STAGING_PATH": PATHS["volume"],
         "POLL_SECONDS": "0.5",
         "CLUSTERS__TRIALS__TASK_CPUS": "1",
         **overrides,
     }
-    profile = load_profile("dev", {f"MLOPS_DATABRICKS_{name}": value for name, value in environ.items()})
-    document = profile.model_dump_json(by_alias=True, exclude_none=True)
+    document = profile_of(workspace, **fields).model_dump_json(by_alias=True, exclude_none=True)
     monkeypatch.setenv("PLACED_PROFILE", document)
     monkeypatch.setenv("PLACED_TOKEN", workspace.token)
     settings = Settings(target="databricks", databricks_profile=document)

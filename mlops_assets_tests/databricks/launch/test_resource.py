@@ -13,15 +13,11 @@ from dagster._core.definitions.step_launcher import StepLauncher
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 from databricks_loopback import Workspace
-from mlops_assets.databricks.profile import DatabricksProfile, load_profile
+from mlops_assets.databricks.profile import DatabricksProfile
 from mlops_assets.errors import SettingsError
 from mlops_assets.resources.launcher import StepLauncherResource, launch_spec
+from mlops_assets_tests.databricks.conftest import profile_of
 from mlops_assets_tests.databricks.launch.driving import PATHS
-
-
-def profile_of(workspace: Workspace, **overrides: str) -> DatabricksProfile:
-    environ = {"MLOPS_DATABRICKS_HOST": workspace.host, "MLOPS_DATABRICKS_STAGING_PATH": PATHS["volume"]}
-    return load_profile("dev", environ | {f"MLOPS_DATABRICKS_{name}": value for name, value in overrides.items()})
 
 
 def resource_of(profile: DatabricksProfile, **fields: Any) -> StepLauncherResource:
@@ -31,7 +27,7 @@ def resource_of(profile: DatabricksProfile, **fields: Any) -> StepLauncherResour
 
 @pytest.mark.parametrize("cost_class", ["loader", "trials"])
 def test_spec_is_what_the_profile_says(workspace: Workspace, cost_class: str):
-    profile = profile_of(workspace, SECRETS="{WORD: scope/key}")
+    profile = profile_of(workspace, STAGING_PATH=PATHS["volume"], SECRETS="{WORD: scope/key}")
     spec = launch_spec(profile, cost_class, env={"A": "1"})  # type: ignore[arg-type]
     cluster = profile.cluster(cost_class)  # type: ignore[arg-type]
     assert spec.cluster["spark_version"] == cluster.api_spark_version

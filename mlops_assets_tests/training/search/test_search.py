@@ -151,7 +151,7 @@ def test_two_searches_that_take_turns_on_one_session_never_mix_their_data(
 ):
     train, validation = halves
     flipped = dataclasses.replace(train, y=(1 - train.y).astype(np.uint8))
-    plan = SearchPlan(space=SPACE, trials=8, parallelism=1)
+    plan = SearchPlan(space=SPACE, trials=4, parallelism=1)
     alone = [run_search(spark, rows, validation, plan, lambda record: None) for rows in (train, flipped)]
     found: dict[int, Any] = {}
 

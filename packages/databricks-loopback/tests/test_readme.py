@@ -17,6 +17,7 @@ def test_readme_has_both_examples():
     assert ["PipesDatabricksClient" in block for block in BLOCKS] == [False, True]
 
 
+@pytest.mark.proof  # each starts a Spark of its own, as `test_spark_task` and `test_stock_pipes` do soon
 @pytest.mark.parametrize(
     ("block", "prints"),
     [(0, r"RunResultState\.SUCCESS 5 rows on \d+\.\d+"), (1, r"5 rows")],
