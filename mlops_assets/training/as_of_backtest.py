@@ -23,6 +23,7 @@ from mlops_assets.evaluation.backtest import DayAfter, days_after
 from mlops_assets.evaluation.plots.backtest import days_after_picture
 from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF_TAG, BACKTEST_FILE, MODEL_SHA256_TAG, PICTURES_FOLDER, SCORED_VERSION_TAG
 from mlops_assets.tracking.provenance import Origin
@@ -210,7 +211,7 @@ class _Past:
                 where=lakehouse.location(RAW),
                 fix="choose a later day; `upkeep` keeps a week, and versions that registered models are pinned to",
             ) from None
-        frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks)
+        frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks, replaced_rows(lakehouse))
         if frames["test"].isEmpty():
             raise SplitError(
                 f"no row of version {today} has an event time within {past_day.days_after:g} days after the newest "
