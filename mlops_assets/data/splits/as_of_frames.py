@@ -79,5 +79,13 @@ def rows_as_of(
     }
 
 
+def waiting_after(today: DataFrame, contract: Contract, blocks: AsOfBlocks) -> tuple[int, int]:
+    """Return how many rows of the block to score can't be used yet, and how many of them are known as frauds."""
+    waiting = left_out(contract, maturity_of(today, contract, None)).isNotNull()
+    rows = today.where(inside(event_seconds(contract), blocks.after) & waiting)
+    counted, frauds = rows.agg(F.count(F.lit(1)), F.sum(contract.target)).collect()[0]
+    return int(counted), int(frauds or 0)
+
+
 def _mature(table: DataFrame, contract: Contract) -> DataFrame:
     return table.where(left_out(contract, maturity_of(table, contract, None)).isNull())

@@ -19,7 +19,7 @@ from mlops_assets.data.columns import LABEL_KNOWN_AT, SET_COLUMN
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.labels.maturity import Maturity
 from mlops_assets.data.labels.maturity_frames import left_out
-from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
+from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of, waiting_after
 from mlops_assets.data.splits.split import SplitSpec
 from mlops_assets.data.splits.split_frames import assign_sets
 
@@ -118,6 +118,11 @@ def test_the_sets_and_the_backtest_hold_no_fraud_of_days_whose_genuine_rows_are_
     blocks = cut_as_of(past, CARDS, validation_fraction=0.2, gap_days=DELAY, days_after=30.0, where="t")
     scored = rows_as_of(past, table, CARDS, blocks)["test"].toPandas()
 
+    week = (cards.at > blocks.newest) & (cards.at <= blocks.newest + 30 * DAY)
+    assert waiting_after(table, CARDS, blocks) == (
+        (week & (cards.at > (DAYS - DELAY) * DAY)).sum(),
+        (week & (cards.at > (DAYS - DELAY) * DAY) & cards.known).sum(),
+    )
     test = assigned[assigned[SET_COLUMN] == "test"]
     assert test["at"].max() <= (DAYS - DELAY) * DAY
     found = [average_precision_score(rows["fraud"], rows["score"]) for rows in (test, scored)]

@@ -53,7 +53,8 @@ def test_good_sets_pass_every_check():
             GOOD,
             {"left_out": WAITING, "raw_rows": 1_018},
             {
-                "complete": "1,000 rows in sets + 10 in the gap + 4 immature (2 frauds) + 3 unlabelled of 1,018 raw rows",
+                "complete": "1,000 rows in sets + 10 in the gap + 4 immature (2 frauds) + 3 unlabelled "
+                "of 1,018 raw rows",
             },
         ),
         (
