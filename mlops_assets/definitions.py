@@ -28,7 +28,7 @@ from mlops_assets.automation.doctor import doctor_job
 from mlops_assets.automation.jobs import JOBS, LOAD_DATA, MERGE_LABELS, UPKEEP, backfill_arrivals, merge_labels
 from mlops_assets.automation.sensors import arrival_sensors, label_sensors
 from mlops_assets.automation.triggers import TrainingPace
-from mlops_assets.data.columns import QUARANTINE_COLUMNS, technical_columns
+from mlops_assets.data.columns import QUARANTINE_COLUMNS, raw_columns, technical_columns
 from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.data.sources.arrivals import Arrivals
@@ -206,7 +206,11 @@ def build_defs(settings: Settings, **overrides: Any) -> dg.Definitions:
     """
     contract = load_contract(settings.contract)
     schema = column_schema(contract, technical_columns(contract))
-    schemas = {**dict.fromkeys((RAW, *SET_TABLES.values()), schema), QUARANTINED: technical_schema(QUARANTINE_COLUMNS)}
+    schemas = {
+        RAW: column_schema(contract, raw_columns(contract)),
+        **dict.fromkeys(SET_TABLES.values(), schema),
+        QUARANTINED: technical_schema(QUARANTINE_COLUMNS),
+    }
     resources = {**build_resources(settings), **overrides}
     late = settings.labels is not None
     if late:

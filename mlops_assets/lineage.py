@@ -17,11 +17,12 @@ SPLIT_SPEC: Final = "spec"
 AS_OF: Final = "as_of"
 
 # Metadata of commits only: records of batches, batches that may not be committed yet, replays that may not be finished,
-# and the version of the label table up to which labels were merged into the raw table.
+# and the version of the label table up to which labels were merged into the raw table, with the window they had.
 RECORDS: Final = "records"
 UNSETTLED: Final = "unsettled"
 REPLAYS: Final = "replays"
 LABELS_VERSION: Final = "labels_version"
+LABEL_WINDOW: Final = "label_window_days"
 
 # Metadata of materializations only.
 DELTA_VERSION: Final = "delta_version"

@@ -425,7 +425,9 @@ def test_with_a_place_for_labels_they_are_an_asset_before_the_transactions(tmp_p
         "array<string>",
     ]
     raw = [column.name for column in specs["raw_transactions"].metadata["dagster/column_schema"].columns]
-    assert raw[-1] == "_label_known_at"
+    assert raw[-3:] == ["_label_known_at", "_own_label", "_label_history"]
+    train = [column.name for column in specs["train_set"].metadata["dagster/column_schema"].columns]
+    assert train[-1] == "_label_known_at", "a set says nothing of what was not known yet"
     found, without = late.get_repository_def(), plain.get_repository_def()
     assert found.has_sensor_def("new_labels")
     assert found.has_job("merge_labels")

@@ -105,6 +105,8 @@ def _metadata(report: "BacktestReport", objective: str, contract: "Contract") ->
         "newest_event": dg.MetadataValue.timestamp(report.newest_event) if dated else report.newest_event,
         "rows_scored": model.evaluation.rows,
         "frauds_scored": model.evaluation.frauds,
+        "rows_waiting": report.waiting[0],
+        "frauds_waiting": report.waiting[1],
         "days": dg.MetadataValue.md(days_markdown(report.days)),
         "days_after": picture(report.picture, "days_after.png"),
         "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),

@@ -20,7 +20,7 @@ from mlops_assets.assets.reporting import (
     rounded,
 )
 from mlops_assets.assets.shell import Results, asset_shell
-from mlops_assets.data.columns import technical_columns
+from mlops_assets.data.columns import raw_columns
 from mlops_assets.data.ingest.quarantine import first_originals
 from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.lakehouse import loading, transaction_tables
@@ -133,7 +133,7 @@ def _raw_metadata(store: TransactionStore, report: LoadReport, tables: LoadedTab
         **(of_labels if contract.labels else {}),
         "contract": f"{contract.name} v{contract.version} ({contract.fingerprint})",
         "preview": preview(tables.first_rows),
-        "dagster/column_schema": column_schema(contract, technical_columns(contract)),
+        "dagster/column_schema": column_schema(contract, raw_columns(contract)),
     }
 
 

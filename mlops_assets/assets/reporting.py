@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from mlops_assets.data.columns import INGESTED_AT, KNOWN_AT, LABEL, LABEL_KNOWN_AT, ORIGINAL, REASONS, ROW_NUMBER
+from mlops_assets.data.columns import (
+    INGESTED_AT,
+    KNOWN_AT,
+    LABEL,
+    LABEL_HISTORY,
+    LABEL_KNOWN_AT,
+    ORIGINAL,
+    OWN_LABEL,
+    REASONS,
+    ROW_NUMBER,
+)
 from mlops_assets.data.labels.labels import label_table_columns
 
 if TYPE_CHECKING:
@@ -89,7 +99,10 @@ def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableS
         )
         for column in contract.columns
     ]
-    return dg.TableSchema([*columns, *_technical_columns(technical, {LABEL_KNOWN_AT: _clock(contract)})])
+    clock = _clock(contract)
+    history = f"array<struct<known_at:{clock},arrived:timestamp,label:bigint>>"
+    types = {LABEL_KNOWN_AT: clock, OWN_LABEL: "bigint", LABEL_HISTORY: history}
+    return dg.TableSchema([*columns, *_technical_columns(technical, types)])
 
 
 def label_schema(contract: Contract) -> dg.TableSchema:

@@ -59,8 +59,8 @@ class SplitConfig(dg.Config):
     raw_version: int | None = Field(default=None, description="Version of the raw table; the newest when not given.")
     as_of: str | None = Field(
         default=None,
-        description="Moment at which a label must be mature, in ISO 8601 (UTC), or in seconds if the data has a clock "
-        "of its own; the newest moment that the raw table has on record when not given.",
+        description="Moment to look back from, in ISO 8601 (UTC), or in seconds if the data has a clock of its own: "
+        "what arrived or became known later does not count. The newest on record when not given.",
     )
 
     def to_spec(self, contract: "Contract") -> SplitSpec:
@@ -133,6 +133,8 @@ def _metadata(
         "gap_days": report.spec.gap_days,
         "gap_rows": report.rows.get(GAP, 0),
         **{f"{reason}_rows": report.rows.get(reason, 0) for reason in LEFT_OUT},
+        **{f"{reason}_frauds": report.frauds.get(reason, 0) for reason in LEFT_OUT},
+        "frauds_known_later": report.frauds_known_later.get(name, 0),
         **_label_ages(report, summary, contract),
         "dagster/column_schema": column_schema(contract, technical_columns(contract)),
     }

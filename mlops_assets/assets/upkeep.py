@@ -19,13 +19,13 @@ from mlops_assets.lakehouse.locks import LOCK_TIMEOUT_SECONDS
 from mlops_assets.lakehouse.maintenance import UpkeepReport, maintain_tables, pins_of_sets
 from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.lakehouse.split_sets import SETS_LOCK
-from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST
+from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST, REPLACED
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
 
 TABLE_UPKEEP = "table_upkeep"
-MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, *TABLES.values())
+MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, *TABLES.values())
 
 
 class UpkeepConfig(dg.Config):

@@ -31,6 +31,14 @@ LABEL_COLUMNS: dict[str, str] = {
     LABEL_KNOWN_AT: "When the late label of the row became known, on the clock of the event time; null without one.",
 }
 
+# In their raw table only: from these follows which label a row had at any earlier moment.
+OWN_LABEL = "_own_label"
+LABEL_HISTORY = "_label_history"
+HISTORY_COLUMNS: dict[str, str] = {
+    OWN_LABEL: "The label that the row itself was delivered with.",
+    LABEL_HISTORY: "All late labels about the row, by the time they became known; null without one.",
+}
+
 # Of rows that were set aside.
 REASONS = "reasons"
 ORIGINAL = "original"
@@ -69,5 +77,10 @@ SET_COLUMN = "_set"
 
 
 def technical_columns(contract: Contract) -> dict[str, str]:
-    """Return the platform's own columns of a raw table under the contract, with their descriptions."""
+    """Return the platform's own columns of a set under the contract, with their descriptions."""
     return TECHNICAL_COLUMNS if contract.labels is None else TECHNICAL_COLUMNS | LABEL_COLUMNS
+
+
+def raw_columns(contract: Contract) -> dict[str, str]:
+    """Return the platform's own columns of a raw table under the contract, with their descriptions."""
+    return TECHNICAL_COLUMNS if contract.labels is None else TECHNICAL_COLUMNS | LABEL_COLUMNS | HISTORY_COLUMNS

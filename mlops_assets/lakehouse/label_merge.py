@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mlops_assets.data.columns import KNOWN_AT, LABEL, LABEL_COLUMNS, LABEL_KNOWN_AT
+from mlops_assets.data.columns import (
+    BATCH_ID,
+    HISTORY_COLUMNS,
+    LABEL_COLUMNS,
+    LABEL_HISTORY,
+    LABEL_KNOWN_AT,
+    OWN_LABEL,
+    ROW_NUMBER,
+)
 from mlops_assets.data.labels.labels import known_at_type
 from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
-from mlops_assets.lineage import LABELS_VERSION
+from mlops_assets.lineage import LABEL_WINDOW, LABELS_VERSION
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, metadata: Mapping[str, Any]) -> Snapshot:
-    """Merge labels into rows that came in before them; add the column `_label_known_at` if the raw table lacks it.
+    """Merge labels into rows that came in before them; add the label columns that the raw table lacks.
 
     This also finishes what a killed process left undone: the raw table's commit metadata says up to which version of
     the label table its labels were merged.
@@ -45,46 +53,54 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
         StaleBaseError: Someone else is writing.
         StorageError: The raw table has late labels, but the table they came from is gone.
     """
-    from mlops_assets.data.labels.labels_frames import is_about, is_update, latest_labels, updates
+    from mlops_assets.data.labels.labels_frames import changes
 
     raw = snapshot.raw
-    has_column = raw is not None and LABEL_KNOWN_AT in lakehouse.read(RAW, raw.version).columns
-    if contract.labels is None and not has_column:
+    present = [] if raw is None else lakehouse.read(RAW, raw.version).columns
+    has_labels = LABEL_KNOWN_AT in present
+    if contract.labels is None and not has_labels:
         return snapshot
-    ledger = _label_table(lakehouse, contract, expected=has_column)
+    ledger = _label_table(lakehouse, contract, expected=has_labels)
     if ledger is None:
         return snapshot
     snapshot = replace(snapshot, labels=ledger)
-    if raw is None or raw.metadata.get(LABELS_VERSION) == ledger.rows_version:
+    if raw is None:
         return snapshot
-    if not has_column:
-        column = (known_at_type(contract).type, LABEL_COLUMNS[LABEL_KNOWN_AT])
-        raw = lakehouse.add_columns(raw, {LABEL_KNOWN_AT: column}, metadata)
+    missing = [name for name in LABEL_COLUMNS | HISTORY_COLUMNS if name not in present]
+    if not missing and merged_labels(contract, ledger).items() <= raw.metadata.items():
+        return snapshot
+    if missing:
+        columns = _new_columns(contract)
+        raw = lakehouse.add_columns(raw, {name: columns[name] for name in missing}, metadata)
         snapshot = replace(snapshot, raw=raw)
-    latest = latest_labels(lakehouse.read(LABELS, ledger.version), contract)
-    changes = updates(lakehouse.read(RAW, raw.version), latest, contract)
-    rows = changes.count()
-    if not rows:  # a commit that changes nothing would make the sets be split again
+    behind = changes(lakehouse.read(RAW, raw.version), lakehouse.read(LABELS, ledger.version), contract)
+    if behind.isEmpty():  # a commit that changes nothing would make the sets be split again
         return snapshot
     written = lakehouse.update(
         RAW,
-        changes.distinct(),
-        on=is_about(contract),
-        when=is_update(contract),
-        values={contract.target: LABEL, LABEL_KNOWN_AT: KNOWN_AT},
+        behind,
+        on=f"old.`{BATCH_ID}` = new.`{BATCH_ID}` AND old.`{ROW_NUMBER}` = new.`{ROW_NUMBER}`",
+        when="TRUE",
+        values={name: name for name in (contract.target, *LABEL_COLUMNS, *HISTORY_COLUMNS)},
         base=raw,
-        metadata={**metadata, LABELS_VERSION: ledger.rows_version},
+        metadata={**metadata, **merged_labels(contract, ledger)},
     )
     return replace(snapshot, raw=written, labelled=written.rows_written)
 
 
+def merged_labels(contract: Contract, ledger: TableVersion) -> dict[str, Any]:
+    """Return the metadata of a commit after which the raw table has all labels of the label table."""
+    window = None if contract.labels is None else contract.labels.window_days
+    return {LABELS_VERSION: ledger.rows_version, LABEL_WINDOW: window}
+
+
 def with_labels(lakehouse: Lakehouse, contract: Contract, rows: DataFrame, snapshot: Snapshot) -> DataFrame:
     """Return incoming rows with the labels that the label table has for them; see `labels_frames.labelled`."""
-    from mlops_assets.data.labels.labels_frames import labelled, latest_labels
+    from mlops_assets.data.labels.labels_frames import labelled
 
     if snapshot.labels is None:
         return rows
-    return labelled(rows, latest_labels(lakehouse.read(LABELS, snapshot.labels.version), contract), contract)
+    return labelled(rows, lakehouse.read(LABELS, snapshot.labels.version), contract)
 
 
 def _label_table(lakehouse: Lakehouse, contract: Contract, *, expected: bool) -> TableVersion | None:
@@ -102,3 +118,11 @@ def _label_table(lakehouse: Lakehouse, contract: Contract, *, expected: bool) ->
             fix=f"restore the table, or materialize `{LABELS}` again from all label files",
         )
     return ledger
+
+
+def _new_columns(contract: Contract) -> dict[str, tuple[str, str]]:
+    """Return type and description of the label columns; rows that have labels get their history from the next merge."""
+    from mlops_assets.data.labels.labels_frames import history_type
+
+    types = {LABEL_KNOWN_AT: known_at_type(contract).type, OWN_LABEL: "long", LABEL_HISTORY: history_type(contract)}
+    return {name: (types[name], description) for name, description in (LABEL_COLUMNS | HISTORY_COLUMNS).items()}

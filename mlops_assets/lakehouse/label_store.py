@@ -38,8 +38,8 @@ class LabelCounts:
     Attributes:
         rows: All rows, including bad ones.
         in_force: Keys that have a label.
-        frauds: Keys whose label says fraud.
-        waiting: Labels whose transaction has not come in yet.
+        frauds: Keys whose last label says fraud.
+        waiting: Keys whose labels are about no transaction that has come in.
     """
 
     rows: int
@@ -108,17 +108,14 @@ class LabelStore:
 
     def count(self, table: TableVersion) -> LabelCounts:
         """Count the table's rows and labels."""
-        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
-
-        from mlops_assets.data.labels.labels_frames import latest_labels, waiting
+        from mlops_assets.data.labels.labels_frames import count_keys, waiting
 
         ledger = self.lakehouse.read(LABELS, table.version)
-        latest = latest_labels(ledger, self.contract)
-        in_force, frauds = latest.agg(F.count(F.lit(1)), F.sum(LABEL)).collect()[0]
+        in_force, frauds = count_keys(ledger, self.contract).collect()[0]
         raw = self.lakehouse.current(RAW)
         transactions: DataFrame | None = None if raw is None else self.lakehouse.read(RAW, raw.version)
         return LabelCounts(
-            ledger.count(), int(in_force), int(frauds or 0), waiting(transactions, latest, self.contract)
+            ledger.count(), int(in_force), int(frauds or 0), waiting(transactions, ledger, self.contract)
         )
 
     def first(self, table: TableVersion, rows: int, columns: Sequence[str]) -> pa.Table:

@@ -10,13 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mlops_assets.data.columns import SET_COLUMN
+from mlops_assets.data.columns import HISTORY_COLUMNS, LABEL_KNOWN_AT, SET_COLUMN
 from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec
 from mlops_assets.errors import SplitError, StorageError
 from mlops_assets.lakehouse.commits import StaleBaseError, TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF, DAGSTER_RUN, RAW_VERSION, SPLIT_ID, SPLIT_SPEC
 
@@ -41,8 +43,8 @@ class SplitRequest:
         spec: How rows are divided.
         min_rows: Minimum number of rows in a set.
         raw_version: Version of the raw table; None takes the newest.
-        as_of: Moment at which a label must be mature, as text (`maturity.parse_as_of`); None takes the newest moment
-            that the raw table has on record.
+        as_of: Moment to look back from, as text (`maturity.parse_as_of`): what arrived or became known later does not
+            count. None takes the newest moment that the raw table has on record.
     """
 
     spec: SplitSpec
@@ -61,6 +63,9 @@ class SplitReport:
         spec: How the rows were divided.
         maturity: What counts as a mature label; None where labels do not age.
         rows: Row counts by set name, the gap, or the reason why rows were left out.
+        frauds: Frauds among them, by the same names.
+        frauds_known_later: Frauds of train and validation rows that were not known yet when the next block begins,
+            and count as what was known, by set name.
         outcomes: One for each check of `SPLIT_CHECKS`.
         tables: Version of each set, by set name; empty when the split was refused and nothing was written.
         summaries: What each table holds, by set name.
@@ -71,6 +76,8 @@ class SplitReport:
     spec: SplitSpec
     maturity: Maturity | None
     rows: Mapping[str, int]
+    frauds: Mapping[str, int]
+    frauds_known_later: Mapping[str, int]
     outcomes: list[CheckOutcome]
     tables: Mapping[str, TableVersion] = field(default_factory=dict)
     summaries: Mapping[str, SetSummary] = field(default_factory=dict)
@@ -114,11 +121,13 @@ class _Cut:
     maturity: Maturity | None
     assigned: DataFrame
     summaries: Mapping[str, SetSummary]
+    frauds_known_later: Mapping[str, int]
 
     @classmethod
     def plan(cls, lakehouse: Lakehouse, contract: Contract, request: SplitRequest) -> _Cut:
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+        from mlops_assets.data.labels.known_frames import known_at, labels_known_by
         from mlops_assets.data.labels.maturity import parse_as_of
         from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
         from mlops_assets.data.splits.split_frames import assign_sets, summarize
@@ -128,12 +137,15 @@ class _Cut:
         if request.raw_version is not None:
             raw = TableVersion(RAW, request.raw_version, {})
         rows = lakehouse.read(RAW, raw.version)
-        maturity = maturity_of(rows, contract, as_of)
+        replaced = replaced_rows(lakehouse)
+        maturity = maturity_of(rows, contract, as_of, replaced)
+        if as_of is not None and maturity is not None:
+            rows = known_at(rows, replaced, contract, maturity)
         where = f"{RAW} version {raw.version}"
         try:
             assigned = assign_sets(rows, contract, request.spec, maturity, where=where)
         except SplitError as error:
-            waiting = rows.where(left_out(rows, contract, maturity).isNotNull()).count()
+            waiting = rows.where(left_out(contract, maturity).isNotNull()).count()
             if not waiting:
                 raise
             raise SplitError(
@@ -144,13 +156,20 @@ class _Cut:
         # Reading uses the compacted files, but the split is named by the rows: upkeep is no reason to split again.
         raw = raw.named_by_rows
         summaries = summarize(assigned, contract, F.col(SET_COLUMN))
-        return cls(request, contract, lakehouse, raw, maturity, assigned, summaries)
+        moments = _moments(summaries, request.spec)
+        later: dict[str, int] = {}
+        if moments and (replaced is not None or LABEL_KNOWN_AT in rows.columns):
+            known_today = summaries
+            assigned = labels_known_by(assigned, replaced, contract, moments)
+            summaries = summarize(assigned, contract, F.col(SET_COLUMN))
+            later = {n: known_today[n].frauds - summaries[n].frauds for n in moments if n in summaries}
+        return cls(request, contract, lakehouse, raw, maturity, assigned, summaries, later)
 
     @property
     def split_id(self) -> str:
         parts = {RAW_VERSION: self.raw.version, "contract": self.contract.fingerprint, **self.request.spec.as_dict()}
         if self.maturity is not None:
-            parts[AS_OF] = self.maturity.as_of
+            parts |= {AS_OF: self.maturity.as_of, "by_arrival": self.maturity.by_arrival}
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -171,7 +190,7 @@ class _Cut:
             if present is not None and present.metadata.get(SPLIT_ID) == self.split_id:
                 written[name] = present.named_by_rows
                 continue
-            rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN)
+            rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN, *HISTORY_COLUMNS)
             written[name] = self.lakehouse.replace(table, rows, base=present, metadata=metadata)
         return written
 
@@ -190,12 +209,12 @@ class _Cut:
         from mlops_assets.data.labels.maturity import LEFT_OUT
         from mlops_assets.data.splits.split_checks import judge_sets
 
-        rows = self._rows()
+        rows, frauds = self._rows(), self._frauds()
         return judge_sets(
             summaries,
             raw_rows=sum(rows.values()),
             gap_rows=rows.get(GAP, 0),
-            left_out={reason: rows.get(reason, 0) for reason in LEFT_OUT},
+            left_out={reason: (rows.get(reason, 0), frauds.get(reason, 0)) for reason in LEFT_OUT},
             shared=shared,
             spec=self.request.spec,
             min_rows=self.request.min_rows,
@@ -213,6 +232,8 @@ class _Cut:
             self.request.spec,
             self.maturity,
             self._rows(),
+            self._frauds(),
+            self.frauds_known_later,
             outcomes,
             tables or {},
             summaries or {},
@@ -220,6 +241,21 @@ class _Cut:
 
     def _rows(self) -> dict[str, int]:
         return {name: summary.rows for name, summary in self.summaries.items()}
+
+    def _frauds(self) -> dict[str, int]:
+        return {name: summary.frauds for name, summary in self.summaries.items()}
+
+
+def _moments(summaries: Mapping[str, SetSummary], spec: SplitSpec) -> dict[str, float]:
+    """Return when the next block begins, by set: a label that became known later would not have been there to use.
+
+    A model is fitted when its validation block begins, and goes to work when its test block does.
+    """
+    if spec.strategy != "time":
+        return {}
+    begins = {name: summaries[name].first for name in SET_NAMES if name in summaries}
+    pairs = [(name, begins.get(following)) for name, following in pairwise(SET_NAMES)]
+    return {name: moment for name, moment in pairs if moment is not None}
 
 
 def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:

@@ -32,6 +32,7 @@ RAW = "raw_transactions"
 QUARANTINED = "quarantined_transactions"
 MANIFEST = "ingested_batches"
 LABELS = "transaction_labels"
+REPLACED = "replaced_transactions"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ table that they are about, and the commit's metadata says which version of the l
 sees what a killed one left undone. A row that comes after its label gets the label before it is written. So does a row
 that replaces another one: the merge would drop the label otherwise.
 
+Before a row replaces another one, `replaced_transactions` gets a copy of the old one (`replaced_rows`).
+
 Each commit carries the transaction number that follows the version its writer read, so of two concurrent writers one
 has to start over (`StaleBaseError`).
 """
@@ -48,9 +50,10 @@ from mlops_assets.data.ingest.merge import key_range
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.known_rows import NewRows, with_known, without_known
-from mlops_assets.lakehouse.label_merge import merge_labels, with_labels
+from mlops_assets.lakehouse.label_merge import merge_labels, merged_labels, with_labels
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.quarantine_table import QuarantineTable
+from mlops_assets.lakehouse.replaced_rows import keep_replaced
 from mlops_assets.lakehouse.tables import spark_path
 from mlops_assets.lakehouse.transaction_tables import (
     MANIFEST,
@@ -64,7 +67,7 @@ from mlops_assets.lakehouse.transaction_tables import (
     staged_rows,
     take_snapshot,
 )
-from mlops_assets.lineage import DAGSTER_RUN, LABELS_VERSION, RAW_VERSION, RECORDS
+from mlops_assets.lineage import DAGSTER_RUN, RAW_VERSION, RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -263,8 +266,9 @@ class TransactionStore:
             return (self._record(snapshot, records, folder / "records.parquet") if records else snapshot), 0, None
         metadata = self._commit_metadata(records)
         if snapshot.labels is not None:
-            metadata[LABELS_VERSION] = snapshot.labels.rows_version
+            metadata |= merged_labels(self.contract, snapshot.labels)
         if new.replaces and snapshot.raw is not None and self.contract.key is not None:
+            keep_replaced(self.lakehouse, snapshot.raw, new.rows, self.contract.key, metadata)
             written = self.lakehouse.merge(RAW, new.rows, key=self.contract.key, base=snapshot.raw, metadata=metadata)
         else:
             filtered_by = [self.contract.key, self.contract.event_time, self.contract.entity]  # by merges and splits

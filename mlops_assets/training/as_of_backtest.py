@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.splits.as_of import AsOfBlocks, version_as_of
-from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
+from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of, waiting_after
 from mlops_assets.errors import SplitError, StorageError
 from mlops_assets.evaluation.backtest import DayAfter, days_after
 from mlops_assets.evaluation.plots.backtest import days_after_picture
 from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF_TAG, BACKTEST_FILE, MODEL_SHA256_TAG, PICTURES_FOLDER, SCORED_VERSION_TAG
 from mlops_assets.tracking.provenance import Origin
@@ -72,6 +73,7 @@ class BacktestReport:
         committed: When that version was committed, in seconds since 1970.
         scored_version: Newest version now, whose later rows were scored.
         newest_event: The newest event time known then, in seconds.
+        waiting: Rows of the days after that can't be scored yet, and how many of them are known as frauds.
         search: The finished search.
         model: The refitted model, evaluated on the rows that came after.
         days: Metrics of each day after.
@@ -84,6 +86,7 @@ class BacktestReport:
     committed: float
     scored_version: int
     newest_event: float
+    waiting: tuple[int, int]
     search: SearchResult
     model: FinalModel
     days: list[DayAfter]
@@ -158,6 +161,7 @@ def backtest(
             past.committed,
             past.today,
             past.blocks.newest,
+            past.waiting,
             result,
             model,
             days,
@@ -178,6 +182,7 @@ class _Past:
         today: Newest version now.
         blocks: How the rows are split.
         frames: Rows by the name of the set.
+        waiting: Rows to score that can't be used yet, and how many of them are known as frauds.
     """
 
     version: int
@@ -185,6 +190,7 @@ class _Past:
     today: int
     blocks: AsOfBlocks
     frames: Mapping[str, DataFrame]
+    waiting: tuple[int, int]
 
     @classmethod
     def choose(cls, lakehouse: Lakehouse, contract: Contract, past_day: PastDay) -> _Past:
@@ -210,15 +216,17 @@ class _Past:
                 where=lakehouse.location(RAW),
                 fix="choose a later day; `upkeep` keeps a week, and versions that registered models are pinned to",
             ) from None
-        frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks)
+        frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks, replaced_rows(lakehouse))
+        waiting = waiting_after(lakehouse.read(RAW, today), contract, blocks)
         if frames["test"].isEmpty():
+            young = f", except for {waiting[0]:,} that have no mature label yet" if waiting[0] else ""
             raise SplitError(
                 f"no row of version {today} has an event time within {past_day.days_after:g} days after the newest "
-                "event known then",
+                f"event known then{young}",
                 where=where,
                 fix="load later data, choose an earlier day, or raise days_after",
             )
-        return cls(version, committed[version], today, blocks, frames)
+        return cls(version, committed[version], today, blocks, frames, waiting)
 
 
 def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: EvaluationPlan) -> list[DayAfter]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pytest
 
@@ -93,48 +94,83 @@ def test_labels_mature_rows_and_what_has_none_is_left_out_and_counted(catalog: L
     before = split(catalog, NO_GAP, CARDS)
     assert before.failure is None, before.message
     assert before.checks["complete"].description == (
-        "1,050 rows in sets + 0 in the gap + 120 immature + 30 unlabelled of 1,200 raw rows"
+        "1,050 rows in sets + 0 in the gap + 120 immature (17 frauds) + 30 unlabelled of 1,200 raw rows"
     )
 
-    # Ten of those without a label get one, ten young ones as well, one says that it is known in the future.
-    rows = [(number, number % 2, hours_ago(1)) for number in (*range(10), *range(HOURS - 10, HOURS))]
-    brought = bring_labels(catalog, labels(tmp_path / "l.csv", *rows, (15, 1, hours_ago(-48))), CARDS)
+    # Ten of those without a label got one soon, five more only now, as did ten young ones and a fraud that was missed;
+    # one says that it is known in the future.
+    soon = [(number, number % 2, hours_ago(1_000)) for number in range(10)]
+    now = [(number, 1, hours_ago(1)) for number in (*range(10, 15), 31, *range(HOURS - 10, HOURS))]
+    brought = bring_labels(catalog, labels(tmp_path / "l.csv", *soon, *now, (15, 1, hours_ago(-48))), CARDS)
     assert brought.failure is None
-    assert (brought.metadata["rows_added"], brought.metadata["rows_quarantined"]) == (20, 1)
-    assert (brought.metadata["labels_in_force"], brought.metadata["labels_waiting"]) == (20, 0)
+    assert (brought.metadata["rows_added"], brought.metadata["rows_quarantined"]) == (26, 1)
+    assert (brought.metadata["labels_in_force"], brought.metadata["labels_waiting"]) == (26, 0)
     assert "from_the_future:known_at" in brought.metadata["reasons_of_this_load"]
     merged = load(catalog, contract=CARDS, labels_only=True)
     assert merged.failure is None
     assert merged.failed_checks == []
-    assert (merged.metadata["labels_merged"], merged.metadata["late_labels"]) == (20, 20)
-    assert merged.metadata["unlabelled_rows"] == 20
+    assert (merged.metadata["labels_merged"], merged.metadata["late_labels"]) == (26, 26)
+    assert merged.metadata["unlabelled_rows"] == 15
 
     after = split(catalog, NO_GAP, CARDS)
     assert after.failure is None, after.message
     complete = after.checks["complete"]
-    assert complete.description == "1,070 rows in sets + 0 in the gap + 110 immature + 20 unlabelled of 1,200 raw rows"
-    assert (complete.metadata["immature_rows"].value, complete.metadata["unlabelled_rows"].value) == (110, 20)
+    young = sum(number % 7 == 0 for number in range(HOURS - YOUNG, HOURS - 10)) + 10
+    assert complete.description == (
+        f"1,060 rows in sets + 0 in the gap + 120 immature ({young} frauds) + 20 unlabelled of 1,200 raw rows"
+    )
+    assert (complete.metadata["immature_rows"].value, complete.metadata["unlabelled_rows"].value) == (120, 20)
     by_set = [plain(result) for result in after.results]
-    assert [found["late_labels"] for found in by_set] == [10, 0, 10]
+    assert [found["immature_frauds"] for found in by_set] == [young] * 3
+    assert [found["frauds_known_later"] for found in by_set] == [6, 0, 0], "a split in time does not know them yet"
+    assert [found["late_labels"] for found in by_set] == [10, 0, 0]
     assert by_set[0]["label_delay_days"] == 5.0
-    assert 0 < by_set[2]["youngest_label_days"] < 1 < by_set[1]["youngest_label_days"] < by_set[1]["label_age_days"]
-    for table in pinned_sets(catalog).values():
-        assert catalog.read(table.name, table.version).where("fraud IS NULL").count() == 0
+    assert 5 < by_set[2]["youngest_label_days"] < 6 < by_set[1]["youngest_label_days"] < by_set[1]["label_age_days"]
+    sets = {name: catalog.read(table.name, table.version) for name, table in pinned_sets(catalog).items()}
+    assert all(rows.where("fraud IS NULL").isEmpty() for rows in sets.values())
+    assert not {"_own_label", "_label_history"} & set(sets["train"].columns)
+    assert [row["fraud"] for row in sets["train"].where("id = 31").collect()] == [0]
 
 
-def test_from_an_earlier_moment_younger_labels_are_not_used(labelled: Lakehouse, tmp_path: Path):
+def test_from_an_earlier_moment_rows_have_the_labels_they_had_then(labelled: Lakehouse, tmp_path: Path):
     bring_labels(labelled, labels(tmp_path / "l.csv", *((n, 1, hours_ago(24)) for n in range(20))), CARDS)
     load(labelled, contract=CARDS, labels_only=True)
 
     outcome = split(labelled, SplitConfig(gap_days=0, as_of=hours_ago(240), strategy=Strategy.stratified), CARDS)
 
     assert outcome.failure is None, outcome.message
-    # Ten days and the delay of five are 360 hours; the twenty early rows have a label from yesterday.
-    assert plain(outcome.results[0])["immature_rows"] == 360 + 20
+    by_set = [plain(result) for result in outcome.results]
+    assert by_set[0]["immature_rows"] == 360, "ten days and the delay of five"
+    assert sum(found["frauds"] for found in by_set) == sum(n % 7 == 0 for n in range(HOURS - 360))
     later = split(labelled, SplitConfig(gap_days=0, strategy=Strategy.stratified), CARDS)
-    assert plain(later.results[0])["immature_rows"] == YOUNG
-    assert plain(later.results[0])["delta_version"] == 1, "another cut of the same version"
+    by_set = [plain(result) for result in later.results]
+    assert by_set[0]["immature_rows"] == YOUNG
+    assert sum(found["frauds"] for found in by_set) == 20 + sum(n % 7 == 0 for n in range(20, HOURS - YOUNG))
+    assert by_set[0]["delta_version"] == 1, "another cut of the same version"
     assert "is not a valid" in split(labelled, SplitConfig(as_of="soon"), CARDS).message
+
+
+def test_from_before_a_delivery_neither_its_rows_nor_its_corrections_count(lakehouse: Lakehouse, tmp_path: Path):
+    every = transactions()
+    late = (pc.field("id") >= 100) & (pc.field("id") < 150)
+    load(lakehouse, write_csv(every.filter(~late), tmp_path / "first.csv"), CARDS)
+    moment = dt.datetime.now(dt.UTC).isoformat()
+    corrected = every.slice(7, 1).set_column(2, "amount", pa.array([99.0])).set_column(3, "fraud", pa.array([0]))
+    second = write_csv(pa.concat_tables([corrected, every.filter(late)]), tmp_path / "second.csv")
+    assert load(lakehouse, second, CARDS).metadata["rows_added"] == 51
+
+    def of(config: SplitConfig) -> tuple[dict[str, Any], list[tuple[float, int]]]:
+        outcome = split(lakehouse, config, CARDS)
+        assert outcome.failure is None, outcome.message
+        train = pinned_sets(lakehouse)["train"]
+        rows = lakehouse.read(train.name, train.version).where("id = 7").collect()
+        return plain(outcome.results[0]), [(row["amount"], row["fraud"]) for row in rows]
+
+    then, seven = of(SplitConfig(gap_days=0, as_of=moment))
+    assert (then["not_arrived_rows"], then["not_arrived_frauds"]) == (50, 7)
+    assert (then["immature_rows"], seven) == (YOUNG, [(7.0, 1)])
+    now, seven = of(NO_GAP)
+    assert (now["not_arrived_rows"], now["immature_rows"], seven) == (0, YOUNG, [(99.0, 0)])
 
 
 def test_where_no_label_is_mature_the_error_says_so(lakehouse: Lakehouse, tmp_path: Path):

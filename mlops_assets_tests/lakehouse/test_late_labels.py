@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlops_assets.data.columns import LABEL_KNOWN_AT
+from mlops_assets.data.columns import LABEL_HISTORY, LABEL_KNOWN_AT, OWN_LABEL
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.ingest.staging import stage_load
 from mlops_assets.data.labels.labels import stage_labels
@@ -21,7 +21,8 @@ from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
+from mlops_assets.lakehouse.replaced_rows import replaced_rows
+from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, REPLACED, Snapshot
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets_tests.lakehouse.dying import Killed, Kind, dying
 
@@ -33,8 +34,8 @@ Label = tuple[Any, str, float]
 Seen = tuple[int, int | None, float | None]
 
 
-def contract(*, by: str = "id", labels: bool = True, nullable: bool = True) -> Contract:
-    """Return a contract of numbered transactions of cards; `by` is what label files name."""
+def contract(*, by: str = "id", labels: bool = True, nullable: bool = True, window: float = 4.5) -> Contract:
+    """Return a contract of numbered transactions of cards; `by` is what label files name, `window` in seconds."""
     return Contract(
         name="cards",
         version=1,
@@ -52,7 +53,11 @@ def contract(*, by: str = "id", labels: bool = True, nullable: bool = True) -> C
         event_time="at",
         ordered=False,
         max_bad_share=0.5,
-        labels=LabelColumns(key=by, label="is_fraud", known_at="known_at") if labels else None,
+        labels=LabelColumns(
+            key=by, label="is_fraud", known_at="known_at", window_days=None if by == "id" else window / 86_400
+        )
+        if labels
+        else None,
     )
 
 
@@ -142,7 +147,7 @@ def test_the_label_that_became_known_last_stands_whatever_order_files_come_in(da
     assert database.bring((1, "1", 50.0), (2, "1", 20.0), (2, "0", 30.0), name="renamed.csv") is None
     before = database.version()
 
-    assert database.merge().labelled == 1
+    assert database.merge().labelled == 2, "the label in force of 1 stays, and its history has one more"
     assert database.raw() == [(1, 1, 50.0), (2, 1, 31.0), (3, 0, None)]
     assert database.version() == before + 1
     assert database.merge().labelled == 0
@@ -169,16 +174,70 @@ def test_a_label_waits_for_its_transaction_and_outlives_its_replacement(database
     assert database.version() == version
 
 
-def test_a_label_by_entity_is_about_what_happened_before_it(lakehouse: Lakehouse):
+def test_a_label_by_entity_is_about_what_happened_before_it_within_its_window(lakehouse: Lakehouse):
     database = Database(lakehouse, contract(by="card"))
-    database.load((1, "a", 1.0, "0"), (2, "a", 9.0, "0"), (3, "b", 1.0, "0"))
+    database.load((1, "a", 1.0, "0"), (2, "a", 9.0, "0"), (3, "b", 1.0, "0"), (7, "a", 0.5, "0"))
     database.bring(("a", "1", 5.0), ("c", "1", 5.0))
 
     assert database.merge().labelled == 1
     assert database.waiting() == 1
     database.load((4, "a", 4.0, ""), (5, "a", 6.0, ""), (6, "c", 5.0, "0"))
 
-    assert database.raw() == [(1, 1, 5.0), (2, 0, None), (3, 0, None), (4, 1, 5.0), (5, None, None), (6, 1, 5.0)]
+    seen = [(1, 1, 5.0), (2, 0, None), (3, 0, None), (4, 1, 5.0), (5, None, None), (6, 1, 5.0), (7, 0, None)]
+    assert database.raw() == seen
+
+    # An earlier label of the card comes later: what happened before it is its own, and so far back as its window.
+    database.bring(("a", "0", 3.0))
+    assert database.merge().labelled == 2
+    assert database.raw() == [(1, 0, 3.0), *seen[1:6], (7, 0, 3.0)]
+
+    # A wider window in the contract reaches further back, without any new label.
+    database.bring(("b", "1", 8.0))
+    assert database.merge().labelled == 0
+    database.contract = contract(by="card", window=7.5)
+    assert database.merge().labelled == 1
+    assert database.raw()[2] == (3, 1, 8.0)
+
+
+def test_a_row_that_is_replaced_is_kept_as_it_was(database: Database):
+    """With its labels, once or more: a process that is killed before the merge leaves a copy behind."""
+    database.load((1, "a", 1.0, "0"), (2, "a", 2.0, "0"))
+    database.bring((1, "1", 9.0))
+    assert replaced_rows(database.lakehouse) is None
+    killed = Database(dying(database.lakehouse, lambda name, _, __: name == REPLACED))
+    with pytest.raises(Killed):
+        killed.load((1, "a", 1.5, "0"), (3, "b", 3.0, "0"))
+    before = database.raw()
+
+    database.load((1, "a", 1.5, "0"), (3, "b", 3.0, "0"))
+    database.load((1, "a", 1.5, "0"), (4, "b", 3.0, "0"))
+
+    kept = replaced_rows(database.lakehouse)
+    assert kept is not None
+    assert before == [(1, 1, 9.0), (2, 0, None)]
+    found = {(row["id"], row["at"], row["fraud"], row[OWN_LABEL]) for row in kept.collect()}
+    assert found == {(1, 1.0, 1, 0)}
+    assert database.raw() == [(1, 1, 9.0), (2, 0, None), (3, 0, None), (4, 0, None)]
+
+
+def test_a_home_from_before_histories_goes_on(lakehouse: Lakehouse):
+    """Its table has the label in force alone: columns are added without a rewrite, and the next merge fills them."""
+    database = Database(lakehouse)
+    database.load((1, "a", 1.0, "0"), (2, "a", 2.0, "0"))
+    database.bring((1, "1", 9.0), (1, "0", 5.0))
+    table = database.merge().raw
+    assert table is not None
+    old = lakehouse.read(RAW, table.version).drop(OWN_LABEL, LABEL_HISTORY)
+    lakehouse.replace(RAW, old, base=table, metadata=table.metadata)
+    assert LABEL_HISTORY not in lakehouse.read(RAW, database.version()).columns
+
+    assert database.merge().labelled == 1
+    database.load((3, "a", 3.0, "1"), (2, "a", 2.5, "1"))
+
+    assert database.raw() == [(1, 1, 9.0), (2, 1, None), (3, 1, None)]
+    rows = lakehouse.read(RAW, database.version()).orderBy("id").select("_own_label", "_label_history").collect()
+    assert [row[0] for row in rows] == [None, 1, 1], "what the label took the place of is lost there"
+    assert [[(label.known_at, label.label) for label in row[1] or []] for row in rows] == [[(5.0, 0), (9.0, 1)], [], []]
 
 
 def test_a_table_without_labels_is_left_as_it_is_and_gets_the_column_once(lakehouse: Lakehouse):
@@ -192,8 +251,8 @@ def test_a_table_without_labels_is_left_as_it_is_and_gets_the_column_once(lakeho
     database.merge()
 
     rows = lakehouse.read(RAW, database.version())
-    assert rows.columns[-1] == LABEL_KNOWN_AT
-    assert rows.schema[LABEL_KNOWN_AT].nullable
+    assert rows.columns[-3:] == [LABEL_KNOWN_AT, OWN_LABEL, LABEL_HISTORY]
+    assert all(rows.schema[name].nullable for name in rows.columns[-3:])
     assert lakehouse.read(RAW, database.version() - 1).count() == rows.count() == 2
     database.load((3, "a", 3.0, "0"), (1, "a", 1.5, "0"))
     assert database.raw() == [(1, 0, None), (2, 0, None), (3, 1, 9.0)]

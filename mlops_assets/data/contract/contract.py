@@ -69,9 +69,10 @@ class LabelColumns(BaseModel):
 
     Attributes:
         key: Column that says which transactions a label is about, under the name it has in the contract: the contract's
-            key (one transaction) or its entity (all transactions of it that happened before the label became known).
+            key (one transaction) or its entity (its transactions of the last `window_days`, see `labels_frames`).
         label: Column with the label, 1 = fraud, 0 = genuine.
         known_at: Column with the time at which the label became known, on the clock of the contract's event time.
+        window_days: How many days a label by entity looks back; required for one, and refused for one by key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +80,7 @@ class LabelColumns(BaseModel):
     key: str
     label: str
     known_at: str
+    window_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @field_validator("key", "label", "known_at")
     @classmethod
@@ -87,7 +89,8 @@ class LabelColumns(BaseModel):
 
     @model_validator(mode="after")
     def _are_three(self) -> Self:
-        if len({self.key, self.label, self.known_at}) < len(LabelColumns.model_fields):
+        names = (self.key, self.label, self.known_at)
+        if len(set(names)) < len(names):
             raise ValueError("key, label and known_at must be three columns")
         return self
 
@@ -109,7 +112,7 @@ class Contract(BaseModel):
         ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
         ordered: Whether rows arrive in event-time order inside one file.
         label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits. Younger rows
-            are left out of them, unless a label came for them.
+            are left out of them, whatever their label.
         labels: Columns of label files, if labels come later than their transactions; the target may be nullable then.
         min_rows: Smallest number of rows that one load may have.
         max_bad_share: Largest share of rows of one input that may be set aside; an input with more is refused whole.
@@ -187,6 +190,14 @@ class Contract(BaseModel):
             raise ValueError(
                 f"labels.key {self.labels.key} must be the contract's key or entity: {', '.join(subjects)}"
             )
+        by_key, window = self.labels.key == self.key, self.labels.window_days
+        if not by_key and window is None:
+            raise ValueError(
+                f"labels by the entity {self.labels.key} need `window_days`: without it one report would make fraud of "
+                "everything that the entity ever did"
+            )
+        if by_key and window is not None:
+            raise ValueError(f"labels by the key {self.labels.key} are about one transaction each: no `window_days`")
 
     def _check_features(self) -> None:
         forbidden = {self.target, self.event_time, self.key, self.entity} & set(self.features)

@@ -3,10 +3,11 @@
 What belongs here: the rule, and the moment it looks back from. What does not: the same rule as Spark
 column expressions (`maturity_frames`), where to split (`split`).
 
-A genuine transaction and a fraud that has not been reported yet look the same. So a row's label is mature once a label
-for it has arrived, or once the contract's label delay has passed since the transaction without one (Fraud Detection
-Handbook, chapter 3.4, "delay period"). Both are judged from one moment, so the same version of the table always gives
-the same sets, and no label is used that was not known at that moment.
+A genuine transaction and a fraud that has not been reported yet look the same. So a row is used once the contract's
+label delay has passed since the transaction (Fraud Detection Handbook, chapter 3.4, "delay period"), whatever its
+label: an early report sets the value and never admits the row. If it did, the youngest days would hold frauds alone,
+and their rate, the average precision and all that is chosen by it would be too high. Age is judged from one moment, so
+the same version of the table always gives the same sets.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from datetime import UTC, datetime
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
 from mlops_assets.errors import SplitError
 
-# Reasons for leaving rows out: the label is not mature, or there is no label.
-IMMATURE, UNLABELLED = "immature", "unlabelled"
-LEFT_OUT = (IMMATURE, UNLABELLED)
+# Reasons for leaving rows out: the label is not mature, there is no label, or the row had not arrived at the moment.
+IMMATURE, UNLABELLED, NOT_ARRIVED = "immature", "unlabelled", "not_arrived"
+LEFT_OUT = (IMMATURE, UNLABELLED, NOT_ARRIVED)
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,17 @@ class Maturity:
     Attributes:
         as_of: The moment to look back from, in seconds on the clock of the event time (since 1970 for timestamps).
         delay_days: The contract's label delay.
+        by_arrival: Whether rows and labels that arrived after the moment do not count. They do if the moment is the
+            newest on record, and if arrivals are not on record at the moment.
     """
 
     as_of: float
     delay_days: float
+    by_arrival: bool = False
 
     @property
     def newest_event(self) -> float:
-        """Latest event time, in seconds, at which a row without a late label is mature."""
+        """Latest event time, in seconds, at which a row is mature."""
         return self.as_of - self.delay_days * SECONDS_PER_DAY
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 
 from mlops_assets.data.columns import INGESTED_AT, LABEL_KNOWN_AT
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
-from mlops_assets.data.labels.maturity import IMMATURE, UNLABELLED, Maturity
+from mlops_assets.data.labels.maturity import IMMATURE, NOT_ARRIVED, UNLABELLED, Maturity
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -27,7 +27,9 @@ def event_seconds(contract: Contract) -> Column:
     return _on_the_clock(contract.event_time, contract)
 
 
-def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Maturity | None:
+def maturity_of(
+    table: DataFrame, contract: Contract, as_of: float | None, replaced: DataFrame | None = None
+) -> Maturity | None:
     """Return the rule for a version of the raw table; None if labels do not age.
 
     Args:
@@ -36,6 +38,7 @@ def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Ma
         as_of: The moment to look back from. The default is the newest on record: with timestamps the last arrival of a
             row or, if later, of a label; if the data has a clock of its own, the newest event, the only moment known
             there.
+        replaced: Rows that later writes of their key replaced; None if there are none.
 
     Returns:
         None if the table has no late labels, the contract has no label delay, and `as_of` is None.
@@ -43,7 +46,7 @@ def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Ma
     late = LABEL_KNOWN_AT in table.columns
     delay = contract.label_delay_days
     if as_of is not None:
-        return Maturity(as_of, delay)
+        return Maturity(as_of, delay, by_arrival=_arrivals_known(table, replaced, contract, as_of))
     if not delay and not late:
         return None
     on_calendar = contract.column(contract.event_time).type == "timestamp"
@@ -56,25 +59,22 @@ def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Ma
     return Maturity(max(newest), delay) if newest else None
 
 
-def left_out(table: DataFrame, contract: Contract, maturity: Maturity | None) -> Column:
-    """Return why a row can't be used yet: `unlabelled`, `immature`, or null when it can.
+def left_out(contract: Contract, maturity: Maturity | None) -> Column:
+    """Return why a row can't be used yet: `not_arrived`, `unlabelled`, `immature`, or null when it can.
 
     Args:
-        table: The table with the rows.
         contract: Target and event time.
         maturity: The rule; if None, every row with a label can be used.
     """
-    reason = F.when(F.col(contract.target).isNull(), F.lit(UNLABELLED))
+    without = F.col(contract.target).isNull()
     if maturity is None:
-        return reason
-    passed = event_seconds(contract) <= F.lit(maturity.newest_event)
-    if LABEL_KNOWN_AT in table.columns:
-        known = _on_the_clock(LABEL_KNOWN_AT, contract)
-        # The table no longer has the row's previous label, and a label that came after `as_of` says nothing about
-        # that moment.
-        passed = F.when(known.isNotNull(), known <= F.lit(maturity.as_of)).otherwise(passed)
+        return F.when(without, F.lit(UNLABELLED))
+    absent = F.lit(False)  # the neutral element of OR
+    if maturity.by_arrival:
+        absent = seconds(F.col(INGESTED_AT), timestamp=True) > F.lit(maturity.as_of)
     # A row without an event time is neither young nor old: it falls out of all sets, and the checks must see that.
-    return reason.when(~passed, F.lit(IMMATURE))
+    young = event_seconds(contract) > F.lit(maturity.newest_event)
+    return F.when(absent, F.lit(NOT_ARRIVED)).when(without, F.lit(UNLABELLED)).when(young, F.lit(IMMATURE))
 
 
 def label_age_days(table: DataFrame, contract: Contract, maturity: Maturity) -> Column:
@@ -83,6 +83,15 @@ def label_age_days(table: DataFrame, contract: Contract, maturity: Maturity) -> 
     if LABEL_KNOWN_AT in table.columns:
         since = F.coalesce(_on_the_clock(LABEL_KNOWN_AT, contract), since)
     return (F.lit(maturity.as_of) - since) / F.lit(SECONDS_PER_DAY)
+
+
+def _arrivals_known(table: DataFrame, replaced: DataFrame | None, contract: Contract, as_of: float) -> bool:
+    """Return whether a row had arrived by a moment; before the first one nothing is on record."""
+    if contract.column(contract.event_time).type != "timestamp":
+        return False
+    tables = [table] if replaced is None else [table, replaced]
+    first = [rows.agg(F.min(seconds(F.col(INGESTED_AT), timestamp=True))).collect()[0][0] for rows in tables]
+    return any(moment is not None and moment <= as_of for moment in first)
 
 
 def _on_the_clock(name: str, contract: Contract) -> Column:

@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
+from mlops_assets.data.columns import SET_COLUMN
+from mlops_assets.data.labels.known_frames import labels_known_by
 from mlops_assets.data.labels.maturity_frames import event_seconds, left_out, maturity_of
 from mlops_assets.data.splits.as_of import AsOfBlocks, as_of_blocks
 from mlops_assets.data.splits.split_frames import inside
@@ -44,22 +47,45 @@ def cut_as_of(
     )
 
 
-def rows_as_of(past: DataFrame, today: DataFrame, contract: Contract, blocks: AsOfBlocks) -> dict[str, DataFrame]:
+def rows_as_of(
+    past: DataFrame, today: DataFrame, contract: Contract, blocks: AsOfBlocks, replaced: DataFrame | None = None
+) -> dict[str, DataFrame]:
     """Return the rows to fit on and to choose on, of the past version, and those to score, of today's.
 
-    Each version knows for itself which of its labels are mature; the other rows are left out.
+    Each version knows for itself which of its labels are mature; the other rows are left out. Rows to fit on have the
+    labels that were known when the validation block begins.
+
+    Args:
+        past: The version of that day.
+        today: The newest version.
+        contract: Names.
+        blocks: The blocks of `cut_as_of`.
+        replaced: Rows that later writes of their key replaced; None if there are none.
 
     Returns:
         Frames by the name of the set whose part they take: train, validation and test.
     """
     time = event_seconds(contract)
     past, today = _mature(past, contract), _mature(today, contract)
+    train = past.where(inside(time, blocks.train))
+    if blocks.validation.start is not None:
+        train = train.withColumn(SET_COLUMN, F.lit("train"))
+        train = labels_known_by(train, replaced, contract, {"train": blocks.validation.start})
+        train = train.where(F.col(SET_COLUMN) == "train").drop(SET_COLUMN)
     return {
-        "train": past.where(inside(time, blocks.train)),
+        "train": train,
         "validation": past.where(inside(time, blocks.validation)),
         "test": today.where(inside(time, blocks.after)),
     }
 
 
+def waiting_after(today: DataFrame, contract: Contract, blocks: AsOfBlocks) -> tuple[int, int]:
+    """Return how many rows of the block to score can't be used yet, and how many of them are known as frauds."""
+    waiting = left_out(contract, maturity_of(today, contract, None)).isNotNull()
+    rows = today.where(inside(event_seconds(contract), blocks.after) & waiting)
+    counted, frauds = rows.agg(F.count(F.lit(1)), F.sum(contract.target)).collect()[0]
+    return int(counted), int(frauds or 0)
+
+
 def _mature(table: DataFrame, contract: Contract) -> DataFrame:
-    return table.where(left_out(table, contract, maturity_of(table, contract, None)).isNull())
+    return table.where(left_out(contract, maturity_of(table, contract, None)).isNull())

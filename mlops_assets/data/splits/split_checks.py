@@ -54,7 +54,7 @@ def judge_sets(
     *,
     raw_rows: int,
     gap_rows: int,
-    left_out: Mapping[str, int],
+    left_out: Mapping[str, tuple[int, int]],
     shared: int,
     spec: SplitSpec,
     min_rows: int,
@@ -65,7 +65,7 @@ def judge_sets(
         summaries: Counts and bounds of the tables as they are, by set name.
         raw_rows: Rows of the pinned raw version.
         gap_rows: Rows that the gap leaves out.
-        left_out: Rows without a mature label, by reason (`maturity.LEFT_OUT`).
+        left_out: Rows that can't be used yet, and how many of them are frauds, by reason (`maturity.LEFT_OUT`).
         shared: Rows found in more than one set.
         spec: How the sets were cut.
         min_rows: Smallest number of rows a set may have.
@@ -75,7 +75,11 @@ def judge_sets(
     one_class = [name for name, s in sets.items() if not 0 < s.frauds < s.rows]
     small = [f"{name} ({s.rows:,} rows)" for name, s in sets.items() if s.rows < min_rows]
     longer = "load a longer period, or change the fractions"
-    waiting = "".join(f" + {rows:,} {reason}" for reason, rows in left_out.items() if rows)
+    waiting = "".join(
+        f" + {rows:,} {reason.replace('_', ' ')}{f' ({frauds:,} frauds)' if frauds else ''}"
+        for reason, (rows, frauds) in left_out.items()
+        if rows
+    )
     outcomes = [
         CheckOutcome(
             "disjoint",
@@ -85,12 +89,13 @@ def judge_sets(
         ),
         CheckOutcome(
             "complete",
-            passed=total + gap_rows + sum(left_out.values()) == raw_rows,
+            passed=total + gap_rows + sum(rows for rows, _ in left_out.values()) == raw_rows,
             description=f"{total:,} rows in sets + {gap_rows:,} in the gap{waiting} of {raw_rows:,} raw rows",
             details={
                 "rows_in_sets": total,
                 "gap_rows": gap_rows,
-                **{f"{reason}_rows": rows for reason, rows in left_out.items()},
+                **{f"{reason}_rows": rows for reason, (rows, _) in left_out.items()},
+                **{f"{reason}_frauds": frauds for reason, (_, frauds) in left_out.items()},
                 "raw_rows": raw_rows,
             },
         ),

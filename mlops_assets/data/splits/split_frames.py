@@ -51,7 +51,7 @@ def assign_sets(
     Raises:
         SplitError: The table can't be cut as asked.
     """
-    reason = left_out(table, contract, maturity)
+    reason = left_out(contract, maturity)
     usable = table.where(reason.isNull())
     if spec.strategy == "time":
         key = event_seconds(contract)

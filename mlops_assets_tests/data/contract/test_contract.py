@@ -200,12 +200,12 @@ def test_the_fingerprint_stays_when_only_descriptions_change():
 LABELS = {"key": "id", "label": "is_fraud", "known_at": "known_at"}
 
 
-@pytest.mark.parametrize("key", ["id", "card"])
-def test_labels_may_come_late_and_the_target_may_be_missing_until_then(key: str):
-    late = {**LABELS, "key": key, "known_at": "Known_At"}
+@pytest.mark.parametrize(("key", "window"), [("id", None), ("card", 90)])
+def test_labels_may_come_late_and_the_target_may_be_missing_until_then(key: str, window: float | None):
+    late = {**LABELS, "key": key, "known_at": "Known_At", "window_days": window}
     contract = parsed(labels=late, columns=with_column(name="fraud", type="long", nullable=True))
 
-    assert contract.labels == LabelColumns(key=key, label="is_fraud", known_at="known_at")
+    assert contract.labels == LabelColumns(key=key, label="is_fraud", known_at="known_at", window_days=window)
     assert parse_contract(contract.to_yaml(), where="x") == contract
 
 
@@ -276,6 +276,10 @@ def test_a_good_contract_is_accepted():
         ({"labels": {**LABELS, "when": "x"}}, "labels.when: Extra inputs are not permitted"),
         ({"labels": {**LABELS, "key": "amount"}}, "labels.key amount must be the contract's key or entity: id, card"),
         ({"labels": {**LABELS, "label": "ID"}}, "key, label and known_at must be three columns"),
+        ({"labels": {**LABELS, "key": "card"}}, "labels by the entity card need `window_days`: without it one report"),
+        ({"labels": {**LABELS, "key": "card", "window_days": 0}}, "labels.window_days: .*greater than 0"),
+        ({"labels": {**LABELS, "key": "card", "window_days": float("inf")}}, "labels.window_days: .*finite"),
+        ({"labels": {**LABELS, "window_days": 7}}, "labels by the key id are about one transaction each: no `window_"),
         (
             {"labels": LABELS, "key": None, "entity": None},
             "labels can't be told apart: they need a `key` or an `entity`",

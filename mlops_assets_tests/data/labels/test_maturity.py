@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-from mlops_assets.data.columns import INGESTED_AT, KNOWN_AT, LABEL, LABEL_KNOWN_AT, SET_COLUMN
+from mlops_assets.data.columns import INGESTED_AT, LABEL_KNOWN_AT, SET_COLUMN
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
-from mlops_assets.data.labels.labels_frames import labelled, latest_labels
 from mlops_assets.data.labels.maturity import Maturity, parse_as_of
 from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
 from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 DAY = 86_400.0
+WINDOW = 5.0
 START = dt.datetime(2018, 5, 1, tzinfo=dt.UTC)
 FORGIVING = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -46,7 +46,7 @@ def contract(*, delay: float = 7.0, clock: Any = "timestamp", by: str = "id") ->
         target="fraud",
         event_time="at",
         label_delay_days=delay,
-        labels=LabelColumns(key=by, label="is_fraud", known_at="known_at"),
+        labels=LabelColumns(key=by, label="is_fraud", known_at="known_at", window_days=None if by == "id" else WINDOW),
     )
 
 
@@ -70,21 +70,19 @@ def table(spark: SparkSession, rows: list[Row], *, clock: str = "timestamp", arr
 
 
 def fates(rows: DataFrame, rules: Contract, maturity: Maturity | None) -> list[str | None]:
-    marked = rows.withColumn("fate", left_out(rows, rules, maturity)).orderBy("id")
+    marked = rows.withColumn("fate", left_out(rules, maturity)).orderBy("id")
     return [row["fate"] for row in marked.select("fate").collect()]
 
 
 def in_words(row: Row, as_of: float, delay: float) -> str | None:
     """Say the rule once more, day by day: what a person who looks back from `as_of` can trust."""
-    at, fraud, known = row
+    at, fraud, _ = row
     if fraud is None:
         return "unlabelled"
-    if known is not None:
-        return None if known <= as_of else "immature"
     return None if at + delay <= as_of else "immature"
 
 
-# Every meeting of event, label and moment, with the borders: a label known just then counts, a day later it does not.
+# Every meeting of event, label and moment, with the borders: an early label admits no row, a late one keeps none out.
 GRID: list[Row] = [
     (at, fraud, known)
     for at, fraud, known in itertools.product(
@@ -95,7 +93,7 @@ GRID: list[Row] = [
 
 @pytest.mark.parametrize("clock", ["timestamp", "double"])
 @pytest.mark.parametrize("delay", [0.0, 7.0])
-def test_a_row_is_used_once_its_label_came_or_the_delay_has_passed(spark: SparkSession, clock: str, delay: float):
+def test_a_row_is_used_once_the_delay_has_passed_whatever_its_label(spark: SparkSession, clock: str, delay: float):
     rules = contract(delay=delay, clock=clock)
     as_of = 10.0 * DAY + (START.timestamp() if clock == "timestamp" else 0.0)
 
@@ -184,7 +182,7 @@ def test_rows_that_are_left_out_are_in_no_set_and_move_no_cut(spark: SparkSessio
     assert [sets[number] for number in usable] == [row[SET_COLUMN] for row in alone]
     assert sets[160:200] == ["immature"] * 40
     assert sets[200:230] == ["unlabelled"] * 30
-    assert sets[231] == "immature"
+    assert sets[230] == "immature", "a fraud that was reported at once is no older than the genuine rows of its day"
 
 
 def test_a_backtest_neither_learns_from_nor_scores_what_no_mature_label_is_known_of(spark: SparkSession):
@@ -235,37 +233,3 @@ def test_a_moment_is_read_on_the_clock_of_the_data(text: str, clock: str, second
 def test_what_is_no_moment_is_refused_with_an_example(text: str, clock: str):
     with pytest.raises(SplitError, match=r"is not a valid .* give (a date|seconds)"):
         parse_as_of(text, contract(clock=clock))
-
-
-# Which label counts.
-
-LABELS = st.lists(st.tuples(st.integers(0, 3), QUARTERS, st.integers(0, 1)), min_size=1, max_size=25)
-EVENTS = st.lists(st.tuples(st.integers(0, 4), QUARTERS), min_size=1, max_size=12)
-
-
-@FORGIVING
-@given(labels=LABELS, events=EVENTS, by=st.sampled_from(["id", "card"]))
-def test_the_label_that_became_known_last_counts_for_what_it_is_about(
-    spark: SparkSession, labels: list[tuple[int, float, int]], events: list[tuple[int, float]], by: str
-):
-    """By entity a label is about earlier transactions alone; of equal times the one that came in later counts."""
-    rules = contract(clock="double", by=by)
-    ledger = spark.createDataFrame(
-        [(key, label, day * DAY, [], n, START) for n, (key, day, label) in enumerate(labels)],
-        f"{by} long, {LABEL} long, {KNOWN_AT} double, reasons array<string>, _row_number long, {INGESTED_AT} timestamp",
-    )
-    rows = spark.createDataFrame(
-        [(key, key, at * DAY, None, float(n)) for n, (key, at) in enumerate(events)],
-        "id long, card long, at double, fraud long, amount double",
-    )
-
-    found = labelled(rows, latest_labels(ledger, rules), rules).orderBy("amount").collect()
-
-    assert [row["amount"] for row in found] == [float(n) for n in range(len(events))], "no row is lost or doubled"
-    for row, (key, at) in zip(found, events, strict=True):
-        about = [(day, n, label) for n, (subject, day, label) in enumerate(labels) if subject == key]
-        last = max(about, default=None)
-        if last is None or (by == "card" and at > last[0]):
-            assert (row["fraud"], row[LABEL_KNOWN_AT]) == (None, None)
-        else:
-            assert (row["fraud"], row[LABEL_KNOWN_AT]) == (last[2], last[0] * DAY)

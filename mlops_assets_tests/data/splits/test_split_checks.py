@@ -19,12 +19,12 @@ GOOD = {
 KNOWN: dict[str, Any] = {
     "raw_rows": 1_010,
     "gap_rows": 10,
-    "left_out": {"immature": 0, "unlabelled": 0},
+    "left_out": {"immature": (0, 0), "unlabelled": (0, 0)},
     "shared": 0,
     "spec": SplitSpec(gap_days=1),
     "min_rows": 200,
 }
-WAITING = {"immature": 4, "unlabelled": 3}
+WAITING = {"immature": (4, 2), "unlabelled": (3, 0)}
 
 
 def failed(summaries: dict[str, SetSummary], **changes: Any) -> dict[str, str]:
@@ -53,12 +53,13 @@ def test_good_sets_pass_every_check():
             GOOD,
             {"left_out": WAITING, "raw_rows": 1_018},
             {
-                "complete": "1,000 rows in sets + 10 in the gap + 4 immature + 3 unlabelled of 1,018 raw rows",
+                "complete": "1,000 rows in sets + 10 in the gap + 4 immature (2 frauds) + 3 unlabelled "
+                "of 1,018 raw rows",
             },
         ),
         (
             GOOD,
-            {"left_out": {**WAITING, "immature": 5}, "raw_rows": 1_017},
+            {"left_out": {**WAITING, "immature": (5, 0)}, "raw_rows": 1_017},
             {
                 "complete": "1,000 rows in sets + 10 in the gap + 5 immature + 3 unlabelled of 1,017 raw rows",
             },
