@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.data.splits.as_of import AsOfBlocks, version_as_of
 from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
 from mlops_assets.errors import SplitError, StorageError
@@ -31,7 +32,7 @@ from mlops_assets.tracking.store import BACKTEST, Store
 from mlops_assets.training.engines.choice import AskedEngine, choose_engine, cluster_memory
 from mlops_assets.training.engines.engines import SplitTables, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
-from mlops_assets.training.matrix import day_numbers, in_order
+from mlops_assets.training.matrix import event_seconds, in_order
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import SearchResult
 from mlops_assets.training.search.trial_writer import TrialWriter
@@ -225,10 +226,12 @@ def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: Eval
     """Evaluate each of the days after on its own."""
     time, target = contract.event_time, contract.target
     rows = in_order(past.frames["test"].select(time, BATCH_ID, ROW_NUMBER, target).toArrow(), contract)
+    at = event_seconds(rows.column(time))
     return days_after(
         y=rows.column(target).to_numpy(),
         scores=model.test_scores,
-        days=day_numbers(rows.column(time)),
+        days=day_numbers(at, contract.time_zone),
+        on_whole_day=on_whole_days(at, contract.time_zone),
         dated=contract.column(time).type == "timestamp",
         threshold=model.threshold.value,
         alerts_per_day=evaluation.alerts_per_day,
