@@ -22,7 +22,7 @@ from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of
 from mlops_assets.errors import SplitError, StorageError
 from mlops_assets.evaluation.backtest import DayAfter, days_after
 from mlops_assets.evaluation.plots.backtest import days_after_picture
-from mlops_assets.lakehouse.catalog_errors import spark_errors
+from mlops_assets.lakehouse.catalog_errors import FILES_GONE, spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF_TAG, BACKTEST_FILE, MODEL_SHA256_TAG, PICTURES_FOLDER, SCORED_VERSION_TAG
@@ -30,18 +30,17 @@ from mlops_assets.tracking.provenance import Origin
 from mlops_assets.tracking.runs import ParentRun, TableInput
 from mlops_assets.tracking.store import BACKTEST, Store
 from mlops_assets.training.engines.choice import AskedEngine, choose_engine, cluster_memory
-from mlops_assets.training.engines.engines import SplitTables, rows_in_place
+from mlops_assets.training.engines.engines import SetName, SplitTables, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.matrix import event_seconds, in_order
 from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.readiness import require_ready
 from mlops_assets.training.records import SearchResult
 from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets.training.tuning import watched_search
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-_GONE = "FILE_NOT_EXIST"
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,7 @@ def backtest(
     plan: SearchPlan,
     evaluation: EvaluationPlan,
     *,
+    accepted_leaks: Mapping[str, str],
     engine: AskedEngine,
     name: str,
     origin: Origin,
@@ -115,6 +115,7 @@ def backtest(
         past_day: The day to go back to, and the days to score.
         plan: What to search.
         evaluation: How to evaluate.
+        accepted_leaks: Reasons for features that the leak check may name, by feature.
         engine: Where to train; `auto` decides by size.
         name: Name of the MLflow run; database and day are appended.
         origin: The Dagster run behind it.
@@ -123,12 +124,21 @@ def backtest(
 
     Raises:
         SplitError: The rows of that day can't be split, or no rows came after.
+        EvaluationError: A block has one class only, or amounts that can't be used.
+        LeakError: A feature gives the target away and is not accepted.
         StorageError: The table did not exist yet, or the files of its version are gone.
         SearchError: The rows can't be used for a search, or no trial finished.
         TrackingError: MLflow rejects a request or can't be reached.
     """
     past = _Past.choose(lakehouse, contract, past_day)
     tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract)
+    where = f"{RAW} version {past.version}, as of {past_day.day}"
+    names: dict[SetName, str] = {
+        "train": f"training rows of {where}",
+        "validation": f"validation rows of {where}",
+        "test": f"the {past_day.days_after:g} days after, in version {past.today}",
+    }
+    require_ready(tables, evaluation, accepted_leaks, {}, log, names=names)
     choice = choose_engine(tables.searched_rows(), len(contract.features), cluster_memory(tables.spark), engine)
     log(f"{past_day.day} had {RAW} version {past.version}; engine {choice.engine}: {choice.reason}")
     tags = {
@@ -204,7 +214,7 @@ class _Past:
                 where=where,
             )
         except spark_errors() as error:
-            if _GONE not in str(error):
+            if FILES_GONE not in str(error):
                 raise
             raise StorageError(
                 f"the files of version {version} of {past_day.day} are gone: they were vacuumed or deleted",

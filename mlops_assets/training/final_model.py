@@ -214,16 +214,21 @@ def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
     return CheckOutcome(REFIT_REPRODUCES, passed=same, description=text, details={"refit": value})
 
 
+def no_amounts() -> EvaluationError:
+    """Return the error of a threshold by cost on data without amounts."""
+    return EvaluationError(
+        "a threshold by cost needs amounts",
+        where="evaluation configuration",
+        fix="name the amount column in the contract, or choose the threshold rule alert_budget",
+    )
+
+
 def _choose_threshold(validation: ScoredRows, plan: EvaluationPlan) -> tuple[Threshold, CostChoice | None]:
     if plan.threshold_rule == "alert_budget":
         counted = rows_of_budget(validation.y == 1, validation.on_whole_day)
         return by_alert_budget(validation.scores[counted], validation.days[counted], plan.alerts_per_day), None
     if validation.amounts is None:
-        raise EvaluationError(
-            "a threshold by cost needs amounts",
-            where="evaluation configuration",
-            fix="name the amount column in the contract, or choose the threshold rule alert_budget",
-        )
+        raise no_amounts()
     choice = by_cost(validation.y, validation.scores, validation.amounts, plan.alert_cost)
     return choice.threshold, choice
 

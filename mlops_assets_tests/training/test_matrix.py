@@ -24,7 +24,7 @@ CARDS = Contract(
     version=1,
     columns=(
         Column(name="at", type="double"),
-        Column(name="amount", type="double"),
+        Column(name="amount", type="double", min=0),
         Column(name="tries", type="long", nullable=True),
         Column(name="score", type="double", nullable=True),
         Column(name="fraud", type="long"),

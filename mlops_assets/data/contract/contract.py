@@ -201,9 +201,9 @@ class Contract(BaseModel):
             )
         if self.amount is not None:
             self._check_amount(self.column(self.amount))
-        for required in (self.event_time, self.key, self.amount):
+        for required in (self.event_time, self.key):
             if required is not None and self.column(required).nullable:
-                raise ValueError(f"{required} is event time, key or amount and can't be nullable")
+                raise ValueError(f"{required} is event time or key and can't be nullable")
         if self.column(self.target).nullable and self.labels is None:
             raise ValueError(f"target {self.target} can't be nullable, unless `labels` says how labels come later")
 
@@ -211,6 +211,8 @@ class Contract(BaseModel):
     def _check_amount(column: Column) -> None:
         if column.type not in ("double", "long"):
             raise ValueError(f"amount {column.name} must be numeric")
+        if column.nullable:
+            raise ValueError(f"amount {column.name} can't be nullable")
         if column.min is None or column.min < 0:
             raise ValueError(
                 f"amount {column.name} needs `min: 0` (or more): amounts below 0 have no cost; if there are refunds, "
