@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlops_assets.training.engines.engines import SetName, SplitTables
 
 # More rows would not change a verdict; values limit the sample of a wide table.
-_MOST_FRAUDS, _MOST_GENUINE, _MOST_VALUES = 20_000, 60_000, 10_000_000
+_MOST_FRAUDS, _MOST_GENUINE, _MOST_VALUES = 5_000, 20_000, 5_000_000
 _BUCKETS = 1_000_000
 
 

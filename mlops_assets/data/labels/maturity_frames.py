@@ -43,7 +43,7 @@ def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Ma
     late = LABEL_KNOWN_AT in table.columns
     delay = contract.label_delay_days
     if as_of is not None:
-        return Maturity(as_of, delay)
+        return Maturity(as_of, delay, contract.time_zone)
     if not delay and not late:
         return None
     on_calendar = contract.column(contract.event_time).type == "timestamp"
@@ -53,7 +53,7 @@ def maturity_of(table: DataFrame, contract: Contract, as_of: float | None) -> Ma
     if not delay:  # an event time later than its arrival is a clock error, and no reason to wait
         moments.append(event_seconds(contract))
     newest = [moment for moment in table.agg(*[F.max(moment) for moment in moments]).collect()[0] if moment is not None]
-    return Maturity(max(newest), delay) if newest else None
+    return Maturity(max(newest), delay, contract.time_zone) if newest else None
 
 
 def left_out(table: DataFrame, contract: Contract, maturity: Maturity | None) -> Column:
