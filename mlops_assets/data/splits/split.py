@@ -157,8 +157,8 @@ def _too_short(days: npt.NDArray[np.int64], gap: int, total: int, where: str) ->
     shortest = len(SET_NAMES) + (len(SET_NAMES) - 1) * gap
     gaps = f"two gaps of {gap} days and a day for each set" if gap else "a day for each set"
     return SplitError(
-        f"{total:,} rows on {len(days):,} days of a span of {span:,} can't fill three sets: the shortest span that can "
-        f"be cut is {shortest:,} days, {gaps}",
+        f"{total:,} rows on {len(days):,} days of a span of {span:,} can't fill three sets: "
+        f"the shortest span that can be cut is {shortest:,} days, {gaps}",
         where=where,
         fix="load a longer period, or shorten the gap (gap_days, or label_delay_days of the contract)"
         if gap
