@@ -88,22 +88,23 @@ def changed_rows(before: DataFrame, now: DataFrame, contract: Contract) -> dict[
         contract: Has a key.
     """
     key, target = str(contract.key), contract.target
-    columns = [key, target, BATCH_ID, *contract.features]
-    old, new = before.select(*columns).alias("old"), now.select(*columns).alias("new")
-    both = old.join(new, F.col(f"old.{key}") == F.col(f"new.{key}"))
-    again = both.where(F.col(f"old.{BATCH_ID}") != F.col(f"new.{BATCH_ID}"))
+    features = [name for name in contract.features if name in before.columns]  # later versions may add columns
+    columns = [key, target, *features]
+    came_since = now.join(F.broadcast(before.select(BATCH_ID).distinct()), BATCH_ID, "left_anti")
+    old, new = before.select(*columns).alias("old"), came_since.select(*columns).alias("new")
+    again = old.join(new, F.col(f"old.{key}") == F.col(f"new.{key}"))
     is_fraud, was_fraud = (F.coalesce(F.col(f"{side}.{target}"), F.lit(0)) == 1 for side in ("new", "old"))
     labelled = is_fraud & ~was_fraud
-    changed = {name: ~F.col(f"old.{name}").eqNullSafe(F.col(f"new.{name}")) for name in contract.features}
+    changed = {name: ~F.col(f"old.{name}").eqNullSafe(F.col(f"new.{name}")) for name in features}
     counts = again.agg(
         F.count_if(labelled).alias("labelled"),
         F.count_if(~labelled).alias("others"),
-        *(F.count_if(labelled & changed[name]).alias(f"labelled_{name}") for name in contract.features),
-        *(F.count_if(~labelled & changed[name]).alias(f"others_{name}") for name in contract.features),
+        *(F.count_if(labelled & changed[name]).alias(f"labelled_{name}") for name in features),
+        *(F.count_if(~labelled & changed[name]).alias(f"others_{name}") for name in features),
     ).collect()[0]
     return {
         name: ChangedRows(counts["labelled"], counts[f"labelled_{name}"], counts["others"], counts[f"others_{name}"])
-        for name in contract.features
+        for name in features
     }
 
 

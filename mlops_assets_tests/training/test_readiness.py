@@ -160,3 +160,5 @@ def test_changes_are_counted_over_rows_that_were_delivered_again(spark: SparkSes
     counted = changed_rows(spark.createDataFrame(before), spark.createDataFrame(now), CARDS)
 
     assert counted == {"amount": ChangedRows(5, 0, 15, 1), "hint": ChangedRows(5, 5, 15, 0)}
+    without = spark.createDataFrame(before.drop_columns("hint"))
+    assert list(changed_rows(without, spark.createDataFrame(now), CARDS)) == ["amount"], "a column that came later"

@@ -269,3 +269,11 @@ def test_the_label_that_became_known_last_counts_for_what_it_is_about(
             assert (row["fraud"], row[LABEL_KNOWN_AT]) == (None, None)
         else:
             assert (row["fraud"], row[LABEL_KNOWN_AT]) == (last[2], last[0] * DAY)
+
+
+def test_a_label_delay_is_in_days_of_the_contracts_zone():
+    """Seven days before midnight of 2 April in Berlin is a midnight, although one of them had 23 hours."""
+    midnight = dt.datetime(2026, 4, 1, 22, tzinfo=dt.UTC).timestamp()
+
+    assert Maturity(midnight, 7, "Europe/Berlin").newest_event == midnight - 7 * DAY + 3_600
+    assert Maturity(midnight, 7).newest_event == midnight - 7 * DAY
