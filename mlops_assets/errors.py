@@ -50,6 +50,10 @@ class SplitError(PlatformError):
     """A table that can't be cut into train, validation and test sets as requested."""
 
 
+class LeakError(PlatformError):
+    """A feature that gives the target away."""
+
+
 class SearchError(PlatformError):
     """A search that ended without a usable trial."""
 

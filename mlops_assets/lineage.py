@@ -55,6 +55,7 @@ DAGSTER_RUN_TAG: Final = "dagster.run_id"
 DAGSTER_URL_TAG: Final = "dagster.run_url"
 MODEL_URI_TAG: Final = "mlops_assets.model_uri"
 MODEL_SHA256_TAG: Final = "mlops_assets.model_sha256"
+ACCEPTED_LEAKS_TAG: Final = "mlops_assets.accepted_leaks"
 END_REASON_TAG: Final = "mlops_assets.end_reason"
 
 # Tags of a search's run and of its trials' runs; an unfinished search resumes from them.

@@ -16,7 +16,7 @@ from pydantic import Field
 from mlops_assets.assets.days import DAYS, day_of, end_of
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, rounded
 from mlops_assets.assets.shell import Results, asset_shell
-from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.assets.tuning_config import TunedModelConfig, accepted
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF, BEST_POINT, MLFLOW_RUN_ID, RAW_VERSION
@@ -80,13 +80,14 @@ def as_of_backtest(
         PastDay(day, end_of(day), config.days_after, config.validation_fraction, config.gap_days),
         plan,
         evaluation,
+        accepted_leaks=config.accepted_leaks,
         engine=config.engine.value,
         name=AS_OF_BACKTEST,
         origin=tracking.origin(context.op_execution_context.run_id),
         extra_tags=tracking.extra_tags,
         log=context.log.info,
     )
-    metadata = {AS_OF: day.isoformat(), **_metadata(report, plan.objective, definition)}
+    metadata = {AS_OF: day.isoformat(), **_metadata(report, plan.objective, definition), **accepted(config)}
     yield dg.MaterializeResult(asset_key=AS_OF_BACKTEST, metadata=metadata)
     yield from check_results([report.model.reproduction], AS_OF_BACKTEST)
 

@@ -11,7 +11,7 @@ import dagster as dg
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, rounded
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES
-from mlops_assets.assets.tuning_config import TunedModelConfig
+from mlops_assets.assets.tuning_config import TunedModelConfig, accepted
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import BEST_POINT, MLFLOW_RUN_ID, MODEL_URI, SET_VERSIONS
 from mlops_assets.resources.contract import ContractResource
@@ -60,13 +60,14 @@ def tuned_model(
         store,
         plan,
         evaluation,
+        accepted_leaks=config.accepted_leaks,
         engine=config.engine.value,
         name=TUNED_MODEL,
         origin=tracking.origin(context.op_execution_context.run_id),
         extra_tags=tracking.extra_tags,
         log=context.log.info,
     )
-    yield dg.MaterializeResult(metadata=_metadata(report, plan))
+    yield dg.MaterializeResult(metadata={**_metadata(report, plan), **accepted(config)})
     yield from check_results([report.model.reproduction], TUNED_MODEL)
 
 

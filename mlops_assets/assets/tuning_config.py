@@ -140,6 +140,11 @@ class TunedModelConfig(dg.Config):
     alert_cost: float = Field(default=10.0, ge=0, description="Cost of reviewing one alert, in the amounts' unit.")
     alerts_per_day: int = Field(default=100, ge=1, description="Alerts that can be reviewed per day.")
     replicates: int = Field(default=500, ge=50, description="Bootstrap replicates behind each interval.")
+    accepted_leaks: dict[str, str] = Field(
+        default={},
+        description="Features that the leak check names although they are known when a transaction is scored, each "
+        "with the reason. Kept in the metadata and in the model's tags.",
+    )
 
     def search_plan(self) -> SearchPlan:
         """Return what to search.
@@ -175,3 +180,8 @@ class TunedModelConfig(dg.Config):
             replicates=self.replicates,
             seed=self.seed,
         )
+
+
+def accepted(config: TunedModelConfig) -> dict[str, dg.JsonMetadataValue]:
+    """Return the metadata that say which leaks were accepted, and why; empty if none were."""
+    return {"accepted_leaks": dg.MetadataValue.json(config.accepted_leaks)} if config.accepted_leaks else {}

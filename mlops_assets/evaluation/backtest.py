@@ -20,7 +20,8 @@ from mlops_assets.data.contract.contract import SECONDS_PER_DAY
 from mlops_assets.evaluation.bootstrap import Interval, bootstrap
 from mlops_assets.evaluation.ranking import Array
 
-DAILY: Final = ("average_precision", "precision_at_budget", "recall_at_budget")
+_OF_BUDGET: Final = ("precision_at_budget", "recall_at_budget")
+DAILY: Final = ("average_precision", *_OF_BUDGET)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class DayAfter:
         label: Its name in tables and pictures.
         rows: Rows that were scored.
         frauds: Frauds among them.
-        metrics: The metrics named by `DAILY`; empty when all rows are of one class.
+        metrics: The metrics named by `DAILY`; empty when all rows are of one class. A part of a day has no metrics of
+            the daily budget.
+        whole: Whether the rows hold the whole day.
     """
 
     day: int
@@ -40,6 +43,7 @@ class DayAfter:
     rows: int
     frauds: int
     metrics: dict[str, Interval]
+    whole: bool = True
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the day as a document that strict JSON can hold."""
@@ -51,6 +55,7 @@ def days_after(
     y: Array,
     scores: Array,
     days: Array,
+    on_whole_day: Array,
     dated: bool,
     threshold: float,
     alerts_per_day: int,
@@ -63,6 +68,7 @@ def days_after(
         y: Labels [n], 0 or 1.
         scores: Scores [n], float32 or float64 probabilities of fraud.
         days: Day number of each row [n], integer.
+        on_whole_day: Whether the rows hold the whole day of a row [n] bool.
         dated: Whether day numbers count from 1970-01-01; otherwise they count from the data's own origin.
         threshold: The alert threshold.
         alerts_per_day: Alerts that can be checked in a day.
@@ -76,7 +82,7 @@ def days_after(
     for day in np.unique(days).tolist():
         at = days == day
         frauds, rows = int(np.count_nonzero(y[at])), int(np.count_nonzero(at))
-        metrics: dict[str, Interval] = {}
+        whole, metrics = bool(on_whole_day[at].all()), dict[str, Interval]()
         if 0 < frauds < rows:
             intervals = bootstrap(
                 y_true=y[at],
@@ -87,8 +93,8 @@ def days_after(
                 replicates=replicates,
                 seed=seed,
             ).intervals
-            metrics = {name: intervals[name] for name in DAILY}
-        evaluated.append(DayAfter(int(day), _label(int(day), dated=dated), rows, frauds, metrics))
+            metrics = {name: intervals[name] for name in DAILY if whole or name not in _OF_BUDGET}
+        evaluated.append(DayAfter(int(day), _label(int(day), dated=dated), rows, frauds, metrics, whole))
     return evaluated
 
 
@@ -99,14 +105,13 @@ def days_markdown(days: Sequence[DayAfter]) -> str:
         "|:--|--:|--:|:-:|:-:|:-:|",
     ]
     for day in days:
-        cells = [_cell(day.metrics.get(name)) for name in DAILY]
+        missing = "part of a day" if day.metrics else "one class"
+        cells = [_cell(day.metrics[name]) if name in day.metrics else missing for name in DAILY]
         lines.append(f"| {day.label} | {day.rows:,} | {day.frauds:,} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(interval: Interval | None) -> str:
-    if interval is None:
-        return "one class"
+def _cell(interval: Interval) -> str:
     return f"{interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 

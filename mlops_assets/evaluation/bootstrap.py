@@ -33,7 +33,7 @@ from mlops_assets.evaluation.metrics import (
     refuse,
     row_log_loss,
 )
-from mlops_assets.evaluation.ranking import Array, BoolArray, DailyRanking, FloatArray, RankedScores
+from mlops_assets.evaluation.ranking import Array, BoolArray, DailyRanking, FloatArray, RankedScores, rows_of_budget
 from mlops_assets.evaluation.threshold import checked_amounts
 
 METRICS = (
@@ -94,6 +94,7 @@ def bootstrap(
     replicates: int,
     seed: int,
     amounts: Array | None = None,
+    on_whole_day: Array | None = None,
     level: float = 0.95,
 ) -> Bootstrap:
     """Estimate every metric of METRICS with its interval.
@@ -107,6 +108,7 @@ def bootstrap(
         replicates: Number of resamples, at least MIN_REPLICATES.
         seed: Seed of numpy's default generator.
         amounts: Amount of each row [n]; adds `amount_recall`, the share of the fraudulent amount that is alerted.
+        on_whole_day: Which rows the metrics of the daily budget count [n] bool (`ranking.rows_of_budget`); None: all.
         level: Nominal coverage of the intervals, in (0, 1).
 
     Raises:
@@ -114,7 +116,13 @@ def bootstrap(
     """
     _check_design(replicates, seed, level)
     scorer = _AllMetrics(
-        y_true=y_true, scores=scores, days=days, threshold=threshold, alerts_per_day=alerts_per_day, amounts=amounts
+        y_true=y_true,
+        scores=scores,
+        days=days,
+        threshold=threshold,
+        alerts_per_day=alerts_per_day,
+        amounts=amounts,
+        on_whole_day=on_whole_day,
     )
     values = np.empty((replicates, len(scorer.names)))
     redrawn = 0
@@ -212,12 +220,17 @@ class _AllMetrics:
         threshold: float,
         alerts_per_day: int,
         amounts: Array | None,
+        on_whole_day: Array | None,
     ) -> None:
         fraud, score = checked_labels_and_scores(y_true, scores)
         self.names = METRICS if amounts is None else (*METRICS, AMOUNT_RECALL)
         self._fraud = np.flatnonzero(fraud)
         self._ranked = RankedScores(fraud, score)
-        self._daily = DailyRanking(fraud, score, checked_days(days, len(fraud)))
+        counted = rows_of_budget(fraud, on_whole_day)
+        # None where it is all of them, which saves a copy of the weights per replicate.
+        self._counted = None if counted.all() else np.flatnonzero(counted)
+        self._counted_frauds = np.flatnonzero(fraud & counted)
+        self._daily = DailyRanking(fraud[counted], score[counted], checked_days(days, len(fraud))[counted])
         self._k = checked_budget(alerts_per_day)
         alerted = score >= checked_threshold(threshold)
         self._caught = alerted[self._fraud]
@@ -230,11 +243,11 @@ class _AllMetrics:
             refuse("no fraud has an amount above 0", where="amounts", fix="pass the contract's amounts, or none")
 
     def defined(self, counts: FloatArray) -> bool:
-        """Return whether both classes were drawn and, with amounts, some fraudulent amount."""
+        """Return whether both classes were drawn, a fraud the budget counts and, with amounts, a fraudulent amount."""
         drawn = counts[self._fraud]
         frauds = drawn.sum()
         some_amount = self._amounts is None or drawn @ self._amounts > 0
-        return bool(0 < frauds < len(counts) and some_amount)
+        return bool(0 < frauds < len(counts) and counts[self._counted_frauds].any() and some_amount)
 
     def __call__(self, weights: FloatArray) -> list[float]:
         total = float(weights.sum())
@@ -246,7 +259,7 @@ class _AllMetrics:
         values = [
             ranking.average_precision(),
             ranking.roc_auc(),
-            *self._daily.at_budget(self._k, weights),
+            *self._daily.at_budget(self._k, weights if self._counted is None else weights[self._counted]),
             at_threshold.kappa(),
             at_threshold.f1(),
             log_loss / total,

@@ -115,6 +115,21 @@ class WeightedRanking:
         return float(np.max(2 * caught / (self.alerts + float(caught[-1]))))
 
 
+def rows_of_budget(fraud: BoolArray, on_whole_day: BoolArray | None) -> BoolArray:
+    """Return which rows the metrics of a daily budget are computed on [n].
+
+    These are the rows on whole days; on the first minutes of a day a whole day's budget catches everything. If no whole
+    day has a fraud, it is all rows: a metric of parts of days is better than none, and a report says so.
+
+    Args:
+        fraud: Labels [n].
+        on_whole_day: Whether the rows hold the whole day of a row [n]; None: of all rows.
+    """
+    if on_whole_day is None or not (fraud & on_whole_day).any():
+        return np.ones(len(fraud), dtype=bool)
+    return on_whole_day
+
+
 class DailyRanking:
     """Rows sorted once by day and falling score, for the metrics of a daily alert budget.
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mlops_assets.evaluation.bootstrap import AMOUNT_RECALL, Interval, bootstrap
-from mlops_assets.evaluation.ranking import Array
+from mlops_assets.evaluation.ranking import Array, rows_of_budget
 from mlops_assets.evaluation.threshold import Threshold
 
 # Name in a report, and whether higher is better.
@@ -43,6 +43,8 @@ class Evaluation:
         frauds: Number of frauds among them.
         fraud_rate: frauds / rows; also the average precision of a random score.
         days: Number of days that have rows.
+        whole_days: Number of days that the metrics of the daily budget count; 0 if no whole day has a fraud, so that
+            they count parts of days as days.
         alerts: Rows alerted by the threshold.
         alerts_per_day: Daily budget of the budget metrics.
         threshold: The alert threshold, chosen on other rows.
@@ -55,6 +57,7 @@ class Evaluation:
     frauds: int
     fraud_rate: float
     days: int
+    whole_days: int
     alerts: int
     alerts_per_day: int
     threshold: Threshold
@@ -88,7 +91,7 @@ class Evaluation:
         head = f"{100 * level:g} % interval"
         block = f"{self.rows:,} rows on {self.days:,} days, {self.frauds:,} frauds ({_percent(self.fraud_rate)})."
         lines = [
-            f"{block} {self._threshold_text()} Daily budget: {self.alerts_per_day:,} alerts.",
+            f"{block} {self._threshold_text()} Daily budget: {self.alerts_per_day:,} alerts{self._days_of_budget()}.",
             "",
             f"| metric | estimate | {head} | better |",
             "|:--|--:|:-:|:-:|",
@@ -102,6 +105,13 @@ class Evaluation:
         redrawn = f", {self.redrawn:,} of them redrawn" if self.redrawn else ""
         lines += ["", f"Intervals: bootstrap over rows, {replicates:,} replicates{redrawn}, seed {intervals[0].seed}."]
         return "\n".join(lines) + "\n"
+
+    def _days_of_budget(self) -> str:
+        if self.whole_days == self.days:
+            return ""
+        if not self.whole_days:
+            return ", also on parts of days: there is no whole day with a fraud"
+        return f", on the {self.whole_days:,} whole days"
 
     def _threshold_text(self) -> str:
         reason = {
@@ -118,6 +128,7 @@ def evaluate(
     y: Array,
     scores: Array,
     days: Array,
+    on_whole_day: Array | None = None,
     amounts: Array | None,
     threshold: Threshold,
     alerts_per_day: int,
@@ -130,6 +141,7 @@ def evaluate(
         y: Labels [n], 0 or 1.
         scores: Scores [n], float32 or float64 probabilities of fraud.
         days: Day number of each row [n], integer.
+        on_whole_day: Whether the rows hold the whole day of a row [n] bool; None: of all rows.
         amounts: Amount at stake in each row [n], or None if the data have no amounts.
         threshold: Chosen on validation rows (`threshold.by_cost`, `threshold.by_alert_budget`).
         alerts_per_day: Alerts that can be checked in a day.
@@ -148,13 +160,17 @@ def evaluate(
         replicates=replicates,
         seed=seed,
         amounts=amounts,
+        on_whole_day=on_whole_day,
     )
+    counted = rows_of_budget(y == 1, on_whole_day)
+    only_parts = on_whole_day is not None and not np.array_equal(counted, on_whole_day)
     frauds = int(np.count_nonzero(y))
     return Evaluation(
         rows=len(y),
         frauds=frauds,
         fraud_rate=frauds / len(y),
         days=len(np.unique(days)),
+        whole_days=0 if only_parts else len(np.unique(days[counted])),
         alerts=int(np.count_nonzero(threshold.alerted(scores))),
         alerts_per_day=alerts_per_day,
         threshold=threshold,

@@ -36,6 +36,8 @@ _NO_PERMISSION: Final = re.compile(
     r"(PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS|INSUFFICIENT_PRIVILEGES|UNAUTHORIZED_ACCESS)\b"
 )
 _DENIED: Final = re.compile(r"User does not have [^\n.]+? on \w+ [`'\w.]+|Insufficient privileges:[^\n]*")
+# A version's log entry is there and its files are not.
+FILES_GONE: Final = "FILE_NOT_EXIST"
 _STACK: Final = "\n\tat "
 # Delta documentation, "Concurrency control": the errors of the second of two conflicting commits.
 _CONFLICT: Final = re.compile(r"DELTA_CONCURRENT|DELTA_METADATA_CHANGED|DELTA_PROTOCOL_CHANGED|Concurrent\w+Exception")

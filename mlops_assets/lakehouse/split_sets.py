@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SET_TABLES = {name: f"{name}_set" for name in SET_NAMES}
 SETS_LOCK = "splits"
+# Increase this by hand whenever the same specification divides the same rows differently: sets of the older rules are
+# then written again.
+_RULES = 2
 _TOGETHER = "materialize train_set, validation_set and test_set together"
 
 
@@ -167,7 +170,12 @@ class _Cut:
 
     @property
     def split_id(self) -> str:
-        parts = {RAW_VERSION: self.raw.version, "contract": self.contract.fingerprint, **self.request.spec.as_dict()}
+        parts = {
+            "rules": _RULES,
+            RAW_VERSION: self.raw.version,
+            "contract": self.contract.fingerprint,
+            **self.request.spec.as_dict(),
+        }
         if self.maturity is not None:
             parts |= {AS_OF: self.maturity.as_of, "by_arrival": self.maturity.by_arrival}
         text = json.dumps(parts, sort_keys=True)
@@ -217,6 +225,7 @@ class _Cut:
             left_out={reason: (rows.get(reason, 0), frauds.get(reason, 0)) for reason in LEFT_OUT},
             shared=shared,
             spec=self.request.spec,
+            time_zone=self.contract.time_zone,
             min_rows=self.request.min_rows,
         )
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.data.splits.as_of import AsOfBlocks, version_as_of
 from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of, waiting_after
 from mlops_assets.errors import SplitError, StorageError
 from mlops_assets.evaluation.backtest import DayAfter, days_after
 from mlops_assets.evaluation.plots.backtest import days_after_picture
-from mlops_assets.lakehouse.catalog_errors import spark_errors
+from mlops_assets.lakehouse.catalog_errors import FILES_GONE, spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.transaction_tables import RAW
@@ -30,18 +31,17 @@ from mlops_assets.tracking.provenance import Origin
 from mlops_assets.tracking.runs import ParentRun, TableInput
 from mlops_assets.tracking.store import BACKTEST, Store
 from mlops_assets.training.engines.choice import AskedEngine, choose_engine, cluster_memory
-from mlops_assets.training.engines.engines import SplitTables, rows_in_place
+from mlops_assets.training.engines.engines import SetName, SplitTables, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
-from mlops_assets.training.matrix import day_numbers, in_order
+from mlops_assets.training.matrix import event_seconds, in_order
 from mlops_assets.training.plan import SearchPlan
+from mlops_assets.training.readiness import require_ready
 from mlops_assets.training.records import SearchResult
 from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets.training.tuning import watched_search
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-_GONE = "FILE_NOT_EXIST"
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def backtest(
     plan: SearchPlan,
     evaluation: EvaluationPlan,
     *,
+    accepted_leaks: Mapping[str, str],
     engine: AskedEngine,
     name: str,
     origin: Origin,
@@ -117,6 +118,7 @@ def backtest(
         past_day: The day to go back to, and the days to score.
         plan: What to search.
         evaluation: How to evaluate.
+        accepted_leaks: Reasons for features that the leak check may name, by feature.
         engine: Where to train; `auto` decides by size.
         name: Name of the MLflow run; database and day are appended.
         origin: The Dagster run behind it.
@@ -125,12 +127,21 @@ def backtest(
 
     Raises:
         SplitError: The rows of that day can't be split, or no rows came after.
+        EvaluationError: A block has one class only, or amounts that can't be used.
+        LeakError: A feature gives the target away and is not accepted.
         StorageError: The table did not exist yet, or the files of its version are gone.
         SearchError: The rows can't be used for a search, or no trial finished.
         TrackingError: MLflow rejects a request or can't be reached.
     """
     past = _Past.choose(lakehouse, contract, past_day)
     tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract)
+    where = f"{RAW} version {past.version}, as of {past_day.day}"
+    names: dict[SetName, str] = {
+        "train": f"training rows of {where}",
+        "validation": f"validation rows of {where}",
+        "test": f"the {past_day.days_after:g} days after, in version {past.today}",
+    }
+    require_ready(tables, evaluation, accepted_leaks, {}, log, names=names)
     choice = choose_engine(tables.searched_rows(), len(contract.features), cluster_memory(tables.spark), engine)
     log(f"{past_day.day} had {RAW} version {past.version}; engine {choice.engine}: {choice.reason}")
     tags = {
@@ -209,7 +220,7 @@ class _Past:
                 where=where,
             )
         except spark_errors() as error:
-            if _GONE not in str(error):
+            if FILES_GONE not in str(error):
                 raise
             raise StorageError(
                 f"the files of version {version} of {past_day.day} are gone: they were vacuumed or deleted",
@@ -233,10 +244,12 @@ def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: Eval
     """Evaluate each of the days after on its own."""
     time, target = contract.event_time, contract.target
     rows = in_order(past.frames["test"].select(time, BATCH_ID, ROW_NUMBER, target).toArrow(), contract)
+    at = event_seconds(rows.column(time))
     return days_after(
         y=rows.column(target).to_numpy(),
         scores=model.test_scores,
-        days=day_numbers(rows.column(time)),
+        days=day_numbers(at, contract.time_zone),
+        on_whole_day=on_whole_days(at, contract.time_zone),
         dated=contract.column(time).type == "timestamp",
         threshold=model.threshold.value,
         alerts_per_day=evaluation.alerts_per_day,

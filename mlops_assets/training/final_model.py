@@ -17,6 +17,7 @@ from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.explanation_report import ExplanationReport, report
 from mlops_assets.evaluation.plots import curves as plots
+from mlops_assets.evaluation.ranking import rows_of_budget
 from mlops_assets.evaluation.report import Evaluation, evaluate
 from mlops_assets.evaluation.threshold import CostChoice, Threshold, by_alert_budget, by_cost
 from mlops_assets.training.objective import MAXIMIZED, fit, judge, predict, quantized
@@ -88,6 +89,7 @@ class ScoredRows:
         days: int64 [rows], day number of the event.
         amounts: float64 [rows], amount of money, or None when the contract has no amount.
         rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
+        on_whole_day: bool [rows], as in `Matrix`.
     """
 
     y: npt.NDArray[np.uint8]
@@ -95,6 +97,7 @@ class ScoredRows:
     days: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64] | None
     rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
+    on_whole_day: npt.NDArray[np.bool_] | None = None
 
 
 def finish(
@@ -167,6 +170,7 @@ def conclude(
         y=test.y,
         scores=test.scores,
         days=test.days,
+        on_whole_day=test.on_whole_day,
         amounts=test.amounts,
         threshold=threshold,
         alerts_per_day=plan.alerts_per_day,
@@ -192,7 +196,7 @@ def conclude(
 
 
 def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
-    return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at])
+    return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at], data.on_whole_day)
 
 
 def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
@@ -210,15 +214,21 @@ def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
     return CheckOutcome(REFIT_REPRODUCES, passed=same, description=text, details={"refit": value})
 
 
+def no_amounts() -> EvaluationError:
+    """Return the error of a threshold by cost on data without amounts."""
+    return EvaluationError(
+        "a threshold by cost needs amounts",
+        where="evaluation configuration",
+        fix="name the amount column in the contract, or choose the threshold rule alert_budget",
+    )
+
+
 def _choose_threshold(validation: ScoredRows, plan: EvaluationPlan) -> tuple[Threshold, CostChoice | None]:
     if plan.threshold_rule == "alert_budget":
-        return by_alert_budget(validation.scores, validation.days, plan.alerts_per_day), None
+        counted = rows_of_budget(validation.y == 1, validation.on_whole_day)
+        return by_alert_budget(validation.scores[counted], validation.days[counted], plan.alerts_per_day), None
     if validation.amounts is None:
-        raise EvaluationError(
-            "a threshold by cost needs amounts",
-            where="evaluation configuration",
-            fix="name the amount column in the contract, or choose the threshold rule alert_budget",
-        )
+        raise no_amounts()
     choice = by_cost(validation.y, validation.scores, validation.amounts, plan.alert_cost)
     return choice.threshold, choice
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
-from mlops_assets.data.contract.contract import SECONDS_PER_DAY
+from mlops_assets.data.days import day_numbers, on_whole_days
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
@@ -28,8 +28,9 @@ class Matrix:
         features: Names of the columns of `X`.
         X: float32 [rows, features]; XGBoost computes in float32, so no precision is lost; null is NaN.
         y: uint8 [rows], 1 = fraud.
-        days: int64 [rows], day number of the event since 1970 or since the data's origin.
+        days: int64 [rows], day number of the event since 1970 or since the data's origin, in the contract's time zone.
         amounts: float64 [rows], amount of money, or None when the contract has no amount.
+        on_whole_day: bool [rows], whether the split holds the row's whole day; None: it does for all rows.
     """
 
     features: tuple[str, ...]
@@ -37,6 +38,7 @@ class Matrix:
     y: npt.NDArray[np.uint8]
     days: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64] | None
+    on_whole_day: npt.NDArray[np.bool_] | None = None
 
     @property
     def rows(self) -> int:
@@ -66,12 +68,14 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
     X = np.empty((table.num_rows, len(contract.features)), dtype=np.float32)
     for number, name in enumerate(contract.features):
         X[:, number] = doubles(table.column(name))
+    at = event_seconds(table.column(contract.event_time))
     return Matrix(
         features=contract.features,
         X=X,
         y=table.column(contract.target).to_numpy().astype(np.uint8),
-        days=day_numbers(table.column(contract.event_time)),
+        days=day_numbers(at, contract.time_zone),
         amounts=None if contract.amount is None else doubles(table.column(contract.amount)),
+        on_whole_day=on_whole_days(at, contract.time_zone),
     )
 
 
@@ -90,8 +94,8 @@ def doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     return values.cast(pa.float64(), safe=False).to_numpy()  # unsafe: whole numbers beyond 2^53 are rounded
 
 
-def day_numbers(times: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return the day numbers of event times [rows], given as timestamps or as seconds."""
+def event_seconds(times: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Return event times, given as timestamps or as seconds, in seconds [rows]."""
     if pa.types.is_timestamp(times.type):
-        return times.cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]").astype(np.int64)
-    return np.floor(doubles(times) / SECONDS_PER_DAY).astype(np.int64)
+        return times.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() / 1e6
+    return doubles(times)

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
+from mlops_assets.evaluation.leaks import ChangedRows
+from mlops_assets.lakehouse.catalog_errors import FILES_GONE, spark_errors
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import (
+    ACCEPTED_LEAKS_TAG,
     DAGSTER_URL_TAG,
     END_REASON_TAG,
     EVALUATION_FILE,
@@ -40,11 +43,14 @@ from mlops_assets.training.engines.choice import AskedEngine, EngineChoice, choo
 from mlops_assets.training.engines.engines import SplitTables, TrainingEngine, key_of, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.plan import SearchPlan, search_key
+from mlops_assets.training.readiness import changed_rows, require_ready
 from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets.training.search.progress import SearchProgress
 from mlops_assets.training.search.resume import finished_trials
 from mlops_assets.training.search.trial_writer import TrialWriter
 
+# `upkeep` removes files of older versions after a week.
+_KEPT_SECONDS = 6 * SECONDS_PER_DAY
 _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -76,6 +82,7 @@ def tune_model(
     plan: SearchPlan,
     evaluation: EvaluationPlan,
     *,
+    accepted_leaks: Mapping[str, str],
     engine: AskedEngine,
     name: str,
     origin: Origin,
@@ -92,6 +99,7 @@ def tune_model(
         store: Where the MLflow run goes.
         plan: What to search.
         evaluation: How to evaluate.
+        accepted_leaks: Reasons for features that the leak check may name, by feature; kept as a tag of the run.
         engine: Where to train; `auto` decides by size.
         name: Name of the MLflow run; the database is appended.
         origin: The Dagster run behind it.
@@ -100,17 +108,29 @@ def tune_model(
 
     Raises:
         StorageError: A set is missing, or the sets come from different splits.
+        LeakError: A feature gives the target away and is not accepted.
         SearchError: The rows can't be used for a search, or no trial finished.
         EvaluationError: The model can't be evaluated as configured.
         TrackingError: MLflow rejects a request or can't be reached.
     """
     sets = pinned_sets(lakehouse)
     tables = SplitTables(lakehouse.session, lambda role: lakehouse.read(sets[role].name, sets[role].version), contract)
+    changes = _changes(lakehouse, contract, int(sets["train"].metadata[RAW_VERSION]), log)
+    require_ready(
+        tables,
+        evaluation,
+        accepted_leaks,
+        changes,
+        log,
+        names={"train": SET_TABLES["train"], "validation": SET_TABLES["validation"], "test": SET_TABLES["test"]},
+    )
     memory = cluster_memory(tables.spark)
     choice = choose_engine(tables.searched_rows(), len(contract.features), memory, engine)
     key = search_key(plan, {**_searched_data(lakehouse, contract, sets), **key_of(choice.engine, tables.spark)})
     resumed = finished_trials(store, key)
     tags = {**extra_tags, **_tags(origin, lakehouse, sets), SEARCH_KEY_TAG: key}
+    if accepted_leaks:
+        tags[ACCEPTED_LEAKS_TAG] = json.dumps(dict(accepted_leaks))
     with store.open_run(f"{name} {lakehouse.database}", tags) as run:
         log(f"MLflow run {run.run_id}")
         with TrialWriter(run, plan.objective, key) as writer:
@@ -155,6 +175,26 @@ def watched_search(
         f"validation {plan.objective} {best.value:.4f}"
     )
     return result
+
+
+def _changes(
+    lakehouse: Lakehouse, contract: Contract, version: int, log: Callable[[str], None]
+) -> dict[str, ChangedRows]:
+    """Compare the raw table with its oldest version that is sure to be there; empty if rows can't have changed."""
+    if contract.key is None:
+        return {}
+    committed = lakehouse.commits(RAW)
+    at = committed.get(version, max(committed.values()))
+    kept = [before for before, then in committed.items() if before < version and at - then < _KEPT_SECONDS]
+    if not kept:
+        return {}
+    try:
+        return changed_rows(lakehouse.read(RAW, min(kept)), lakehouse.read(RAW, version), contract)
+    except spark_errors() as error:
+        if FILES_GONE not in str(error):
+            raise
+        log(f"leak check: {RAW} can't be compared with version {min(kept)}, whose files are gone")
+        return {}
 
 
 def _searched_data(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, TableVersion]) -> dict[str, str]:

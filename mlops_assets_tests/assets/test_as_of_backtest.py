@@ -161,6 +161,21 @@ def test_a_day_that_can_not_be_tested_on_is_refused_before_anything_is_paid_for(
     assert tracking.connect().client.search_runs([tracking.connect().experiment_id]) == []
 
 
+def test_days_after_of_one_class_are_refused_before_the_search(
+    lakehouse: Lakehouse, spark: SparkSession, tracking: Tracking, tmp_path: Path
+):
+    genuine = EVERYTHING.filter(pc.and_(LATER, pc.equal(EVERYTHING.column("class"), 0)))
+    for name, rows in (("first", EVERYTHING.filter(pc.invert(LATER))), ("second", genuine)):
+        load(lakehouse, write_csv(rows, tmp_path / f"{name}.csv"))
+    committed_at(spark, Path(lakehouse.location(RAW)), {0: at(f"{FIRST}T12:00"), 1: at(f"{SECOND}T12:00")})
+
+    outcome = backtest(lakehouse, tracking, FIRST)
+
+    assert "rows are genuine: a search and its evaluation need both classes" in outcome.message
+    assert "the 1.5 days after, in version 1" in outcome.message
+    assert tracking.connect().client.search_runs([tracking.connect().experiment_id]) == []
+
+
 def test_a_version_whose_files_were_vacuumed_is_one_clear_error(grown: Lakehouse, tracking: Tracking):
     for path in grown.read(RAW, 0).inputFiles():
         Path(path.removeprefix("file:")).unlink()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from mlflow.entities import Run
 from pyspark.sql import DataFrame
@@ -22,6 +23,7 @@ from mlops_assets.assets.tuning_config import (
 )
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import (
+    ACCEPTED_LEAKS_TAG,
     EVALUATION_FILE,
     EXPLANATION_FOLDER,
     MODEL_URI_TAG,
@@ -34,7 +36,7 @@ from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.tracking.store import Store
 from mlops_assets_tests.assets.conftest import Searched
-from mlops_assets_tests.assets.harness import QUICK, split, tune
+from mlops_assets_tests.assets.harness import QUICK, load, split, transactions, tune, write_csv
 
 
 def runs_of(store: Store, stage: str) -> list[object]:
@@ -308,3 +310,24 @@ def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(pr
     break_off(prepared, tracking)
     trials = latest_trials(store)
     assert (len(trials), resumed(trials)) == (3, 0)
+
+
+def test_a_leak_stops_the_run_before_the_search_unless_it_is_accepted_with_a_reason(
+    lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path
+):
+    table = transactions(2_000, days=6)
+    copied = pc.add(table.column("v1"), pc.multiply(table.column("class").cast("double"), 100.0))
+    load(lakehouse, write_csv(table.set_column(table.column_names.index("v1"), "v1", copied), tmp_path / "t.csv"))
+    split(lakehouse)
+
+    refused = tune(lakehouse, tracking)
+
+    assert "v1: it nearly decides the target alone: average precision 1.00" in refused.message
+    store = tracking.connect()
+    assert store.client.search_runs([store.experiment_id]) == []
+    reason = {"v1": "the issuer's own decision, which comes with the transaction"}
+    outcome = tune(lakehouse, tracking, QUICK.model_copy(update={"accepted_leaks": reason}))
+    assert outcome.failure is None
+    assert outcome.metadata["accepted_leaks"] == reason
+    tags = store.client.get_run(outcome.metadata["mlflow_run_id"]).data.tags
+    assert json.loads(tags[ACCEPTED_LEAKS_TAG]) == reason

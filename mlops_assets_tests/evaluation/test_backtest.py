@@ -22,9 +22,17 @@ SCORES = np.clip(0.3 * Y + RANDOM.random(len(DAYS)) * 0.7, 0, 1).astype(np.float
 BUDGET = 20
 
 
-def made(*, dated: bool = True) -> list[DayAfter]:
+def made(*, dated: bool = True, whole: bool = True) -> list[DayAfter]:
     return days_after(
-        y=Y, scores=SCORES, days=DAYS, dated=dated, threshold=0.5, alerts_per_day=BUDGET, replicates=50, seed=1
+        y=Y,
+        scores=SCORES,
+        days=DAYS,
+        on_whole_day=(DAYS != 20_000) | whole,
+        dated=dated,
+        threshold=0.5,
+        alerts_per_day=BUDGET,
+        replicates=50,
+        seed=1,
     )
 
 
@@ -63,3 +71,16 @@ def test_the_picture_is_drawn_of_one_day_as_of_several_with_and_without_metrics(
     drawn = days_after_picture(made()[-days:], Interval(0.5, 0.4, 0.6, 50, 1), as_of="2024-10-03")
 
     assert Image.open(io.BytesIO(drawn)).size == (960, 600)
+
+
+def test_a_part_of_a_day_has_no_metrics_of_a_daily_budget():
+    first, second, _ = made(whole=False)
+
+    assert list(first.metrics) == ["average_precision"]
+    assert (first.whole, second.whole) == (False, True)
+    assert second == made()[1]
+    line = days_markdown([first]).splitlines()[2]
+    assert line.endswith("| part of a day | part of a day |")
+    assert days_after_picture([first, second], Interval(0.5, 0.4, 0.6, 50, 1), as_of="2024-10-03").startswith(
+        b"\x89PNG"
+    )

@@ -134,3 +134,28 @@ def test_table_says_so_when_nothing_is_alerted_and_when_resamples_were_redrawn()
 def test_unfit_input_is_refused(change: Any):
     with pytest.raises(EvaluationError):
         evaluate(**{**GOOD, **change})
+
+
+def test_the_budget_counts_whole_days_only():
+    """Against the point metrics on the rows of the whole days; the first block's day is 60 rows of 200."""
+    y, scores, days = GOOD["y"], GOOD["scores"], GOOD["days"]
+    whole = days != days.min()
+
+    report = evaluate(**GOOD, on_whole_day=whole)
+
+    for name, metric in (("precision_at_budget", metrics.precision_at_k), ("recall_at_budget", metrics.recall_at_k)):
+        assert report.metrics[name].estimate == pytest.approx(metric(y[whole], scores[whole], days[whole], 5))
+        assert report.metrics[name].low <= report.metrics[name].estimate <= report.metrics[name].high
+    assert report.metrics["average_precision"] == evaluate(**GOOD).metrics["average_precision"]
+    assert (report.days, report.whole_days) == (len(set(days)), len(set(days)) - 1)
+    assert f"Daily budget: 5 alerts, on the {report.whole_days} whole days." in report.table_markdown()
+
+
+def test_without_a_whole_day_that_has_a_fraud_parts_of_days_count_and_the_report_says_so(report: Evaluation):
+    for whole in (np.zeros(2000, dtype=bool), GOOD["y"] == 0):
+        parts = evaluate(**GOOD, on_whole_day=whole)
+
+        assert parts.metrics == report.metrics
+        assert parts.whole_days == 0
+        assert "5 alerts, also on parts of days: there is no whole day with a fraud." in parts.table_markdown()
+    assert "Daily budget: 5 alerts.\n" in report.table_markdown()

@@ -48,7 +48,7 @@ CONTRACT = Contract(
     columns=(
         Column(name="seconds", type="double"),
         *(Column(name=name, type="double", nullable=name == "f01") for name in FEATURES),
-        Column(name="amount", type="double"),
+        Column(name="amount", type="double", min=0),
         Column(name="fraud", type="long"),
     ),
     features=FEATURES,

@@ -9,6 +9,7 @@ import pytest
 
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.errors import EvaluationError, SearchError
+from mlops_assets.evaluation.threshold import by_alert_budget
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.objective import fit, judge, predict, quantized, to_loss
@@ -96,6 +97,24 @@ def test_cost_needs_amounts_and_the_alert_budget_does_not(sets: tuple[Matrix, Ma
     budget = dataclasses.replace(PLAN, threshold_rule="alert_budget")
     model = finish(train, validation, lambda: test, found, SEARCH, budget)
     assert "cost_against_threshold.png" not in model.pictures
+
+
+def test_the_alert_budget_is_spent_on_whole_days_only(sets: tuple[Matrix, Matrix, Matrix]):
+    """A day of twenty rows would add a whole day's alerts to the budget of the others."""
+    train, validation, test = sets
+    found, plan = searched(train, validation), dataclasses.replace(PLAN, threshold_rule="alert_budget")
+    days = validation.days.copy()
+    days[:20] = days.min() - 1
+    part = dataclasses.replace(validation, days=days, on_whole_day=np.arange(len(days)) >= 20)
+    rest = dataclasses.replace(
+        validation, X=validation.X[20:], y=validation.y[20:], days=validation.days[20:], amounts=None
+    )
+
+    threshold = finish(train, part, lambda: test, found, SEARCH, plan).threshold
+
+    scores = predict(finish(train, validation, lambda: test, found, SEARCH, plan).booster, rest)
+    assert threshold == by_alert_budget(scores, rest.days, plan.alerts_per_day)
+    assert threshold.rows == len(days) - 20
 
 
 def test_a_test_set_of_one_class_is_refused(sets: tuple[Matrix, Matrix, Matrix]):

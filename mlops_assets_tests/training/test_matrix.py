@@ -24,7 +24,7 @@ CARDS = Contract(
     version=1,
     columns=(
         Column(name="at", type="double"),
-        Column(name="amount", type="double"),
+        Column(name="amount", type="double", min=0),
         Column(name="tries", type="long", nullable=True),
         Column(name="score", type="double", nullable=True),
         Column(name="fraud", type="long"),
@@ -181,3 +181,19 @@ def test_the_synthetic_set_comes_through_whole(creditcard: Contract):
     assert matrix.frauds == pc.sum(rows.column("class")).as_py()
     for number, name in enumerate(creditcard.features):
         assert np.array_equal(matrix.X[:, number], rows.column(name).to_numpy().astype(np.float32))
+
+
+def test_days_are_those_of_the_contracts_zone_and_parts_of_them_are_marked():
+    """23:30 UTC is half past one of the next day in Berlin; the last day has six hours only."""
+    of_time = CARDS.model_copy(
+        update={"columns": (Column(name="at", type="timestamp"), *CARDS.columns[1:]), "time_zone": "Europe/Berlin"}
+    )
+    start = dt.datetime(2026, 5, 1, 22, tzinfo=dt.UTC)
+    moments = [start + dt.timedelta(minutes=15 * number) for number in range(96 + 24)]
+
+    matrix = to_matrix(table(at=pa.array(moments, pa.timestamp("us", tz="UTC"))), of_time)
+
+    days = (np.datetime64("2026-05-02"), np.datetime64("2026-05-03"))
+    assert matrix.days.tolist() == [days[0].astype(int)] * 96 + [days[1].astype(int)] * 24
+    assert matrix.on_whole_day is not None
+    assert matrix.on_whole_day.tolist() == [True] * 96 + [False] * 24

@@ -147,8 +147,28 @@ def conform_column(
         _find_strange_targets(values, masks)
     elif column.type in ("double", "long"):
         overflow = FLOAT32_OVERFLOW if feature and column.type == "double" else float("inf")
+        values = _within_tolerance(values, column)
         _find_extremes(values, column, overflow, masks)
     return values, masks
+
+
+def _within_tolerance(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+    """Return the values with those that are outside the range by at most the column's tolerance set to its bound.
+
+    They are not kept as they are: what computes with the column (costs, logarithms) may rely on its range.
+    """
+    if column.type != "double" or not column.tolerance:
+        return values
+    bounds = pc.min_max(values).as_py()
+    if bounds["min"] is None:
+        return values
+    if column.min is not None and bounds["min"] < column.min:
+        close = pc.and_(pc.less(values, column.min), pc.greater_equal(values, column.min - column.tolerance))
+        values = pc.if_else(close, column.min, values)
+    if column.max is not None and bounds["max"] > column.max:
+        close = pc.and_(pc.greater(values, column.max), pc.less_equal(values, column.max + column.tolerance))
+        values = pc.if_else(close, column.max, values)
+    return values
 
 
 def _find_extremes(values: pa.ChunkedArray, column: Column, overflow: float, masks: dict[str, pa.ChunkedArray]) -> None:

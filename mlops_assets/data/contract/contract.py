@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +25,7 @@ from mlops_assets.errors import ContractError
 ColumnType = Literal["double", "long", "timestamp", "string"]
 SHIPPED = ("creditcard", "handbook")
 SECONDS_PER_DAY = 86_400.0
+_ROUNDING = 1e-9
 
 
 class Column(BaseModel):
@@ -35,6 +38,8 @@ class Column(BaseModel):
         nullable: Whether nulls are accepted; a feature may be nullable (XGBoost treats null as missing).
         min: Smallest accepted value, in the column's own unit (numeric columns only).
         max: Largest accepted value (numeric columns only).
+        tolerance: How far a `double` may lie outside `min` and `max` and still be accepted, as the bound itself: sums
+            of floating point numbers end a rounding error below 0. In the column's own unit; 0 accepts nothing outside.
         description: What the column means, shown in the catalogue.
     """
 
@@ -45,6 +50,7 @@ class Column(BaseModel):
     nullable: bool = False
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
+    tolerance: float = Field(default=_ROUNDING, ge=0, allow_inf_nan=False)
     description: str = ""
 
     @field_validator("name")
@@ -61,6 +67,8 @@ class Column(BaseModel):
             raise ValueError(f"column {self.name}: a range needs a numeric column, not {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"column {self.name}: min {self.min} is above max {self.max}")
+        if self.tolerance != _ROUNDING and not (bounded and self.type == "double"):
+            raise ValueError(f"column {self.name}: a tolerance needs a `min` or `max` and the type double")
         return self
 
 
@@ -107,8 +115,11 @@ class Contract(BaseModel):
         event_time: When the transaction happened: `timestamp`, or a number of seconds since any fixed origin.
         key: Column that identifies a row, if there is one: rows with one key are one row, and its last write wins (see
             `data/ingest/merge`).
+        time_zone: IANA name of the zone whose days count: sets are cut at their borders, alert budgets and label delays
+            are in these days. Only for timestamps; seconds since an origin have days of 86,400 seconds and no zone.
         entity: Column that identifies the customer or card, if there is one.
-        amount: Column with the money at stake, if there is one; used for costs, allowed as a feature.
+        amount: Column with the money at stake, if there is one; used for costs, allowed as a feature. Its `min` must be
+            0 or more: a missed fraud of -20 would lower the cost of missing frauds.
         ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
         ordered: Whether rows arrive in event-time order inside one file.
         label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits. Younger rows
@@ -129,6 +140,7 @@ class Contract(BaseModel):
     features: tuple[str, ...] = Field(min_length=1)
     target: str
     event_time: str
+    time_zone: str = "UTC"
     key: str | None = None
     entity: str | None = None
     amount: str | None = None
@@ -143,6 +155,19 @@ class Contract(BaseModel):
     @classmethod
     def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in names)
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        # These files hold no zone of their own: the machine's, or one that counts leap seconds.
+        if name not in ("localtime", "posixrules") and not name.startswith(("posix/", "right/")):
+            try:
+                return ZoneInfo(name).key
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                pass  # an OSError for a folder, such as `Europe`
+        close = get_close_matches(name, available_timezones(), 3)
+        hint = f", such as {', '.join(close)}" if close else ""
+        raise ValueError(f"{name!r} is not a time zone: use an IANA name{hint}")
 
     @model_validator(mode="after")
     def _roles_refer_to_columns(self) -> Self:
@@ -172,13 +197,30 @@ class Contract(BaseModel):
             raise ValueError(f"target {self.target} must be of type long")
         if self.column(self.event_time).type == "string":
             raise ValueError(f"event_time {self.event_time} must be a timestamp or a number of seconds")
-        if self.amount is not None and self.column(self.amount).type not in ("double", "long"):
-            raise ValueError(f"amount {self.amount} must be numeric")
-        for required in (self.event_time, self.key, self.amount):
+        if self.time_zone != "UTC" and self.column(self.event_time).type != "timestamp":
+            raise ValueError(
+                f"time_zone {self.time_zone} needs timestamps: event_time {self.event_time} is a number of seconds, on "
+                "a clock without a zone"
+            )
+        if self.amount is not None:
+            self._check_amount(self.column(self.amount))
+        for required in (self.event_time, self.key):
             if required is not None and self.column(required).nullable:
-                raise ValueError(f"{required} is event time, key or amount and can't be nullable")
+                raise ValueError(f"{required} is event time or key and can't be nullable")
         if self.column(self.target).nullable and self.labels is None:
             raise ValueError(f"target {self.target} can't be nullable, unless `labels` says how labels come later")
+
+    @staticmethod
+    def _check_amount(column: Column) -> None:
+        if column.type not in ("double", "long"):
+            raise ValueError(f"amount {column.name} must be numeric")
+        if column.nullable:
+            raise ValueError(f"amount {column.name} can't be nullable")
+        if column.min is None or column.min < 0:
+            raise ValueError(
+                f"amount {column.name} needs `min: 0` (or more): amounts below 0 have no cost; if there are refunds, "
+                "load the money at stake as a column of its own, 0 for a refund"
+            )
 
     def _check_labels(self) -> None:
         if self.labels is None:

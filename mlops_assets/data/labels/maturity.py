@@ -16,7 +16,8 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
+from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.days import days_before
 from mlops_assets.errors import SplitError
 
 # Reasons for leaving rows out: the label is not mature, there is no label, or the row had not arrived at the moment.
@@ -31,18 +32,20 @@ class Maturity:
     Attributes:
         as_of: The moment to look back from, in seconds on the clock of the event time (since 1970 for timestamps).
         delay_days: The contract's label delay.
+        time_zone: The contract's, whose days these are.
         by_arrival: Whether rows and labels that arrived after the moment do not count. They do if the moment is the
             newest on record, and if arrivals are not on record at the moment.
     """
 
     as_of: float
     delay_days: float
+    time_zone: str = "UTC"
     by_arrival: bool = False
 
     @property
     def newest_event(self) -> float:
         """Latest event time, in seconds, at which a row is mature."""
-        return self.as_of - self.delay_days * SECONDS_PER_DAY
+        return days_before(self.as_of, self.delay_days, self.time_zone)
 
 
 def parse_as_of(text: str, contract: Contract) -> float:

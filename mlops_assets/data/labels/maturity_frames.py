@@ -46,7 +46,7 @@ def maturity_of(
     late = LABEL_KNOWN_AT in table.columns
     delay = contract.label_delay_days
     if as_of is not None:
-        return Maturity(as_of, delay, by_arrival=_arrivals_known(table, replaced, contract, as_of))
+        return Maturity(as_of, delay, contract.time_zone, by_arrival=_arrivals_known(table, replaced, contract, as_of))
     if not delay and not late:
         return None
     on_calendar = contract.column(contract.event_time).type == "timestamp"
@@ -56,7 +56,7 @@ def maturity_of(
     if not delay:  # an event time later than its arrival is a clock error, and no reason to wait
         moments.append(event_seconds(contract))
     newest = [moment for moment in table.agg(*[F.max(moment) for moment in moments]).collect()[0] if moment is not None]
-    return Maturity(max(newest), delay) if newest else None
+    return Maturity(max(newest), delay, contract.time_zone) if newest else None
 
 
 def left_out(contract: Contract, maturity: Maturity | None) -> Column:

@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from mlops_assets.data.splits.split import SECONDS_PER_DAY, Block
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY
+from mlops_assets.data.splits.split import Block
 from mlops_assets.errors import SplitError, StorageError
 
 

@@ -4,27 +4,29 @@ What belongs here: pure functions from an ordering key and its counts to cut poi
 What does not: the same cuts as Spark column expressions (`split_frames`).
 
 Both strategies cut along a key that equal rows share, so exact duplicates can't end on two sides:
-- `time` (default; Fraud Detection Handbook, chapter 5 "Validation strategies"): the key is event time. Rows of the
-  last `gap_days` before a cut are left out of the block before it, since their labels would not be known yet when
-  the model is trained.
+- `time` (default; Fraud Detection Handbook, chapter 5 "Validation strategies"): the key is the day, so that no set
+  begins or ends within one: an alert budget is for whole days. The days of the gap before each cut are left out, since
+  their labels would not be known yet when the model is trained. The gaps are reserved first; the shares are those of
+  the rows that are left.
 - `stratified`: the key is a seeded hash of the whole row, per class. It is how the seed project splits; its figures
   flatter, because it trains on rows that happened after the ones it is tested on.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from mlops_assets.data.days import day_start
 from mlops_assets.errors import SplitError
 
 Strategy = Literal["time", "stratified"]
 SET_NAMES = ("train", "validation", "test")
 GAP = "gap"
-SECONDS_PER_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,9 @@ class SplitSpec:
 
     Attributes:
         strategy: `time` or `stratified`.
-        validation_fraction: Share of rows in the validation block, gap included.
-        test_fraction: Share of rows in the test block.
-        gap_days: Days left out before each cut (strategy `time` only).
+        validation_fraction: Share of the validation set in the rows of the three sets.
+        test_fraction: Share of the test set in them.
+        gap_days: Days left out before each cut, rounded up to whole days (strategy `time` only).
         seed: Seed of the row hash (strategy `stratified` only).
     """
 
@@ -63,6 +65,11 @@ class SplitSpec:
                 where="split configuration",
                 fix="set gap_days to 0 or choose the strategy `time`",
             )
+
+    @property
+    def whole_gap_days(self) -> int:
+        """The gap in whole days."""
+        return math.ceil(self.gap_days)
 
     def as_dict(self) -> dict[str, str | int | float]:
         """Return the fields as plain values."""
@@ -100,6 +107,80 @@ class Cuts:
         return sets
 
 
+def cut_days(days: npt.NDArray[np.int64], counts: npt.NDArray[np.int64], spec: SplitSpec, *, where: str) -> Cuts:
+    """Choose the days on which validation and test begin, so that the shares of rows are closest to the requested ones.
+
+    Distance is the sum of squared differences of the three shares. Each set gets at least one day that has rows.
+
+    Args:
+        days: Distinct days that have rows, ascending (`days.day_numbers`).
+        counts: Rows per day, same length.
+        spec: How to cut.
+        where: The table, for the error.
+
+    Returns:
+        Blocks of day numbers.
+
+    Raises:
+        SplitError: No choice leaves each set a day.
+    """
+    gap, rows = spec.whole_gap_days, np.asarray(counts, dtype=np.int64)
+    before = np.concatenate(([0], np.cumsum(rows)))
+    total = int(before[-1])
+    # For a block that begins on each day: rows that lie before it and before its gap.
+    before_gap = before[np.searchsorted(days, days - gap)]
+    wanted = np.array([[1 - spec.validation_fraction - spec.test_fraction], [spec.validation_fraction]])
+    best: tuple[float, int, int] | None = None
+    for second in range(2, len(days)):
+        test = total - before[second]
+        train, validation = before_gap[1:second], before_gap[second] - before[1:second]
+        possible = (train > 0) & (validation > 0)
+        if not possible.any():
+            continue
+        left = train + np.maximum(validation, 0) + test
+        shares = np.stack([train, validation]) / left
+        distance = ((shares - wanted) ** 2).sum(axis=0) + (test / left - spec.test_fraction) ** 2
+        # Rounded, so that of equal choices the first is taken, which has the largest test set.
+        distance = np.where(possible, np.round(distance, 12), np.inf)
+        first = int(np.argmin(distance))
+        if best is None or distance[first] < best[0]:
+            best = (float(distance[first]), first + 1, second)
+    if best is None:
+        raise _too_short(days, gap, total, where)
+    validation_begins, test_begins = int(days[best[1]]), int(days[best[2]])
+    train_block, validation_block = Block(None, validation_begins - gap), Block(validation_begins, test_begins - gap)
+    return Cuts((train_block, validation_block, Block(test_begins, None)))
+
+
+def _too_short(days: npt.NDArray[np.int64], gap: int, total: int, where: str) -> SplitError:
+    span = int(days[-1] - days[0]) + 1 if len(days) else 0
+    shortest = len(SET_NAMES) + (len(SET_NAMES) - 1) * gap
+    gaps = f"two gaps of {gap} days and a day for each set" if gap else "a day for each set"
+    return SplitError(
+        f"{total:,} rows on {len(days):,} days of a span of {span:,} can't fill three sets: "
+        f"the shortest span that can be cut is {shortest:,} days, {gaps}",
+        where=where,
+        fix="load a longer period, or shorten the gap (gap_days, or label_delay_days of the contract)"
+        if gap
+        else "load a longer period",
+    )
+
+
+def in_seconds(cuts: Cuts, zone: str) -> Cuts:
+    """Return blocks of day numbers as blocks of event time in seconds.
+
+    Args:
+        cuts: Blocks of day numbers.
+        zone: IANA name of the zone whose days they are.
+    """
+
+    def begin(day: float | None) -> float | None:
+        return None if day is None else day_start(int(day), zone)
+
+    train, validation, test = (Block(begin(block.start), begin(block.end)) for block in cuts.blocks)
+    return Cuts((train, validation, test))
+
+
 def cut_points(
     keys: npt.NDArray[np.float64] | npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
@@ -107,16 +188,16 @@ def cut_points(
     *,
     where: str,
 ) -> Cuts:
-    """Choose the cuts so that each block holds its share of rows and equal keys stay together.
+    """Choose the cuts so that each block holds its share of rows and equal keys stay together; there is no gap.
 
     Args:
-        keys: Distinct keys, ascending; event time in seconds, or row hashes of one class.
+        keys: Distinct keys, ascending: row hashes of one class, or event times of a table that is too short for days.
         counts: Rows per key, same length.
-        spec: How to cut; `gap_days` is taken off the end of the train and validation blocks.
+        spec: How to cut.
         where: The table, for the error.
 
     Raises:
-        SplitError: A block would be empty: too few distinct keys, or a gap longer than a block.
+        SplitError: A block would be empty: too few distinct keys.
     """
     total = int(counts.sum())
     before = np.concatenate(([0], np.cumsum(counts)))[:-1]  # rows before each key
@@ -129,15 +210,4 @@ def cut_points(
             fix="load more rows, or choose fractions that leave each set some",
         )
     first, second = keys[cut_at[0]].item(), keys[cut_at[1]].item()
-    gap = spec.gap_days * SECONDS_PER_DAY
-    ends = (first - gap, second - gap) if gap else (first, second)  # a hash minus 0.0 would be rounded to a double
-    cuts = Cuts((Block(None, ends[0]), Block(first, ends[1]), Block(second, None)))
-    sets = cuts.assign(keys)
-    empty = [name for number, name in enumerate(SET_NAMES) if not (sets == number).any()]
-    if empty:
-        raise SplitError(
-            f"a gap of {spec.gap_days:g} days leaves nothing of: {', '.join(empty)}",
-            where=where,
-            fix="shorten the gap (gap_days, or label_delay_days of the contract) or load a longer period",
-        )
-    return cuts
+    return Cuts((Block(None, first), Block(first, second), Block(second, None)))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.splits.split import SECONDS_PER_DAY, SET_NAMES, SplitSpec
+from mlops_assets.data.days import days_before
+from mlops_assets.data.splits.split import SET_NAMES, SplitSpec
 
 SPLIT_CHECKS: dict[str, str] = {
     "disjoint": "No row, and no exact duplicate of a row, is in two sets.",
@@ -57,6 +58,7 @@ def judge_sets(
     left_out: Mapping[str, tuple[int, int]],
     shared: int,
     spec: SplitSpec,
+    time_zone: str,
     min_rows: int,
 ) -> list[CheckOutcome]:
     """Return one verdict per check of `SPLIT_CHECKS`, in that order.
@@ -68,6 +70,7 @@ def judge_sets(
         left_out: Rows that can't be used yet, and how many of them are frauds, by reason (`maturity.LEFT_OUT`).
         shared: Rows found in more than one set.
         spec: How the sets were cut.
+        time_zone: The contract's.
         min_rows: Smallest number of rows a set may have.
     """
     sets = {name: summaries.get(name, SetSummary(0, 0, None, None)) for name in SET_NAMES}
@@ -114,20 +117,20 @@ def judge_sets(
             details={f"rows.{name}": s.rows for name, s in sets.items()},
         ),
     ]
-    outcomes.append(_time_order(sets, spec))
+    outcomes.append(_time_order(sets, spec, time_zone))
     return outcomes
 
 
-def _time_order(sets: Mapping[str, SetSummary], spec: SplitSpec) -> CheckOutcome:
+def _time_order(sets: Mapping[str, SetSummary], spec: SplitSpec, time_zone: str) -> CheckOutcome:
     check = "sets_in_time_order"
     if spec.strategy != "time":
         return CheckOutcome(check, passed=True, description="stratified: figures flatter, for comparison only")
-    gap = spec.gap_days * SECONDS_PER_DAY
+    gap = spec.gap_days
     spans = [(name, s.first, s.last) for name, s in sets.items() if s.first is not None and s.last is not None]
     close = [
         f"{earlier} ends at {last:,.0f} s, {later} starts at {first:,.0f} s"
         for (earlier, _, last), (later, first, _) in pairwise(spans)
-        if not (last < first - gap if gap else last < first)
+        if not last < days_before(first, gap, time_zone)
     ]
     if not close:
         return CheckOutcome(check, passed=True, description="train, then validation, then test")

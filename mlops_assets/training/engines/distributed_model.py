@@ -21,13 +21,14 @@ from pyspark import StorageLevel
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
+from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.errors import EvaluationError
 from mlops_assets.training.engines.choice import result_limit
 from mlops_assets.training.engines.distributed import broadcast_model, fit_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
 from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature
 from mlops_assets.training.final_model import ScoredRows, conclude, judge_refit
-from mlops_assets.training.matrix import day_numbers, doubles
+from mlops_assets.training.matrix import doubles, event_seconds
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -147,10 +148,12 @@ def score_in_order(
         at = np.searchsorted(matches.column(_PLACE).to_numpy(), asked)  # ascending, like the rows
         return np.column_stack([matches.column(name).to_numpy()[at] for name in features]).astype(np.float32)
 
+    at = event_seconds(table.column(_TIME))
     return ScoredRows(
         y=table.column(_LABEL).to_numpy().astype(np.uint8),
         scores=table.column(_SCORE).to_numpy(),
-        days=day_numbers(table.column(_TIME)),
+        days=day_numbers(at, contract.time_zone),
         amounts=None if contract.amount is None else doubles(table.column(_AMOUNT)),
         rows_at=rows_at,
+        on_whole_day=on_whole_days(at, contract.time_zone),
     )

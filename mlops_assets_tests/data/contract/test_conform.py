@@ -67,6 +67,27 @@ def test_ignored_columns_are_dropped():
     assert "note" not in conform(small(note=["a"]), SMALL, where="x").table.column_names
 
 
+def test_a_rounding_error_outside_the_range_becomes_the_bound_and_nothing_further_out_does():
+    """Sums of floating point numbers: 0.1 + 0.2 - 0.3 is 5.6e-17, and the handbook's windows end at -7e-15."""
+    table = small(score=[-10 - 7e-15, -10 - 1e-9, 10 + 1e-10, -10 - 1e-6, 10.1, None, 3.0], count=[1] * 7)
+
+    batch = conform(table, SMALL, where="x")
+
+    assert batch.table.column("score").to_pylist()[:3] == [-10.0, -10.0, 10.0]
+    assert batch.reasons["out_of_range:score"].to_pylist() == [False, False, False, True, True, False, False]
+    assert batch.faults["score"].out_of_range == 2
+
+
+def test_the_tolerance_is_the_contracts():
+    def out_of_range(tolerance: float) -> int:
+        score = Column(name="score", type="double", min=0, max=1, tolerance=tolerance)
+        contract = SMALL.model_copy(update={"columns": (SMALL.columns[0], score, *SMALL.columns[2:])})
+        found = faults(small(score=[-7e-15, 1.04, 0.5]), contract)
+        return found["score"].out_of_range if found else 0
+
+    assert [out_of_range(tolerance) for tolerance in (0, 1e-9, 0.05)] == [2, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -265,6 +265,22 @@ def test_a_good_contract_is_accepted():
         ({"target": "amount", "amount": None, "features": ["tries"]}, "target amount must be of type long"),
         ({"event_time": "card", "entity": None}, "event_time card must be a timestamp or a number of seconds"),
         ({"amount": "card", "entity": None}, "amount card must be numeric"),
+        ({"columns": with_column(name="amount")}, "amount amount needs `min: 0` .* amounts below 0 have no cost"),
+        ({"columns": with_column(name="amount", min=-0.01)}, "amount amount needs `min: 0`"),
+        ({"time_zone": "Europe/Berln"}, "'Europe/Berln' is not a time zone: use an IANA name, such as Europe/Berlin"),
+        ({"time_zone": ""}, "'' is not a time zone: use an IANA name"),
+        ({"time_zone": "Europe"}, "'Europe' is not a time zone"),
+        ({"time_zone": "../etc/passwd"}, "is not a time zone"),
+        ({"time_zone": "localtime"}, "'localtime' is not a time zone"),
+        ({"time_zone": "right/UTC"}, "'right/UTC' is not a time zone"),
+        (
+            {"time_zone": "Europe/Berlin", "columns": with_column(name="at")},
+            "time_zone Europe/Berlin needs timestamps: event_time at is a number of seconds",
+        ),
+        ({"columns": with_column(name="amount", min=0, tolerance=-1)}, "tolerance: .*greater than or equal to 0"),
+        ({"columns": with_column(name="amount", min=0, tolerance=float("nan"))}, "tolerance: .*finite"),
+        ({"columns": with_column(name="tries", type="long", min=0, tolerance=0.1)}, "tries: a tolerance needs"),
+        ({"columns": with_column(name="v1", tolerance=0.1)}, "v1: a tolerance needs a `min` or `max`"),
         ({"event_time": "fraud"}, "target or event time with a second role: fraud"),
         ({"key": "fraud"}, "target or event time with a second role: fraud"),
         ({"columns": with_column(name="at"), "amount": "at"}, "target or event time with a second role: at"),
@@ -284,9 +300,12 @@ def test_a_good_contract_is_accepted():
             {"labels": LABELS, "key": None, "entity": None},
             "labels can't be told apart: they need a `key` or an `entity`",
         ),
-        ({"columns": with_column(name="at", nullable=True)}, "at is event time, .* can't be nullable"),
-        ({"columns": with_column(name="id", type="long", nullable=True)}, "id is event time, .* can't be nullable"),
-        ({"columns": with_column(name="amount", nullable=True)}, "amount is event time, .* can't be nullable"),
+        ({"columns": with_column(name="at", nullable=True)}, "at is event time or key and can't be nullable"),
+        (
+            {"columns": with_column(name="id", type="long", nullable=True)},
+            "id is event time or key and can't be nullable",
+        ),
+        ({"columns": with_column(name="amount", nullable=True)}, "amount amount can't be nullable"),
     ],
 )
 def test_a_broken_rule_is_refused_with_a_clear_text(changes: dict[str, Any], said: str):
@@ -342,6 +361,12 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
 
     with pytest.raises(ContractError, match=r"can't be read: .* \[.*cards.yaml\] .* UTF-8"):
         load_contract(str(path))
+
+
+def test_a_contract_has_a_time_zone():
+    assert parsed().time_zone == "UTC"
+    assert parsed(time_zone="Europe/Berlin").time_zone == "Europe/Berlin"
+    assert parsed(time_zone="Europe/Berlin").fingerprint != parsed().fingerprint
 
 
 def test_a_contract_cannot_be_changed_in_place(creditcard: Contract):

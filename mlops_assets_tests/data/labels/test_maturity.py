@@ -233,3 +233,11 @@ def test_a_moment_is_read_on_the_clock_of_the_data(text: str, clock: str, second
 def test_what_is_no_moment_is_refused_with_an_example(text: str, clock: str):
     with pytest.raises(SplitError, match=r"is not a valid .* give (a date|seconds)"):
         parse_as_of(text, contract(clock=clock))
+
+
+def test_a_label_delay_is_in_days_of_the_contracts_zone():
+    """Seven days before midnight of 2 April in Berlin is a midnight, although one of them had 23 hours."""
+    midnight = dt.datetime(2026, 4, 1, 22, tzinfo=dt.UTC).timestamp()
+
+    assert Maturity(midnight, 7, "Europe/Berlin").newest_event == midnight - 7 * DAY + 3_600
+    assert Maturity(midnight, 7).newest_event == midnight - 7 * DAY

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY
 from mlops_assets.data.splits.as_of import as_of_blocks, version_as_of
-from mlops_assets.data.splits.split import SECONDS_PER_DAY
 from mlops_assets.errors import SplitError, StorageError
 
 

@@ -1,8 +1,10 @@
-"""Cut points: a partition, monotonic in time, with an exact gap and shares as close as equal keys allow."""
+"""Cuts: a partition, monotonic in time, whole days with an exact gap, and shares as close as days or keys allow."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mlops_assets.data.splits.split import SECONDS_PER_DAY, SET_NAMES, Block, Cuts, SplitSpec, cut_points
+from mlops_assets.data.splits.split import SET_NAMES, Block, Cuts, SplitSpec, cut_days, cut_points, in_seconds
 from mlops_assets.errors import SplitError
 
 Keys = npt.NDArray[np.float64] | npt.NDArray[np.int64]
@@ -29,14 +31,14 @@ GRID = st.lists(st.integers(-5, 60), min_size=3, max_size=60).map(lambda hours: 
 MOMENTS = st.lists(st.floats(-1e7, 1e9), min_size=3, max_size=60).map(np.array)
 TIMES = GRID | MOMENTS
 FRACTIONS = st.sampled_from([(0.2, 0.2), (0.1, 0.3), (0.4, 0.4), (0.05, 0.05), (0.3, 1 / 3)])
-GAPS = st.sampled_from([0.0, 0.0, 1 / 24, 0.25, 1.0])
+DAYS = st.lists(st.tuples(st.integers(-20, 40), st.integers(1, 50)), min_size=3, max_size=40, unique_by=lambda d: d[0])
 
 
 @st.composite
 def splits(draw: st.DrawFn) -> tuple[Keys, SplitSpec, Cuts]:
     times = draw(TIMES)
     validation, test = draw(FRACTIONS)
-    spec = SplitSpec(validation_fraction=validation, test_fraction=test, gap_days=draw(GAPS))
+    spec = SplitSpec(validation_fraction=validation, test_fraction=test)
     try:
         return times, spec, cut(times, spec)
     except SplitError:
@@ -46,7 +48,7 @@ def splits(draw: st.DrawFn) -> tuple[Keys, SplitSpec, Cuts]:
 
 @given(splits())
 def test_every_row_is_in_one_set_or_in_the_gap(split: tuple[Keys, SplitSpec, Cuts]):
-    times, spec, cuts = split
+    times, _, cuts = split
 
     memberships = np.array([block.contains(times) for block in cuts.blocks])
     sets = cuts.assign(times)
@@ -55,9 +57,7 @@ def test_every_row_is_in_one_set_or_in_the_gap(split: tuple[Keys, SplitSpec, Cut
     assert [np.flatnonzero(sets == number).tolist() for number in range(3)] == [
         np.flatnonzero(inside).tolist() for inside in memberships
     ]
-    assert {TRAIN, VALIDATION, TEST} <= set(sets) <= {TRAIN, VALIDATION, TEST, LEFT_OUT}
-    if not spec.gap_days:
-        assert LEFT_OUT not in sets
+    assert set(sets) == {TRAIN, VALIDATION, TEST}
 
 
 @given(splits())
@@ -67,32 +67,6 @@ def test_sets_follow_each_other_in_time(split: tuple[Keys, SplitSpec, Cuts]):
 
     assert times[sets == TRAIN].max() < times[sets == VALIDATION].min()
     assert times[sets == VALIDATION].max() < times[sets == TEST].min()
-
-
-@given(splits())
-def test_the_gap_drops_exactly_the_rows_before_each_cut(split: tuple[Keys, SplitSpec, Cuts]):
-    times, spec, cuts = split
-    sets = cuts.assign(times)
-    gap = spec.gap_days * SECONDS_PER_DAY
-    starts = [times[sets == VALIDATION].min(), times[sets == TEST].min()]
-
-    in_gap = np.zeros(len(times), dtype=bool)
-    for start in starts:
-        in_gap |= (start - gap <= times) & (times < start)
-
-    assert (sets == LEFT_OUT).tolist() == in_gap.tolist()
-
-
-@given(splits())
-def test_without_the_gap_the_same_rows_would_be_in_the_block_before(split: tuple[Keys, SplitSpec, Cuts]):
-    times, spec, cuts = split
-    whole = SplitSpec(validation_fraction=spec.validation_fraction, test_fraction=spec.test_fraction)
-
-    with_gap, without = cuts.assign(times), cut(times, whole).assign(times)
-
-    kept = with_gap != LEFT_OUT
-    assert with_gap[kept].tolist() == without[kept].tolist()
-    assert TEST not in without[~kept]
 
 
 @given(st.lists(st.integers(-(10**6), 10**6), min_size=10, max_size=200, unique=True), FRACTIONS)
@@ -144,7 +118,7 @@ def test_the_counts_may_be_of_any_integer_type(split: tuple[Keys, SplitSpec, Cut
 
 @given(GRID)
 def test_whole_seconds_are_cut_like_the_same_doubles(times: Keys):
-    spec = SplitSpec(gap_days=1 / 24)
+    spec = SplitSpec()
     try:
         expected = cut(times, spec)
     except SplitError:
@@ -175,18 +149,102 @@ def test_hashes_that_a_double_cannot_tell_apart_are_cut_to_the_row():
         assert cut(hashes, SplitSpec()).assign(hashes).tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 2, 2]
 
 
+# By days.
+
+
+def days_of(spec: SplitSpec, days: Any, counts: Any = None) -> Cuts:
+    numbers = np.asarray(days, dtype=np.int64)
+    return cut_days(numbers, np.ones(len(numbers), dtype=np.int64) if counts is None else counts, spec, where="raw")
+
+
+def sizes(cuts: Cuts, days: int) -> list[int]:
+    """Return the days of train, validation and test and those left out, of a table with a row on each day."""
+    sets = cuts.assign(np.arange(days))
+    return [int((sets == number).sum()) for number in (TRAIN, VALIDATION, TEST, LEFT_OUT)]
+
+
 def test_a_known_cut():
-    days = np.arange(10.0) * SECONDS_PER_DAY
+    cuts = days_of(SplitSpec(validation_fraction=0.25, test_fraction=0.25, gap_days=1), range(10))
 
-    cuts = cut(days, SplitSpec(validation_fraction=0.3, test_fraction=0.2, gap_days=1))
-
-    assert cuts.assign(days).tolist() == [0, 0, 0, 0, -1, 1, 1, -1, 2, 2]
-    assert cuts.blocks == (
-        Block(None, 4 * SECONDS_PER_DAY),
-        Block(5 * SECONDS_PER_DAY, 7 * SECONDS_PER_DAY),
-        Block(8 * SECONDS_PER_DAY, None),
+    assert cuts.assign(np.arange(10)).tolist() == [0, 0, 0, 0, -1, 1, 1, -1, 2, 2]
+    assert cuts.blocks == (Block(None, 4), Block(5, 7), Block(8, None))
+    assert in_seconds(cuts, "UTC").blocks == (
+        Block(None, 4 * 86_400.0),
+        Block(5 * 86_400.0, 7 * 86_400.0),
+        Block(8 * 86_400.0, None),
     )
     assert len(cuts.blocks) == len(SET_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("span", "gap_days", "expected"),
+    [
+        (28, 7, [8, 3, 3, 14]),  # 14 usable days: divided, where the gaps used to be taken from the shares
+        (17, 7, [1, 1, 1, 14]),  # the shortest
+        (10, 0, [6, 2, 2, 0]),
+        (60, 7, [28, 9, 9, 14]),
+        (10, 0.5, [5, 1, 2, 2]),  # a part of a day is a day
+    ],
+)
+def test_the_gaps_are_reserved_and_what_is_left_is_divided(span: int, gap_days: float, expected: list[int]):
+    assert sizes(days_of(SplitSpec(gap_days=gap_days), range(span)), span) == expected
+
+
+@given(DAYS, FRACTIONS, st.sampled_from([0.0, 1.0, 2.5, 7.0]))
+def test_days_are_cut_as_every_possible_pair_of_days_was_tried(
+    rows: list[tuple[int, int]], fractions: tuple[float, float], gap_days: float
+):
+    """Held against a search that assigns each row for each pair of days."""
+    days, counts = (np.array(values) for values in zip(*sorted(rows), strict=True))
+    spec = SplitSpec(validation_fraction=fractions[0], test_fraction=fractions[1], gap_days=gap_days)
+    gap = int(np.ceil(gap_days))
+    wanted = np.array([1 - sum(fractions), *fractions])
+
+    def distance(first: int, second: int) -> float:
+        of_set = [days < first - gap, (first <= days) & (days < second - gap), days >= second]
+        held = np.array([counts[chosen].sum() for chosen in of_set])
+        return float(((held / held.sum() - wanted) ** 2).sum()) if held.all() else np.inf
+
+    best = min((distance(a, b) for a in days for b in days if a < b), default=np.inf)
+    if best == np.inf:
+        with pytest.raises(SplitError, match=f"the shortest span that can be cut is {3 + 2 * gap} days"):
+            days_of(spec, days, counts)
+        return
+    cuts = days_of(spec, days, counts)
+    assert distance(cuts.blocks[1].start, cuts.blocks[2].start) == pytest.approx(best, abs=1e-9)  # type: ignore[arg-type]
+    sets = cuts.assign(days)
+    assert days[sets == TRAIN].max() + gap < days[sets == VALIDATION].min()
+    assert days[sets == VALIDATION].max() + gap < days[sets == TEST].min()
+
+
+@pytest.mark.parametrize(("span", "gap_days"), [(16, 7), (2, 0), (0, 0), (4, 1)])
+def test_a_span_below_the_shortest_is_refused_and_the_shortest_is_named(span: int, gap_days: int):
+    shortest = 3 + 2 * gap_days
+    said = rf"on {span} days of a span of {span} can't fill .* the shortest span that can be cut is {shortest} days"
+
+    with pytest.raises(SplitError, match=said):
+        days_of(SplitSpec(gap_days=gap_days), range(span))
+
+    assert sizes(days_of(SplitSpec(gap_days=gap_days), range(shortest)), shortest) == [1, 1, 1, 2 * gap_days]
+
+
+@pytest.mark.parametrize(
+    ("first_day", "hours_of_gap"),
+    [("2026-03-16", 7 * 24 - 1), ("2026-10-12", 7 * 24 + 1), ("2026-06-01", 7 * 24)],
+)
+def test_a_gap_ends_at_midnights_of_the_zone_also_over_a_change_of_its_clock(first_day: str, hours_of_gap: int):
+    """The change (29 March, 25 October 2026, Berlin) lies in the first gap: eight days of training, then seven."""
+    begin = int(np.datetime64(first_day).astype(int))
+
+    train, validation, test = in_seconds(
+        days_of(SplitSpec(gap_days=7), range(begin, begin + 28)), "Europe/Berlin"
+    ).blocks
+
+    assert train.end is not None
+    assert validation.start is not None
+    assert validation.start - train.end == hours_of_gap * HOUR
+    for border in (train.end, validation.start, validation.end, test.start):
+        assert datetime.fromtimestamp(border or 0, ZoneInfo("Europe/Berlin")).strftime("%H:%M:%S") == "00:00:00"
 
 
 @pytest.mark.parametrize(
@@ -205,19 +263,6 @@ def test_a_known_cut():
 def test_too_few_rows_or_keys_are_refused(times: list[float], said: str):
     with pytest.raises(SplitError, match=said):
         cut(np.array(times, dtype=np.float64), SplitSpec())
-
-
-@pytest.mark.parametrize(
-    ("gap_days", "emptied"),
-    [(2.5, "validation"), (6, "train, validation"), (1_000, "train, validation")],
-)
-def test_a_gap_that_swallows_a_set_is_refused(gap_days: float, emptied: str):
-    days = np.arange(10.0) * SECONDS_PER_DAY
-
-    with pytest.raises(
-        SplitError, match=rf"a gap of {gap_days:g} days leaves nothing of: {emptied} \[raw\] .*gap_days"
-    ):
-        cut(days, SplitSpec(gap_days=gap_days))
 
 
 @pytest.mark.parametrize(

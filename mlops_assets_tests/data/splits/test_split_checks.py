@@ -22,6 +22,7 @@ KNOWN: dict[str, Any] = {
     "left_out": {"immature": (0, 0), "unlabelled": (0, 0)},
     "shared": 0,
     "spec": SplitSpec(gap_days=1),
+    "time_zone": "UTC",
     "min_rows": 200,
 }
 WAITING = {"immature": (4, 2), "unlabelled": (3, 0)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 
 from mlops_assets.data.columns import SET_COLUMN
 from mlops_assets.data.contract.contract import Column, Contract
-from mlops_assets.data.splits.split import GAP, SECONDS_PER_DAY, SET_NAMES, SplitSpec, cut_points
+from mlops_assets.data.days import day_numbers
+from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec, cut_days, in_seconds
 from mlops_assets.data.splits.split_checks import SetSummary
 from mlops_assets.data.splits.split_frames import assign_sets, count_shared, row_hash, summarize, union_of
 from mlops_assets.errors import SplitError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 NAMES = np.array([*SET_NAMES, GAP])  # the last one is also at -1, where numpy puts what is left out
 
 
-def contract(time_type: Any = "double") -> Contract:
+def contract(time_type: Any = "double", time_zone: str = "UTC") -> Contract:
     return Contract(
         name="cards",
         version=1,
@@ -40,6 +42,7 @@ def contract(time_type: Any = "double") -> Contract:
         features=("amount", "tries", "score"),
         target="fraud",
         event_time="at",
+        time_zone=time_zone,
     )
 
 
@@ -87,15 +90,18 @@ def by_content(table: pa.Table) -> dict[tuple[Any, ...], set[str | None]]:
     "spec",
     [
         SplitSpec(),
-        SplitSpec(gap_days=1 / 24),
+        SplitSpec(gap_days=1),
         SplitSpec(validation_fraction=0.3, test_fraction=0.1, gap_days=0.5),
     ],
     ids=str,
 )
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
 @pytest.mark.parametrize("kind", ["double", "long", "timestamp", "fractions"])
-def test_spark_and_numpy_put_each_row_into_the_same_set(spark: SparkSession, spec: SplitSpec, kind: str):
-    """Times are on a grid of hours, so that many lie exactly on a cut, or exactly one gap before it."""
-    table = rows_of(400)
+def test_spark_and_numpy_put_each_row_into_the_same_set(spark: SparkSession, spec: SplitSpec, kind: str, zone: str):
+    """Times are on a grid of hours, so that some lie exactly on a cut, or exactly one gap before it."""
+    if zone != "UTC" and kind != "timestamp":
+        return  # only timestamps have a zone
+    table = rows_of(600)
     seconds = table.column("at").to_numpy()
     column: pa.ChunkedArray = table.column("at")
     if kind == "fractions":
@@ -104,16 +110,16 @@ def test_spark_and_numpy_put_each_row_into_the_same_set(spark: SparkSession, spe
     elif kind == "long":
         column = column.cast(pa.int64())
     elif kind == "timestamp":
-        micros = (seconds * 1e6).astype(np.int64) + 1_522_540_800_123_457
+        micros = (seconds * 1e6).astype(np.int64) + 1_522_540_800_000_000
         seconds = micros / 1e6
         column = pa.chunked_array([pa.array(micros, pa.timestamp("us", tz="UTC"))])
     frame = spark.createDataFrame(table.set_column(0, "at", column))
-    of_kind = contract("double" if kind == "fractions" else kind)
+    of_kind = contract("double" if kind == "fractions" else kind, zone)
 
     by_spark = sets_of(assign_sets(frame, of_kind, spec, where="raw"))
 
-    keys, counts = np.unique(seconds, return_counts=True)
-    by_numpy = NAMES[cut_points(keys, counts, spec, where="raw").assign(seconds)]
+    days, counts = np.unique(day_numbers(seconds, zone), return_counts=True)
+    by_numpy = NAMES[in_seconds(cut_days(days, counts, spec, where="raw"), zone).assign(seconds)]
     assert by_spark == by_numpy.tolist()
     assert (GAP in by_spark) == bool(spec.gap_days)
 
@@ -128,12 +134,25 @@ def test_the_two_zeros_are_one_time(spark: SparkSession):
     assert Counter(sets) == {"train": 6, "validation": 2, "test": 2}
 
 
+def test_a_table_of_two_days_is_cut_within_them(spark: SparkSession):
+    """Such as the ULB set; only without a gap, which takes whole days."""
+    table = rows_of(160)
+    within = pc.and_(pc.greater_equal(table.column("at"), 0.0), pc.less(table.column("at"), 2 * 86_400.0))
+    frame = spark.createDataFrame(table.filter(within))
+
+    counted = Counter(sets_of(assign_sets(frame, CARDS, SplitSpec(), where="raw")))
+
+    assert counted["test"] == pytest.approx(0.2 * sum(counted.values()), abs=8)
+    with pytest.raises(SplitError, match="the shortest span that can be cut is 5 days"):
+        assign_sets(frame, CARDS, SplitSpec(gap_days=1), where="raw")
+
+
 def test_a_row_without_a_time_is_in_no_set_and_not_in_the_gap(spark: SparkSession):
     """`complete` counts rows in sets and in the gap: a row that is lost must not pass for one that was left out."""
-    times = pa.array([*range(19), None], pa.float64())
+    times = pa.array([*(86_400.0 * day for day in range(19)), None], pa.float64())
     frame = spark.createDataFrame(rows_of(16).set_column(0, "at", times))
 
-    sets = sets_of(assign_sets(frame, CARDS, SplitSpec(gap_days=1 / SECONDS_PER_DAY), where="raw"))
+    sets = sets_of(assign_sets(frame, CARDS, SplitSpec(gap_days=1), where="raw"))
 
     assert Counter(sets)[None] == 1
     assert sets[-1] is None
@@ -144,7 +163,7 @@ def test_a_row_without_a_time_is_in_no_set_and_not_in_the_gap(spark: SparkSessio
     [
         (1, SplitSpec(), r"1 rows with 1 distinct keys can't fill three sets \[raw version 3\]"),
         (0, SplitSpec(), "0 rows with 0 distinct keys"),
-        (200, SplitSpec(gap_days=90), "a gap of 90 days leaves nothing of: train, validation"),
+        (200, SplitSpec(gap_days=90), r"the shortest span that can be cut is 183 days, .* \[raw version 3\]"),
         (4, STRATIFIED, r"rows with \d distinct keys can't fill three sets \[raw version 3, fraud = 0\]"),
     ],
 )
@@ -194,7 +213,7 @@ def test_a_stratified_split_depends_on_the_rows_and_the_seed_only(spark: SparkSe
 TIES = st.sampled_from([0.0, -0.0, 1.0, 2.0])
 ROWS = st.lists(
     st.tuples(
-        st.integers(-1, 9).map(float) | TIES,
+        st.integers(-1, 9).map(lambda half_days: 43_200.0 * half_days) | TIES,
         TIES,
         st.none() | st.integers(0, 1),
         st.none() | TIES | st.just(math.nan),
@@ -211,7 +230,7 @@ ROWS = st.lists(
     derandomize=True,  # so few examples are a fixed sample, not a search
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(ROWS, st.sampled_from([STRATIFIED, SplitSpec(), SplitSpec(gap_days=1 / SECONDS_PER_DAY)]))
+@given(ROWS, st.sampled_from([STRATIFIED, SplitSpec(), SplitSpec(gap_days=1)]))
 def test_exact_duplicates_are_never_on_two_sides(spark: SparkSession, rows: list[tuple[Any, ...]], spec: SplitSpec):
     columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
     frame = spark.createDataFrame(pa.table(columns, schema=SCHEMA))

@@ -42,7 +42,7 @@ CONTRACT = Contract(
         Column(name="weak", type="double"),
         Column(name="count", type="long"),
         Column(name="noise", type="double"),
-        Column(name="amount", type="double"),
+        Column(name="amount", type="double", min=0),
         Column(name="fraud", type="long"),
     ),
     features=FEATURES,
