@@ -82,8 +82,8 @@ def coded(random: np.random.Generator, y: Floats) -> Floats:
 
 
 def narrow(random: np.random.Generator, y: Floats) -> Floats:
-    """Frauds in a narrow band in the middle of the genuine values."""
-    return np.where(y == 1, random.uniform(0.5, 0.5002, len(y)), random.uniform(0, 1, len(y)))
+    """Frauds in the middle of the genuine values, in a band that holds one genuine row in 10,000."""
+    return np.where(y == 1, random.uniform(0.5, 0.5001, len(y)), random.uniform(0, 1, len(y)))
 
 
 def mostly_copied(random: np.random.Generator, y: Floats) -> Floats:
