@@ -8,8 +8,8 @@ so the rules look for what hardly any honest feature does:
 
 - It **decides** the target by itself: ranked by this feature alone, rows reach an average precision of 0.9.
 - It is **filled only for frauds**: 9 of 10 rows that have a value, or one other than the usual, are frauds.
-- It **changes when the label comes**: rows that were delivered again, once their label was known, changed in it more
-  often than other rows that were delivered again.
+- It **changes when the label comes**: of the rows that were delivered again, frauds changed in it far more often than
+  genuine rows.
 
 Each rule needs 20 frauds (the last one 20 rows of either kind), so that a few lucky rows can't raise an alarm.
 """
@@ -45,17 +45,17 @@ class Leak:
 
 @dataclass(frozen=True)
 class ChangedRows:
-    """Rows with one key in two versions of the table, delivered again in between; how many changed in a feature.
+    """Rows that were delivered again, and how many changed in a feature.
 
     Attributes:
-        labelled: Rows that became frauds in between.
-        changed_labelled: Those of them whose value changed.
-        others: Rows whose label stayed.
+        frauds: Rows that are frauds.
+        changed_frauds: Those of them whose value changed.
+        others: Genuine rows.
         changed_others: Those of them whose value changed.
     """
 
-    labelled: int
-    changed_labelled: int
+    frauds: int
+    changed_frauds: int
     others: int
     changed_others: int
 
@@ -83,7 +83,7 @@ def find_leaks(
         if FEWEST_FRAUDS <= fraud.sum() < len(fraud):
             values = X[:, number].astype(np.float64)
             reason = _filled_for_frauds(values, fraud, weights) or _decides(values, fraud, weights)
-        reason = reason or (_changed_with_label(changes[name]) if name in changes else "")
+        reason = reason or (_changes_with_label(changes[name]) if name in changes else "")
         if reason:
             found.append(Leak(name, reason))
     return found
@@ -152,15 +152,15 @@ def _filled_for_frauds(values: FloatArray, fraud: BoolArray, weights: FloatArray
     return f"it is {word} for frauds only: {share:.0%} of these rows are frauds"
 
 
-def _changed_with_label(rows: ChangedRows) -> str:
-    if min(rows.labelled, rows.others) < FEWEST_FRAUDS:
+def _changes_with_label(rows: ChangedRows) -> str:
+    if min(rows.frauds, rows.others) < FEWEST_FRAUDS:
         return ""
-    with_label, without = rows.changed_labelled / rows.labelled, rows.changed_others / rows.others
-    share = (rows.changed_labelled + rows.changed_others) / (rows.labelled + rows.others)
-    error = (share * (1 - share) * (1 / rows.labelled + 1 / rows.others)) ** 0.5
-    if with_label - without < max(_LEAST_DIFFERENCE, _STANDARD_ERRORS * error):
+    of_frauds, of_others = rows.changed_frauds / rows.frauds, rows.changed_others / rows.others
+    share = (rows.changed_frauds + rows.changed_others) / (rows.frauds + rows.others)
+    error = (share * (1 - share) * (1 / rows.frauds + 1 / rows.others)) ** 0.5
+    if of_frauds - of_others < max(_LEAST_DIFFERENCE, _STANDARD_ERRORS * error):
         return ""
     return (
-        f"it changes when the label comes: in {with_label:.0%} of the rows that became frauds, in {without:.0%} of the "
-        "others that were delivered again"
+        f"it changes when the label comes: in {of_frauds:.0%} of the frauds that were delivered again, and in "
+        f"{of_others:.0%} of the genuine rows"
     )

@@ -79,31 +79,43 @@ def require_ready(
         log("leak check: no feature gives the target away")
 
 
-def changed_rows(before: DataFrame, now: DataFrame, contract: Contract) -> dict[str, ChangedRows]:
+def changed_rows(replaced: DataFrame, now: DataFrame, contract: Contract) -> dict[str, ChangedRows]:
     """Count, per feature, in which re-delivered rows its value changed.
 
+    A row that came several times is compared with all of its earlier versions, and counts once.
+
     Args:
-        before: An earlier version of the raw table.
-        now: The version that the sets were cut from.
+        replaced: Rows that later writes of their key replaced.
+        now: The version of the raw table that the sets were cut from.
         contract: Has a key.
     """
     key, target = str(contract.key), contract.target
-    features = [name for name in contract.features if name in before.columns]  # later versions may add columns
-    columns = [key, target, *features]
-    came_since = now.join(F.broadcast(before.select(BATCH_ID).distinct()), BATCH_ID, "left_anti")
-    old, new = before.select(*columns).alias("old"), came_since.select(*columns).alias("new")
-    again = old.join(new, F.col(f"old.{key}") == F.col(f"new.{key}"))
-    is_fraud, was_fraud = (F.coalesce(F.col(f"{side}.{target}"), F.lit(0)) == 1 for side in ("new", "old"))
-    labelled = is_fraud & ~was_fraud
+    features = [name for name in contract.features if name in replaced.columns]  # later versions may add columns
+    old = replaced.select(key, BATCH_ID, *features).alias("old")
+    new = now.select(key, target, BATCH_ID, *features).alias("new")
+    # A version that was kept and then not replaced (`replaced_rows`) is still the one in the table.
+    same = (F.col(f"old.{key}") == F.col(f"new.{key}")) & (F.col(f"old.{BATCH_ID}") != F.col(f"new.{BATCH_ID}"))
     changed = {name: ~F.col(f"old.{name}").eqNullSafe(F.col(f"new.{name}")) for name in features}
-    counts = again.agg(
-        F.count_if(labelled).alias("labelled"),
-        F.count_if(~labelled).alias("others"),
-        *(F.count_if(labelled & changed[name]).alias(f"labelled_{name}") for name in features),
-        *(F.count_if(~labelled & changed[name]).alias(f"others_{name}") for name in features),
-    ).collect()[0]
+    again = (
+        old.join(new, same)
+        .groupBy(F.col(f"new.{key}"), (F.col(f"new.{target}") == 1).alias("_fraud"))
+        .agg(*(F.bool_or(changed[name]).alias(name) for name in features))
+    )
+    counts = {
+        bool(row["_fraud"]): row
+        for row in again.groupBy("_fraud")
+        .agg(F.count(F.lit(1)).alias("_rows"), *(F.count_if(name).alias(name) for name in features))
+        .where(F.col("_fraud").isNotNull())
+        .collect()
+    }
+
+    def count(name: str, *, fraud: bool) -> int:
+        return int(counts[fraud][name]) if fraud in counts else 0
+
     return {
-        name: ChangedRows(counts["labelled"], counts[f"labelled_{name}"], counts["others"], counts[f"others_{name}"])
+        name: ChangedRows(
+            count("_rows", fraud=True), count(name, fraud=True), count("_rows", fraud=False), count(name, fraud=False)
+        )
         for name in features
     }
 

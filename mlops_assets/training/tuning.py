@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.evaluation.leaks import ChangedRows
-from mlops_assets.lakehouse.catalog_errors import FILES_GONE, spark_errors
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import (
@@ -49,8 +49,6 @@ from mlops_assets.training.search.progress import SearchProgress
 from mlops_assets.training.search.resume import finished_trials
 from mlops_assets.training.search.trial_writer import TrialWriter
 
-# `upkeep` removes files of older versions after a week.
-_KEPT_SECONDS = 6 * SECONDS_PER_DAY
 _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -115,7 +113,7 @@ def tune_model(
     """
     sets = pinned_sets(lakehouse)
     tables = SplitTables(lakehouse.session, lambda role: lakehouse.read(sets[role].name, sets[role].version), contract)
-    changes = _changes(lakehouse, contract, int(sets["train"].metadata[RAW_VERSION]), log)
+    changes = _changes(lakehouse, contract, int(sets["train"].metadata[RAW_VERSION]))
     require_ready(
         tables,
         evaluation,
@@ -177,24 +175,12 @@ def watched_search(
     return result
 
 
-def _changes(
-    lakehouse: Lakehouse, contract: Contract, version: int, log: Callable[[str], None]
-) -> dict[str, ChangedRows]:
-    """Compare the raw table with its oldest version that is sure to be there; empty if rows can't have changed."""
-    if contract.key is None:
+def _changes(lakehouse: Lakehouse, contract: Contract, version: int) -> dict[str, ChangedRows]:
+    """Compare the rows that were delivered again with what they replaced; empty if there are none."""
+    replaced = replaced_rows(lakehouse)
+    if contract.key is None or replaced is None:
         return {}
-    committed = lakehouse.commits(RAW)
-    at = committed.get(version, max(committed.values()))
-    kept = [before for before, then in committed.items() if before < version and at - then < _KEPT_SECONDS]
-    if not kept:
-        return {}
-    try:
-        return changed_rows(lakehouse.read(RAW, min(kept)), lakehouse.read(RAW, version), contract)
-    except spark_errors() as error:
-        if FILES_GONE not in str(error):
-            raise
-        log(f"leak check: {RAW} can't be compared with version {min(kept)}, whose files are gone")
-        return {}
+    return changed_rows(replaced, lakehouse.read(RAW, version), contract)
 
 
 def _searched_data(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, TableVersion]) -> dict[str, str]:

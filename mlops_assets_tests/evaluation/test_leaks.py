@@ -82,8 +82,8 @@ def coded(random: np.random.Generator, y: Floats) -> Floats:
 
 
 def narrow(random: np.random.Generator, y: Floats) -> Floats:
-    """Frauds in a narrow band in the middle of the genuine values."""
-    return np.where(y == 1, random.uniform(0.5, 0.5002, len(y)), random.uniform(0, 1, len(y)))
+    """Frauds in the middle of the genuine values, in a band that holds one genuine row in 10,000."""
+    return np.where(y == 1, random.uniform(0.5, 0.5001, len(y)), random.uniform(0, 1, len(y)))
 
 
 def mostly_copied(random: np.random.Generator, y: Floats) -> Floats:
@@ -168,8 +168,8 @@ def test_too_few_frauds_are_no_evidence():
 # Values that change with the label.
 
 
-def drawn(random: np.random.Generator, labelled: int, others: int, with_label: float, without: float) -> ChangedRows:
-    return ChangedRows(labelled, random.binomial(labelled, with_label), others, random.binomial(others, without))
+def drawn(random: np.random.Generator, frauds: int, others: int, of_frauds: float, of_others: float) -> ChangedRows:
+    return ChangedRows(frauds, random.binomial(frauds, of_frauds), others, random.binomial(others, of_others))
 
 
 def alarm(rows: ChangedRows) -> bool:
@@ -178,18 +178,18 @@ def alarm(rows: ChangedRows) -> bool:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
-@pytest.mark.parametrize(("labelled", "others"), [(20, 20), (40, 2_000), (300, 30)])
-def test_corrections_that_have_nothing_to_do_with_labels_raise_no_alarm(share: float, labelled: int, others: int):
+@pytest.mark.parametrize(("frauds", "others"), [(20, 20), (40, 2_000), (300, 30)])
+def test_corrections_that_have_nothing_to_do_with_labels_raise_no_alarm(share: float, frauds: int, others: int):
     random = np.random.default_rng(4)
 
-    assert sum(alarm(drawn(random, labelled, others, share, share)) for _ in range(2_000)) == 0
+    assert sum(alarm(drawn(random, frauds, others, share, share)) for _ in range(2_000)) == 0
 
 
-@pytest.mark.parametrize(("with_label", "without"), [(1.0, 0.0), (0.8, 0.05), (1.0, 0.3)])
-def test_values_that_change_with_the_label_are_found(with_label: float, without: float):
+@pytest.mark.parametrize(("of_frauds", "of_others"), [(1.0, 0.0), (0.8, 0.05), (1.0, 0.3)])
+def test_values_that_change_with_the_label_are_found(of_frauds: float, of_others: float):
     random = np.random.default_rng(5)
 
-    found = [alarm(drawn(random, 60, 500, with_label, without)) for _ in range(300)]
+    found = [alarm(drawn(random, 60, 500, of_frauds, of_others)) for _ in range(300)]
 
     assert np.mean(found) >= 0.99
 

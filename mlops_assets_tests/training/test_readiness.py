@@ -135,30 +135,29 @@ def test_reasons_are_for_features_and_not_empty(spark: SparkSession, accepted: d
 
 
 def test_changes_are_counted_over_rows_that_were_delivered_again(spark: SparkSession):
-    """Rows 0-9 stay; 10-29 come again, of which 10-14 become frauds with another hint; 20 has another amount."""
-    before = pa.table(
+    """Rows 0-9 were kept and not replaced; 10-29 were, twice: 10-14 are frauds, and got another hint the first time."""
+    first = pa.table(
         {
             "id": range(30),
-            "at": [0.0] * 30,
             "amount": [1.0] * 30,
             "hint": pa.array([None] * 15 + [2.0] * 15, pa.float64()),
-            "fraud": pa.array([0] * 12 + [None] * 3 + [0] * 15, pa.int64()),
             BATCH_ID: ["a"] * 30,
         }
     )
+    second = first.slice(10).set_column(2, "hint", pa.array([5.0] * 5 + [2.0] * 15)).drop_columns(BATCH_ID)
     now = pa.table(
         {
             "id": range(31),
-            "at": [0.0] * 31,
             "amount": [1.0] * 20 + [9.0] + [1.0] * 10,
             "hint": pa.array([None] * 10 + [5.0] * 5 + [2.0] * 16, pa.float64()),
-            "fraud": [0] * 10 + [1] * 5 + [0] * 16,
-            BATCH_ID: ["a"] * 10 + ["b"] * 21,
+            "fraud": pa.array([0] * 10 + [1] * 5 + [0] * 14 + [None, 0], pa.int64()),
+            BATCH_ID: ["a"] * 10 + ["c"] * 21,
         }
     )
+    replaced = pa.concat_tables([first, second.append_column(BATCH_ID, pa.array(["b"] * 20))])
 
-    counted = changed_rows(spark.createDataFrame(before), spark.createDataFrame(now), CARDS)
+    counted = changed_rows(spark.createDataFrame(replaced), spark.createDataFrame(now), CARDS)
 
-    assert counted == {"amount": ChangedRows(5, 0, 15, 1), "hint": ChangedRows(5, 5, 15, 0)}
-    without = spark.createDataFrame(before.drop_columns("hint"))
+    assert counted == {"amount": ChangedRows(5, 0, 14, 1), "hint": ChangedRows(5, 5, 14, 0)}
+    without = spark.createDataFrame(replaced.drop_columns("hint"))
     assert list(changed_rows(without, spark.createDataFrame(now), CARDS)) == ["amount"], "a column that came later"

@@ -166,9 +166,15 @@ def _with_history(rows: DataFrame, ledger: DataFrame, contract: Contract) -> Dat
     on_calendar = contract.column(contract.event_time).type == "timestamp"
     event = seconds(F.col(contract.event_time), timestamp=on_calendar)
 
+    def local(time: Column) -> Column:
+        """Return a time on the clock of the contract's zone: a window is in its days, which may have 23 or 25 hours."""
+        shifted = F.from_utc_timestamp(time, contract.time_zone) if on_calendar else time
+        return seconds(shifted, timestamp=on_calendar)
+
     def covers(label: Column) -> Column:
-        known = seconds(label["known_at"], timestamp=on_calendar)
-        return (known >= event) & (known - event < F.lit(window))
+        known = label["known_at"]
+        days = local(known) - local(F.col(contract.event_time))
+        return (seconds(known, timestamp=on_calendar) >= event) & (days < F.lit(window))
 
     about = F.filter(F.col(_OF_KEY), covers)
     return joined.withColumn(_OF_KEY, F.when(F.size(about) > 0, about))

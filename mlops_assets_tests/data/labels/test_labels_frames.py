@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
@@ -196,3 +197,21 @@ def test_a_version_from_before_histories_has_at_most_the_label_it_shows(spark: S
     assert seen(early) == [(None, None), (0, None)]
     assert seen(late) == [(1, 5.0), (0, None)]
     assert LABEL_HISTORY not in late.columns
+
+
+@pytest.mark.parametrize(("zone", "covered"), [("UTC", False), ("Europe/Berlin", True)])
+def test_a_window_is_in_days_of_the_contracts_zone(spark: SparkSession, zone: str, covered: bool):
+    """In Berlin the five days before midnight of 28 October 2026 have 121 hours; the transaction is 120.5 hours old."""
+    rules = contract(by="card").model_copy(update={"time_zone": zone})
+    event, known = dt.datetime(2026, 10, 22, 22, 30, tzinfo=dt.UTC), dt.datetime(2026, 10, 27, 23, tzinfo=dt.UTC)
+    rows = spark.createDataFrame(
+        [(0, 7, event, 0, 1.0, event)],
+        f"id long, card long, at timestamp, fraud long, amount double, {INGESTED_AT} timestamp",
+    )
+    kinds = f"card long, {LABEL} long, {KNOWN_AT} timestamp, reasons array<string>, _row_number long"
+    ledger = spark.createDataFrame([(7, 1, known, [], 0, known)], f"{kinds}, {INGESTED_AT} timestamp")
+
+    (row,) = labelled(rows, ledger, rules).collect()
+
+    assert WINDOW == 5
+    assert bool(row["fraud"]) == covered
