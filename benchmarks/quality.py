@@ -14,7 +14,8 @@ correctly. Random search maximizes validation average precision, as ours does, a
 score and average precision use the scores as they are. Kappa is taken at the threshold that is best on the validation
 rows, for all three, and for the recipe also at its own 0.5.
 
-Rounds differ in the seed of the proposals. Intervals are bootstrapped over the test rows and don't cover that seed.
+Rounds differ in the seed of the proposals. Intervals are bootstrapped over the customers of the test rows; they
+don't cover that seed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.errors import SourceError
-from mlops_assets.evaluation.bootstrap import bootstrap, paired_difference
+from mlops_assets.evaluation.bootstrap import Contender, bootstrap, compare
+from mlops_assets.evaluation.intervals import Design
+from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import Matrix, to_matrix
 from mlops_assets.training.objective import fit, predict, quantized
@@ -194,14 +197,12 @@ def _evaluate(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[
         metrics[name] = {"threshold": threshold, **_intervals(sets.test, scores.test, threshold, replicates)}
     at_half = _intervals(sets.test, scored["recipe"].test, _seed_recipe.ALERT_FROM, replicates)
     metrics["recipe"]["kappa_at_half"] = at_half["kappa"]
+    contenders = {name: Contender(scores.test, metrics[name]["threshold"]) for name, scores in scored.items()}
+    rows, design = _rows(sets.test), Design(replicates, seed=1)
     differences = {
-        name: paired_difference(
-            y_true=sets.test.y,
-            scores=scored["ours"].test,
-            baseline_scores=scored[name].test,
-            replicates=replicates,
-            seed=1,
-        )
+        name: compare(rows, candidate=contenders["ours"], baseline=contenders[name], design=design)
+        .gains["average_precision"]
+        .interval
         for name in ("recipe", "random")
     }
     return {
@@ -214,19 +215,16 @@ def _evaluate(sets: Cut, scored: Mapping[str, Scored], replicates: int) -> dict[
 
 
 def _intervals(test: Matrix, scores: Scores, threshold: float, replicates: int) -> dict[str, Any]:
-    intervals = bootstrap(
-        y_true=test.y,
-        scores=scores,
-        days=test.days,
-        threshold=threshold,
-        alerts_per_day=100,
-        replicates=replicates,
-        seed=1,
-    ).intervals
+    design = Design(replicates, seed=1)
+    intervals = bootstrap(_rows(test), scores=scores, threshold=threshold, design=design).intervals
     return {
         name: {"estimate": intervals[name].estimate, "low": intervals[name].low, "high": intervals[name].high}
         for name in ("average_precision", "kappa", "brier")
     }
+
+
+def _rows(test: Matrix) -> Rows:
+    return Rows(y=test.y, days=test.days, alerts_per_day=100, entities=test.entities)
 
 
 def _ratios(rounds: list[dict[str, Any]], metric: str, one: str, other: str) -> list[float]:
@@ -240,7 +238,8 @@ def _between(rows: Matrix, start: float | None, end: float | None) -> Matrix:
     if end is not None:
         inside &= rows.days < end
     amounts = None if rows.amounts is None else rows.amounts[inside]
-    return Matrix(rows.features, rows.X[inside], rows.y[inside], rows.days[inside], amounts)
+    entities = None if rows.entities is None else rows.entities[inside]
+    return Matrix(rows.features, rows.X[inside], rows.y[inside], rows.days[inside], amounts, entities=entities)
 
 
 def _summary(metrics: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,7 +4,8 @@ What belongs here: metrics per day with intervals, as JSON and Markdown. What do
 report over all days together (`final_model`), the picture (`plots/backtest`), which rows belong to which day.
 
 Metrics and intervals are computed as in the report over all days (`bootstrap`). A day with only one class has none; the
-report says so and fills nothing in.
+report says so and fills nothing in. Without entities a single day can only be resampled by rows, so its intervals are
+too narrow if frauds come in series.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, Final
 import numpy as np
 
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY
-from mlops_assets.evaluation.bootstrap import Interval, bootstrap
+from mlops_assets.evaluation.bootstrap import bootstrap
+from mlops_assets.evaluation.intervals import Design, Interval
 from mlops_assets.evaluation.ranking import Array
+from mlops_assets.evaluation.scorer import Rows
 
 _OF_BUDGET: Final = ("precision_at_budget", "recall_at_budget")
 DAILY: Final = ("average_precision", *_OF_BUDGET)
@@ -50,51 +53,35 @@ class DayAfter:
         return asdict(self)
 
 
-def days_after(
-    *,
-    y: Array,
-    scores: Array,
-    days: Array,
-    on_whole_day: Array,
-    dated: bool,
-    threshold: float,
-    alerts_per_day: int,
-    replicates: int,
-    seed: int,
-) -> list[DayAfter]:
+def days_after(rows: Rows, *, scores: Array, dated: bool, threshold: float, design: Design) -> list[DayAfter]:
     """Evaluate each day by itself.
 
     Args:
-        y: Labels [n], 0 or 1.
-        scores: Scores [n], float32 or float64 probabilities of fraud.
-        days: Day number of each row [n], integer.
-        on_whole_day: Whether the rows hold the whole day of a row [n] bool.
+        rows: Labels, days and entities of the rows, and the daily budget.
+        scores: Scores [n], float32 or float64 in [0, 1].
         dated: Whether day numbers count from 1970-01-01; otherwise they count from the data's own origin.
         threshold: The alert threshold.
-        alerts_per_day: Alerts that can be checked in a day.
-        replicates: Bootstrap replicates behind each interval.
-        seed: Seed of the bootstrap.
+        design: Replicates and seed behind each interval.
 
     Raises:
         EvaluationError: An argument is invalid.
     """
     evaluated = []
-    for day in np.unique(days).tolist():
-        at = days == day
-        frauds, rows = int(np.count_nonzero(y[at])), int(np.count_nonzero(at))
-        whole, metrics = bool(on_whole_day[at].all()), dict[str, Interval]()
-        if 0 < frauds < rows:
-            intervals = bootstrap(
-                y_true=y[at],
-                scores=scores[at],
-                days=days[at],
-                threshold=threshold,
-                alerts_per_day=alerts_per_day,
-                replicates=replicates,
-                seed=seed,
-            ).intervals
+    for day in np.unique(rows.days).tolist():
+        at = rows.days == day
+        frauds, count = int(np.count_nonzero(rows.y[at])), int(np.count_nonzero(at))
+        whole = rows.on_whole_day is None or bool(rows.on_whole_day[at].all())
+        metrics: dict[str, Interval] = {}
+        if 0 < frauds < count:
+            here = Rows(
+                y=rows.y[at],
+                days=rows.days[at],
+                alerts_per_day=rows.alerts_per_day,
+                entities=None if rows.entities is None else rows.entities[at],
+            )
+            intervals = bootstrap(here, scores=scores[at], threshold=threshold, design=design).intervals
             metrics = {name: intervals[name] for name in DAILY if whole or name not in _OF_BUDGET}
-        evaluated.append(DayAfter(int(day), _label(int(day), dated=dated), rows, frauds, metrics, whole))
+        evaluated.append(DayAfter(int(day), _label(int(day), dated=dated), count, frauds, metrics, whole))
     return evaluated
 
 

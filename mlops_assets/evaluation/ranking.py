@@ -149,6 +149,10 @@ class DailyRanking:
 
     def at_budget(self, k: int, weights: FloatArray) -> tuple[float, float]:
         """Precision@k (mean over days) and recall@k (over all frauds) under row weights [n]."""
+        return self.by_day(k, weights).figures(np.ones(len(self._day_begin)))
+
+    def by_day(self, k: int, weights: FloatArray) -> DailyAlerts:
+        """Count each day's alerts under row weights [n]: copies of a row compete for its day's budget."""
         ordered = weights[self._order]
         running = np.concatenate(([0.0], np.cumsum(ordered)))
         gained = self._groups.fraud_weight(ordered)
@@ -156,11 +160,32 @@ class DailyRanking:
         size = running[self._groups.end] - running[self._groups.begin]
         room = np.clip(k - above, 0.0, size)
         caught = np.divide(gained * room, size, out=np.zeros_like(gained), where=size > 0)
-        caught_of_day = np.bincount(self._day_of_group, weights=caught, minlength=len(self._day_begin))
-        day_weight = running[self._day_end] - running[self._day_begin]
-        worked = day_weight > 0
-        daily = caught_of_day[worked] / np.minimum(k, day_weight[worked])
-        return float(daily.mean()), float(caught.sum() / gained.sum())
+        days = len(self._day_begin)
+        return DailyAlerts(
+            alerts=np.minimum(k, running[self._day_end] - running[self._day_begin]),
+            caught=np.bincount(self._day_of_group, weights=caught, minlength=days).astype(np.float64),
+            frauds=np.bincount(self._day_of_group, weights=gained, minlength=days).astype(np.float64),
+        )
+
+    @property
+    def first_rows(self) -> npt.NDArray[np.int64]:
+        """Position of one row of each day [days]."""
+        return self._order[self._day_begin]
+
+
+@dataclass(frozen=True, slots=True)
+class DailyAlerts:
+    """Alerts of each day, caught frauds among them, and all frauds [days]; rows that tie at the edge count in part."""
+
+    alerts: FloatArray
+    caught: FloatArray
+    frauds: FloatArray
+
+    def figures(self, copies: FloatArray) -> tuple[float, float]:
+        """Precision@k (mean over days) and recall@k (over all frauds), each day taken `copies` [days] times."""
+        copies = copies * (self.alerts > 0)  # a day without rows is not a day without success
+        daily = np.divide(self.caught, self.alerts, out=np.zeros_like(self.caught), where=self.alerts > 0)
+        return float(copies @ daily / copies.sum()), float(copies @ self.caught / (copies @ self.frauds))
 
 
 def _changes(values: Array) -> BoolArray:

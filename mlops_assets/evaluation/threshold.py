@@ -131,8 +131,7 @@ def by_cost(y_true: Array, scores: Array, amounts: Array, alert_cost: float) -> 
     """
     fraud, score = checked_labels_and_scores(y_true, scores)
     amount = checked_amounts(amounts, len(fraud))
-    if not (np.isfinite(alert_cost) and alert_cost >= 0):
-        refuse(f"an alert cost of {alert_cost}", where="alert_cost", fix="pass a finite amount of money >= 0")
+    cost = checked_alert_cost(alert_cost)
     order = np.argsort(-score, kind="stable")
     falling = score[order]
     last_of_tie = _last_of_ties(falling)
@@ -140,13 +139,13 @@ def by_cost(y_true: Array, scores: Array, amounts: Array, alert_cost: float) -> 
     stopped = np.cumsum(at_stake[order])[last_of_tie]
     # The total is the end of the same running sum, so that catching everything leaves a loss of exactly 0.
     total = float(stopped[-1])
-    costs = (total - stopped) + alert_cost * (last_of_tie + 1)
+    costs = (total - stopped) + cost * (last_of_tie + 1)
     best = int(np.argmin(costs))  # the first, that is the highest threshold, among equals
     nothing_is_best = total <= costs[best]
     threshold = Threshold(
         value=ALERT_NOTHING if nothing_is_best else float(falling[last_of_tie[best]]),
         rule="cost",
-        setting=float(alert_cost),
+        setting=cost,
         alerts=0 if nothing_is_best else int(last_of_tie[best]) + 1,
         rows=len(score),
     )
@@ -194,6 +193,13 @@ def checked_amounts(amounts: Array, rows: int) -> FloatArray:
     if not np.all(np.isfinite(amounts) & (amounts >= 0)):
         refuse("amounts that are negative or not finite", where="amounts", fix="repair or quarantine those rows")
     return amounts.astype(np.float64)
+
+
+def checked_alert_cost(alert_cost: float) -> float:
+    """Return the cost of an alert; EvaluationError unless it is finite and at least 0."""
+    if not (np.isfinite(alert_cost) and alert_cost >= 0):
+        refuse(f"an alert cost of {alert_cost}", where="alert_cost", fix="pass a finite amount of money >= 0")
+    return float(alert_cost)
 
 
 def _last_of_ties(falling: FloatArray) -> Array:

@@ -22,6 +22,7 @@ from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of, waiting
 from mlops_assets.errors import SplitError, StorageError
 from mlops_assets.evaluation.backtest import DayAfter, days_after
 from mlops_assets.evaluation.plots.backtest import days_after_picture
+from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.lakehouse.catalog_errors import FILES_GONE, spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.replaced_rows import replaced_rows
@@ -33,7 +34,7 @@ from mlops_assets.tracking.store import BACKTEST, Store
 from mlops_assets.training.engines.choice import AskedEngine, choose_engine, cluster_memory
 from mlops_assets.training.engines.engines import SetName, SplitTables, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
-from mlops_assets.training.matrix import event_seconds, in_order
+from mlops_assets.training.matrix import entity_ids, event_seconds, hashed, in_order
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.readiness import require_ready
 from mlops_assets.training.records import SearchResult
@@ -242,19 +243,23 @@ class _Past:
 
 def _by_day(past: _Past, contract: Contract, model: FinalModel, evaluation: EvaluationPlan) -> list[DayAfter]:
     """Evaluate each of the days after on its own."""
-    time, target = contract.event_time, contract.target
-    rows = in_order(past.frames["test"].select(time, BATCH_ID, ROW_NUMBER, target).toArrow(), contract)
-    at = event_seconds(rows.column(time))
-    return days_after(
-        y=rows.column(target).to_numpy(),
-        scores=model.test_scores,
+    time, target, entity = contract.event_time, contract.target, contract.entity
+    named = [name for name in (time, BATCH_ID, ROW_NUMBER, target, entity) if name is not None]
+    table = in_order(past.frames["test"].select(*named).toArrow(), contract)
+    at = event_seconds(table.column(time))
+    rows = Rows(
+        y=table.column(target).to_numpy(),
         days=day_numbers(at, contract.time_zone),
         on_whole_day=on_whole_days(at, contract.time_zone),
+        alerts_per_day=evaluation.alerts_per_day,
+        entities=None if entity is None else entity_ids(hashed(table.column(entity))),
+    )
+    return days_after(
+        rows,
+        scores=model.test_scores,
         dated=contract.column(time).type == "timestamp",
         threshold=model.threshold.value,
-        alerts_per_day=evaluation.alerts_per_day,
-        replicates=evaluation.replicates,
-        seed=evaluation.seed,
+        design=evaluation.design,
     )
 
 

@@ -6,7 +6,7 @@ rows. What does not: the search, MLflow, Dagster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,10 +15,13 @@ import numpy.typing as npt
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
+from mlops_assets.evaluation.cards import PastFrauds
 from mlops_assets.evaluation.explanation_report import ExplanationReport, report
+from mlops_assets.evaluation.intervals import Design
 from mlops_assets.evaluation.plots import curves as plots
 from mlops_assets.evaluation.ranking import rows_of_budget
 from mlops_assets.evaluation.report import Evaluation, evaluate
+from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.evaluation.threshold import CostChoice, Threshold, by_alert_budget, by_cost
 from mlops_assets.training.objective import MAXIMIZED, fit, judge, predict, quantized
 from mlops_assets.training.search.plots import tuning_history
@@ -52,6 +55,11 @@ class EvaluationPlan:
     alerts_per_day: int = 100
     replicates: int = 500
     seed: int = 42
+
+    @property
+    def design(self) -> Design:
+        """How intervals are made."""
+        return Design(self.replicates, self.seed)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,7 @@ class ScoredRows:
         scores: Probability of fraud, float32 [rows].
         days: int64 [rows], day number of the event.
         amounts: float64 [rows], amount of money, or None when the contract has no amount.
+        entities: int64 [rows], id of the row's card (`matrix.entity_ids`), or None when the contract has no entity.
         rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
         on_whole_day: bool [rows], as in `Matrix`.
     """
@@ -96,6 +105,7 @@ class ScoredRows:
     scores: npt.NDArray[np.float32]
     days: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64] | None
+    entities: npt.NDArray[np.int64] | None
     rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
     on_whole_day: npt.NDArray[np.bool_] | None = None
 
@@ -107,6 +117,8 @@ def finish(
     result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
+    *,
+    label_delay_days: float = 0.0,
 ) -> FinalModel:
     """Refit the best point, choose the threshold on validation rows, then evaluate once on the test rows.
 
@@ -120,6 +132,7 @@ def finish(
         result: The finished search.
         search: What was searched.
         plan: How to evaluate.
+        label_delay_days: Days until the label of a fraud is known, and its card as compromised.
 
     Raises:
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
@@ -138,6 +151,7 @@ def finish(
         result,
         search,
         plan,
+        past=past_frauds([(rows.y, rows.days, rows.entities) for rows in (train, validation)], label_delay_days),
     )
 
 
@@ -149,6 +163,8 @@ def conclude(
     result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
+    *,
+    past: PastFrauds | None,
 ) -> FinalModel:
     """Choose the threshold on validation rows, then evaluate and explain once on the test rows.
 
@@ -160,23 +176,24 @@ def conclude(
         result: The finished search.
         search: What was searched.
         plan: How to evaluate.
+        past: Frauds of the training and validation rows, or None when the contract has no entity.
 
     Raises:
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
     """
     threshold, choice = _choose_threshold(validation, plan)
     test = read_test()
-    evaluation = evaluate(
+    rows = Rows(
         y=test.y,
-        scores=test.scores,
         days=test.days,
-        on_whole_day=test.on_whole_day,
-        amounts=test.amounts,
-        threshold=threshold,
         alerts_per_day=plan.alerts_per_day,
-        replicates=plan.replicates,
-        seed=plan.seed,
+        on_whole_day=test.on_whole_day,
+        entities=test.entities,
+        past=past,
+        amounts=test.amounts,
+        alert_cost=plan.alert_cost,
     )
+    evaluation = evaluate(rows, scores=test.scores, threshold=threshold, design=plan.design)
     pictures = {
         "precision_recall.png": plots.precision_recall(test.y, test.scores, threshold=threshold, dataset="test set"),
         "calibration.png": plots.calibration(test.y, test.scores, dataset="test set"),
@@ -196,7 +213,24 @@ def conclude(
 
 
 def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
-    return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at], data.on_whole_day)
+    return ScoredRows(
+        data.y, predict(booster, data), data.days, data.amounts, data.entities, lambda at: data.X[at], data.on_whole_day
+    )
+
+
+def past_frauds(
+    sets: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]],
+    label_delay_days: float,
+) -> PastFrauds | None:
+    """Return the frauds of sets, each given as labels, days and entities; None when the contract has no entity."""
+    entities, days = [], []
+    for y, day, entity in sets:
+        if entity is None:
+            return None
+        frauds = (y == 1) & (entity >= 0)  # below 0: no entity
+        entities.append(entity[frauds])
+        days.append(day[frauds])
+    return PastFrauds(np.concatenate(entities), np.concatenate(days), label_delay_days)
 
 
 def judge_refit(value: float, result: SearchResult) -> CheckOutcome:

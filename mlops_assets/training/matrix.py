@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,6 +32,7 @@ class Matrix:
         days: int64 [rows], day number of the event since 1970 or since the data's origin, in the contract's time zone.
         amounts: float64 [rows], amount of money, or None when the contract has no amount.
         on_whole_day: bool [rows], whether the split holds the row's whole day; None: it does for all rows.
+        entities: int64 [rows], id of the row's card (`entity_ids`), or None when the contract has no entity.
     """
 
     features: tuple[str, ...]
@@ -39,6 +41,7 @@ class Matrix:
     days: npt.NDArray[np.int64]
     amounts: npt.NDArray[np.float64] | None
     on_whole_day: npt.NDArray[np.bool_] | None = None
+    entities: npt.NDArray[np.int64] | None = None
 
     @property
     def rows(self) -> int:
@@ -53,7 +56,8 @@ class Matrix:
 
 def matrix_columns(contract: Contract) -> list[str]:
     """Return the columns of a split that a matrix needs, without duplicates."""
-    named = [*contract.features, contract.target, contract.event_time, contract.amount, BATCH_ID, ROW_NUMBER]
+    roles = [contract.target, contract.event_time, contract.amount, contract.entity]
+    named = [*contract.features, *roles, BATCH_ID, ROW_NUMBER]
     return list(dict.fromkeys(name for name in named if name is not None))
 
 
@@ -76,6 +80,7 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
         days=day_numbers(at, contract.time_zone),
         amounts=None if contract.amount is None else doubles(table.column(contract.amount)),
         on_whole_day=on_whole_days(at, contract.time_zone),
+        entities=None if contract.entity is None else entity_ids(hashed(table.column(contract.entity))),
     )
 
 
@@ -92,6 +97,26 @@ def in_order(table: pa.Table, contract: Contract) -> pa.Table:
 def doubles(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     """Return a numeric column as float64 [rows]; null is NaN."""
     return values.cast(pa.float64(), safe=False).to_numpy()  # unsafe: whole numbers beyond 2^53 are rounded
+
+
+def hashed(values: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Return an entity's column as int64 >= 0 [rows], equal for equal values in any set and process; null stays null.
+
+    Ids serve to tell entities apart and are never shown; two of a billion share one with a chance of 5 %.
+    """
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    encoded = values.dictionary_encode()  # each entity is hashed once
+    keys = pd.util.hash_array(encoded.dictionary.cast(pa.string()).to_numpy(zero_copy_only=False), categorize=False)
+    return pa.array((keys >> np.uint64(1)).astype(np.int64)).take(encoded.indices)
+
+
+def entity_ids(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the ids [rows] of a set's rows in its order; a row without an entity gets an id < 0 of its own."""
+    numbers = ids.fill_null(-1).to_numpy().copy()
+    missing = np.flatnonzero(numbers < 0)
+    numbers[missing] = -1 - missing
+    return numbers
 
 
 def event_seconds(times: pa.ChunkedArray) -> npt.NDArray[np.float64]:

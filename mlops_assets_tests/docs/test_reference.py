@@ -18,7 +18,7 @@ from mlops_assets.data.contract.contract import Contract
 from mlops_assets.databricks.cluster import ClusterSpec
 from mlops_assets.databricks.profile import DatabricksProfile
 from mlops_assets.definitions import build_defs
-from mlops_assets.evaluation.bootstrap import AMOUNT_RECALL, METRICS
+from mlops_assets.evaluation.scorer import CARDS, METRICS, MONEY, UNKNOWN_CARDS
 from mlops_assets.settings import Settings
 from mlops_assets_tests.docs.pages import CHECKOUT, DOCS, rows, section, spans
 
@@ -180,7 +180,7 @@ def test_jobs_sensors_and_schedules_are_those_of_the_code(locations: list[dg.Def
 def test_the_metrics_are_those_of_the_code():
     text = (REFERENCE / "metrics.md").read_text("utf-8")
 
-    assert names_of(section(text, "Metrics")) == [*METRICS, AMOUNT_RECALL]
+    assert names_of(section(text, "Metrics")) == [*METRICS, *MONEY, *CARDS, *UNKNOWN_CARDS]
 
 
 def test_the_options_of_a_search_are_those_of_the_launchpad():

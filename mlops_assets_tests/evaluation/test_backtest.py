@@ -10,30 +10,23 @@ import pytest
 from PIL import Image
 
 from mlops_assets.evaluation.backtest import DAILY, DayAfter, days_after, days_markdown
-from mlops_assets.evaluation.bootstrap import Interval
+from mlops_assets.evaluation.intervals import Design, Interval
 from mlops_assets.evaluation.metrics import average_precision, precision_at_k, recall_at_k
 from mlops_assets.evaluation.plots.backtest import days_after_picture
+from mlops_assets.evaluation.scorer import Rows
 
 RANDOM = np.random.default_rng(5)
 DAYS = np.repeat([20_000, 20_001, 20_002], [300, 200, 50])
 Y = (RANDOM.random(len(DAYS)) < 0.1).astype(np.uint8)
 Y[DAYS == 20_002] = 0
 SCORES = np.clip(0.3 * Y + RANDOM.random(len(DAYS)) * 0.7, 0, 1).astype(np.float32)
+CARDS = RANDOM.integers(0, 200, len(DAYS))
 BUDGET = 20
 
 
 def made(*, dated: bool = True, whole: bool = True) -> list[DayAfter]:
-    return days_after(
-        y=Y,
-        scores=SCORES,
-        days=DAYS,
-        on_whole_day=(DAYS != 20_000) | whole,
-        dated=dated,
-        threshold=0.5,
-        alerts_per_day=BUDGET,
-        replicates=50,
-        seed=1,
-    )
+    rows = Rows(y=Y, days=DAYS, alerts_per_day=BUDGET, on_whole_day=(DAYS != 20_000) | whole, entities=CARDS)
+    return days_after(rows, scores=SCORES, dated=dated, threshold=0.5, design=Design(50, 1))
 
 
 def test_each_day_has_its_own_rows_and_metrics():

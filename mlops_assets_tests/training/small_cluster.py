@@ -140,7 +140,15 @@ def main() -> None:
         told["trials"] = [asdict(record) for record in found.trials]
         lap("distributed search")
         there = finish_on_cluster(
-            spark, data, tables["validation"], lambda: tables["test"], CONTRACT, found, PLAN, evaluation
+            spark,
+            data,
+            tables["train"],
+            tables["validation"],
+            lambda: tables["test"],
+            CONTRACT,
+            found,
+            PLAN,
+            evaluation,
         )
         lap("distributed model")
 

@@ -9,8 +9,11 @@ import pytest
 
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.errors import EvaluationError, SearchError
+from mlops_assets.evaluation.cards import unknown_rows
+from mlops_assets.evaluation.metrics import average_precision
+from mlops_assets.evaluation.scorer import CARDS, UNKNOWN_CARDS
 from mlops_assets.evaluation.threshold import by_alert_budget
-from mlops_assets.training.final_model import EvaluationPlan, finish
+from mlops_assets.training.final_model import EvaluationPlan, finish, past_frauds
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.objective import fit, judge, predict, quantized, to_loss
 from mlops_assets.training.plan import SearchPlan
@@ -85,6 +88,37 @@ def test_the_test_rows_are_read_once_and_after_every_choice(sets: tuple[Matrix, 
     assert reads == [1]
     assert other.threshold == whole.threshold
     assert np.array_equal(other.test_scores, whole.test_scores)
+
+
+def test_the_entities_of_the_rows_reach_the_intervals_and_past_frauds_make_cards_known(
+    sets: tuple[Matrix, Matrix, Matrix],
+):
+    random = np.random.default_rng(2)
+    train, validation, test = (dataclasses.replace(part, entities=random.integers(0, 150, part.rows)) for part in sets)
+    searched_here = searched(train, validation)
+
+    model = finish(train, validation, lambda: test, searched_here, SEARCH, PLAN, label_delay_days=0)
+    plain = finish(*sets[:2], lambda: sets[2], searched_here, SEARCH, PLAN)
+
+    assert model.evaluation.sample.unit == "entity"
+    assert test.entities is not None
+    assert model.evaluation.sample.clusters == len(np.unique(test.entities))
+    assert set(model.evaluation.metrics) - set(plain.evaluation.metrics) == {*CARDS, *UNKNOWN_CARDS}
+    assert plain.evaluation.sample.unit == "row", "too few days to draw from"
+    past = past_frauds([(part.y, part.days, part.entities) for part in (train, validation)], 0)
+    assert past is not None
+    unknown = unknown_rows(test.y == 1, test.days, test.entities, past)
+    assert 0 < np.count_nonzero(unknown) < test.rows
+    estimate = model.evaluation.metrics[UNKNOWN_CARDS[0]].estimate
+    assert estimate == pytest.approx(average_precision(test.y[unknown], model.test_scores[unknown]))
+
+
+def test_past_frauds_leave_out_rows_without_an_entity():
+    y, days = np.array([1, 1, 0], np.uint8), np.array([3, 4, 5])
+    past = past_frauds([(y, days, np.array([8, -2, 9]))], 7.0)
+    assert past is not None
+    assert (past.entities.tolist(), past.days.tolist(), past.label_delay_days) == ([8], [3], 7.0)
+    assert past_frauds([(y, days, None)], 7.0) is None
 
 
 def test_cost_needs_amounts_and_the_alert_budget_does_not(sets: tuple[Matrix, Matrix, Matrix]):

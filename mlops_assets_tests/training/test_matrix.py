@@ -17,7 +17,7 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.conform import conform
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.data.sources.synthetic import generate
-from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
+from mlops_assets.training.matrix import Matrix, entity_ids, hashed, matrix_columns, to_matrix
 
 CARDS = Contract(
     name="cards",
@@ -27,14 +27,16 @@ CARDS = Contract(
         Column(name="amount", type="double", min=0),
         Column(name="tries", type="long", nullable=True),
         Column(name="score", type="double", nullable=True),
+        Column(name="card", type="long", nullable=True),
         Column(name="fraud", type="long"),
     ),
     features=("score", "amount", "tries"),
     target="fraud",
     event_time="at",
     amount="amount",
+    entity="card",
 )
-ARRAYS = ("X", "y", "days", "amounts")
+ARRAYS = ("X", "y", "days", "amounts", "entities")
 
 
 def table(**columns: Any) -> pa.Table:
@@ -45,6 +47,7 @@ def table(**columns: Any) -> pa.Table:
         "tries": [1] * rows,
         "score": [0.5] * rows,
         "fraud": [0] * rows,
+        "card": list(range(rows)),
         BATCH_ID: ["a"] * rows,
         ROW_NUMBER: list(range(rows)),
     }
@@ -78,12 +81,35 @@ def test_a_matrix_holds_features_in_the_order_of_the_contract_and_target_days_an
 
 
 def test_the_columns_of_a_matrix_are_named_once():
-    assert matrix_columns(CARDS) == ["score", "amount", "tries", "fraud", "at", BATCH_ID, ROW_NUMBER]
+    assert matrix_columns(CARDS) == ["score", "amount", "tries", "fraud", "at", "card", BATCH_ID, ROW_NUMBER]
     assert to_matrix(table(at=[1.0]).select(matrix_columns(CARDS)), CARDS).rows == 1
 
 
 def test_a_contract_without_amounts_gives_none():
     assert to_matrix(table(at=[1.0]), CARDS.model_copy(update={"amount": None})).amounts is None
+
+
+def test_entities_are_equal_ids_in_all_sets_and_rows_without_one_stand_alone():
+    one = to_matrix(table(card=pa.array([7, None, 8, 7, None])), CARDS).entities
+    other = to_matrix(table(card=pa.array([8, 9])), CARDS).entities
+    assert one is not None
+    assert other is not None
+    assert one[0] == one[3] >= 0
+    assert one[2] == other[0] >= 0
+    assert len({*one.tolist(), *other.tolist()}) == 5
+    assert (one[[1, 4]] < 0).all()
+    assert to_matrix(table(at=[1.0]), CARDS.model_copy(update={"entity": None})).entities is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[5, 6, 5], ["a", "b", "a"], [0.5, 0.25, 0.5], [dt.datetime(2020, 1, day, tzinfo=dt.UTC) for day in (1, 2, 1)]],
+)
+def test_an_entity_may_be_of_any_type_and_come_in_chunks(values: list[Any]):
+    whole = entity_ids(hashed(pa.chunked_array([values])))
+    assert entity_ids(hashed(pa.chunked_array([values[:1], values[1:]]))).tolist() == whole.tolist()
+    assert whole[0] == whole[2] != whole[1]
+    assert entity_ids(hashed(pa.array(values[:0], pa.array(values).type))).tolist() == []
 
 
 def test_an_event_time_is_no_feature_of_what_ships(creditcard: Contract, handbook: Contract):

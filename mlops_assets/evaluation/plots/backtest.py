@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlops_assets.evaluation.backtest import DAILY, DayAfter
-from mlops_assets.evaluation.bootstrap import Interval
+from mlops_assets.evaluation.intervals import Interval
 from mlops_assets.evaluation.plots.style import (
     BLUE,
     DASHED,

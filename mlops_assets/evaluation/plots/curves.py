@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.ticker import FuncFormatter
 
+from mlops_assets.evaluation.calibration import bins_of_equal_prediction
 from mlops_assets.evaluation.metrics import checked_labels_and_scores, refuse
 from mlops_assets.evaluation.plots.style import (
     BLUE,
@@ -47,7 +47,6 @@ from mlops_assets.evaluation.ranking import Array, FloatArray, RankedScores
 from mlops_assets.evaluation.threshold import CostChoice, Threshold
 
 _TOP_FEATURES = 20
-_CALIBRATION_BINS = 12
 
 
 def precision_recall(y_true: Array, scores: Array, *, threshold: Threshold, dataset: str) -> bytes:
@@ -101,7 +100,7 @@ def calibration(y_true: Array, scores: Array, *, dataset: str) -> bytes:
         EvaluationError: Labels or scores that are invalid.
     """
     fraud, score = checked_labels_and_scores(y_true, scores)
-    bins = _bins_of_equal_prediction(score)
+    bins = bins_of_equal_prediction(score)
     counts = np.bincount(bins)
     used = counts > 0
     rows = counts[used].astype(np.float64)
@@ -231,16 +230,6 @@ def feature_importance(gains: Mapping[str, float]) -> bytes:
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False)
     return png(figure)
-
-
-def _bins_of_equal_prediction(score: FloatArray) -> npt.NDArray[np.int64]:
-    # Bin number of each row [n]; equal scores always share a bin.
-    distinct, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    running = np.cumsum(distinct * counts)
-    if running[-1] == 0:
-        return np.zeros(len(score), dtype=np.int64)
-    middle = running - distinct * counts / 2
-    return np.minimum((_CALIBRATION_BINS * middle / running[-1]).astype(np.int64), _CALIBRATION_BINS - 1)[inverse]
 
 
 def _wilson(successes: FloatArray, trials: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -4,8 +4,8 @@ What belongs here: the refit over the cluster, and scored rows in the order of `
 evaluation, pictures (`final_model`, the same for both engines), the search (`distributed`).
 
 The threshold and the intervals of an evaluation need all scores at once, so the driver does collect labels, scores,
-days and amounts of the validation and test rows, 29 bytes a row: 2.9 GB for 100 million rows. The features stay on the
-cluster, except those of the few thousand explained rows.
+days, amounts and entities of the validation and test rows, 37 bytes a row: 3.7 GB for 100 million rows. The features
+stay on the cluster, except those of the few thousand explained rows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from mlops_assets.training.engines.choice import result_limit
 from mlops_assets.training.engines.distributed import broadcast_model, fit_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
 from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature
-from mlops_assets.training.final_model import ScoredRows, conclude, judge_refit
-from mlops_assets.training.matrix import doubles, event_seconds
+from mlops_assets.training.final_model import ScoredRows, conclude, judge_refit, past_frauds
+from mlops_assets.training.matrix import doubles, entity_ids, event_seconds, hashed
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
 
-# Label, score, event time, amount and place.
-_BYTES_PER_ROW = 1 + 4 + 8 + 8 + 8
-_LABEL, _TIME, _AMOUNT = "_y", "_time", "_amount"  # a feature may have the plain name
+# Label, score, event time, amount, entity and place.
+_BYTES_PER_ROW = 1 + 4 + 8 + 8 + 8 + 8
+_LABEL, _TIME, _AMOUNT, _ENTITY = "_y", "_time", "_amount", "_entity"  # a feature may have the plain name
 _PLACE = "_place"
 _SCORE = "_score"
 
@@ -49,6 +49,7 @@ _SCORE = "_score"
 def finish_on_cluster(
     spark: SparkSession,
     data: PlacedRows,
+    train: DataFrame,
     validation: DataFrame,
     read_test: Callable[[], DataFrame],
     contract: Contract,
@@ -61,6 +62,7 @@ def finish_on_cluster(
     Args:
         spark: The session.
         data: The rows that the search used: with the same number of workers the refit is the same model.
+        train: The training rows, from which only the frauds' entities and days are read: the contract's columns.
         validation: Rows for the threshold: the contract's columns, batch id and row number.
         read_test: Returns the test rows, the same columns; called once, after every choice has been made.
         contract: Names and roles of the columns.
@@ -81,14 +83,19 @@ def finish_on_cluster(
         def scored(rows: DataFrame, dataset: str) -> ScoredRows:
             return score_in_order(rows, contract, model, held, result_limit(spark), where=dataset)
 
+        chosen_on = scored(validation, "validation set")
         return conclude(
             booster,
             judge_refit(value, result),
-            scored(validation, "validation set"),
+            chosen_on,
             lambda: scored(read_test(), "test set"),
             result,
             search,
             plan,
+            past=past_frauds(
+                [_frauds(train, contract), (chosen_on.y, chosen_on.days, chosen_on.entities)],
+                contract.label_delay_days,
+            ),
         )
 
 
@@ -127,17 +134,20 @@ def score_in_order(
         F.col(contract.target).cast("byte").alias(_LABEL),
         F.col(contract.event_time).alias(_TIME),
         (F.lit(None) if contract.amount is None else F.col(contract.amount)).cast("double").alias(_AMOUNT),
+        (F.lit(None).cast("string") if contract.entity is None else F.col(contract.entity)).alias(_ENTITY),
     )
     ordered = ordered.withColumn(_PLACE, F.monotonically_increasing_id()).persist(StorageLevel.DISK_ONLY)
     held.callback(ordered.unpersist)
     kept = [_LABEL, _TIME, _AMOUNT, _PLACE]
-    schema = ordered.select(*kept).withColumn(_SCORE, F.lit(0.0).cast("float")).schema
+    added = {_ENTITY: F.lit(0).cast("long"), _SCORE: F.lit(0.0).cast("float")}
+    schema = ordered.select(*kept).withColumns(added).schema
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         scores_of = predictor(features, model)
         for batch in batches:
-            columns = [*(batch.column(name) for name in kept), pa.array(scores_of(batch), pa.float32())]
-            yield pa.RecordBatch.from_arrays(columns, [*kept, _SCORE])
+            columns = [batch.column(name) for name in kept]
+            columns += [hashed(batch.column(_ENTITY)), pa.array(scores_of(batch), pa.float32())]
+            yield pa.RecordBatch.from_arrays(columns, [*kept, *added])
 
     table = ordered.mapInArrow(score, schema).toArrow()
     places = table.column(_PLACE).to_numpy()
@@ -154,6 +164,19 @@ def score_in_order(
         scores=table.column(_SCORE).to_numpy(),
         days=day_numbers(at, contract.time_zone),
         amounts=None if contract.amount is None else doubles(table.column(_AMOUNT)),
+        entities=None if contract.entity is None else entity_ids(table.column(_ENTITY)),
         rows_at=rows_at,
         on_whole_day=on_whole_days(at, contract.time_zone),
     )
+
+
+def _frauds(
+    rows: DataFrame, contract: Contract
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    """Return labels, days and entities of the frauds among rows, as `past_frauds` takes them; only they are read."""
+    if contract.entity is None:
+        return np.empty(0, np.uint8), np.empty(0, np.int64), None
+    table = rows.where(F.col(contract.target) == 1).select(contract.entity, contract.event_time).toArrow()
+    ids = entity_ids(hashed(table.column(contract.entity)))
+    days = day_numbers(event_seconds(table.column(contract.event_time)), contract.time_zone)
+    return np.ones(table.num_rows, np.uint8), days, ids

@@ -124,7 +124,15 @@ class _InMemory:
         return run_search(self.tables.spark, self.train, self.validation, plan, on_trial, resumed)
 
     def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
-        return finish(self.train, self.validation, lambda: self.tables.matrix("test"), result, plan, evaluation)
+        return finish(
+            self.train,
+            self.validation,
+            lambda: self.tables.matrix("test"),
+            result,
+            plan,
+            evaluation,
+            label_delay_days=self.tables.contract.label_delay_days,
+        )
 
 
 @dataclass(frozen=True)
@@ -153,6 +161,7 @@ class _OverCluster:
         return finish_on_cluster(
             self.tables.spark,
             self.data,
+            self.tables.rows("train"),
             self.tables.rows("validation"),
             lambda: self.tables.rows("test"),
             self.tables.contract,

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from mlops_assets.errors import EvaluationError
+from mlops_assets.evaluation.calibration import BINS, bins_of_equal_prediction
 from mlops_assets.evaluation.plots import curves as plots
 from mlops_assets.evaluation.plots.style import BLUE, ORANGE
 from mlops_assets.evaluation.threshold import ALERT_NOTHING, Threshold, by_cost
@@ -137,13 +138,13 @@ def test_wrong_input_is_refused(draw: Any):
 
 def test_calibration_bins_share_out_the_predicted_frauds_and_never_split_a_tie():
     scores = np.round(SCORES.astype(float), 3)
-    bins = plots._bins_of_equal_prediction(scores)
+    bins = bins_of_equal_prediction(scores)
     assert all(len(np.unique(bins[scores == value])) == 1 for value in np.unique(scores))
     assert (np.diff(bins[np.argsort(scores)]) >= 0).all()
     share = np.bincount(bins, weights=scores) / scores.sum()
-    assert len(share) == plots._CALIBRATION_BINS
+    assert len(share) == BINS
     largest_tie = max((scores == value).sum() * value for value in np.unique(scores)) / scores.sum()
-    assert share.max() < 1 / plots._CALIBRATION_BINS + largest_tie
+    assert share.max() < 1 / BINS + largest_tie
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (1, 20_000)])

@@ -18,6 +18,8 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.evaluation.bootstrap import bootstrap
+from mlops_assets.evaluation.intervals import Design
+from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.training.engines.distributed import fit_on_cluster, run_distributed_search
 from mlops_assets.training.engines.placed_rows import PlacedRows, placed
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
@@ -43,12 +45,14 @@ CONTRACT = Contract(
         Column(name="count", type="long"),
         Column(name="noise", type="double"),
         Column(name="amount", type="double", min=0),
+        Column(name="card", type="string", nullable=True),
         Column(name="fraud", type="long"),
     ),
     features=FEATURES,
     target="fraud",
     event_time="seconds",
     amount="amount",
+    entity="card",
 )
 POINT = seed_point(4, 12, 0.3, base_score=0.05)
 SPACE = seed_space(max_depth=(2, 4), n_estimators=(3, 8))
@@ -68,6 +72,7 @@ def table(spark: SparkSession, rows: int, seed: int, missing_of_frauds: float = 
             "count": count,
             "noise": noise,
             "amount": random.gamma(1, 80, rows),
+            "card": [None if card < 3 else f"card {card}" for card in random.integers(0, rows // 4, rows).tolist()],
             "fraud": fraud.astype("int64"),
             BATCH_ID: f"batch {seed}",
             ROW_NUMBER: np.arange(rows),
@@ -76,8 +81,8 @@ def table(spark: SparkSession, rows: int, seed: int, missing_of_frauds: float = 
     frame["strong"] = frame["strong"].astype("float64").astype(object).where(frame["strong"].notna(), None)
     return spark.createDataFrame(
         frame,
-        schema="seconds double, strong double, weak double, count long, noise double, amount double, fraud long, "
-        f"{BATCH_ID} string, {ROW_NUMBER} long",
+        schema="seconds double, strong double, weak double, count long, noise double, amount double, card string, "
+        f"fraud long, {BATCH_ID} string, {ROW_NUMBER} long",
     ).repartition(3)
 
 
@@ -131,15 +136,8 @@ def test_the_model_is_a_booster_that_agrees_with_the_one_in_memory(data: PlacedR
 
     assert there.feature_names == list(FEATURES)
     assert there.num_boosted_rounds() == here.num_boosted_rounds() == 12
-    intervals = bootstrap(
-        y_true=validation.y,
-        scores=predict(here, validation),
-        days=validation.days,
-        threshold=0.3,
-        alerts_per_day=20,
-        replicates=100,
-        seed=1,
-    ).intervals
+    rows = Rows(y=validation.y, days=validation.days, alerts_per_day=20)
+    intervals = bootstrap(rows, scores=predict(here, validation), threshold=0.3, design=Design(100, 1)).intervals
     found = judge("average_precision", validation.y, predict(there, validation))
     assert intervals["average_precision"].low <= found <= intervals["average_precision"].high
     assert abs(found - intervals["average_precision"].estimate) < 0.02

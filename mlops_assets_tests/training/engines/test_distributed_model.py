@@ -12,6 +12,7 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.explanations import explain
+from mlops_assets.evaluation.scorer import UNKNOWN_CARDS
 from mlops_assets.training.engines.distributed import broadcast_model
 from mlops_assets.training.engines.distributed_model import finish_on_cluster, score_in_order
 from mlops_assets.training.engines.placed_rows import placed
@@ -55,7 +56,7 @@ def finished(spark: SparkSession, rows: DataFrame) -> FinalModel:
     with placed(spark, train, validation, CONTRACT) as data:
         best = TrialRecord(0, POINT, "finished", value=0.5, loss=-0.5, seconds=0.1, rounds=8)
         found = SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
-        return finish_on_cluster(spark, data, validation, lambda: rows, CONTRACT, found, PLAN, EVALUATION)
+        return finish_on_cluster(spark, data, train, validation, lambda: rows, CONTRACT, found, PLAN, EVALUATION)
 
 
 def test_scored_rows_are_those_of_the_matrix_in_its_order(
@@ -71,6 +72,10 @@ def test_scored_rows_are_those_of_the_matrix_in_its_order(
     assert found.amounts is not None
     assert matrix.amounts is not None
     assert np.array_equal(found.amounts, matrix.amounts)
+    assert found.entities is not None
+    assert matrix.entities is not None
+    assert np.array_equal(found.entities, matrix.entities)
+    assert np.count_nonzero(found.entities < 0) > 0, "some rows have no card"
     asked = np.array([3_999, 0, 17, 17, 2_500])
     assert np.array_equal(found.rows_at(asked), matrix.X[asked], equal_nan=True)
 
@@ -79,6 +84,7 @@ def test_timestamps_and_no_amounts(spark: SparkSession, rows: DataFrame, booster
     contract = CONTRACT.model_copy(
         update={
             "amount": None,
+            "entity": None,
             "columns": tuple(
                 column.model_copy(update={"type": "timestamp"}) if column.name == "seconds" else column
                 for column in CONTRACT.columns
@@ -91,6 +97,7 @@ def test_timestamps_and_no_amounts(spark: SparkSession, rows: DataFrame, booster
     found = score_in_order(timed, contract, model, held, None, where="test set")
 
     assert found.amounts is None
+    assert found.entities is None
     assert np.array_equal(found.days, to_matrix(timed.toArrow(), contract).days)
 
 
@@ -99,11 +106,11 @@ def test_a_set_whose_scores_the_driver_may_not_collect_is_refused(
 ):
     model = held.enter_context(broadcast_model(spark, booster))
 
-    with pytest.raises(EvaluationError, match="4,000 rows have 116,000 bytes of scores") as refused:
-        score_in_order(rows, CONTRACT, model, held, 115_999, where="test set")
+    with pytest.raises(EvaluationError, match="4,000 rows have 148,000 bytes of scores") as refused:
+        score_in_order(rows, CONTRACT, model, held, 147_999, where="test set")
 
     assert "spark.driver.maxResultSize" in str(refused.value)
-    score_in_order(rows, CONTRACT, model, held, 116_000, where="test set")
+    score_in_order(rows, CONTRACT, model, held, 148_000, where="test set")
 
 
 def test_the_final_model_is_whole(finished: FinalModel, matrix: Matrix):
@@ -113,6 +120,8 @@ def test_the_final_model_is_whole(finished: FinalModel, matrix: Matrix):
     assert finished.evaluation.rows == 4_000
     assert finished.example.shape == (3, 4)
     assert "precision_recall.png" in finished.pictures
+    assert finished.evaluation.sample.unit == "entity"
+    assert set(UNKNOWN_CARDS) < set(finished.evaluation.metrics)
     here = explain(finished.booster, matrix.X, matrix.y, FEATURES, seed=EVALUATION.seed)
     assert finished.explanation.explanation.importance == here.importance
 
