@@ -6,8 +6,8 @@ rows. What does not: the search, MLflow, Dagster.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from mlops_assets.training.search.plots import tuning_history
 if TYPE_CHECKING:
     import xgboost as xgb
 
+    from mlops_assets.training.folds import Fold
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
@@ -107,11 +108,13 @@ def finish(
     result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
+    older: Sequence[Fold] = (),
 ) -> FinalModel:
     """Refit the best point, choose the threshold on validation rows, then evaluate once on the test rows.
 
     The model is fitted on the training rows only: a threshold chosen on the validation rows is biased if the model
-    has seen them.
+    has seen them. Where the search has several folds, it is chosen on the rows of all of them, each scored by the model
+    of its own fold.
 
     Args:
         train: Rows to fit on.
@@ -120,6 +123,7 @@ def finish(
         result: The finished search.
         search: What was searched.
         plan: How to evaluate.
+        older: Folds before the validation rows that the search has used.
 
     Raises:
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
@@ -130,10 +134,19 @@ def finish(
     value = judge(
         search.objective, validation.y, booster.predict(quantized(validation, threads=result.threads, ref=binned))
     )
+    known = [_scored(booster, validation)]
+    for fold, record in zip(older, best.folds[1:], strict=True):
+        part = quantized(
+            replace(train, X=train.X[: fold.train_rows], y=train.y[: fold.train_rows]),
+            ref=binned,
+            threads=result.threads,
+        )
+        earlier = fit(best.point, part, seed=search.seed, threads=result.threads, rounds=record.rounds)
+        known.append(_scored(earlier, fold.validation))
     return conclude(
         booster,
         judge_refit(value, result),
-        _scored(booster, validation),
+        _pooled(known),
         lambda: _scored(booster, read_test()),
         result,
         search,
@@ -199,6 +212,22 @@ def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
     return ScoredRows(data.y, predict(booster, data), data.days, data.amounts, lambda at: data.X[at], data.on_whole_day)
 
 
+def _pooled(parts: Sequence[ScoredRows]) -> ScoredRows:
+    """Return scored rows of several folds as one; features can be asked for of the first one's rows only."""
+    if len(parts) == 1:
+        return parts[0]
+    amounts = [part.amounts for part in parts if part.amounts is not None]
+    whole = [np.ones(len(part.y), bool) if part.on_whole_day is None else part.on_whole_day for part in parts]
+    return ScoredRows(
+        y=np.concatenate([part.y for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        days=np.concatenate([part.days for part in parts]),
+        amounts=np.concatenate(amounts) if amounts else None,
+        rows_at=parts[0].rows_at,
+        on_whole_day=np.concatenate(whole),
+    )
+
+
 def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
     """Compare the refit with the best trial, computed in the same way; this detects a wrongly decoded point.
 
@@ -206,7 +235,8 @@ def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
         value: The objective of the refit on the validation rows.
         result: The finished search.
     """
-    reached = result.best.value
+    best = result.best
+    reached = best.folds[0].value if best.folds else best.value
     same = value == reached
     text = f"refit {value!r}, best trial (number {result.best.number}) {reached!r} on the validation rows"
     if not same:
