@@ -22,7 +22,7 @@ from mlops_assets.training.search.proposals import decode, raw_values, to_hypero
 from mlops_assets.training.search.shared_data import BroadcastData, Samples, shared
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.search.trial import Assignment, TrialTask
-from mlops_assets.training.space import Point, SearchSpace
+from mlops_assets.training.space import Point, SearchSpace, search_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -70,8 +70,7 @@ class MeteredSearch:
 @contextmanager
 def broadcast(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[BroadcastData]:
     """Broadcast the rows as `shared` does on a cluster, even on one machine."""
-    training, judging = (Samples(matrix.features, matrix.X, matrix.y) for matrix in (train, validation))
-    sent = spark.sparkContext.broadcast((training, judging))
+    sent = spark.sparkContext.broadcast(tuple(Samples(rows.features, rows.X, rows.y) for rows in (train, validation)))
     try:
         yield BroadcastData(sent)
     finally:
@@ -125,7 +124,7 @@ def search_to_the_end(
         trials: Number of trials.
         parallelism: Trials in flight.
         seed: Seed of the proposals and of XGBoost.
-        space: The space to search; the default space if not given.
+        space: The space to search; the preset `seed` if not given.
 
     Raises:
         RuntimeError: A trial failed.
@@ -147,7 +146,7 @@ def _search(
     as_on_a_cluster: bool = False,
     space: SearchSpace | None = None,
 ) -> MeteredSearch:
-    space = space or SearchSpace()
+    space = space or search_space("seed")
     objective: Objective = "average_precision"
     ended: list[MeteredTrial] = []
 

@@ -33,7 +33,7 @@ from xgboost import XGBClassifier
 
 from benchmarks._data import frame
 from benchmarks._given_points import suggest_given
-from mlops_assets.training.space import Point, SearchSpace
+from mlops_assets.training.space import Point, search_space
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +46,7 @@ TreeMethod = Literal["hist", "exact"]
 DEPTHS = list(range(3, 10))
 TREES = list(range(10, 100))
 ALERT_FROM = 0.5
-_to_point = SearchSpace().to_point
+_to_point = search_space("seed").to_point
 
 
 @dataclass(frozen=True)

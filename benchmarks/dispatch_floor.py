@@ -21,13 +21,13 @@ from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets.training.search.proposals import decode, to_hyperopt
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import search_space
 
 ROUNDS = 3
 TRIALS = 12
 PARALLELISM = 2
 WANTED_SECONDS = 0.15
-SPACE = SearchSpace()
+SPACE = search_space("seed")
 
 
 def nothing(_: Any) -> dict[str, Any]:

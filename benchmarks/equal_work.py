@@ -30,7 +30,7 @@ from benchmarks._data import (
 )
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import search_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -73,14 +73,14 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
         Ratios by label, one value per round, and the details for the report.
     """
     data = ulb_shaped(sizes.rows)
-    points = draw_points(SearchSpace(), sizes.points, seed=1)
+    points = draw_points(search_space("seed"), sizes.points, seed=1)
     ways: dict[str, Way] = {
         "recipe": partial(_recipe, data, points, "hist", 1),
         "ours": partial(_platform, data, points),
         "recipe_two_slots": partial(_recipe, data, points, "hist", SLOTS),
     }
     hist = in_turn(sessions, ways, sizes.rounds)
-    few = draw_points(SearchSpace(), sizes.exact_points, seed=2)
+    few = draw_points(search_space("seed"), sizes.exact_points, seed=2)
     small = ulb_shaped(sizes.exact_rows)
     exact = in_turn(
         sessions, {"recipe": partial(_recipe, small, few, "exact", 1), "ours": partial(_platform, small, few)}, 1

@@ -72,7 +72,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     recipe_bytes = _recipe_memory(sessions, sizes)
     as_on_a_cluster = _at_rows(sessions, sizes, sizes.rows, as_on_a_cluster=True)
     by_trials = [_at_trials(sessions, sizes, trials, EQUAL_WORK) for trials in sizes.trials]
-    searching = [_at_trials(sessions, sizes, trials, SearchSpace()) for trials in sizes.trials]
+    searching = [_at_trials(sessions, sizes, trials, search_space("seed")) for trials in sizes.trials]
     ratios = {
         MEMORY: [size["peak_bytes"] / size["matrix_bytes"] for size in by_rows],
         MEMORY_BROADCAST: [as_on_a_cluster["peak_bytes"] / as_on_a_cluster["matrix_bytes"]],
@@ -102,7 +102,7 @@ def _growths(measured: list[dict[str, Any]], by: str) -> list[float]:
 
 def _at_rows(sessions: Sessions, sizes: Sizes, rows: int, *, as_on_a_cluster: bool = False) -> dict[str, Any]:
     train, validation = ulb_shaped(rows)
-    points = draw_points(SearchSpace(), sizes.points, seed=3)
+    points = draw_points(search_space("seed"), sizes.points, seed=3)
     with sessions(LOCAL) as spark:
         search = _ours.try_points(spark, train, validation, points, parallelism=SLOTS, as_on_a_cluster=as_on_a_cluster)
     print(f"{train.rows:,} rows: {search.seconds:.1f} s", flush=True)
@@ -134,7 +134,7 @@ def _at_trials(sessions: Sessions, sizes: Sizes, trials: int, space: SearchSpace
 
 def _recipe_memory(sessions: Sessions, sizes: Sizes) -> int:
     """Return the peak of the recipe's worker beyond its libraries, in bytes; each of its trials gets a new worker."""
-    points = draw_points(SearchSpace(), sizes.points, seed=3)[:1]
+    points = draw_points(search_space("seed"), sizes.points, seed=3)[:1]
     peaks = []
     for rows in (sizes.rows, _HARDLY_ANY_ROWS):
         train, test = ulb_shaped(rows)

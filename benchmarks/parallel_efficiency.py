@@ -50,7 +50,7 @@ from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.proposals import decode, to_hyperopt
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import search_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -103,7 +103,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
             searches[master].append(search)
             print(f"round {number}: {master}: {_busy(search):.3f} of {search.seconds:.1f} s", flush=True)
     with sessions(sizes.masters[0]) as spark:
-        plan = SearchPlan(trials=sizes.trials, parallelism=SLOTS)
+        plan = SearchPlan(space=search_space("seed"), trials=sizes.trials, parallelism=SLOTS)
         usual = run_search(spark, *data, plan, lambda _: None)
     usual_trials = sum(trial.seconds for trial in usual.trials)
     first = searches[sizes.masters[0]]
@@ -176,7 +176,7 @@ def _costs(spark: SparkSession, data: tuple[Matrix, Matrix], idle_trials: int) -
 
 def _idle_search(spark: SparkSession, trials: int) -> tuple[float, float]:
     """Return wall time, and the driver's CPU time, per trial of a search with one slot whose trials do nothing."""
-    space = SearchSpace()
+    space = search_space("seed")
     wall, cpu = time.perf_counter(), time.process_time()
     fmin(
         _nothing,

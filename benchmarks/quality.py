@@ -46,7 +46,7 @@ from mlops_assets.training.matrix import Matrix, to_matrix
 from mlops_assets.training.objective import fit, predict, quantized
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
-from mlops_assets.training.space import Point, SearchSpace
+from mlops_assets.training.space import Point, search_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -168,14 +168,14 @@ def best_kappa_threshold(y: npt.NDArray[np.uint8], scores: Scores) -> float:
 
 
 def _ours_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[Point, Scored]:
-    plan = SearchPlan(trials=sizes.trials, parallelism=SLOTS, seed=seed)
+    plan = SearchPlan(space=search_space("seed"), trials=sizes.trials, parallelism=SLOTS, seed=seed)
     search = run_search(spark, sets.train, sets.validation, plan, lambda _: None)
     model = finish(sets.train, sets.validation, lambda: sets.test, search, plan, EvaluationPlan(replicates=20))
     return search.best.point, Scored(predict(model.booster, sets.validation), model.test_scores)
 
 
 def _random_way(spark: SparkSession, sets: Cut, sizes: Sizes, seed: int) -> tuple[Point, Scored]:
-    points = draw_points(SearchSpace(), sizes.trials, seed=seed)
+    points = draw_points(search_space("seed"), sizes.trials, seed=seed)
     search = _ours.try_points(spark, sets.train, sets.validation, points, parallelism=SLOTS)
     best = max(search.trials, key=lambda trial: trial.value).point
     booster = fit(best, quantized(sets.train, threads=SLOTS), seed=seed, threads=SLOTS)

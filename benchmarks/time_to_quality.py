@@ -24,6 +24,7 @@ from benchmarks._report import report
 from benchmarks._sessions import LOCAL, SLOTS, Sessions, fresh_session
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.search.search import run_search
+from mlops_assets.training.space import search_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -119,7 +120,8 @@ def _our_course(spark: SparkSession, train: Matrix, validation: Matrix, trials: 
         if trial.state == "finished" and trial.value is not None:
             course.append((time.perf_counter() - started, trial.value))
 
-    run_search(spark, train, validation, SearchPlan(trials=trials, parallelism=SLOTS, seed=seed), note)
+    plan = SearchPlan(space=search_space("seed"), trials=trials, parallelism=SLOTS, seed=seed)
+    run_search(spark, train, validation, plan, note)
     return course
 
 

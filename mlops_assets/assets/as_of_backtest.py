@@ -16,7 +16,7 @@ from pydantic import Field
 from mlops_assets.assets.days import DAYS, day_of, end_of
 from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, rounded
 from mlops_assets.assets.shell import Results, asset_shell
-from mlops_assets.assets.tuning_config import TunedModelConfig, accepted
+from mlops_assets.assets.tuning_config import SearchConfig, accepted
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF, BEST_POINT, MLFLOW_RUN_ID, RAW_VERSION
@@ -33,7 +33,7 @@ AS_OF_BACKTEST = "as_of_backtest"
 _CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that won the search, to the last bit."}
 
 
-class AsOfConfig(TunedModelConfig):
+class AsOfConfig(SearchConfig):
     """How to search as of a past day, and what to score."""
 
     trials: int = Field(default=8, ge=1, description="Number of trials.")

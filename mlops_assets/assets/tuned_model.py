@@ -13,7 +13,7 @@ from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuning_config import TunedModelConfig, accepted
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lineage import BEST_POINT, MLFLOW_RUN_ID, MODEL_URI, SET_VERSIONS
+from mlops_assets.lineage import BEST_POINT, MLFLOW_RUN_ID, MODEL_URI, PRODUCTION_MODEL_URI, SET_VERSIONS
 from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
@@ -21,6 +21,7 @@ from mlops_assets.settings import LAUNCH_POOL
 
 if TYPE_CHECKING:
     from mlops_assets.training.plan import SearchPlan
+    from mlops_assets.training.production_run import ProductionRecord
     from mlops_assets.training.tuning import TuningReport
 
 TUNED_MODEL = "tuned_model"
@@ -35,7 +36,8 @@ _CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that wo
     owners=OWNERS,
     description=(
         "XGBoost model, tuned by hyperopt SparkTrials on validation rows, refitted on training rows and evaluated once "
-        "on test rows. An MLflow run with a child run per trial holds all of it."
+        "on test rows; then fitted again on all of them for production. An MLflow run with a child run per trial holds "
+        "all of it."
     ),
     check_specs=check_specs(_CHECKS, TUNED_MODEL),
     pool=LAUNCH_POOL,
@@ -62,6 +64,7 @@ def tuned_model(
         evaluation,
         accepted_leaks=config.accepted_leaks,
         engine=config.engine.value,
+        production_refit=config.production_refit,
         name=TUNED_MODEL,
         origin=tracking.origin(context.op_execution_context.run_id),
         extra_tags=tracking.extra_tags,
@@ -71,12 +74,26 @@ def tuned_model(
     yield from check_results([report.model.reproduction], TUNED_MODEL)
 
 
+def _production(record: "ProductionRecord | None") -> dict[str, Any]:
+    if record is None:
+        return {}
+    model = record.model
+    return {
+        PRODUCTION_MODEL_URI: record.model_uri,
+        "production_trees": model.trees,
+        "production_rows": model.rows,
+        "production_threshold": model.threshold.value,
+        "rehearsed_average_precision": model.rehearsed_average_precision,
+    }
+
+
 def _metadata(report: "TuningReport", plan: "SearchPlan") -> dict[str, Any]:
     """Return the metadata for the asset's page, and for later steps and conditions."""
     search, model, best = report.search, report.model, report.search.best
     return {
         MLFLOW_RUN_ID: report.run_id,
         MODEL_URI: report.model_uri,
+        **_production(report.production),
         "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
         **{name.removesuffix(".png"): picture(png, name) for name, png in model.pictures.items()},
         "top_features": dg.MetadataValue.md(model.explanation.table_markdown()),
@@ -85,6 +102,7 @@ def _metadata(report: "TuningReport", plan: "SearchPlan") -> dict[str, Any]:
         "engine_reason": report.engine.reason,
         BEST_POINT: dg.MetadataValue.json(best.point),
         "best_trial": best.number,
+        "trees": best.rounds,
         f"validation_{plan.objective}": float(best.value or 0.0),
         **search.counts(),
         "parallelism": search.parallelism,

@@ -82,11 +82,11 @@ def _described(preset: str) -> str:
     return f"{preset} is {', '.join(ranges)}"
 
 
-class TunedModelConfig(dg.Config):
+class SearchConfig(dg.Config):
     """How to search and how to evaluate."""
 
     space_preset: Preset = Field(
-        default=Preset.seed,
+        default=Preset.wide,
         description=f"Ranges of the hyperparameters. {'. '.join(_described(preset.value) for preset in Preset)}.",
     )
     space: dict[str, RangeConfig] = Field(
@@ -135,6 +135,13 @@ class TunedModelConfig(dg.Config):
         ge=1,
         description="Trees between two evaluations on the validation rows, for early stopping and pruning.",
     )
+    folds: int = Field(
+        default=_DEFAULTS.folds,
+        ge=1,
+        description="Most forward folds of a trial: its value is the mean over the validation set and blocks of its "
+        "length before it, each judged by a fit on the rows known then. 1: the validation set alone. Short tables have "
+        "fewer; with engine distributed there is one.",
+    )
     seed: int = Field(default=42, description="Seed of proposals, training and bootstrap.")
     threshold_rule: ThresholdRule = Field(default=ThresholdRule.cost, description="How alerts are decided.")
     alert_cost: float = Field(default=10.0, ge=0, description="Cost of reviewing one alert, in the amounts' unit.")
@@ -167,6 +174,7 @@ class TunedModelConfig(dg.Config):
             pruning=self.pruning,
             max_seconds=self.max_seconds,
             checkpoint_rounds=self.checkpoint_rounds,
+            folds=self.folds,
         )
 
     def evaluation_plan(self) -> "EvaluationPlan":
@@ -182,6 +190,16 @@ class TunedModelConfig(dg.Config):
         )
 
 
-def accepted(config: TunedModelConfig) -> dict[str, dg.JsonMetadataValue]:
+class TunedModelConfig(SearchConfig):
+    """How to search, how to evaluate, and what to do then."""
+
+    production_refit: bool = Field(
+        default=True,
+        description="Once the best point is evaluated, fit it again on all rows with a mature label, the test rows "
+        "among them, for production. The evaluated model stays as it is.",
+    )
+
+
+def accepted(config: SearchConfig) -> dict[str, dg.JsonMetadataValue]:
     """Return the metadata that say which leaks were accepted, and why; empty if none were."""
     return {"accepted_leaks": dg.MetadataValue.json(config.accepted_leaks)} if config.accepted_leaks else {}

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
+PRODUCTION_MODEL_NAME = "production_model"
 _MAX_TAG = 4_000
 # SQLAlchemy's and PostgreSQL's names for a duplicate key.
 _INSERTED_TWICE = ("IntegrityError", "UniqueViolation")
@@ -114,7 +115,9 @@ class ParentRun:
                 file.write_bytes(content)
             patiently(lambda: self.store.client.log_artifacts(self.run_id, scratch, folder))
 
-    def log_model(self, model: xgb.Booster, example: pd.DataFrame, params: Mapping[str, object]) -> str:
+    def log_model(
+        self, model: xgb.Booster, example: pd.DataFrame, params: Mapping[str, object], *, name: str = MODEL_NAME
+    ) -> str:
         """Write the model with its signature, and return its URI.
 
         It logs a plain booster, not a scikit-learn wrapper: MLflow serves `predict`, which returns the label for a
@@ -125,6 +128,7 @@ class ParentRun:
             model: The trained booster.
             example: A few rows of features as a caller would send them (float64).
             params: Shown with the model in MLflow's UI.
+            name: Name of the model within the run.
         """
         signature = ModelSignature(
             inputs=Schema([ColSpec("double", str(name)) for name in example.columns]),
@@ -134,9 +138,7 @@ class ParentRun:
         client, experiment_id = self.store.client, self.store.experiment_id
         with self.store.selected():
             logged = patiently(
-                lambda: client.create_logged_model(
-                    experiment_id, name=MODEL_NAME, source_run_id=self.run_id, params=shown
-                )
+                lambda: client.create_logged_model(experiment_id, name=name, source_run_id=self.run_id, params=shown)
             )
             patiently(
                 lambda: Model.log(

@@ -63,6 +63,10 @@ class PastDay:
     validation_fraction: float = 0.2
     gap_days: float | None = None
 
+    def gap(self, contract: Contract) -> float:
+        """Return the days left out before each cut."""
+        return contract.label_delay_days if self.gap_days is None else self.gap_days
+
 
 @dataclass(frozen=True)
 class BacktestReport:
@@ -135,7 +139,7 @@ def backtest(
         TrackingError: MLflow rejects a request or can't be reached.
     """
     past = _Past.choose(lakehouse, contract, past_day)
-    tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract)
+    tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract, gap_days=past_day.gap(contract))
     where = f"{RAW} version {past.version}, as of {past_day.day}"
     names: dict[SetName, str] = {
         "train": f"training rows of {where}",
@@ -158,7 +162,7 @@ def backtest(
         )
         with (
             TrialWriter(run, plan.objective, f"{BACKTEST}-{run.run_id}") as writer,
-            rows_in_place(choice.engine, tables) as placed,
+            rows_in_place(choice.engine, tables, folds=plan.folds) as placed,
         ):
             result = watched_search(log, writer, placed, plan, ())
             model = placed.finish(result, plan, evaluation)
@@ -216,7 +220,7 @@ class _Past:
                 rows,
                 contract,
                 validation_fraction=past_day.validation_fraction,
-                gap_days=contract.label_delay_days if past_day.gap_days is None else past_day.gap_days,
+                gap_days=past_day.gap(contract),
                 days_after=past_day.days_after,
                 where=where,
             )

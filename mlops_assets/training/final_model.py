@@ -7,7 +7,7 @@ rows. What does not: the search, MLflow, Dagster.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -29,6 +29,7 @@ from mlops_assets.training.search.plots import tuning_history
 if TYPE_CHECKING:
     import xgboost as xgb
 
+    from mlops_assets.training.folds import Fold
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
@@ -117,13 +118,15 @@ def finish(
     result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
+    older: Sequence[Fold] = (),
     *,
     label_delay_days: float = 0.0,
 ) -> FinalModel:
     """Refit the best point, choose the threshold on validation rows, then evaluate once on the test rows.
 
     The model is fitted on the training rows only: a threshold chosen on the validation rows is biased if the model
-    has seen them.
+    has seen them. Where the search has several folds, it is chosen on the rows of all of them, each scored by the model
+    of its own fold.
 
     Args:
         train: Rows to fit on.
@@ -132,6 +135,7 @@ def finish(
         result: The finished search.
         search: What was searched.
         plan: How to evaluate.
+        older: Folds before the validation rows that the search has used.
         label_delay_days: Days until the label of a fraud is known, and its card as compromised.
 
     Raises:
@@ -143,10 +147,19 @@ def finish(
     value = judge(
         search.objective, validation.y, booster.predict(quantized(validation, threads=result.threads, ref=binned))
     )
+    known = [_scored(booster, validation)]
+    for fold, record in zip(older, best.folds[1:], strict=True):
+        part = quantized(
+            replace(train, X=train.X[: fold.train_rows], y=train.y[: fold.train_rows]),
+            ref=binned,
+            threads=result.threads,
+        )
+        earlier = fit(best.point, part, seed=search.seed, threads=result.threads, rounds=record.rounds)
+        known.append(_scored(earlier, fold.validation))
     return conclude(
         booster,
         judge_refit(value, result),
-        _scored(booster, validation),
+        _pooled(known),
         lambda: _scored(booster, read_test()),
         result,
         search,
@@ -233,6 +246,24 @@ def past_frauds(
     return PastFrauds(np.concatenate(entities), np.concatenate(days), label_delay_days)
 
 
+def _pooled(parts: Sequence[ScoredRows]) -> ScoredRows:
+    """Return scored rows of several folds as one; features can be asked for of the first one's rows only."""
+    if len(parts) == 1:
+        return parts[0]
+    amounts = [part.amounts for part in parts if part.amounts is not None]
+    entities = [part.entities for part in parts if part.entities is not None]
+    whole = [np.ones(len(part.y), bool) if part.on_whole_day is None else part.on_whole_day for part in parts]
+    return ScoredRows(
+        y=np.concatenate([part.y for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        days=np.concatenate([part.days for part in parts]),
+        amounts=np.concatenate(amounts) if amounts else None,
+        entities=np.concatenate(entities) if entities else None,
+        rows_at=parts[0].rows_at,
+        on_whole_day=np.concatenate(whole),
+    )
+
+
 def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
     """Compare the refit with the best trial, computed in the same way; this detects a wrongly decoded point.
 
@@ -240,7 +271,8 @@ def judge_refit(value: float, result: SearchResult) -> CheckOutcome:
         value: The objective of the refit on the validation rows.
         result: The finished search.
     """
-    reached = result.best.value
+    best = result.best
+    reached = best.folds[0].value if best.folds else best.value
     same = value == reached
     text = f"refit {value!r}, best trial (number {result.best.number}) {reached!r} on the validation rows"
     if not same:

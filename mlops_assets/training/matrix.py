@@ -18,6 +18,8 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.days import day_numbers, on_whole_days
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlops_assets.data.contract.contract import Contract
 
 
@@ -52,6 +54,27 @@ class Matrix:
     def frauds(self) -> int:
         """Number of frauds."""
         return int(self.y.sum())
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> Matrix:
+        """Return the rows at which `kept` [rows] is true, in order."""
+        amounts = None if self.amounts is None else self.amounts[kept]
+        whole = None if self.on_whole_day is None else self.on_whole_day[kept]
+        return Matrix(self.features, self.X[kept], self.y[kept], self.days[kept], amounts, whole)
+
+
+def joined(parts: Sequence[Matrix]) -> Matrix:
+    """Return the rows of several matrices of one contract as one, in the given order.
+
+    Days that were split between them are whole again, so all days are taken for whole.
+    """
+    amounts = [part.amounts for part in parts if part.amounts is not None]
+    return Matrix(
+        parts[0].features,
+        np.concatenate([part.X for part in parts]),
+        np.concatenate([part.y for part in parts]),
+        np.concatenate([part.days for part in parts]),
+        np.concatenate(amounts) if amounts else None,
+    )
 
 
 def matrix_columns(contract: Contract) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import SearchSpace, search_space
 
 Objective = Literal["average_precision", "kappa", "f1", "log_loss"]
 
@@ -42,12 +42,13 @@ class SearchPlan:
         pruning: Whether to stop a trial that is worse than half of the finished trials were after as many trees.
         max_seconds: Time budget of this run of the search, seconds; 0 for no limit.
         checkpoint_rounds: Trees between two evaluations on the validation rows, for early stopping and pruning.
+        folds: Most forward folds of a trial, the validation set included (`folds`); its value is their mean.
 
     Raises:
         SearchError: A number is out of its range.
     """
 
-    space: SearchSpace = field(default_factory=SearchSpace)
+    space: SearchSpace = field(default_factory=lambda: search_space("wide"))
     objective: Objective = "average_precision"
     trials: int = 20
     parallelism: int = 0
@@ -57,10 +58,11 @@ class SearchPlan:
     pruning: bool = True
     max_seconds: float = 0
     checkpoint_rounds: int = 5
+    folds: int = 1
 
     def __post_init__(self) -> None:
         lowest = {"trials": 1, "parallelism": 0, "threads": 0, "early_stopping_rounds": 0, "max_seconds": 0}
-        for name, low in {**lowest, "checkpoint_rounds": 1}.items():
+        for name, low in {**lowest, "checkpoint_rounds": 1, "folds": 1}.items():
             given = getattr(self, name)
             if not low <= given < math.inf:  # this also rejects NaN
                 raise SearchError(f"{name} is {given}", where="search plan", fix=f"choose {low} or more")
@@ -75,7 +77,7 @@ def search_key(plan: SearchPlan, data: Mapping[str, str]) -> str:
     """Return the key of a search: equal for two searches whose trials are interchangeable.
 
     The key covers everything that affects proposals and values: the space, the objective, the number of trials (it sets
-    how many points TPE draws at random first), seed, threads, early stopping, pruning, checkpoints and `data`.
+    how many points TPE draws at random first), seed, threads, early stopping, pruning, checkpoints, folds and `data`.
     Parallelism and the time budget are left out: they set how fast and how far a search goes, and a resumed search may
     change them.
 
@@ -98,6 +100,8 @@ def search_key(plan: SearchPlan, data: Mapping[str, str]) -> str:
         "early_stopping_rounds": plan.early_stopping_rounds,
         "pruning": plan.pruning,
         "checkpoint_rounds": plan.checkpoint_rounds,
+        # Absent with one fold: searches of before there were folds are continued.
+        **({"folds": plan.folds} if plan.folds > 1 else {}),
         "data": dict(data),
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]

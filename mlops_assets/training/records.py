@@ -16,6 +16,21 @@ TrialState = Literal["finished", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
+class FoldRecord:
+    """A trial's result on one of several folds.
+
+    Attributes:
+        value: The objective on the fold's validation rows, in its own direction.
+        rounds: Trees of the model that has this value.
+        curve: The objective by number of trees, as (trees, value); empty when it was not watched.
+    """
+
+    value: float
+    rounds: int
+    curve: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class TrialRecord:
     """One trial that has ended.
 
@@ -24,13 +39,16 @@ class TrialRecord:
         point: The hyperparameters.
         state: `finished` with a value that counts; `pruned` when it was stopped as hopeless, so it can't be the best;
             `failed` with an error, also when its worker process or its executor died.
-        value: The objective on the validation rows, in its own direction; the best so far for a pruned trial; None
-            when the trial failed.
-        loss: The same value as hyperopt minimizes it.
+        value: The objective on the validation rows, in its own direction; the best so far for a pruned trial; the mean
+            over the folds, where there are several; None when the trial failed.
+        loss: The same value as hyperopt minimizes it; for a trial pruned before its last fold, what the mean over all
+            folds would probably be.
         seconds: Time in the worker.
-        rounds: Trees of the model that has this value: fitting the point with this many trees reproduces it; 0 when
-            the trial failed.
+        rounds: Trees of the model that has this value: fitting the point with this many trees reproduces it; of the
+            newest fold, where there are several; 0 when the trial failed.
         curve: The objective by number of trees, as (trees, value), trees ascending; empty when it was not watched.
+        folds: The results by fold, newest first; fewer than the search has for a pruned trial. Empty where the search
+            has one fold only, whose results are the fields above.
         error: Why it failed, empty otherwise.
         resumed_from: MLflow run of the earlier, unfinished search that this result comes from; empty otherwise.
     """
@@ -43,6 +61,7 @@ class TrialRecord:
     seconds: float
     rounds: int = 0
     curve: tuple[tuple[int, float], ...] = ()
+    folds: tuple[FoldRecord, ...] = ()
     error: str = ""
     resumed_from: str = ""
 
@@ -59,6 +78,7 @@ class SearchResult:
         seconds: Wall time of this run.
         end_reason: Why it ended, as text.
         threads: Threads of each fit.
+        older_rows: Training rows of each fold before the newest, newest first.
         notes: Notes for the user on how it ran, such as a parallelism that the cluster can't hold.
     """
 
@@ -68,6 +88,7 @@ class SearchResult:
     seconds: float
     end_reason: str
     threads: int = 1
+    older_rows: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""From pinned sets to a tuned model in MLflow: search, refit, evaluate once, record everything.
+"""From pinned sets to a tuned model in MLflow: search, refit, evaluate once, refit for production, record everything.
 
 What belongs here: the order of these steps, and the content of the MLflow run. What does not: how to search
 (`search`), where to train (`engines`), the refit and its evaluation (`final_model`), Dagster.
@@ -16,6 +16,7 @@ from mlops_assets.data.contract.contract import Contract
 from mlops_assets.evaluation.leaks import ChangedRows
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.mature_rows import mature_rows
 from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
 from mlops_assets.lakehouse.transaction_tables import RAW
@@ -33,6 +34,7 @@ from mlops_assets.lineage import (
     SEARCH_KEY_TAG,
     SPLIT_ID,
     SPLIT_ID_TAG,
+    SPLIT_SPEC,
     TEST_VERSION_TAG,
 )
 from mlops_assets.tracking.artifacts import scores_to_bytes
@@ -43,6 +45,7 @@ from mlops_assets.training.engines.choice import AskedEngine, EngineChoice, choo
 from mlops_assets.training.engines.engines import SplitTables, TrainingEngine, key_of, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.plan import SearchPlan, search_key
+from mlops_assets.training.production_run import ProductionRecord, record_production
 from mlops_assets.training.readiness import changed_rows, require_ready
 from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets.training.search.progress import SearchProgress
@@ -63,6 +66,7 @@ class TuningReport:
         engine: Where trials were trained, and why.
         search: The finished search.
         model: The refitted model and its evaluation.
+        production: The model fitted on all three sets; None where it was switched off.
     """
 
     run_id: str
@@ -71,6 +75,7 @@ class TuningReport:
     engine: EngineChoice
     search: SearchResult
     model: FinalModel
+    production: ProductionRecord | None
 
 
 def tune_model(
@@ -82,6 +87,7 @@ def tune_model(
     *,
     accepted_leaks: Mapping[str, str],
     engine: AskedEngine,
+    production_refit: bool,
     name: str,
     origin: Origin,
     extra_tags: Mapping[str, str],
@@ -99,6 +105,7 @@ def tune_model(
         evaluation: How to evaluate.
         accepted_leaks: Reasons for features that the leak check may name, by feature; kept as a tag of the run.
         engine: Where to train; `auto` decides by size.
+        production_refit: Whether to fit the winning point again on all three sets once it has been evaluated.
         name: Name of the MLflow run; the database is appended.
         origin: The Dagster run behind it.
         extra_tags: More tags of the MLflow run.
@@ -112,7 +119,13 @@ def tune_model(
         TrackingError: MLflow rejects a request or can't be reached.
     """
     sets = pinned_sets(lakehouse)
-    tables = SplitTables(lakehouse.session, lambda role: lakehouse.read(sets[role].name, sets[role].version), contract)
+    tables = SplitTables(
+        lakehouse.session,
+        lambda role: lakehouse.read(sets[role].name, sets[role].version),
+        contract,
+        gap_days=float(sets["test"].metadata[SPLIT_SPEC]["gap_days"]),
+        mature=lambda: mature_rows(lakehouse, contract, sets),
+    )
     changes = _changes(lakehouse, contract, int(sets["train"].metadata[RAW_VERSION]))
     require_ready(
         tables,
@@ -136,13 +149,17 @@ def tune_model(
                 [TableInput(t.name, lakehouse.location(t.name), t.version, _ROLES[role]) for role, t in sets.items()]
             )
             log(f"engine {choice.engine}: {choice.reason}")
-            with rows_in_place(choice.engine, tables) as placed:
+            with rows_in_place(choice.engine, tables, folds=plan.folds) as placed:
                 rows = f"{placed.train_rows:,} training and {placed.validation_rows:,} validation rows"
                 log(f"searching {plan.trials} points on {rows}")
                 result = watched_search(log, writer, placed, plan, resumed)
                 model = placed.finish(result, plan, evaluation)
-            uri = _record(run, model, result, choice, plan, evaluation)
-    return TuningReport(run.run_id, uri, sets, choice, result, model)
+                uri = _record(run, model, result, choice, plan, evaluation)
+                production = None
+                if production_refit:
+                    production = record_production(run, placed.refit(model, result, plan), uri, model, result, sets)
+                    log(production.message)
+    return TuningReport(run.run_id, uri, sets, choice, result, model, production)
 
 
 def watched_search(
@@ -224,6 +241,7 @@ def _record(
     run.log(
         params={
             **point,
+            "trees": result.best.rounds,
             "objective": plan.objective,
             "trials": plan.trials,
             "engine": choice.engine,
@@ -232,6 +250,7 @@ def _record(
             "early_stopping_rounds": plan.early_stopping_rounds,
             "pruning": plan.pruning,
             "checkpoint_rounds": plan.checkpoint_rounds,
+            "folds": 1 + len(result.older_rows),
             "max_seconds": plan.max_seconds,
             "seed": plan.seed,
             "space": json.dumps(plan.space.as_dict()),

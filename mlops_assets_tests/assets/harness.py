@@ -19,7 +19,7 @@ from mlops_assets.assets.registered_model import GateConfig, registered_model
 from mlops_assets.assets.splits import SplitConfig, splits
 from mlops_assets.assets.transaction_labels import transaction_labels
 from mlops_assets.assets.tuned_model import tuned_model
-from mlops_assets.assets.tuning_config import RangeConfig, TunedModelConfig
+from mlops_assets.assets.tuning_config import Preset, RangeConfig, TunedModelConfig
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -40,7 +40,16 @@ QUICK_SPACE = {
     "n_estimators": RangeConfig(low=5, high=12),
     "learning_rate": RangeConfig(low=0.1, high=0.5),
 }
-QUICK = TunedModelConfig(space=QUICK_SPACE, trials=3, parallelism=1, alerts_per_day=20, replicates=50)
+# Without the production refit, which costs as much as all three trials.
+QUICK = TunedModelConfig(
+    space_preset=Preset.seed,
+    space=QUICK_SPACE,
+    trials=3,
+    parallelism=1,
+    alerts_per_day=20,
+    replicates=50,
+    production_refit=False,
+)
 
 
 @dataclass

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pytest
+from pyspark.sql import DataFrame
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.assets.splits import SplitConfig, Strategy
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.mature_rows import mature_rows
 from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import bring_labels, load, plain, split, write_csv
@@ -130,6 +132,40 @@ def test_labels_mature_rows_and_what_has_none_is_left_out_and_counted(catalog: L
     assert all(rows.where("fraud IS NULL").isEmpty() for rows in sets.values())
     assert not {"_own_label", "_label_history"} & set(sets["train"].columns)
     assert [row["fraud"] for row in sets["train"].where("id = 31").collect()] == [0]
+
+
+def test_a_model_for_production_learns_from_every_mature_row_and_every_label(labelled: Lakehouse, tmp_path: Path):
+    """A rehearsal of it knows neither the labels nor the rows of later: the control is the same question of `now`."""
+    bring_labels(labelled, labels(tmp_path / "l.csv", *((n, 1, hours_ago(1)) for n in range(20))), CARDS)
+    load(labelled, contract=CARDS, labels_only=True)
+    assert split(labelled, None, CARDS).failure is None
+    sets = pinned_sets(labelled)
+
+    found = mature_rows(labelled, CARDS, sets)
+
+    def ids(rows: DataFrame) -> set[int]:
+        return {row["id"] for row in rows.select("id").collect()}
+
+    def frauds(rows: DataFrame) -> int:
+        return rows.where("id < 20 AND fraud = 1").count()
+
+    by_set = {name: ids(labelled.read(table.name, table.version)) for name, table in sets.items()}
+    assert ids(found.now) == set(range(HOURS - YOUNG)) > set.union(*by_set.values())
+    assert found.gap is not None
+    assert ids(found.gap) == set(range(max(by_set["train"]) + 1, min(by_set["validation"])))
+    assert len(ids(found.gap)) == 5 * 24
+    assert ids(found.before_test) == set(range(max(by_set["validation"]) + 1))
+    assert (frauds(found.before_test), frauds(found.now)) == (3, 20)
+
+
+def test_sets_that_overlap_in_time_have_no_gap_between_them(labelled: Lakehouse):
+    assert split(labelled, SplitConfig(gap_days=0, strategy=Strategy.stratified), CARDS).failure is None
+    sets = pinned_sets(labelled)
+
+    found = mature_rows(labelled, CARDS, sets)
+
+    searched = sum(labelled.read(sets[name].name, sets[name].version).count() for name in ("train", "validation"))
+    assert (found.gap, found.before_test.count(), found.now.count()) == (None, searched, HOURS - YOUNG)
 
 
 def test_from_an_earlier_moment_rows_have_the_labels_they_had_then(labelled: Lakehouse, tmp_path: Path):

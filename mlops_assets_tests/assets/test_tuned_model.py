@@ -28,6 +28,9 @@ from mlops_assets.lineage import (
     EXPLANATION_FOLDER,
     MODEL_URI_TAG,
     PARENT_TAG,
+    PRODUCTION_FILE,
+    PRODUCTION_MODEL_URI_TAG,
+    PRODUCTION_SCORES_FILE,
     RESUMED_FROM_TAG,
     SCORES_FILE,
     STAGE_TAG,
@@ -128,6 +131,45 @@ def test_the_engine_is_chosen_by_size_and_can_be_set_by_hand(searched_once: Sear
     assert len(scores[0]) == len(scores[1])
     # The same rows in the same order: two models of the same data rank them alike.
     assert np.corrcoef(np.log(scores[0]), np.log(scores[1]))[0, 1] > 0.5
+
+
+def test_the_production_model_stands_beside_the_evaluated_one(lakehouse: Lakehouse, tracking: Tracking):
+    load(lakehouse)
+    split(lakehouse, SplitConfig(gap_days=0.5))
+    outcome = tune(lakehouse, tracking, QUICK.model_copy(update={"production_refit": True}))
+
+    assert outcome.failure is None
+    told, store = outcome.metadata, tracking.connect()
+    report = json.loads(read_artifact(store, told["mlflow_run_id"], PRODUCTION_FILE))
+    assert store.client.get_run(told["mlflow_run_id"]).data.tags[PRODUCTION_MODEL_URI_TAG] == report["model_uri"]
+    assert (told["production_model_uri"], told["model_uri"]) == (report["model_uri"], report["evaluated_model_uri"])
+    assert report["model_uri"] != report["evaluated_model_uri"]
+    assert report["sets"] == {"train": 0, "validation": 0, "test": 0}
+    # Every row of the raw table has a mature label; the gaps hold some that are in no set.
+    raw = lakehouse.require("raw_transactions", made_by="test")
+    sets = {name: lakehouse.require(f"{name}_set", made_by="test") for name in ("train", "validation", "test")}
+    in_sets = sum(lakehouse.read(table.name, table.version).count() for table in sets.values())
+    assert report["rows"] == lakehouse.read(raw.name, raw.version).count() > in_sets
+    assert report["threshold"]["value"] == told["production_threshold"] != told["threshold"]
+
+    test = lakehouse.read("test_set", sets["test"].version).toPandas()
+    test = test.sort_values(["time", "_batch_id", "_row_number"])
+    with store.selected():
+        for uri, file in ((told["model_uri"], SCORES_FILE), (report["model_uri"], PRODUCTION_SCORES_FILE)):
+            model = mlflow.pyfunc.load_model(uri)
+            served = model.predict(test[model.metadata.signature.inputs.input_names()].astype("float64"))
+            assert np.array_equal(served, scores_from_bytes(read_artifact(store, told["mlflow_run_id"], file)))
+
+
+def test_without_the_production_refit_there_is_one_model(searched_once: Searched):
+    outcome = searched_once.outcome
+
+    run = searched_once.tracking.connect().client.get_run(outcome.metadata["mlflow_run_id"])
+    assert "production_model_uri" not in outcome.metadata
+    assert PRODUCTION_MODEL_URI_TAG not in run.data.tags
+    assert (
+        str(outcome.metadata["trees"]) == run.data.params["trees"] == run.data.params["n_estimators"]
+    )  # QUICK's are too few to be stale
 
 
 def test_the_signature_promises_what_is_served(searched_once: Searched):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from mlops_assets.assets.tuning_config import Preset, RangeConfig, RangeScale, TunedModelConfig
 from mlops_assets.errors import SearchError
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.space import PRESETS, Scale, log_uniform, uniform
+from mlops_assets.training.space import PRESETS, Scale, log_uniform, search_space, uniform
 
 
 def test_an_untouched_form_is_the_default_search():
@@ -27,6 +27,7 @@ def test_what_is_set_arrives():
         "early_stopping_rounds": 0,
         "pruning": False,
         "checkpoint_rounds": 2,
+        "folds": 3,
     }
     plan = TunedModelConfig(**given).search_plan()
 
@@ -42,6 +43,7 @@ def test_what_is_set_arrives():
         {"max_seconds": -1},
         {"early_stopping_rounds": -1},
         {"checkpoint_rounds": 0},
+        {"folds": 0},
         {"pruning": "perhaps"},
         {"max_seconds": float("nan")},
     ],
@@ -62,7 +64,7 @@ def test_the_ranges_of_each_preset_can_be_read_in_the_launchpad():
     told = str(TunedModelConfig.model_fields["space_preset"].description)
 
     assert "max_depth: {low: 3, high: 9, scale: whole}" in told
-    assert "min_child_weight: {low: 0.01, high: 100, scale: log_uniform}" in told
+    assert "min_child_weight: {low: 0.1, high: 100, scale: log_uniform}" in told
     assert [item.value for item in Preset] == list(PRESETS)
     assert [item.value for item in RangeScale] == list(get_args(Scale))
 
@@ -92,9 +94,9 @@ def test_a_run_config_of_the_launchpad_is_validated_and_arrives():
         return dg.materialize([searched], run_config=ops, instance=dg.DagsterInstance.ephemeral()).success
 
     older = {name: {"low": item.low, "high": item.high} for name, item in PRESETS["seed"].items()}
-    assert run({"space": older})
+    assert run({"space_preset": "seed", "space": older})
     assert run({"space_preset": "wide", "space": {"gamma": {"low": 0.1, "high": 5, "scale": "log_uniform"}}})
-    assert seen[0] == SearchPlan()
+    assert seen[0] == SearchPlan(space=search_space("seed"))
     assert seen[1].space.ranges == {**PRESETS["wide"], "gamma": log_uniform(0.1, 5)}
     for wrong in ({"space_preset": "narrow"}, {"space": {"gamma": {"low": 0.1}}}, {"space": {"gamma": [0, 5]}}):
         with pytest.raises(dg.DagsterInvalidConfigError):

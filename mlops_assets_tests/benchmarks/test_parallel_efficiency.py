@@ -11,7 +11,7 @@ from benchmarks._data import draw_points, ulb_shaped
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL
 from benchmarks.parallel_efficiency import ON_LOCAL, SIMULATED, WITH_DEFAULTS, Sizes, measure
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import search_space
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,7 +36,7 @@ def test_it_measures_and_simulates(sessions: Sessions, home: Path, monkeypatch: 
 
 
 def test_given_points_are_tried_and_metered(spark: SparkSession):
-    points = draw_points(SearchSpace(), 4, seed=2)
+    points = draw_points(search_space("seed"), 4, seed=2)
 
     found = _ours.try_points(spark, *ulb_shaped(2_000), points, parallelism=2)
 
@@ -50,7 +50,7 @@ def test_a_failing_trial_ends_the_measurement(spark: SparkSession):
     broken = type(train)(train.features[:3], train.X, train.y, train.days, None)
 
     with pytest.raises(RuntimeError, match="trial 0: ValueError"):
-        _ours.try_points(spark, broken, validation, draw_points(SearchSpace(), 1, seed=2), parallelism=1)
+        _ours.try_points(spark, broken, validation, draw_points(search_space("seed"), 1, seed=2), parallelism=1)
 
 
 @pytest.mark.proof

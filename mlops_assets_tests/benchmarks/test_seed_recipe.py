@@ -9,11 +9,11 @@ from hyperopt import Trials, fmin, space_eval
 from benchmarks import _seed_recipe
 from benchmarks._data import draw_points, evaluation_rows, frame, ulb_shaped
 from benchmarks._given_points import suggest_given
-from mlops_assets.training.space import SearchSpace
+from mlops_assets.training.space import search_space
 
 
 def test_given_points_are_tried_in_their_order():
-    points = draw_points(SearchSpace(), 5, seed=3)
+    points = draw_points(search_space("seed"), 5, seed=3)
     trials = Trials()
 
     found = fmin(
@@ -27,14 +27,14 @@ def test_given_points_are_tried_in_their_order():
     )
 
     raw = [{label: values[0] for label, values in trial["misc"]["vals"].items()} for trial in trials.trials]
-    assert [SearchSpace().to_point(space_eval(_seed_recipe.space(), values)) for values in raw] == points
+    assert [search_space("seed").to_point(space_eval(_seed_recipe.space(), values)) for values in raw] == points
     best = max(points, key=lambda point: point["learning_rate"])
-    assert SearchSpace().to_point(space_eval(_seed_recipe.space(), found)) == best
+    assert search_space("seed").to_point(space_eval(_seed_recipe.space(), found)) == best
     assert found["n_estimators"] != best["n_estimators"]  # what the seed registers
 
 
 def test_points_lie_in_the_space_and_repeat_with_their_seed():
-    space = SearchSpace()
+    space = search_space("seed")
     points = draw_points(space, 200, seed=1)
 
     assert points == draw_points(space, 200, seed=1) != draw_points(space, 200, seed=2)
@@ -55,7 +55,7 @@ def test_rows_have_the_shape_of_the_seeds():
 
 def test_the_pipeline_is_fitted_with_the_point_it_was_given():
     train, _ = ulb_shaped(1_000)
-    point = draw_points(SearchSpace(), 1, seed=5)[0]
+    point = draw_points(search_space("seed"), 1, seed=5)[0]
 
     model = _seed_recipe.pipeline(point, threads=1, tree_method="exact").fit(frame(train), train.y)["model"]
 

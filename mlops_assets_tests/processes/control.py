@@ -34,7 +34,14 @@ SPACE = {
     "n_estimators": {"low": 5, "high": 12},
     "learning_rate": {"low": 0.1, "high": 0.5},
 }
-TUNING: dict[str, Any] = {"space": SPACE, "trials": 3, "parallelism": 1, "alerts_per_day": 20, "replicates": 50}
+TUNING: dict[str, Any] = {
+    "space": SPACE,
+    "trials": 3,
+    "parallelism": 1,
+    "alerts_per_day": 20,
+    "replicates": 50,
+    "production_refit": False,
+}
 CONFIG: dict[str, Any] = {"tuned_model": {"config": TUNING}, "registered_model": {"config": {"min_lift": 2.0}}}
 
 

@@ -106,7 +106,7 @@ def ends(spark: SparkSession, task: Any, timeout: float | None = None) -> list[t
 def broadcast_value(spark: SparkSession) -> list[float]:
     """Return the value of one point, tried three times on rows that were broadcast."""
     samples = tuple(Samples(rows.features, rows.X, rows.y) for rows in make_halves())
-    data = BroadcastData(spark.sparkContext.broadcast(samples))  # type: ignore[arg-type]
+    data = BroadcastData(spark.sparkContext.broadcast(samples))
     task = TrialTask("broadcast", data, "average_precision", 42, 1, 5, 0)
     points = [Assignment(seed_point(3, 20, 0.3))] * 3
     return [float(result["value"]) for result in spark.sparkContext.parallelize(points, 3).map(task).collect()]

@@ -45,6 +45,7 @@ def test_a_number_out_of_range_is_refused_by_name(option: str, wrong: Any):
         {"early_stopping_rounds": 0},
         {"pruning": False},
         {"checkpoint_rounds": 10},
+        {"folds": 3},
     ],
 )
 def test_what_shapes_proposals_or_values_changes_the_key(changed: dict[str, Any]):
@@ -55,7 +56,7 @@ def test_each_option_is_either_in_the_key_or_known_not_to_be():
     """A new option has to be put into one of the two lists of this file."""
     assert {item.name for item in dataclasses.fields(SearchPlan)} == {
         *("space", "objective", "trials", "threads", "seed", "early_stopping_rounds", "pruning", "checkpoint_rounds"),
-        *("parallelism", "max_seconds"),
+        *("folds", "parallelism", "max_seconds"),
     }
 
 
@@ -68,7 +69,8 @@ def test_data_and_versions_change_the_key_and_their_order_does_not():
     assert search_key(SearchPlan(), {**DATA, "train": "file:/lake/train@4"}) != KEY
     assert search_key(SearchPlan(), {**DATA, "xgboost": "3.2.1"}) != KEY
     assert search_key(SearchPlan(), dict(reversed(DATA.items()))) == KEY
-    assert search_key(SearchPlan(space=seed_space(max_depth=(3.0, 9.0))), DATA) == KEY
+    whole, real = (SearchPlan(space=seed_space(max_depth=bounds)) for bounds in ((3, 9), (3.0, 9.0)))
+    assert search_key(real, DATA) == search_key(whole, DATA)
 
 
 @pytest.mark.parametrize(

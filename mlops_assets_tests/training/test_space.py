@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mlops_assets.errors import SearchError
 from mlops_assets.training.objective import booster_parameters
 from mlops_assets.training.parameters import PARAMETERS
+from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.space import PRESETS, SearchSpace, log_uniform, read_ranges, search_space, uniform, whole
 from mlops_assets_tests.training.spaces import fixed_space, seed_point, seed_space
 
@@ -22,7 +23,7 @@ HYPERPARAMETERS = ["max_depth", "n_estimators", "learning_rate", "reg_alpha", "b
 
 
 def test_the_defaults_are_the_bounds_of_the_seed_project():
-    assert SearchSpace().as_dict() == {
+    assert search_space("seed").as_dict() == {
         "max_depth": [3, 9],
         "n_estimators": [10, 99],
         "learning_rate": [0.001, 0.5],
@@ -88,8 +89,8 @@ def test_whatever_is_accepted_is_an_interval_of_finite_numbers(name: str, low: f
 def test_a_point_is_named_as_xgboost_names_it():
     point = seed_point(4, 50, 0.1, reg_alpha=0.02, base_score=0.01)
 
-    assert list(SearchSpace().to_point(point)) == list(SearchSpace().as_dict()) == HYPERPARAMETERS
-    assert SearchSpace().to_point(point)["n_estimators"] == 50
+    assert list(search_space("seed").to_point(point)) == list(search_space("seed").as_dict()) == HYPERPARAMETERS
+    assert search_space("seed").to_point(point)["n_estimators"] == 50
 
 
 def test_every_known_parameter_is_one_that_xgboost_has_and_takes_its_bounds():
@@ -136,13 +137,17 @@ def test_a_scale_that_is_not_given_is_the_presets_and_a_later_mapping_wins():
     assert search_space("seed", given, scaled).ranges["learning_rate"] == log_uniform(0.1, 0.2)
 
 
-def test_the_wide_preset_regularizes_and_takes_smaller_steps():
+def test_the_wide_preset_regularizes_and_leaves_calibration_and_the_number_of_trees_alone():
     wide = search_space("wide")
 
-    assert {"min_child_weight", "reg_lambda", "max_delta_step", "subsample", "colsample_bytree"} <= set(wide.ranges)
+    assert {"min_child_weight", "reg_lambda", "max_delta_step", "subsample", "colsample_bytree"} <= set(wide.free)
     assert wide.ranges["learning_rate"].scale == wide.ranges["min_child_weight"].scale == "log_uniform"
-    assert wide.ranges["n_estimators"].high > SearchSpace().ranges["n_estimators"].high
-    assert wide.as_dict()["learning_rate"] == [0.01, 0.3, "log_uniform"]
+    # Early stopping ends trials, below a limit that no point of the seed's reaches.
+    assert "n_estimators" not in wide.free
+    assert wide.ranges["n_estimators"].low > PRESETS["seed"]["n_estimators"].high
+    assert not {"base_score", "scale_pos_weight"} & set(wide.ranges)
+    # While early stopping waits, the slowest learner comes to a full step.
+    assert wide.ranges["learning_rate"].low * SearchPlan().early_stopping_rounds >= 1
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 _ERROR_LENGTH = 2_000
 _LEAST_SECONDS = 0.001  # hyperopt refuses a timeout of 0
 _NO_PRUNING = "trials over the whole cluster are not pruned"
+_NO_FOLDS = "trials over the whole cluster are judged on the validation set only"
 
 
 def fit_on_cluster(data: PlacedRows, point: Point, *, seed: int, rounds: int) -> xgb.Booster:
@@ -99,7 +100,8 @@ def run_distributed_search(
 def search_notes(data: PlacedRows, plan: SearchPlan) -> tuple[str, ...]:
     """Return notes for the user on a search over the cluster."""
     trained = f"each trial is trained over the cluster, by {data.workers} workers"
-    return (trained, _NO_PRUNING) if plan.pruning else (trained,)
+    missing = [_NO_PRUNING] * plan.pruning + [_NO_FOLDS] * (plan.folds > 1)
+    return (trained, *missing)
 
 
 class _Run:

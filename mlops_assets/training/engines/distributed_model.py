@@ -1,6 +1,6 @@
-"""From the best point of a search over the cluster to the final model, with rows scored on the executors.
+"""From the best point of a search over the cluster to the final and the production model, rows scored on the executors.
 
-What belongs here: the refit over the cluster, and scored rows in the order of `Matrix`. What does not: threshold,
+What belongs here: both refits over the cluster, and scored rows in the order of `Matrix`. What does not: threshold,
 evaluation, pictures (`final_model`, the same for both engines), the search (`distributed`).
 
 The threshold and the intervals of an evaluation need all scores at once, so the driver does collect labels, scores,
@@ -23,18 +23,23 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.errors import EvaluationError
+from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.training.engines.choice import result_limit
 from mlops_assets.training.engines.distributed import broadcast_model, fit_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
-from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature
+from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature, placed
 from mlops_assets.training.final_model import ScoredRows, conclude, judge_refit, past_frauds
 from mlops_assets.training.matrix import doubles, entity_ids, event_seconds, hashed
+from mlops_assets.training.production import ProductionModel, carried_over, refit_trees
 
 if TYPE_CHECKING:
+    import xgboost as xgb
     from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
     from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.lakehouse.mature_rows import MatureRows
+    from mlops_assets.training.engines.distributed_metrics import ScoredCounts
     from mlops_assets.training.final_model import EvaluationPlan, FinalModel
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
@@ -97,6 +102,54 @@ def finish_on_cluster(
                 contract.label_delay_days,
             ),
         )
+
+
+def refit_on_cluster(
+    spark: SparkSession,
+    mature: MatureRows,
+    test: DataFrame,
+    searched_rows: int,
+    contract: Contract,
+    evaluated: FinalModel,
+    result: SearchResult,
+    search: SearchPlan,
+) -> ProductionModel:
+    """Rehearse and fit the production model over the cluster, as `production.refit` does in memory.
+
+    Args:
+        spark: The session.
+        mature: What to fit on: the contract's columns, batch id and row number.
+        test: The rows that the evaluated model was evaluated on, the same columns.
+        searched_rows: Training rows of the search.
+        contract: Names and roles of the columns.
+        evaluated: The evaluated model.
+        result: The finished search.
+        search: What was searched.
+
+    Raises:
+        EvaluationError: The test set is too large for its scores to be collected.
+    """
+
+    def fitted(rows: DataFrame) -> tuple[xgb.Booster, ScoredCounts, ScoredRows]:
+        with ExitStack() as held:
+            data = held.enter_context(placed(spark, rows, test, contract))
+            trees = refit_trees(result, searched_rows, data.train.rows)
+            booster = fit_on_cluster(data, result.best.point, seed=search.seed, rounds=trees)
+            model = held.enter_context(broadcast_model(spark, booster))
+            scored = score_in_order(test, contract, model, held, result_limit(spark), where="test set")
+        return booster, data.train, scored
+
+    _, _, rehearsed = fitted(mature.before_test)
+    booster, counts, scored = fitted(mature.now)
+    return ProductionModel(
+        booster=booster,
+        trees=booster.num_boosted_rounds(),
+        rows=counts.rows,
+        frauds=counts.frauds,
+        threshold=carried_over(evaluated.threshold, evaluated.test_scores, rehearsed.scores),
+        rehearsed_average_precision=average_precision(rehearsed.y, rehearsed.scores),
+        test_scores=scored.scores,
+    )
 
 
 def score_in_order(

@@ -1,4 +1,4 @@
-"""The two engines behind one interface: place the rows, search on them, make the final model.
+"""The two engines behind one interface: place the rows, search on them, make the final and the production model.
 
 What belongs here: the differences between the engines that a caller sees. What does not: the rule that picks one
 (`choice`), how they work (`search`, `distributed`), Dagster.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from mlops_assets.errors import SearchError
 from mlops_assets.training.engines import distributed, placed_rows
-from mlops_assets.training.engines.distributed_model import finish_on_cluster
+from mlops_assets.training.engines.distributed_model import finish_on_cluster, refit_on_cluster
 from mlops_assets.training.final_model import finish
+from mlops_assets.training.folds import earlier_folds
 from mlops_assets.training.matrix import matrix_columns, to_matrix
+from mlops_assets.training.production import refit
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.slots import Slots, choose_slots
 
@@ -22,10 +25,13 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.lakehouse.mature_rows import MatureRows
     from mlops_assets.training.engines.choice import Engine
     from mlops_assets.training.final_model import EvaluationPlan, FinalModel
+    from mlops_assets.training.folds import Fold
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
+    from mlops_assets.training.production import ProductionModel
     from mlops_assets.training.records import SearchResult, TrialRecord
 
 SetName = Literal["train", "validation", "test"]
@@ -39,11 +45,15 @@ class SplitTables:
         spark: The session.
         read: Returns a set's table.
         contract: Names and roles of its columns.
+        gap_days: Days that were left out before each cut.
+        mature: Returns the rows that the split could have used, also outside the sets; None where nobody asks for them.
     """
 
     spark: SparkSession
     read: Callable[[SetName], DataFrame]
     contract: Contract
+    gap_days: float = 0.0
+    mature: Callable[[], MatureRows] | None = None
 
     def rows(self, name: SetName) -> DataFrame:
         """Return the columns of a set that training and evaluation need."""
@@ -51,7 +61,30 @@ class SplitTables:
 
     def matrix(self, name: SetName) -> Matrix:
         """Return a set as arrays in this process."""
-        return to_matrix(self.rows(name).toArrow(), self.contract)
+        return self.matrix_of(self.read(name))
+
+    def gap(self) -> list[Matrix]:
+        """Return the rows between training and validation set as one array in this process, or nothing."""
+        rows = None if self.mature is None else self.mature().gap
+        return [] if rows is None else [self.matrix_of(rows)]
+
+    def matrix_of(self, rows: DataFrame) -> Matrix:
+        """Return rows of the contract as arrays in this process."""
+        return to_matrix(rows.select(*matrix_columns(self.contract)).toArrow(), self.contract)
+
+    def require_mature(self) -> MatureRows:
+        """Return the rows that the split could have used.
+
+        Raises:
+            SearchError: These sets have no split behind them.
+        """
+        if self.mature is None:
+            raise SearchError(
+                "these sets do not come from a split of the raw table",
+                where="production refit",
+                fix="materialize train_set, validation_set and test_set, or set production_refit: false",
+            )
+        return self.mature()
 
     def searched_rows(self) -> int:
         """Return how many training plus validation rows a search uses; Delta counts them without reading them."""
@@ -78,18 +111,26 @@ class TrainingEngine(Protocol):
         """Search for the best point; arguments and errors as in `search.run_search`."""
 
     def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
-        """Refit, choose the threshold, evaluate; the test rows are read only here."""
+        """Refit, choose the threshold, evaluate; the test rows are read only after every choice."""
+
+    def refit(self, evaluated: FinalModel, result: SearchResult, plan: SearchPlan) -> ProductionModel:
+        """Fit the winning point again on all rows with a mature label, and carry the threshold over."""
 
 
 @contextmanager
-def rows_in_place(engine: Engine, tables: SplitTables) -> Iterator[TrainingEngine]:
+def rows_in_place(engine: Engine, tables: SplitTables, *, folds: int) -> Iterator[TrainingEngine]:
     """Lend the engine, with training and validation rows where it needs them, for the length of a block.
+
+    Args:
+        engine: Which one.
+        tables: The sets.
+        folds: Most folds of the search; over the cluster there is one.
 
     Raises:
         SearchError: The rows can't be used for a search.
     """
     if engine == "memory":
-        yield _InMemory(tables, tables.matrix("train"), tables.matrix("validation"))
+        yield _InMemory.placed(tables, folds)
         return
     train, validation = tables.rows("train"), tables.rows("validation")
     with placed_rows.placed(tables.spark, train, validation, tables.contract) as data:
@@ -106,6 +147,14 @@ class _InMemory:
     tables: SplitTables
     train: Matrix
     validation: Matrix
+    older: tuple[Fold, ...]
+
+    @classmethod
+    def placed(cls, tables: SplitTables, folds: int) -> _InMemory:
+        train, validation = tables.matrix("train"), tables.matrix("validation")
+        gap = tables.gap() if folds > 1 and tables.gap_days else []
+        older = earlier_folds(train, gap, validation, folds=folds, gap_days=tables.gap_days)
+        return cls(tables, train, validation, older)
 
     @property
     def train_rows(self) -> int:
@@ -116,12 +165,16 @@ class _InMemory:
         return self.validation.rows
 
     def slots(self, plan: SearchPlan) -> Slots:
-        return choose_slots(self.tables.spark, plan)
+        slots = choose_slots(self.tables.spark, plan)
+        if plan.folds == 1:
+            return slots
+        used = f"each trial is judged on {1 + len(self.older)} of at most {plan.folds} folds"
+        return replace(slots, notes=(*slots.notes, used))
 
     def search(
         self, plan: SearchPlan, on_trial: Callable[[TrialRecord], None], resumed: Sequence[TrialRecord]
     ) -> SearchResult:
-        return run_search(self.tables.spark, self.train, self.validation, plan, on_trial, resumed)
+        return run_search(self.tables.spark, self.train, self.validation, plan, on_trial, resumed, self.older)
 
     def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
         return finish(
@@ -131,7 +184,20 @@ class _InMemory:
             result,
             plan,
             evaluation,
+            self.older,
             label_delay_days=self.tables.contract.label_delay_days,
+        )
+
+    def refit(self, evaluated: FinalModel, result: SearchResult, plan: SearchPlan) -> ProductionModel:
+        tables, rows = self.tables, self.tables.require_mature()
+        return refit(
+            lambda: tables.matrix_of(rows.before_test),
+            lambda: tables.matrix_of(rows.now),
+            tables.matrix("test"),
+            self.train.rows,
+            evaluated,
+            result,
+            plan,
         )
 
 
@@ -168,4 +234,10 @@ class _OverCluster:
             result,
             plan,
             evaluation,
+        )
+
+    def refit(self, evaluated: FinalModel, result: SearchResult, plan: SearchPlan) -> ProductionModel:
+        tables, rows = self.tables, self.tables.require_mature()
+        return refit_on_cluster(
+            tables.spark, rows, tables.rows("test"), self.train_rows, tables.contract, evaluated, result, plan
         )

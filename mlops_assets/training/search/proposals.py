@@ -9,13 +9,14 @@ registered models that it had never tuned. Here integers are `hp.uniformint`, an
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from hyperopt import STATUS_FAIL, STATUS_OK, hp, space_eval
 from hyperopt.base import JOB_STATE_DONE
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training.records import TrialRecord
+from mlops_assets.training.records import FoldRecord, TrialRecord
 from mlops_assets.training.space import Point, Range, SearchSpace
 
 Document = dict[str, Any]
@@ -60,8 +61,14 @@ def to_record(document: Document, space: SearchSpace) -> TrialRecord:
         seconds=float(result.get("seconds", 0.0)),
         rounds=int(result["rounds"]) if good else 0,
         curve=tuple((int(rounds), float(value)) for rounds, value in result["curve"]) if good else (),
+        folds=tuple(to_fold(*fold) for fold in result.get("folds", ())) if good else (),
         error=result.get("error", ""),
     )
+
+
+def to_fold(value: float, rounds: int, curve: Iterable[tuple[int, float]]) -> FoldRecord:
+    """Return the record of a trial's result on one fold."""
+    return FoldRecord(float(value), int(rounds), tuple((int(trees), float(reached)) for trees, reached in curve))
 
 
 def to_document(record: TrialRecord, space: SearchSpace) -> Document:
@@ -117,6 +124,7 @@ def _result(record: TrialRecord) -> dict[str, Any]:
         "value": record.value,
         "rounds": record.rounds,
         "curve": [list(point) for point in record.curve],
+        "folds": [[fold.value, fold.rounds, [list(point) for point in fold.curve]] for fold in record.folds],
         "pruned": record.state == "pruned",
         "seconds": record.seconds,
     }

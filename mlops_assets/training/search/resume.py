@@ -23,7 +23,7 @@ from mlops_assets.lineage import PARENT_TAG, RECORD_DIGEST_TAG, RECORD_TAG, RESU
 from mlops_assets.tracking.store import SEARCH, Store
 from mlops_assets.tracking.throttling import patiently
 from mlops_assets.training.parameters import PARAMETERS
-from mlops_assets.training.records import TrialRecord, TrialState
+from mlops_assets.training.records import FoldRecord, TrialRecord, TrialState
 from mlops_assets.training.space import TREES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 # Databricks allows 5,000 bytes in a tag's value, and MLflow 100 tags in a request.
 _PART_LENGTH, _MOST_PARTS = 4_000, 50
 _PAGE = 1_000
-_KEPT = {item.name for item in fields(TrialRecord)} - {"resumed_from"}
+_KEPT = {item.name for item in fields(TrialRecord)} - {"resumed_from", "folds"}
 
 
 def record_tags(record: TrialRecord, search_key: str) -> dict[str, str]:
@@ -44,6 +44,8 @@ def record_tags(record: TrialRecord, search_key: str) -> dict[str, str]:
     """
     content = asdict(record)
     del content["resumed_from"]
+    if not record.folds:
+        del content["folds"]
     # JSON writes a float with the digits of `repr`, so it reads back as the same float.
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     parts = [text[at : at + _PART_LENGTH] for at in range(0, len(text), _PART_LENGTH)]
@@ -148,7 +150,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parse(content: Any) -> TrialRecord:
     point = content["point"]
-    if TREES not in point or set(content) != _KEPT:  # every point has a number of trees
+    if TREES not in point or set(content) - {"folds"} != _KEPT:  # every point has a number of trees
         raise KeyError("unexpected fields")
     record = TrialRecord(
         number=_whole(content["number"]),
@@ -159,6 +161,14 @@ def _parse(content: Any) -> TrialRecord:
         seconds=_real(content["seconds"]),
         rounds=_whole(content["rounds"]),
         curve=tuple((_whole(trees), _real(value)) for trees, value in content["curve"]),
+        folds=tuple(
+            FoldRecord(
+                value=_real(fold["value"]),
+                rounds=_whole(fold["rounds"]),
+                curve=tuple((_whole(trees), _real(value)) for trees, value in fold["curve"]),
+            )
+            for fold in content.get("folds", ())
+        ),
         error=content["error"],
     )
     if record.state not in get_args(TrialState) or not isinstance(record.error, str):

@@ -31,12 +31,13 @@ from mlops_assets.training.search.proposals import decode, to_document, to_hyper
 from mlops_assets.training.search.shared_data import shared
 from mlops_assets.training.search.slots import Slots, choose_slots
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
-from mlops_assets.training.search.stopping import Curve, PruningThresholds, median_thresholds
+from mlops_assets.training.search.stopping import FoldLosses, mean_curves, median_thresholds, shifts
 from mlops_assets.training.search.trial import Assignment, TrialTask
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from mlops_assets.training.folds import Fold
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
 
@@ -53,6 +54,7 @@ def run_search(
     plan: SearchPlan,
     on_trial: Callable[[TrialRecord], None],
     resumed: Sequence[TrialRecord] = (),
+    older: Sequence[Fold] = (),
 ) -> SearchResult:
     """Search for the best point.
 
@@ -65,6 +67,7 @@ def run_search(
             the search. Cancelled and resumed trials are not reported.
         resumed: Trials of an earlier, unfinished search of the same `search_key`. They count as tried, including
             failed ones; they inform TPE and pruning, and one of them may be the best.
+        older: Folds before the validation rows, newest first; a trial's value is the mean over all.
 
     Raises:
         SearchError: No trial finished, the validation rows have only one class, or `resumed` is from another search.
@@ -74,7 +77,7 @@ def run_search(
     slots = choose_slots(spark, plan)
     for note in slots.notes:
         logger.warning(note)
-    run = _Run(spark, plan, slots, on_trial, resumed)
+    run = _Run(spark, plan, slots, on_trial, resumed, older)
     reason = run.to_the_end(train, validation, started)
     return SearchResult(
         trials=tuple(run.records),
@@ -83,6 +86,7 @@ def run_search(
         seconds=time.perf_counter() - started,
         end_reason=reason,
         threads=slots.threads,
+        older_rows=tuple(fold.train_rows for fold in older),
         notes=slots.notes,
     )
 
@@ -97,8 +101,10 @@ class _Run:
         slots: Slots,
         on_trial: Callable[[TrialRecord], None],
         resumed: Sequence[TrialRecord],
+        older: Sequence[Fold],
     ) -> None:
         self._spark, self._plan, self._slots, self._on_trial = spark, plan, slots, on_trial
+        self._older = older
         self.records = sorted(resumed, key=lambda record: record.number)
         numbers = [record.number for record in self.records]
         if len(set(numbers)) < len(numbers):
@@ -114,7 +120,7 @@ class _Run:
         plan, before = self._plan, len(self.records)
         if before >= self._budget:
             return f"all of its {before} trials were resumed: nothing was left to try"
-        with shared(self._spark, train, validation) as data:
+        with shared(self._spark, train, validation, *(fold.validation for fold in self._older)) as data:
             fmin(
                 TrialTask(
                     uuid.uuid4().hex,
@@ -124,6 +130,7 @@ class _Run:
                     self._slots.threads,
                     checkpoint_rounds=plan.checkpoint_rounds if plan.watched else 0,
                     early_stopping_rounds=plan.early_stopping_rounds,
+                    older_rows=tuple(fold.train_rows for fold in self._older),
                 ),
                 to_hyperopt(plan.space),
                 algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
@@ -147,17 +154,31 @@ class _Run:
         return max(_LEAST_SECONDS, self._plan.max_seconds - (time.perf_counter() - started))
 
     def _assign(self, values: dict[str, Any]) -> Assignment:
-        thresholds = median_thresholds(self._finished_curves()) if self._plan.pruning else PruningThresholds()
-        return Assignment(decode(self._plan.space, values), thresholds)
+        point = decode(self._plan.space, values)
+        if not self._plan.pruning:
+            return Assignment(point)
+        finished = self._finished_folds()
+        curves = [mean_curves(folds) for folds in finished]
+        thresholds, *older = (
+            median_thresholds([curve[number] for curve in curves]) for number in range(1 + len(self._older))
+        )
+        return Assignment(
+            point, thresholds, tuple(older), shifts([[value for value, _ in folds] for folds in finished])
+        )
 
-    def _finished_curves(self) -> list[Curve]:
-        """Return the curves, in losses, of the finished trials so far that were not pruned.
+    def _finished_folds(self) -> list[list[FoldLosses]]:
+        """Return, for each finished trial so far that was not pruned, loss and curve of losses by fold.
 
         They come from the documents: these are complete when the next trial is assigned, the records are not.
         """
+
+        def losses(value: float, curve: Sequence[tuple[int, float]]) -> FoldLosses:
+            objective = self._plan.objective
+            return to_loss(objective, value), [(rounds, to_loss(objective, reached)) for rounds, reached in curve]
+
         results = [trial["result"] for trial in self._trials.trials if trial["state"] == JOB_STATE_DONE]
         return [
-            [(rounds, to_loss(self._plan.objective, value)) for rounds, value in result["curve"]]
+            [losses(value, curve) for value, _, curve in result.get("folds") or [(result["value"], 0, result["curve"])]]
             for result in results
             if result["status"] == STATUS_OK and not result["pruned"]
         ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +46,8 @@ class Samples:
 class SharedData(Protocol):
     """A reference to the rows that is small to pickle."""
 
-    def load(self) -> tuple[Samples, Samples]:
-        """Return training and validation rows, in a worker process."""
+    def load(self) -> tuple[Samples, ...]:
+        """Return training and validation rows, then the validation rows of earlier folds, in a worker process."""
 
     def release(self) -> None:
         """Free the rows that `load` brought into this process; they can be loaded again."""
@@ -57,10 +57,10 @@ class SharedData(Protocol):
 class BroadcastData:
     """Rows that Spark sends to each executor."""
 
-    broadcast: Broadcast[tuple[Samples, Samples]]
+    broadcast: Broadcast[tuple[Samples, ...]]
 
-    def load(self) -> tuple[Samples, Samples]:
-        """Return training and validation rows, unpickled from the executor's copy."""
+    def load(self) -> tuple[Samples, ...]:
+        """Return the sets, unpickled from the executor's copy."""
         return self.broadcast.value
 
     def release(self) -> None:
@@ -75,19 +75,19 @@ class MappedData:
     """Rows in NumPy files on a disk that the workers can read too."""
 
     folder: str
-    features: tuple[tuple[str, ...], tuple[str, ...]]
+    features: tuple[tuple[str, ...], ...]
 
     @classmethod
-    def write(cls, folder: Path, sets: tuple[Matrix, Matrix]) -> MappedData:
-        """Write training and validation rows into a folder."""
+    def write(cls, folder: Path, sets: Sequence[Matrix]) -> MappedData:
+        """Write the sets into a folder."""
         for number, matrix in enumerate(sets):
             np.save(folder / f"X{number}.npy", matrix.X)
             np.save(folder / f"y{number}.npy", matrix.y)
-        return cls(str(folder), (sets[0].features, sets[1].features))
+        return cls(str(folder), tuple(matrix.features for matrix in sets))
 
-    def load(self) -> tuple[Samples, Samples]:
-        """Return training and validation rows, memory-mapped."""
-        return self._map(0), self._map(1)
+    def load(self) -> tuple[Samples, ...]:
+        """Return the sets, memory-mapped."""
+        return tuple(self._map(number) for number in range(len(self.features)))
 
     def release(self) -> None:
         """Do nothing: a memory map is closed together with its arrays."""
@@ -98,23 +98,19 @@ class MappedData:
 
 
 @contextmanager
-def shared(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[SharedData]:
-    """Make the rows available to the session's workers for the length of a block."""
+def shared(spark: SparkSession, *sets: Matrix) -> Iterator[SharedData]:
+    """Make training, validation and further rows available to the session's workers for the length of a block."""
     context = spark.sparkContext
     if str(context.master).startswith("local"):  # local[2], local-cluster[2,1,1024], a single-node cluster
         # Spark's scratch folder is deleted by the JVM, which outlives this process if this process is killed.
         folder = Path(tempfile.mkdtemp(prefix="search-", dir=context._temp_dir))  # noqa: SLF001 - there is no public name
         try:
-            yield MappedData.write(folder, (train, validation))
+            yield MappedData.write(folder, sets)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    broadcast = context.broadcast((_samples(train), _samples(validation)))
+    broadcast = context.broadcast(tuple(Samples(matrix.features, matrix.X, matrix.y) for matrix in sets))
     try:
         yield BroadcastData(broadcast)
     finally:
         broadcast.destroy()
-
-
-def _samples(matrix: Matrix) -> Samples:
-    return Samples(matrix.features, matrix.X, matrix.y)

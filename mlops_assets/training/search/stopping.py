@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Curve = Sequence[tuple[int, float]]
+# A trial's loss on one fold, and its curve there.
+FoldLosses = tuple[float, Curve]
 
 # A median of fewer trials means little: a good trial would be stopped because the first two happened to be better.
 FINISHED_BEFORE_PRUNING = 5
@@ -66,6 +68,34 @@ def median_thresholds(curves: Sequence[Curve], minimum: int = FINISHED_BEFORE_PR
     columns = np.arange(len(rounds))
     medians = (bests[(begun - 1) // 2, columns] + bests[begun // 2, columns]) / 2
     return PruningThresholds(tuple(rounds.tolist()), tuple(medians.tolist()))
+
+
+def mean_curves(folds: Sequence[FoldLosses]) -> list[Curve]:
+    """Return, for each fold, the mean loss over it and the folds before it, by number of trees on this fold."""
+    curves: list[Curve] = []
+    so_far = 0.0
+    for number, (loss, curve) in enumerate(folds, 1):
+        curves.append([(trees, (so_far + reached) / number) for trees, reached in curve])
+        so_far += loss
+    return curves
+
+
+def shifts(losses: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return how much larger the mean loss over all folds is than that up to each fold: medians over finished trials.
+
+    A trial that is pruned after an easy fold would look better to TPE than one that went on to the hard ones.
+
+    Args:
+        losses: Loss by fold of each finished trial, all of the same number of folds.
+
+    Returns:
+        One value for each fold but the last; nothing without a finished trial.
+    """
+    if not losses:
+        return ()
+    table = np.asarray(losses, dtype=np.float64)
+    means = np.cumsum(table, axis=1) / np.arange(1, table.shape[1] + 1)
+    return tuple(np.median(means[:, -1:] - means[:, :-1], axis=0).tolist())
 
 
 def is_due(rounds: int, last: int, every: int) -> bool:

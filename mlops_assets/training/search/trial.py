@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import xgboost as xgb
@@ -27,7 +27,7 @@ _ERROR_LENGTH = 2_000
 
 
 @dataclass
-class _Prepared:
+class _Block:
     train: xgb.QuantileDMatrix
     validation: xgb.QuantileDMatrix
 
@@ -35,7 +35,7 @@ class _Prepared:
 # The binned data of this worker process, by search: binning costs about as much as a fit, so it is done once.
 # One entry at most: a second search on the same cluster drops the first one's data. Concurrent searches that share a
 # worker bin again at each switch: slower, but never mixed up.
-_prepared: dict[str, _Prepared] = {}
+_prepared: dict[str, list[_Block]] = {}
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,14 @@ class Assignment:
     Attributes:
         point: The hyperparameters to try.
         thresholds: Pruning thresholds; empty for a trial that must not be pruned.
+        older: For each earlier fold, newest first: the same for the mean up to that fold.
+        shifts: For each fold but the last: how much larger the mean loss over all folds is than that up to this fold.
     """
 
     point: Point
     thresholds: PruningThresholds = field(default_factory=PruningThresholds)
+    older: tuple[PruningThresholds, ...] = ()
+    shifts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class TrialTask:
         threads: Threads of one fit.
         checkpoint_rounds: Trees between two evaluations on the validation rows; 0 evaluates once, at the end.
         early_stopping_rounds: Trees without improvement after which a trial ends; 0: never.
+        older_rows: Training rows of each earlier fold, newest first; `data` has its validation rows.
     """
 
     search_id: str
@@ -72,13 +77,14 @@ class TrialTask:
     threads: int
     checkpoint_rounds: int
     early_stopping_rounds: int
+    older_rows: tuple[int, ...] = ()
 
     def __call__(self, assignment: Assignment) -> dict[str, Any]:
         """Fit and evaluate one point; a failure is a result too, so Spark neither stops the job nor retries the task.
 
         Returns:
             hyperopt's result document: `status` and `loss`, or `status` and `error`; also `value`, `rounds`,
-            `curve` and `pruned` (as `TrialRecord` has them) and `seconds`.
+            `curve`, `folds` and `pruned` (as `TrialRecord` has them) and `seconds`.
         """
         started = time.perf_counter()
         try:
@@ -88,38 +94,69 @@ class TrialTask:
         return {**result, "seconds": time.perf_counter() - started}
 
     def _try(self, assignment: Assignment) -> dict[str, Any]:
-        prepared = self._prepare()
-        labels = prepared.validation.get_label().astype("uint8")
+        blocks = self._prepare()
+        older = assignment.older or (PruningThresholds(),) * (len(blocks) - 1)
+        folds: list[dict[str, Any]] = []
+        for block, thresholds in zip(blocks, (assignment.thresholds, *older), strict=True):
+            folds.append(self._try_fold(assignment.point, block, thresholds, folds))
+            if folds[-1]["pruned"]:
+                break
+        value = sum(fold["value"] for fold in folds) / len(folds)
+        loss = to_loss(self.objective, value)
+        if len(folds) < len(blocks) and assignment.shifts:
+            loss += assignment.shifts[len(folds) - 1]
+        newest = folds[0]
+        return {
+            "status": "ok",
+            "loss": loss,
+            "value": value,
+            "rounds": newest["rounds"],
+            "curve": newest["curve"],
+            "folds": [[fold["value"], fold["rounds"], fold["curve"]] for fold in folds] if len(blocks) > 1 else [],
+            "pruned": folds[-1]["pruned"],
+        }
+
+    def _try_fold(
+        self, point: Point, block: _Block, thresholds: PruningThresholds, before: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Fit and evaluate on one fold; it is pruned by the mean loss over it and the folds before it."""
+        labels = block.validation.get_label().astype("uint8")
         values: dict[int, float] = {}
+        so_far = sum(to_loss(self.objective, fold["value"]) for fold in before)
 
         def evaluate(model: xgb.Booster, rounds: int) -> float:
             # XGBoost caches the margins of this matrix and adds only the new trees: all evaluations of a trial together
             # visit each tree once, and the result is bit for bit that of a prediction from scratch.
-            values[rounds] = judge(self.objective, labels, model.predict(prepared.validation))
-            return to_loss(self.objective, values[rounds])
+            values[rounds] = judge(self.objective, labels, model.predict(block.validation))
+            return (so_far + to_loss(self.objective, values[rounds])) / (len(before) + 1)
 
-        point = assignment.point
-        watch = Checkpoints(
-            evaluate, trees_of(point), self.checkpoint_rounds, self.early_stopping_rounds, assignment.thresholds
-        )
-        fit(point, prepared.train, seed=self.seed, threads=self.threads, callback=watch)
+        watch = Checkpoints(evaluate, trees_of(point), self.checkpoint_rounds, self.early_stopping_rounds, thresholds)
+        fit(point, block.train, seed=self.seed, threads=self.threads, callback=watch)
         # Without early stopping, the value of a finished trial is the one of all its trees, not of its best checkpoint.
         best = watch.curve[-1] if not (watch.pruned or self.early_stopping_rounds) else best_checkpoint(watch.curve)
         return {
-            "status": "ok",
-            "loss": best[1],
             "value": values[best[0]],
             "rounds": best[0],
             "curve": list(values.items()) if self.checkpoint_rounds else [],
             "pruned": watch.pruned,
         }
 
-    def _prepare(self) -> _Prepared:
+    def _prepare(self) -> list[_Block]:
         if self.search_id not in _prepared:
             _prepared.clear()
-            train, validation = self.data.load()
+            train, *judged = self.data.load()
             binned = quantized(train, threads=self.threads)
-            _prepared[self.search_id] = _Prepared(binned, quantized(validation, threads=self.threads, ref=binned))
+            # Earlier folds take the bins of the newest, which halves the time of theirs (0.40 s in place of 0.82 for
+            # two folds of 301,707 x 15) and says nothing of labels. A fold's rows are the first of the training rows,
+            # so none is copied. XGBoost can't slice binned rows; weights of 0 would cost each fold a fit on all rows.
+            fitted = [binned]
+            for rows in self.older_rows:
+                part = replace(train, X=train.X[:rows], y=train.y[:rows])
+                fitted.append(quantized(part, threads=self.threads, ref=binned))
+            _prepared[self.search_id] = [
+                _Block(rows, quantized(validation, threads=self.threads, ref=binned))
+                for rows, validation in zip(fitted, judged, strict=True)
+            ]
             self.data.release()
         return _prepared[self.search_id]
 

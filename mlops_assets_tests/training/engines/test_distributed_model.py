@@ -13,12 +13,14 @@ from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own docu
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.explanations import explain
 from mlops_assets.evaluation.scorer import UNKNOWN_CARDS
+from mlops_assets.lakehouse.mature_rows import MatureRows
 from mlops_assets.training.engines.distributed import broadcast_model
-from mlops_assets.training.engines.distributed_model import finish_on_cluster, score_in_order
+from mlops_assets.training.engines.distributed_model import finish_on_cluster, refit_on_cluster, score_in_order
 from mlops_assets.training.engines.placed_rows import placed
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 from mlops_assets.training.objective import fit, predict, quantized
+from mlops_assets.training.production import refit
 from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets_tests.training.engines.test_distributed import CONTRACT, FEATURES, PLAN, POINT, table
 
@@ -124,6 +126,33 @@ def test_the_final_model_is_whole(finished: FinalModel, matrix: Matrix):
     assert set(UNKNOWN_CARDS) < set(finished.evaluation.metrics)
     here = explain(finished.booster, matrix.X, matrix.y, FEATURES, seed=EVALUATION.seed)
     assert finished.explanation.explanation.importance == here.importance
+
+
+def test_the_production_model_is_near_the_one_in_memory(
+    spark: SparkSession, rows: DataFrame, matrix: Matrix, finished: FinalModel
+):
+    columns = matrix_columns(CONTRACT)
+    before = table(spark, 4_000, 1).union(table(spark, 2_000, 2)).select(*columns)
+    mature = MatureRows(before.union(table(spark, 1_000, 4).select(*columns)).union(rows), before, None)
+    best = TrialRecord(0, POINT, "finished", value=0.5, loss=-0.5, seconds=0.1, rounds=8)
+    found = SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
+
+    model = refit_on_cluster(spark, mature, rows, 4_000, CONTRACT, finished, found, PLAN)
+
+    here = refit(
+        lambda: to_matrix(mature.before_test.toArrow(), CONTRACT),
+        lambda: to_matrix(mature.now.toArrow(), CONTRACT),
+        matrix,
+        4_000,
+        finished,
+        found,
+        PLAN,
+    )
+    assert (model.rows, model.frauds, model.trees) == (here.rows, here.frauds, here.trees)
+    assert np.array_equal(model.test_scores, predict(model.booster, matrix))
+    assert model.rehearsed_average_precision == pytest.approx(here.rehearsed_average_precision, abs=0.02)
+    assert model.threshold.alerts == here.threshold.alerts
+    assert model.threshold.value == pytest.approx(here.threshold.value, rel=0.15)
 
 
 def test_a_refit_that_is_not_the_winner_is_found(finished: FinalModel):

@@ -16,7 +16,7 @@ from mlops_assets.definitions import build_resources
 from mlops_assets.lineage import PARENT_TAG, SEARCH_KEY_TAG
 from mlops_assets.settings import Settings
 from mlops_assets.tracking.store import Store
-from mlops_assets.training.records import TrialRecord
+from mlops_assets.training.records import FoldRecord, TrialRecord
 from mlops_assets.training.search.resume import _digest, finished_trials, record_from_tags, record_tags
 from mlops_assets.training.search.trial_writer import TrialWriter
 from mlops_assets_tests.training.spaces import seed_point
@@ -42,6 +42,9 @@ WITH_VALUE = st.builds(
     seconds=st.floats(0, 1e6),
     rounds=st.integers(0, 100_000),
     curve=CURVES,
+    folds=st.lists(st.builds(FoldRecord, value=FINITE, rounds=st.integers(0, 100_000), curve=CURVES), max_size=4).map(
+        tuple
+    ),
 )
 FAILED = st.builds(
     TrialRecord,
@@ -163,6 +166,9 @@ def test_the_seal_of_the_bad_cases_is_right():
         {"curve": [[5]]},
         {"curve": 7},
         {"error": 3},
+        {"folds": 7},
+        {"folds": [{"value": 0.5, "rounds": 3}]},
+        {"folds": [{"value": float("nan"), "rounds": 3, "curve": []}]},
         {"new_field": 1},
     ],
     ids=str,

@@ -126,7 +126,7 @@ def test_the_seed_space_is_proposed_as_it_always_was():
     The values were recorded before spaces became mappings: unfinished searches of older homes go on, and benchmarks
     compare the same points.
     """
-    trials, space = Trials(), SearchSpace()
+    trials, space = Trials(), search_space("seed")
     fmin(
         lambda values: -float(values["learning_rate"]),
         to_hyperopt(space),

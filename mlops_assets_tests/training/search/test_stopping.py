@@ -15,7 +15,9 @@ from mlops_assets.training.search.stopping import (
     is_due,
     is_hopeless,
     is_stale,
+    mean_curves,
     median_thresholds,
+    shifts,
 )
 
 LOSSES = st.floats(-1e6, 1e6)
@@ -114,3 +116,27 @@ def test_a_model_is_looked_at_every_so_often_and_at_its_end(last: int, every: in
     assert due[-1] == last
     assert all(later - earlier <= every for earlier, later in zip([0, *due], due, strict=False))
     assert len(due) == -(-last // every)
+
+
+def test_the_curve_of_a_later_fold_goes_on_from_the_mean_of_those_before():
+    folds = [(-0.8, [(5, -0.5), (10, -0.8)]), (-0.4, [(5, -0.4)]), (-0.6, [(5, -0.2), (10, -0.6)])]
+
+    curves = [dict(curve) for curve in mean_curves(folds)]
+
+    assert curves[0] == {5: -0.5, 10: -0.8}
+    assert curves[1] == pytest.approx({5: (-0.8 - 0.4) / 2})
+    assert curves[2] == pytest.approx({5: (-0.8 - 0.4 - 0.2) / 3, 10: (-0.8 - 0.4 - 0.6) / 3})
+
+
+def test_a_hard_fold_raises_what_is_expected_of_a_trial_that_was_spared_it():
+    assert shifts([]) == ()
+    assert shifts([[-0.7], [-0.6]]) == ()  # one fold: nothing is left to come
+    # After the easy first fold, a trial's mean falls by 0.1, 0.2 and 0.2 of average precision on the second.
+    assert shifts([[-0.8, -0.6], [-0.8, -0.4], [-0.7, -0.3]]) == pytest.approx((0.2,))
+
+
+@given(st.lists(st.lists(LOSSES, min_size=3, max_size=3), min_size=1, max_size=9))
+def test_shifts_are_the_medians_written_the_long_way(finished: list[list[float]]):
+    for place, shift in enumerate(shifts(finished), 1):
+        expected = median(sum(losses) / 3 - sum(losses[:place]) / place for losses in finished)
+        assert shift == pytest.approx(expected, rel=1e-9, abs=1e-6)

@@ -23,18 +23,17 @@ POINT = seed_point(3, 48, 0.3)
 class Here:
     """Rows that are in the process already."""
 
-    sets: tuple[Matrix, Matrix]
+    sets: tuple[Matrix, ...]
 
-    def load(self) -> tuple[Samples, Samples]:
+    def load(self) -> tuple[Samples, ...]:
         """Return them."""
-        train, validation = (Samples(rows.features, rows.X, rows.y) for rows in self.sets)
-        return train, validation
+        return tuple(Samples(rows.features, rows.X, rows.y) for rows in self.sets)
 
     def release(self) -> None:
         """Keep them."""
 
 
-def task(sets: tuple[Matrix, Matrix], name: str, every: int, patience: int, **changed: Any) -> TrialTask:
+def task(sets: tuple[Matrix, ...], name: str, every: int, patience: int, **changed: Any) -> TrialTask:
     made = TrialTask(name, Here(sets), "average_precision", 42, 1, every, patience)
     return dataclasses.replace(made, **changed)
 
@@ -118,3 +117,47 @@ def test_an_objective_that_raises_is_a_result(halves: tuple[Matrix, Matrix]):
     assert result["status"] == "fail"
     assert result["error"].splitlines()[0].startswith("ValueError: ('feature names must have the same length")
     assert "Traceback" in result["error"]
+
+
+def folded(halves: tuple[Matrix, Matrix]) -> tuple[tuple[Matrix, ...], tuple[int, ...]]:
+    """Return the sets of a search with two earlier folds, and the training rows of each."""
+    train, validation = halves
+    quarter = np.arange(train.rows) // 500
+    return (train, validation, train.where(quarter == 3), train.where(quarter == 2)), (1_500, 1_000)
+
+
+def test_the_value_over_folds_is_the_mean_of_what_each_gives_alone(halves: tuple[Matrix, Matrix]):
+    sets, older = folded(halves)
+    train, *judged = sets
+
+    result = task(sets, "folds", every=5, patience=10, older_rows=older)(Assignment(POINT))
+
+    # The newest fold is today's single block to the last bit; earlier ones only take its bins.
+    alone = task(halves, "newest", every=5, patience=10)(Assignment(POINT))
+    values, rounds, curves = zip(*result["folds"], strict=True)
+    assert (values[0], rounds[0], curves[0]) == (alone["value"], alone["rounds"], alone["curve"])
+    assert (result["rounds"], result["curve"]) == (alone["rounds"], alone["curve"])
+    binned = quantized(train, threads=1)
+    for number, rows in enumerate(older, 1):
+        part = quantized(train.where(np.arange(train.rows) < rows), threads=1, ref=binned)
+        model = fit(POINT, part, seed=42, threads=1, rounds=rounds[number])
+        scores = model.predict(quantized(judged[number], threads=1, ref=binned))
+        assert values[number] == judge("average_precision", judged[number].y, scores)
+    assert result["value"] == sum(values) / 3
+    assert result["loss"] == -result["value"]
+    assert not result["pruned"]
+
+
+def test_a_trial_whose_running_mean_is_hopeless_ends_and_is_not_flattered(halves: tuple[Matrix, Matrix]):
+    sets, older = folded(halves)
+    trial = task(sets, "hopeless", every=5, patience=0, older_rows=older)
+    free, never = PruningThresholds(), PruningThresholds((5,), (-2.0,))
+
+    ended = trial(Assignment(POINT, free, (never, free), (0.5, 0.25)))
+    whole = trial(Assignment(POINT, free, (free, PruningThresholds((5,), (1.0,))), (0.5, 0.25)))
+
+    assert ended["pruned"]
+    assert [len(curve) for _, _, curve in ended["folds"]] == [10, 1]
+    assert ended["loss"] == -ended["value"] + 0.25
+    assert not whole["pruned"]
+    assert (len(whole["folds"]), whole["loss"]) == (3, -whole["value"])

@@ -1,0 +1,83 @@
+"""All rows that a split could have used, whichever set they are in or none, from the raw table that was split.
+
+What belongs here: finding them again. What does not: which rows are mature and which labels were known when
+(`data/labels`), the sets themselves (`split_sets`).
+
+A split by time leaves out the last days before each cut, and gives the sets before it the labels that were known at the
+cut: so a model is chosen and judged as if the cut were now. Once that is done, the rows of the gaps are as good as any,
+and labels that came later are better than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_assets.data.columns import SET_COLUMN
+from mlops_assets.lakehouse.replaced_rows import replaced_rows
+from mlops_assets.lakehouse.transaction_tables import RAW
+from mlops_assets.lineage import AS_OF, RAW_VERSION, SPLIT_SPEC
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.lakehouse.commits import TableVersion
+    from mlops_assets.lakehouse.lakehouse import Lakehouse
+
+_KNOWN = "known"
+
+
+@dataclass(frozen=True)
+class MatureRows:
+    """Rows with a mature label, with the contract's and the platform's columns.
+
+    Attributes:
+        now: All of them, with the labels known at the moment of the split.
+        before_test: Those known when the test set begins, with the labels known then: training and validation set and
+            what lies between. After a stratified split, the two sets.
+        gap: Those of `before_test` that lie between training and validation set; None after a stratified split.
+    """
+
+    now: DataFrame
+    before_test: DataFrame
+    gap: DataFrame | None
+
+
+def mature_rows(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, TableVersion]) -> MatureRows:
+    """Return the rows that the split of these sets could have used.
+
+    Args:
+        lakehouse: The database.
+        contract: Names and roles of the columns.
+        sets: The sets of one split, by name.
+
+    Raises:
+        StorageError: The raw table can't be read.
+    """
+    from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+    from mlops_assets.data.labels.known_frames import known_at, labels_known_by
+    from mlops_assets.data.labels.maturity_frames import event_seconds, left_out, maturity_of
+
+    written = sets["test"].metadata
+    rows, replaced = lakehouse.read(RAW, int(written[RAW_VERSION])), replaced_rows(lakehouse)
+    maturity = None
+    if written[AS_OF] is not None:
+        maturity = maturity_of(rows, contract, float(written[AS_OF]), replaced)
+    if maturity is not None:
+        rows = known_at(rows, replaced, contract, maturity)
+    now = rows.where(left_out(contract, maturity).isNull())
+
+    train, validation, test = (lakehouse.read(sets[n].name, sets[n].version) for n in ("train", "validation", "test"))
+    if written[SPLIT_SPEC]["strategy"] != "time":
+        return MatureRows(now, train.unionByName(validation), None)
+    time = event_seconds(contract)
+    (begin,) = test.agg(F.min(time)).collect()[0]
+    first, last = validation.agg(F.min(time), F.max(time)).collect()[0]
+    (fitted,) = train.agg(F.max(time)).collect()[0]
+    before = now.where(time <= F.lit(last)).withColumn(SET_COLUMN, F.lit(_KNOWN))
+    before = labels_known_by(before, replaced, contract, {_KNOWN: begin}).where(F.col(SET_COLUMN) == _KNOWN)
+    before = before.drop(SET_COLUMN)
+    return MatureRows(now, before, before.where((time > F.lit(fitted)) & (time < F.lit(first))))
