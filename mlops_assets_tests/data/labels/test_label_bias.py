@@ -118,17 +118,15 @@ def test_the_sets_and_the_backtest_hold_no_fraud_of_days_whose_genuine_rows_are_
     blocks = cut_as_of(past, CARDS, validation_fraction=0.2, gap_days=DELAY, days_after=30.0, where="t")
     scored = rows_as_of(past, table, CARDS, blocks)["test"].toPandas()
 
-    week = (cards.at > blocks.newest) & (cards.at <= blocks.newest + 30 * DAY)
-    assert waiting_after(table, CARDS, blocks) == (
-        (week & (cards.at > (DAYS - DELAY) * DAY)).sum(),
-        (week & (cards.at > (DAYS - DELAY) * DAY) & cards.known).sum(),
-    )
+    too_young = cards.at > cards.at.max() - DELAY * DAY  # on a clock of its own the newest event is the moment
+    waiting = (cards.at > blocks.newest) & (cards.at <= blocks.newest + 30 * DAY) & too_young
+    assert waiting_after(table, CARDS, blocks) == (waiting.sum(), (waiting & cards.known).sum())
     test = assigned[assigned[SET_COLUMN] == "test"]
     assert test["at"].max() <= (DAYS - DELAY) * DAY
     found = [average_precision_score(rows["fraud"], rows["score"]) for rows in (test, scored)]
     assert found == pytest.approx([truth] * 2, abs=0.06)
     # Counted by pandas: every row is somewhere, and the frauds that wait are those of the last days.
     young = cards.at > (DAYS - DELAY) * DAY
-    waiting = assigned[assigned[SET_COLUMN] == "immature"]
-    assert (len(waiting), waiting["fraud"].sum()) == (young.sum(), (young & cards.known).sum())
+    immature = assigned[assigned[SET_COLUMN] == "immature"]
+    assert (len(immature), immature["fraud"].sum()) == (young.sum(), (young & cards.known).sum())
     assert set(table.where(left_out(CARDS, rule).isNull()).toPandas()["id"]) == set(np.flatnonzero(~young))
