@@ -41,7 +41,9 @@ def with_defaults(config: type[_C], values: Mapping[str, Any], *, where: str) ->
     except (ValidationError, dg.DagsterInvalidConfigError) as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in _errors(error)]
         raise SettingsError("; ".join(problems) or str(error), where=where, fix="give values that fit") from None
-    return with_values(config, {name: getattr(checked, name) for name in values})
+    # Dagster takes a mapping of nested config as plain values only.
+    plain = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    return with_values(config, {name: getattr(checked, name) for name in values} | plain)
 
 
 def with_values(config: type[_C], values: Mapping[str, Any]) -> type[_C]:
@@ -49,7 +51,7 @@ def with_values(config: type[_C], values: Mapping[str, Any]) -> type[_C]:
     fields: dict[str, Any] = {}
     for name, value in values.items():
         field = copy(config.model_fields[name])
-        field.default = value
+        field.default, field.validate_default = value, True
         fields[name] = (field.annotation, field)
     return create_model(
         config.__name__, __base__=config, __module__=config.__module__, __doc__=config.__doc__, **fields
