@@ -168,6 +168,11 @@ class Deployment(BaseSettings):
         return self.home / "mlflow" / "artifacts" if a_database else None
 
     @property
+    def lakehouse_root(self) -> Path:
+        """Folder of the databases of a local target."""
+        return self.home / "lakehouse"
+
+    @property
     def dagster_home(self) -> Path:
         """Folder of the Dagster instance."""
         return self.home / "dagster"
@@ -181,8 +186,8 @@ class Settings(Deployment):
         labels: Where files with its late labels arrive, known only after their transactions: a file, folder, glob or
             fsspec URL; None when labels come with the transactions.
         contract: Name of a shipped contract, or path of a YAML file.
-        database: Name of the lakehouse database; by default one per contract and kind of source, so that synthetic and
-            real rows never share a table.
+        database: Name of the lakehouse database; by default `<contract's name>_<kind of source>`, so that synthetic and
+            real rows never share a table. A home that has one named after the contract's file keeps it.
         experiment: MLflow experiment.
         model_name: Name in the MLflow registry; by default `fraud_<database>`.
         retrain_rows: Training is due after this many new rows with known labels.
@@ -234,12 +239,12 @@ class Settings(Deployment):
             ContractError: The contract is invalid, or it has no `labels` section although `labels` is set.
         """
         from mlops_assets.data.contract.contract import load_contract
-        from mlops_assets.spec import FraudModelSpec, source_kind
+        from mlops_assets.spec import FraudModelSpec
 
-        contract_name = re.sub(r"[^a-z0-9_]+", "_", Path(self.contract).stem.lower()).strip("_") or "contract"
-        database = self.database or f"{contract_name}_{source_kind(self.source)}"
+        contract = load_contract(self.contract)
+        database = self.database or self._database(contract.name)
         return FraudModelSpec(
-            contract=load_contract(self.contract),
+            contract=contract,
             source=self.source,
             labels=self.labels,
             database=database,
@@ -248,6 +253,17 @@ class Settings(Deployment):
             retrain_rows=self.retrain_rows,
             retrain_days=self.retrain_days,
         )
+
+    def _database(self, contract: str) -> str:
+        """Return the database that is named after the contract, or a former one of this home."""
+        from mlops_assets.spec import source_kind
+
+        kind = source_kind(self.source)
+        # Databases were named after the contract's file before they were named after the contract.
+        file = re.sub(r"[^a-z0-9_]+", "_", Path(self.contract).stem.lower()).strip("_") or "contract"
+        former, named = f"{file}_{kind}", f"{contract}_{kind}"
+        is_former = (self.lakehouse_root / former).is_dir() and not (self.lakehouse_root / named).is_dir()
+        return former if is_former else named
 
     def for_cluster(self) -> dict[str, str]:
         """Return the variables from which a step on a cluster reads these same settings; they hold no secrets."""

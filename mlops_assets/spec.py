@@ -31,7 +31,7 @@ def source_kind(source: str) -> SourceKind:
         return "synthetic"
     if source == "openml" or source.startswith("openml:"):
         return "openml"
-    return "delta" if source.startswith("delta:") else "files"
+    return "delta" if source.startswith(("delta:", "asset:")) else "files"
 
 
 def _database(known: dict[str, Any]) -> str:
@@ -45,8 +45,9 @@ class FraudModelSpec(BaseModel):
         name: Prefix of the model's asset keys, jobs and sensors: lower-case letters, digits and single underscores.
             Empty for the only model of a code location, whose keys have no prefix.
         contract: The data contract; also the name of a shipped one, or the path of a YAML file.
-        source: Where transactions come from: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`, or
-            a file, folder, glob or fsspec URL.
+        source: Where transactions come from: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`,
+            `asset:<key>@<folder or URL>` (the Delta table of an asset of one's own, which becomes upstream), or a file,
+            folder, glob or fsspec URL.
         labels: Where files with late labels arrive; None when labels come with the transactions.
         database: Database of the tables; by default `<name, or the contract's name>_<kind of source>`, so that two
             models, or synthetic and real rows, never share a table.
@@ -90,6 +91,13 @@ class FraudModelSpec(BaseModel):
         if name and not _PLAIN.fullmatch(name):
             raise ValueError("use lower-case letters, digits and single underscores, starting with a letter")
         return name
+
+    @field_validator("source")
+    @classmethod
+    def _names_asset_and_table(cls, source: str) -> str:
+        if source.startswith("asset:") and not re.fullmatch(r"asset:[^@/]+(/[^@/]+)*@.+", source):
+            raise ValueError("name the asset's key and the place of its Delta table: asset:<key>@<folder or URL>")
+        return source
 
     @field_validator("database", "registered_model")
     @classmethod
@@ -149,5 +157,13 @@ class FraudModelSpec(BaseModel):
     @property
     def source_place(self) -> str:
         """What `source` names within its kind: a location, or a name or id on OpenML (empty: the default)."""
+        if self.source.startswith("asset:"):
+            return self.source.partition("@")[2]
         kind = self.source_kind
         return self.source.removeprefix(kind).removeprefix(":") if kind in ("openml", "delta") else self.source
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Parts of the key of the asset whose table is the source; empty if none is."""
+        key = self.source.removeprefix("asset:").partition("@")[0] if self.source.startswith("asset:") else ""
+        return tuple(key.split("/")) if key else ()

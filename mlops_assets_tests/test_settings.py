@@ -250,13 +250,25 @@ def test_the_kind_of_a_source(read: Read, source: str, kind: str):
     assert spec.database == f"creditcard_{kind}"
 
 
-@pytest.mark.parametrize(
-    ("file", "name"), [("handbook.yaml", "handbook"), ("My Cards-v2.yaml", "my_cards_v2"), ("éé.yaml", "contract")]
-)
-def test_the_name_of_a_contract_fits_a_table_path(read: Read, tmp_path: Path, file: str, name: str):
-    (tmp_path / file).write_text(load_contract("creditcard").to_yaml())
+def test_a_new_database_is_named_after_the_contract_and_not_after_its_file(read: Read, tmp_path: Path):
+    file = tmp_path / "My Cards-v2.yaml"
+    file.write_text(load_contract("creditcard").to_yaml())
+    settings = read(MLOPS_CONTRACT=str(file), MLOPS_HOME=str(tmp_path))
 
-    assert read(MLOPS_CONTRACT=str(tmp_path / file)).spec().database == f"{name}_synthetic"
+    assert settings.spec().database == "creditcard_synthetic"
+    (settings.lakehouse_root / "creditcard_synthetic").mkdir(parents=True)
+    assert settings.spec().database == "creditcard_synthetic"
+
+
+@pytest.mark.parametrize(("file", "name"), [("My Cards-v2.yaml", "my_cards_v2"), ("éé.yaml", "contract")])
+def test_a_home_keeps_the_database_that_was_named_after_the_file(read: Read, tmp_path: Path, file: str, name: str):
+    (tmp_path / file).write_text(load_contract("creditcard").to_yaml())
+    settings = read(MLOPS_CONTRACT=str(tmp_path / file), MLOPS_HOME=str(tmp_path))
+    (settings.lakehouse_root / f"{name}_synthetic").mkdir(parents=True)
+
+    spec = settings.spec()
+
+    assert (spec.database, spec.registered_model) == (f"{name}_synthetic", f"fraud_{name}_synthetic")
 
 
 def test_settings_can_be_made_in_code_but_not_changed(tmp_path: Path):

@@ -53,6 +53,7 @@ def test_what_is_given_counts_and_names_that_follow_take_it():
         ({"source": ""}, r"^source: "),
         ({"retrain_rows": 0}, r"^retrain_rows: "),
         ({"retrain_days": float("nan")}, r"^retrain_days: "),
+        ({"source": "asset:payments/clean"}, r"^source: name the asset's key and the place"),
         ({"owners": []}, r"^owners: "),
         ({"placement": {"tuned_model": "moon"}}, r"^placement\.tuned_model: "),
         ({"suorce": "x"}, r"^suorce: .*the attributes are name, contract, source"),
@@ -64,6 +65,13 @@ def test_a_bad_attribute_is_refused_by_its_name_and_nothing_else_is_blamed(attri
 
     assert caught.value.where == WHERE
     assert "default factory" not in caught.value.what
+
+
+def test_the_table_of_an_asset_of_ones_own_is_a_source():
+    spec = parsed(name="cards", source="asset:payments/clean@/tables/clean")
+
+    assert (spec.source_kind, spec.source_place, spec.upstream) == ("delta", "/tables/clean", ("payments", "clean"))
+    assert parsed(source="delta:/tables/clean").upstream == ()
 
 
 def test_labels_need_a_contract_that_tells_of_them(handbook: Contract):

@@ -66,6 +66,9 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
         source: Its source; a run's config may narrow it.
     """
     raw, quarantined = key_of(spec, RAW), key_of(spec, QUARANTINED)
+    upstream = [] if spec.labels is None else [key_of(spec, transaction_tables.LABELS)]
+    if spec.upstream:
+        upstream.append(dg.AssetKey(spec.upstream))
 
     @dg.multi_asset(
         name=spec.prefixed(RAW),
@@ -73,7 +76,7 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
         specs=[
             dg.AssetSpec(
                 raw,
-                deps=[] if spec.labels is None else [key_of(spec, transaction_tables.LABELS)],
+                deps=upstream,
                 kinds={"deltalake", "spark"},
                 owners=list(spec.owners),
                 description=(

@@ -64,11 +64,12 @@ def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefin
         )
 
     tables = (RAW, QUARANTINED)
+    labels = () if spec.labels is None else (TRANSACTION_LABELS,)
     jobs = [
-        # Late labels are upstream if there is a source of them.
         job(
             MAIN,
-            selected(QUARANTINED) | selected(REGISTERED_MODEL).upstream(),
+            # Not all that is upstream: an asset of the user's own may be, and has a pace of its own.
+            selected(*labels, *tables, *TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
             "Load, split, tune, evaluate, register: the whole chain.",
         ),
         job(LOAD_DATA, selected(*tables), "Load new transactions."),

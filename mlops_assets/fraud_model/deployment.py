@@ -71,7 +71,7 @@ def _embedded(deployment: Deployment) -> dict[str, Any]:
     return {
         "lakehouse": LakehouseResource(
             spark=_embedded_spark(deployment),
-            root=str(deployment.home / "lakehouse"),
+            root=str(deployment.lakehouse_root),
             locks=str(deployment.home / "locks"),
         ),
         "tracking": Tracking(

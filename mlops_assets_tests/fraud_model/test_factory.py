@@ -74,6 +74,22 @@ def test_the_assets_of_a_model_with_a_name_are_those_of_one_without(settings: Se
     assert {job.name.removeprefix("cards__") for job in named.jobs or []} == {job.name for job in plain.jobs or []}
 
 
+def test_an_asset_of_ones_own_is_upstream_of_the_table_and_not_in_the_models_jobs(settings: Settings):
+    spec = spec_of(name="cards", source="asset:payments/clean@/tables/clean")
+
+    @dg.asset(key=["payments", "clean"])
+    def clean() -> None:
+        """An asset of the user's own."""
+
+    definitions = dg.Definitions.merge(location_of([spec], settings), dg.Definitions(assets=[clean]))
+
+    found = {asset.key.to_user_string(): asset for asset in definitions.resolve_all_asset_specs()}
+    assert [dep.asset_key.to_user_string() for dep in found["cards/raw_transactions"].deps] == ["payments/clean"]
+    job = definitions.resolve_job_def("cards__main")
+    assert dg.AssetKey(["payments", "clean"]) not in job.asset_layer.executable_asset_keys
+    assert definitions.get_repository_def().has_sensor_def("cards__new_versions")
+
+
 def test_tables_locks_experiments_and_models_are_apart(models: list[FraudModelSpec], settings: Settings):
     resources = build_resources(settings)
     cards, transfers = (resources["lakehouse"].open(spec) for spec in models)

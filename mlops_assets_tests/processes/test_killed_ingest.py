@@ -44,7 +44,7 @@ def fixed(tmp_path: Path) -> Path:
     """A contract that takes amounts below zero."""
     contract = load_contract("creditcard")
     columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
-    path = tmp_path / "fixed" / "creditcard.yaml"  # the file names the database
+    path = tmp_path / "fixed" / "creditcard.yaml"
     path.parent.mkdir()
     path.write_text(contract.model_copy(update={"version": 2, "columns": columns, "amount": None}).to_yaml())
     return path
