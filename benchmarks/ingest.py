@@ -43,9 +43,9 @@ from mlops_assets.data.contract.contract import Column, Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import Databases
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,11 +147,10 @@ class Ours:
         lakehouse = Lakehouse(
             spark=lambda: spark.session, database="bench", root=str(folder / "lakehouse"), locks=str(folder / "locks")
         )
-        self._defs = build_defs(
-            Settings(home=folder, source=str(folder)),
-            lakehouse=lakehouse,
-            contract=ContractResource(yaml_text=case.contract().to_yaml()),
-        )
+        contract = folder / "contract.yaml"
+        contract.write_text(case.contract().to_yaml())
+        settings = Settings(home=folder, source=str(folder.parent), contract=str(contract))
+        self._defs = build_defs(settings, lakehouse=Databases(lakehouse))
 
     def load(self, file: Path) -> tuple[int, int]:
         """Load a file; return how many rows were accepted and quarantined.
@@ -161,7 +160,7 @@ class Ours:
         """
         job = self._defs.resolve_job_def(LOAD_DATA)
         config = {
-            "resources": {"source": {"config": {"location": str(file)}}},
+            "ops": {RAW: {"config": {"source": {"location": str(file)}}}},
             "loggers": {"console": {"config": {"log_level": "ERROR"}}},
         }
         with dg.DagsterInstance.ephemeral() as instance:

@@ -30,7 +30,9 @@ from mlops_assets.automation.landed_days import fold
 from mlops_assets.automation.landing import LandingState
 from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
 from mlops_assets.automation.watched_table import WatchState
+from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.data.sources.listing import landed_files
+from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,7 +59,9 @@ def landing(folder: Path, files: int, instance: dg.DagsterInstance) -> Callable[
     listed = landed_files(str(folder))
     left, days = fold(frozenset(file.mark for file in listed), frozenset(), listed, time.time())
     taken = LandingState(taken=left, days=days)
-    sensor = new_files_sensor(str(folder), "load", status=dg.DefaultSensorStatus.STOPPED)
+    sensor = new_files_sensor(
+        FraudModelSpec(contract=load_contract("creditcard"), source=str(folder)), status=dg.DefaultSensorStatus.STOPPED
+    )
     return _ticking(sensor, taken.to_cursor(), instance)
 
 
@@ -69,7 +73,10 @@ def watched(folder: Path, versions: int, instance: dg.DagsterInstance) -> Callab
         if number % _CHECKPOINT_EVERY == _CHECKPOINT_EVERY - 1:
             DeltaTable(str(folder)).create_checkpoint()
     loaded = WatchState(str(DeltaTable(str(folder)).metadata().id), loaded=versions - 1)
-    sensor = watched_table_sensor(str(folder), "load", has_key=False, status=dg.DefaultSensorStatus.STOPPED)
+    sensor = watched_table_sensor(
+        FraudModelSpec(contract=load_contract("creditcard"), source=f"delta:{folder}"),
+        status=dg.DefaultSensorStatus.STOPPED,
+    )
     return _ticking(sensor, loaded.to_cursor(), instance)
 
 

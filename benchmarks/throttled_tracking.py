@@ -65,8 +65,8 @@ def halves() -> tuple[Matrix, Matrix]:
 
 def searched(spark: SparkResource, data: tuple[Matrix, Matrix], door: Door, share: float) -> tuple[float, float]:
     """Run one search; return the seconds until the last trial was written, and those of the search alone."""
-    tracking = Tracking(experiment_name="throttled", mlflow_tracking_uri=door.uri, registered_model="none")
-    store = tracking.connect()
+    tracking = Tracking(mlflow_tracking_uri=door.uri)
+    store = tracking.connect("throttled")
     with store.open_run("search", {}) as run:
         door.share = share
         started = time.perf_counter()

@@ -18,6 +18,7 @@ one that is gone. Who needs what:
   the payload of an event (`EngineEventData`);
 - `instance.run_launcher`: what a run launcher says about a run's process (`CheckRunHealthResult`, `WorkerStatus`), and
   the tag with the address of the code server (`GRPC_INFO_TAG`);
+- `automation.jobs`: the type of a job of assets (`UnresolvedAssetJobDefinition`);
 - `automation.sensors`: the tag with a sensor's run key (`RUN_KEY_TAG`);
 - `cli.run_job`: a job that another process can load again (`ReconstructableRepository`), run with a listener on its
   events (`execute_run`), and whether it was interrupted (`RunFailureReason`).
@@ -27,6 +28,7 @@ from dagster._core.code_pointer import ModuleCodePointer, PackageCodePointer
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.definitions.utils import NoValueSentinel
 from dagster._core.events import EngineEventData, RunFailureReason
 from dagster._core.execution.api import execute_run
@@ -52,6 +54,7 @@ __all__ = [
     "RunFailureReason",
     "StepEventStatus",
     "StepFailureData",
+    "UnresolvedAssetJobDefinition",
     "UserFailureData",
     "WorkerStatus",
     "copy",

@@ -1,7 +1,8 @@
 """Where everything is, and which target runs it: the only reader of the process environment.
 
-What belongs here: names, paths and switches that differ between users and machines, validated, each with one default.
-What does not: what a data scientist tunes per run (asset config in the launchpad) and what a data set is (contract).
+What belongs here: the deployment - names, paths and switches that differ between users and machines, validated, each
+with one default - and the variables that describe one model. What does not: what else a model is (`spec`), what a data
+scientist tunes per run (asset config in the launchpad), what a data set is (contract).
 
 Every field can be set as an environment variable `MLOPS_<FIELD>`; an empty one counts as not set.
 """
@@ -22,10 +23,10 @@ from mlops_assets.errors import SettingsError
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.profile import DatabricksProfile
+    from mlops_assets.spec import FraudModelSpec
 
 # Dagster's pool of the assets that may be launched; an instance limits it (`instance`, `DatabricksProfile`).
 LAUNCH_POOL = "databricks_launches"
-SourceKind = Literal["synthetic", "openml", "files", "delta"]
 _PREFIX = "MLOPS_"
 _PROFILE_PREFIX = "MLOPS_DATABRICKS_"  # overrides of a profile's fields; the profile checks their names
 # The kinds of database that MLflow itself connects to (`mlflow.store.db.utils`), with any driver (`mysql+pymysql`).
@@ -47,21 +48,12 @@ def _misspelt(fields: list[str]) -> list[str]:
     return [f"{name}: no such setting; did you mean {_PREFIX}{guess[0]}?" for name, guess in guesses.items() if guess]
 
 
-class Settings(BaseSettings):
-    """The platform's settings.
+class Deployment(BaseSettings):
+    """Where everything is, shared by all models of a code location.
 
     Attributes:
         target: `local` (embedded Spark, Delta and MLflow) or `databricks`.
         home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
-        source: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`, or a file, folder, glob or fsspec
-            URL.
-        labels: Where files with late labels arrive, known only after their transactions: a file, folder, glob or
-            fsspec URL; None when labels come with the transactions.
-        contract: Name of a shipped contract, or path of a YAML file.
-        database: Name of the lakehouse database; by default one per contract and kind of source, so that synthetic and
-            real rows never share a table.
-        experiment: MLflow experiment.
-        model_name: Name in the MLflow registry; by default `fraud_<database>`.
         tracking_uri: MLflow store or server; by default a SQLite store under `home`.
         spark_master: Spark master of the embedded session.
         driver_memory: Heap of the embedded Spark, in JVM notation.
@@ -71,8 +63,6 @@ class Settings(BaseSettings):
         automation: `on` starts sensors, conditions and schedules with the daemon; `off` leaves them to be switched on
             in the UI.
         alert_webhook: URL that a message for each failed run is posted to; without it, messages go to the log.
-        retrain_rows: Training is due after this many new rows with known labels.
-        retrain_days: Training is due after this many days if there is any new row.
         runtime_version: The Databricks Runtime that this process runs on; None anywhere else.
     """
 
@@ -80,12 +70,6 @@ class Settings(BaseSettings):
 
     target: Literal["local", "databricks"] = "local"
     home: Path = Path(".mlops")
-    source: str = Field(default="synthetic", min_length=1)
-    labels: str | None = Field(default=None, min_length=1)
-    contract: str = Field(default="creditcard", min_length=1)
-    database: str = ""
-    experiment: str = Field(default="mlops_assets", min_length=1)
-    model_name: str = ""
     tracking_uri: str = ""
     spark_master: str = "local[*]"
     driver_memory: str = "2g"
@@ -94,8 +78,6 @@ class Settings(BaseSettings):
     databricks_profile: str = Field(default="dev", min_length=1)
     automation: Literal["on", "off"] = "off"
     alert_webhook: SecretStr | None = None
-    retrain_rows: int = Field(default=10_000, ge=1)
-    retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     runtime_version: str | None = Field(default=None, validation_alias="DATABRICKS_RUNTIME_VERSION")
 
     @field_validator("home")
@@ -106,13 +88,6 @@ class Settings(BaseSettings):
         except RuntimeError:
             raise ValueError(f"{home}: no such user") from None
         return home if home.is_absolute() else (_checkout() / home).resolve()
-
-    @field_validator("database", "model_name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if name and not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ValueError("use lower-case letters, digits and underscores, starting with a letter")
-        return name
 
     @field_validator("spark_master")
     @classmethod
@@ -134,28 +109,6 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"https?://[^\s/]\S*", url):
             raise ValueError("use an address that starts with http:// or https://")
         return url
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Read the settings from the environment.
-
-        Raises:
-            SettingsError: A variable has an invalid value, or a name close to one of ours; the text names each one.
-        """
-        problems = _misspelt([name.upper() for name in cls.model_fields])
-        try:
-            settings = cls()
-        except ValidationError as error:
-            problems += [
-                f"{_PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors()
-            ]
-        else:
-            if not problems:
-                return settings
-        raise SettingsError(
-            "; ".join(problems), where="environment", fix="set the variable to a valid value, or unset it"
-        )
 
     @property
     def on_cluster(self) -> bool:
@@ -191,53 +144,14 @@ class Settings(BaseSettings):
         return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
 
     def for_cluster(self) -> dict[str, str]:
-        """Return the variables from which a step on a cluster reads these same settings; they hold no secrets."""
-        from mlops_assets.data.contract.contract import load_contract
-
-        contract, profile = load_contract(self.contract), self.profile()
-        labels = {} if self.labels is None else {"MLOPS_LABELS": self.labels}
+        """Return the variables from which a step on a cluster reads this deployment; they hold no secrets."""
+        profile = self.profile()
         return {
-            **labels,
             "MLOPS_TARGET": "databricks",
             "MLOPS_HOME": "/tmp/mlops_assets",  # noqa: S108 - the cluster is this run's alone
-            "MLOPS_SOURCE": self.source,
-            "MLOPS_CONTRACT": json.dumps(contract.model_dump(mode="json", exclude_defaults=True)),
-            "MLOPS_DATABASE": self.database_name,
-            "MLOPS_MODEL_NAME": self.registered_model_name,
-            "MLOPS_EXPERIMENT": self.experiment,
             "MLOPS_DAGSTER_URL": self.dagster_url,
             "MLOPS_DATABRICKS_PROFILE": json.dumps(profile.model_dump(mode="json", by_alias=True)),
         }
-
-    @property
-    def source_kind(self) -> SourceKind:
-        """Which kind of source `source` names."""
-        if self.source == "synthetic":
-            return "synthetic"
-        if self.source == "openml" or self.source.startswith("openml:"):
-            return "openml"
-        return "delta" if self.source.startswith("delta:") else "files"
-
-    @property
-    def source_place(self) -> str:
-        """What `source` names within its kind: a location, or a name or id on OpenML (empty: the default)."""
-        prefix = {"openml": "openml", "delta": "delta"}.get(self.source_kind, "")
-        return self.source.removeprefix(prefix).removeprefix(":") if prefix else self.source
-
-    @property
-    def contract_name(self) -> str:
-        """The name of the contract or of its file, safe for a table path."""
-        return re.sub(r"[^a-z0-9_]+", "_", Path(self.contract).stem.lower()).strip("_") or "contract"
-
-    @property
-    def database_name(self) -> str:
-        """Database that holds the tables."""
-        return self.database or f"{self.contract_name}_{self.source_kind}"
-
-    @property
-    def registered_model_name(self) -> str:
-        """Name of the model in the registry."""
-        return self.model_name or f"fraud_{self.database_name}"
 
     @property
     def mlflow_uri(self) -> str:
@@ -254,6 +168,113 @@ class Settings(BaseSettings):
         return self.home / "mlflow" / "artifacts" if a_database else None
 
     @property
+    def lakehouse_root(self) -> Path:
+        """Folder of the databases of a local target."""
+        return self.home / "lakehouse"
+
+    @property
     def dagster_home(self) -> Path:
         """Folder of the Dagster instance."""
         return self.home / "dagster"
+
+
+class Settings(Deployment):
+    """A deployment, and one model that is described by variables.
+
+    Attributes:
+        source: Where its transactions come from, as in `FraudModelSpec`.
+        labels: Where files with its late labels arrive, known only after their transactions: a file, folder, glob or
+            fsspec URL; None when labels come with the transactions.
+        contract: Name of a shipped contract, or path of a YAML file.
+        database: Name of the lakehouse database; by default `<contract's name>_<kind of source>`, so that synthetic and
+            real rows never share a table. A home that has one named after the contract's file keeps it.
+        experiment: MLflow experiment.
+        model_name: Name in the MLflow registry; by default `fraud_<database>`.
+        retrain_rows: Training is due after this many new rows with known labels.
+        retrain_days: Training is due after this many days if there is any new row.
+    """
+
+    source: str = Field(default="synthetic", min_length=1)
+    labels: str | None = Field(default=None, min_length=1)
+    contract: str = Field(default="creditcard", min_length=1)
+    database: str = ""
+    experiment: str = Field(default="mlops_assets", min_length=1)
+    model_name: str = ""
+    retrain_rows: int = Field(default=10_000, ge=1)
+    retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("database", "model_name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if name and not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ValueError("use lower-case letters, digits and underscores, starting with a letter")
+        return name
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings from the environment.
+
+        Raises:
+            SettingsError: A variable has an invalid value, or a name close to one of ours; the text names each one.
+        """
+        problems = _misspelt([name.upper() for name in cls.model_fields])
+        try:
+            settings = cls()
+        except ValidationError as error:
+            problems += [
+                f"{_PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+                for item in error.errors()
+            ]
+        else:
+            if not problems:
+                return settings
+        raise SettingsError(
+            "; ".join(problems), where="environment", fix="set the variable to a valid value, or unset it"
+        )
+
+    def spec(self) -> FraudModelSpec:
+        """Return the model that the variables describe; its keys have no prefix.
+
+        Raises:
+            ContractError: The contract is invalid, or it has no `labels` section although `labels` is set.
+        """
+        from mlops_assets.data.contract.contract import load_contract
+        from mlops_assets.spec import FraudModelSpec
+
+        contract = load_contract(self.contract)
+        database = self.database or self._database(contract.name)
+        return FraudModelSpec(
+            contract=contract,
+            source=self.source,
+            labels=self.labels,
+            database=database,
+            registered_model=self.model_name or f"fraud_{database}",
+            experiment=self.experiment,
+            retrain_rows=self.retrain_rows,
+            retrain_days=self.retrain_days,
+        )
+
+    def _database(self, contract: str) -> str:
+        """Return the database that is named after the contract, or a former one of this home."""
+        from mlops_assets.spec import source_kind
+
+        kind = source_kind(self.source)
+        # Databases were named after the contract's file before they were named after the contract.
+        file = re.sub(r"[^a-z0-9_]+", "_", Path(self.contract).stem.lower()).strip("_") or "contract"
+        former, named = f"{file}_{kind}", f"{contract}_{kind}"
+        is_former = (self.lakehouse_root / former).is_dir() and not (self.lakehouse_root / named).is_dir()
+        return former if is_former else named
+
+    def for_cluster(self) -> dict[str, str]:
+        """Return the variables from which a step on a cluster reads these same settings; they hold no secrets."""
+        spec = self.spec()
+        labels = {} if self.labels is None else {"MLOPS_LABELS": self.labels}
+        return {
+            **super().for_cluster(),
+            **labels,
+            "MLOPS_SOURCE": self.source,
+            "MLOPS_CONTRACT": json.dumps(spec.contract.model_dump(mode="json", exclude_defaults=True)),
+            "MLOPS_DATABASE": spec.database,
+            "MLOPS_MODEL_NAME": spec.registered_model,
+            "MLOPS_EXPERIMENT": spec.experiment,
+        }

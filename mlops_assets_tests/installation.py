@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
@@ -21,7 +21,7 @@ from mlops_assets.settings import Settings
 
 def open_lakehouse(settings: Settings, spark: SparkResource) -> Lakehouse:
     """Return the tables of an installation."""
-    made: Lakehouse = build_resources(settings)["lakehouse"].open()
+    made: Lakehouse = build_resources(settings)["lakehouse"].open(settings.spec())
     return replace(made, spark=lambda: spark.session)
 
 

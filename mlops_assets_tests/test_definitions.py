@@ -15,9 +15,11 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 import mlops_assets
-from mlops_assets.definitions import ASSETS, build_defs
+from mlops_assets.assets.sources import source_of
+from mlops_assets.definitions import build_defs
 from mlops_assets.errors import ContractError
 from mlops_assets.resources.placement import CLUSTER_KEYS
+from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 
 PACKAGE = Path(mlops_assets.__file__).parent
@@ -30,20 +32,22 @@ PURE = ("data", "lakehouse", "tracking", "evaluation", "training", "registry")
 # held to the rules of a room: it binds what the others hold, so none but the command line may import it.
 LAYERS: dict[str, set[str]] = {
     "data": set(),
+    "spec": {"data"},
     "lakehouse": {"data"},
     "tracking": {"data"},
     "evaluation": {"data"},
     "training": {"data", "lakehouse", "tracking", "evaluation"},
     "registry": {"data", "lakehouse", "tracking", "evaluation", "training"},
     "databricks": set(),
-    "resources": {"data", "lakehouse", "tracking", "evaluation", "training", "registry", "databricks"},
-    "assets": {"data", "lakehouse", "tracking", "evaluation", "training", "registry", "resources"},
+    "resources": {"data", "spec", "lakehouse", "tracking", "evaluation", "training", "registry", "databricks"},
+    "assets": {"data", "spec", "lakehouse", "tracking", "evaluation", "training", "registry", "resources"},
     "diagnostics": {"data", "databricks", "resources"},
-    "automation": {"assets", "data", "diagnostics"},
+    "automation": {"assets", "data", "spec", "diagnostics"},
+    "fraud_model": {"data", "spec", "lakehouse", "databricks", "resources", "assets", "automation"},
     "instance": set(),
-    "definitions": {"data", "lakehouse", "databricks", "resources", "assets", "automation"},
-    "cli": {"data", "tracking", "training", "registry", "databricks", "resources", "assets", "automation"}
-    | {"diagnostics", "instance", "definitions"},
+    "definitions": {"assets", "fraud_model"},
+    "cli": {"data", "spec", "tracking", "training", "registry", "databricks", "resources", "assets", "automation"}
+    | {"diagnostics", "instance", "fraud_model", "definitions"},
 }
 # The modules at the top that every room may import.
 TOP = {"dagster_internals", "errors", "lineage", "settings"}
@@ -271,13 +275,11 @@ def test_a_broken_setting_is_one_clear_error_at_load(tmp_path: Path):
 
 
 def test_resources_can_be_replaced_one_by_one(settings: Settings):
-    from mlops_assets.resources.sources import SyntheticTransactions  # noqa: PLC0415 - used here alone
+    other = Tracking(mlflow_tracking_uri="sqlite:///other.db")
 
-    other = SyntheticTransactions(rows=123)
+    definitions = build_defs(settings, tracking=other)
 
-    definitions = build_defs(settings, source=other)
-
-    assert (definitions.resources or {})["source"] is other
+    assert (definitions.resources or {})["tracking"] is other
 
 
 def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -292,12 +294,13 @@ def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monk
     assert (local.resources or {})["loader_cluster"].active is False
 
 
-def test_each_asset_names_its_cost_class_and_the_sets_share_one_launch():
+def test_each_asset_names_its_cost_class_and_the_sets_share_one_launch(settings: Settings):
     classes = {
         tuple(sorted(key.to_user_string() for key in asset.keys)): sorted(
             CLUSTER_KEYS.keys() & asset.required_resource_keys
         )
-        for asset in ASSETS
+        for asset in build_defs(settings).assets or []
+        if isinstance(asset, dg.AssetsDefinition)
     }
 
     assert classes == {
@@ -345,10 +348,9 @@ def test_a_step_on_the_cluster_reads_the_same_settings_and_launches_nothing(
     there = Settings.from_environment()
 
     assert there.on_cluster
-    assert (there.database_name, there.registered_model_name) == (here.database_name, here.registered_model_name)
+    assert there.spec() == here.spec()
     assert there.profile() == profile
     resources = build_defs(there).resources or {}
-    assert resources["contract"].load().name == "handbook"
     assert resources["trials_cluster"].get_object_to_set_on_execution_context() is None
 
 
@@ -357,9 +359,7 @@ def test_a_step_on_the_cluster_reads_the_same_settings_and_launches_nothing(
     [("synthetic", "SyntheticTransactions"), ("openml:7", "OpenMLTransactions"), ("/data/*.csv", "FileTransactions")],
 )
 def test_the_settings_choose_the_source(tmp_path: Path, source: str, kind: str):
-    definitions = build_defs(Settings(home=tmp_path, source=source))
-
-    assert type((definitions.resources or {})["source"]).__name__ == kind
+    assert type(source_of(Settings(source=source).spec(), tmp_path)).__name__ == kind
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 import mlops_assets.settings
+from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.errors import SettingsError
 from mlops_assets.settings import Settings
 
@@ -40,9 +41,10 @@ def test_the_defaults_are_a_synthetic_demo_under_the_checkout(read: Read):
     settings = read()
 
     assert settings.home == CHECKOUT / ".mlops"
-    assert (settings.source, settings.source_kind, settings.contract) == ("synthetic", "synthetic", "creditcard")
-    assert settings.database_name == "creditcard_synthetic"
-    assert settings.registered_model_name == "fraud_creditcard_synthetic"
+    assert (settings.source, settings.contract) == ("synthetic", "creditcard")
+    spec = settings.spec()
+    assert (spec.name, spec.source_kind, spec.contract.name) == ("", "synthetic", "creditcard")
+    assert (spec.database, spec.registered_model) == ("creditcard_synthetic", "fraud_creditcard_synthetic")
     assert settings.mlflow_uri == f"sqlite:///{CHECKOUT}/.mlops/mlflow/mlflow.db"
     assert settings.mlflow_artifacts == CHECKOUT / ".mlops" / "mlflow" / "artifacts"
     assert settings.dagster_home == CHECKOUT / ".mlops" / "dagster"
@@ -91,8 +93,9 @@ def test_each_variable_sets_its_field(read: Read):
         "retrain_rows": 500,
         "retrain_days": 1.5,
     }
-    assert settings.database_name == "cards_2018"
-    assert settings.registered_model_name == "cards"
+    spec = settings.model_copy(update={"labels": None}).spec()
+    assert (spec.database, spec.registered_model, spec.experiment) == ("cards_2018", "cards", "tuning")
+    assert (spec.retrain_rows, spec.retrain_days) == (500, 1.5)
     assert settings.mlflow_uri == "http://127.0.0.1:5000"
     assert settings.mlflow_artifacts is None
 
@@ -241,18 +244,31 @@ def test_without_a_checkout_a_relative_home_starts_at_the_current_folder(tmp_pat
     ],
 )
 def test_the_kind_of_a_source(read: Read, source: str, kind: str):
-    settings = read(MLOPS_SOURCE=source)
+    spec = read(MLOPS_SOURCE=source).spec()
 
-    assert settings.source_kind == kind
-    assert settings.database_name == f"creditcard_{kind}"
+    assert spec.source_kind == kind
+    assert spec.database == f"creditcard_{kind}"
 
 
-@pytest.mark.parametrize(
-    ("contract", "name"),
-    [("handbook", "handbook"), ("/etc/My Cards-v2.yaml", "my_cards_v2"), ("../éé.yaml", "contract")],
-)
-def test_the_name_of_a_contract_fits_a_table_path(read: Read, contract: str, name: str):
-    assert read(MLOPS_CONTRACT=contract).contract_name == name
+def test_a_new_database_is_named_after_the_contract_and_not_after_its_file(read: Read, tmp_path: Path):
+    file = tmp_path / "My Cards-v2.yaml"
+    file.write_text(load_contract("creditcard").to_yaml())
+    settings = read(MLOPS_CONTRACT=str(file), MLOPS_HOME=str(tmp_path))
+
+    assert settings.spec().database == "creditcard_synthetic"
+    (settings.lakehouse_root / "creditcard_synthetic").mkdir(parents=True)
+    assert settings.spec().database == "creditcard_synthetic"
+
+
+@pytest.mark.parametrize(("file", "name"), [("My Cards-v2.yaml", "my_cards_v2"), ("éé.yaml", "contract")])
+def test_a_home_keeps_the_database_that_was_named_after_the_file(read: Read, tmp_path: Path, file: str, name: str):
+    (tmp_path / file).write_text(load_contract("creditcard").to_yaml())
+    settings = read(MLOPS_CONTRACT=str(tmp_path / file), MLOPS_HOME=str(tmp_path))
+    (settings.lakehouse_root / f"{name}_synthetic").mkdir(parents=True)
+
+    spec = settings.spec()
+
+    assert (spec.database, spec.registered_model) == (f"{name}_synthetic", f"fraud_{name}_synthetic")
 
 
 def test_settings_can_be_made_in_code_but_not_changed(tmp_path: Path):

@@ -14,16 +14,17 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.days import DAYS, day_of, end_of
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, rounded
+from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.reporting import check_results, check_specs, picture, rounded
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuning_config import SearchConfig, accepted
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF, BEST_POINT, MLFLOW_RUN_ID, RAW_VERSION
-from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
@@ -44,52 +45,57 @@ class AsOfConfig(SearchConfig):
     )
 
 
-@dg.asset(
-    name=AS_OF_BACKTEST,
-    group_name="training",
-    deps=[RAW],
-    kinds={"xgboost", "mlflow", "spark"},
-    owners=OWNERS,
-    description=(
-        f"Trains on the version that {RAW} had at the end of a day (UTC), and scores the rows of today's version whose "
-        "event time is later than the newest that was known then. Nothing of it is registered."
-    ),
-    partitions_def=DAYS,
-    check_specs=check_specs(_CHECKS, AS_OF_BACKTEST),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="trials_cluster")
-def as_of_backtest(
-    context: dg.AssetExecutionContext,
-    config: AsOfConfig,
-    contract: ContractResource,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    tracking: Tracking,
-    trials_cluster: StepLauncherResource,
-) -> Results:
-    """Search and refit on the rows known then, score the rows after, record the result."""
-    from mlops_assets.training.as_of_backtest import PastDay, backtest
+def build_as_of_backtest(spec: FraudModelSpec) -> dg.AssetsDefinition:
+    """Return the asset of a model."""
+    key = key_of(spec, AS_OF_BACKTEST)
 
-    plan, evaluation = config.search_plan(), config.evaluation_plan()
-    store, definition = tracking.connect(), contract.load()  # fail before the expensive part
-    day = day_of(context)
-    report = backtest(
-        lakehouse,
-        definition,
-        store,
-        PastDay(day, end_of(day), config.days_after, config.validation_fraction, config.gap_days),
-        plan,
-        evaluation,
-        accepted_leaks=config.accepted_leaks,
-        engine=config.engine.value,
-        name=AS_OF_BACKTEST,
-        origin=tracking.origin(context.op_execution_context.run_id),
-        extra_tags=tracking.extra_tags,
-        log=context.log.info,
+    @dg.asset(
+        key=key,
+        group_name=group_of(spec, "training"),
+        deps=[key_of(spec, RAW)],
+        kinds={"xgboost", "mlflow", "spark"},
+        owners=list(spec.owners),
+        description=(
+            f"Trains on the version that {RAW} had at the end of a day (UTC), and scores the rows of today's version "
+            "whose event time is later than the newest that was known then. Nothing of it is registered."
+        ),
+        partitions_def=DAYS,
+        check_specs=check_specs(_CHECKS, key),
+        pool=LAUNCH_POOL,
     )
-    metadata = {AS_OF: day.isoformat(), **_metadata(report, plan.objective, definition), **accepted(config)}
-    yield dg.MaterializeResult(asset_key=AS_OF_BACKTEST, metadata=metadata)
-    yield from check_results([report.model.reproduction], AS_OF_BACKTEST)
+    @asset_shell(spec, runner="trials_cluster")
+    def as_of_backtest(
+        context: dg.AssetExecutionContext,
+        config: AsOfConfig,
+        lakehouse: LakehouseResource,
+        tracking: Tracking,
+        trials_cluster: StepLauncherResource,
+    ) -> Results:
+        """Search and refit on the rows known then, score the rows after, record the result."""
+        from mlops_assets.training.as_of_backtest import PastDay, backtest
+
+        plan, evaluation = config.search_plan(), config.evaluation_plan()
+        store = tracking.connect(spec.experiment)  # fail before the expensive part
+        day = day_of(context)
+        report = backtest(
+            lakehouse.open(spec),
+            spec.contract,
+            store,
+            PastDay(day, end_of(day), config.days_after, config.validation_fraction, config.gap_days),
+            plan,
+            evaluation,
+            accepted_leaks=config.accepted_leaks,
+            engine=config.engine.value,
+            name=AS_OF_BACKTEST,
+            origin=tracking.origin(context.op_execution_context.run_id),
+            extra_tags=tracking.extra_tags,
+            log=context.log.info,
+        )
+        metadata = {AS_OF: day.isoformat(), **_metadata(report, plan.objective, spec.contract), **accepted(config)}
+        yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+        yield from check_results([report.model.reproduction], key)
+
+    return as_of_backtest
 
 
 def _metadata(report: "BacktestReport", objective: str, contract: "Contract") -> dict[str, Any]:

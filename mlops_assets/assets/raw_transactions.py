@@ -7,10 +7,11 @@ What belongs here: the assets' specs, their config, and how a load's report is s
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
+from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.reporting import (
-    OWNERS,
     check_results,
     check_specs,
     column_schema,
@@ -20,18 +21,18 @@ from mlops_assets.assets.reporting import (
     rounded,
 )
 from mlops_assets.assets.shell import Results, asset_shell
+from mlops_assets.assets.sources import SourceConfig
 from mlops_assets.data.columns import raw_columns
 from mlops_assets.data.ingest.quarantine import first_originals
 from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.lakehouse import loading, transaction_tables
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.loading import LoadedTables, LoadReport
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.lineage import DELTA_VERSION, LATE_LABELS, ROW_COUNT
-from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.resources.sources import TransactionSourceResource
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
 
@@ -47,60 +48,83 @@ class IngestConfig(dg.Config):
         default=False,
         description="Merge late labels, instead of reading the source. (A load also merges them.)",
     )
+    source: SourceConfig
 
 
-@dg.multi_asset(
-    name=RAW,
-    group_name="ingest",
-    specs=[
-        dg.AssetSpec(
-            RAW,
-            deps=[transaction_tables.LABELS],  # the code that binds assets removes it if there is no label source
-            kinds={"deltalake", "spark"},
-            owners=OWNERS,
-            description=(
-                "Delta table of all accepted transactions. Each input is identified by its content: loading it again "
-                "adds nothing. Where the contract names a key, the last write of a key stands in the table; without "
-                "one the table is append-only. An input with too many bad rows is refused whole."
+def ingest_config(source: SourceConfig) -> type[IngestConfig]:
+    """Return the launchpad's form for a source of this kind, filled in with this source."""
+    form = with_values(type(source), {name: getattr(source, name) for name in type(source).model_fields})
+    chosen: Any = Field(default=form(), description="What to read of the model's source.")
+    return create_model("IngestConfig", __base__=IngestConfig, __module__=__name__, source=(form, chosen))
+
+
+def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.AssetsDefinition:
+    """Return the assets of a model.
+
+    Args:
+        spec: The model.
+        source: Its source; a run's config may narrow it.
+    """
+    raw, quarantined = key_of(spec, RAW), key_of(spec, QUARANTINED)
+    upstream = [] if spec.labels is None else [key_of(spec, transaction_tables.LABELS)]
+    if spec.upstream:
+        upstream.append(dg.AssetKey(spec.upstream))
+
+    @dg.multi_asset(
+        name=spec.prefixed(RAW),
+        group_name=group_of(spec, "ingest"),
+        specs=[
+            dg.AssetSpec(
+                raw,
+                deps=upstream,
+                kinds={"deltalake", "spark"},
+                owners=list(spec.owners),
+                description=(
+                    "Delta table of all accepted transactions. Each input is identified by its content: loading it "
+                    "again adds nothing. Where the contract names a key, the last write of a key stands in the table; "
+                    "without one the table is append-only. An input with too many bad rows is refused whole."
+                ),
             ),
-        ),
-        dg.AssetSpec(
-            QUARANTINED,
-            kinds={"deltalake", "spark"},
-            owners=OWNERS,
-            description=(
-                "Delta table of the rows that break the data contract: where they came from, what is wrong, and their "
-                "values as text. `replay_quarantine` tries them again."
+            dg.AssetSpec(
+                quarantined,
+                kinds={"deltalake", "spark"},
+                owners=list(spec.owners),
+                description=(
+                    "Delta table of the rows that break the data contract: where they came from, what is wrong, and "
+                    "their values as text. `replay_quarantine` tries them again."
+                ),
             ),
-        ),
-    ],
-    check_specs=check_specs(RAW_CHECKS, RAW),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="loader_cluster", lock=RAW)
-def raw_transactions(
-    context: dg.AssetExecutionContext,
-    config: IngestConfig,
-    source: TransactionSourceResource,
-    contract: ContractResource,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    loader_cluster: StepLauncherResource,
-) -> Results:
-    """Load the new inputs of the source, retry the quarantine, or merge late labels."""
-    store = TransactionStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-    if config.replay:
-        report = loading.replay(store)
-    elif config.labels_only:
-        report = loading.merge_labels(store)
-    else:
-        report = loading.load(store, source.open())
-    if report.tables is not None:
-        context.log.info(report.summary)
-        yield dg.MaterializeResult(asset_key=RAW, metadata=_raw_metadata(store, report, report.tables))
-        yield dg.MaterializeResult(asset_key=QUARANTINED, metadata=_quarantine_metadata(store, report, report.tables))
-    yield from check_results(report.outcomes, RAW)
-    if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
-        raise failure
+        ],
+        check_specs=check_specs(RAW_CHECKS, raw),
+        pool=LAUNCH_POOL,
+    )
+    @asset_shell(spec, runner="loader_cluster", lock=RAW, config=ingest_config(source))
+    def raw_transactions(
+        context: dg.AssetExecutionContext,
+        config: IngestConfig,
+        lakehouse: LakehouseResource,
+        loader_cluster: StepLauncherResource,
+    ) -> Results:
+        """Load the new inputs of the source, retry the quarantine, or merge late labels."""
+        config.source.require_within(source)
+        store = TransactionStore(lakehouse.open(spec), spec.contract, context.op_execution_context.run_id)
+        if config.replay:
+            report = loading.replay(store)
+        elif config.labels_only:
+            report = loading.merge_labels(store)
+        else:
+            report = loading.load(store, config.source.open())
+        if report.tables is not None:
+            context.log.info(report.summary)
+            yield dg.MaterializeResult(asset_key=raw, metadata=_raw_metadata(store, report, report.tables))
+            yield dg.MaterializeResult(
+                asset_key=quarantined, metadata=_quarantine_metadata(store, report, report.tables)
+            )
+        yield from check_results(report.outcomes, raw)
+        if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
+            raise failure
+
+    return raw_transactions
 
 
 def counts_and_inputs(report: LoadReport) -> dict[str, Any]:

@@ -11,16 +11,18 @@ not numbers, a registry that can't be reached.
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, refusal
+from mlops_assets.assets.config_defaults import with_defaults
+from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.reporting import check_results, check_specs, refusal
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuned_model import TUNED_MODEL
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import MLFLOW_RUN_ID, MODEL_URI, PROMOTED, TEST_SET_VERSION
 from mlops_assets.registry.gate import PROMOTION_GATE, GateRule
-from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 REGISTERED_MODEL = "registered_model"
 _CHECKS = {
@@ -37,57 +39,63 @@ class GateConfig(dg.Config):
     )
 
 
-@dg.asset(
-    name=REGISTERED_MODEL,
-    group_name="registry",
-    deps=[TUNED_MODEL],
-    kinds={"mlflow"},
-    owners=OWNERS,
-    description=(
-        "Version in the MLflow registry: alias `challenger` once it is verified bit for bit, alias `champion` when the "
-        "promotion gate lets it."
-    ),
-    check_specs=check_specs(_CHECKS, REGISTERED_MODEL),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="loader_cluster")
-def registered_model(
-    context: dg.AssetExecutionContext,
-    config: GateConfig,
-    contract: ContractResource,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    tracking: Tracking,
-    loader_cluster: StepLauncherResource,
-) -> Results:
-    """Register the newest tuned model of this database."""
-    from mlops_assets.registry.registration import register_tuned
+def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
+    """Return the asset of a model."""
+    key = key_of(spec, REGISTERED_MODEL)
+    form = with_defaults(GateConfig, spec.gate, where=f"gate of model {spec.title}")
 
-    rule = GateRule(config.min_lift)
-    report = register_tuned(
-        tracking.connect(),
-        lakehouse,
-        contract.load(),
-        rule,
-        name=tracking.registered_model,
-        dagster_run=context.op_execution_context.run_id,
+    @dg.asset(
+        key=key,
+        group_name=group_of(spec, "registry"),
+        deps=[key_of(spec, TUNED_MODEL)],
+        kinds={"mlflow"},
+        owners=list(spec.owners),
+        description=(
+            "Version in the MLflow registry: alias `challenger` once it is verified bit for bit, alias `champion` when "
+            "the promotion gate lets it."
+        ),
+        check_specs=check_specs(_CHECKS, key),
+        pool=LAUNCH_POOL,
     )
-    version, verdict = report.version, report.verdict
-    refused = refusal([report.reproduced], what=f"{version.name} version {version.number} got no alias")
-    if refused is not None or verdict is None:
-        yield from check_results([report.reproduced], REGISTERED_MODEL)
-        raise refused or AssertionError("the scores were reproduced, but the gate returned no verdict")
-    context.log.info(f"{version.name} version {version.number}: {verdict.description}")
-    yield dg.MaterializeResult(
-        asset_key=REGISTERED_MODEL,
-        metadata={
-            "model": version.name,
-            "version": version.number,
-            MLFLOW_RUN_ID: version.run_id,
-            MODEL_URI: f"models:/{version.name}/{version.number}",
-            "aliases": dg.MetadataValue.json(report.aliases),
-            PROMOTED: verdict.passed,
-            "gate": verdict.description,
-            TEST_SET_VERSION: report.test_version,
-        },
-    )
-    yield from check_results([report.reproduced, verdict], REGISTERED_MODEL)
+    @asset_shell(spec, runner="loader_cluster", config=form)
+    def registered_model(
+        context: dg.AssetExecutionContext,
+        config: GateConfig,
+        lakehouse: LakehouseResource,
+        tracking: Tracking,
+        loader_cluster: StepLauncherResource,
+    ) -> Results:
+        """Register the newest tuned model of this database."""
+        from mlops_assets.registry.registration import register_tuned
+
+        rule = GateRule(config.min_lift)
+        report = register_tuned(
+            tracking.connect(spec.experiment),
+            lakehouse.open(spec),
+            spec.contract,
+            rule,
+            name=tracking.model(spec.registered_model),
+            dagster_run=context.op_execution_context.run_id,
+        )
+        version, verdict = report.version, report.verdict
+        refused = refusal([report.reproduced], what=f"{version.name} version {version.number} got no alias")
+        if refused is not None or verdict is None:
+            yield from check_results([report.reproduced], key)
+            raise refused or AssertionError("the scores were reproduced, but the gate returned no verdict")
+        context.log.info(f"{version.name} version {version.number}: {verdict.description}")
+        yield dg.MaterializeResult(
+            asset_key=key,
+            metadata={
+                "model": version.name,
+                "version": version.number,
+                MLFLOW_RUN_ID: version.run_id,
+                MODEL_URI: f"models:/{version.name}/{version.number}",
+                "aliases": dg.MetadataValue.json(report.aliases),
+                PROMOTED: verdict.passed,
+                "gate": verdict.description,
+                TEST_SET_VERSION: report.test_version,
+            },
+        )
+        yield from check_results([report.reproduced, verdict], key)
+
+    return registered_model

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.contract.contract import Contract
 
-OWNERS = ["team:fraud-platform"]
 # In a failure's metadata: the input is at fault, and the same input would be refused again.
 REFUSED_INPUT = "refused_input"
 _TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
@@ -46,17 +45,17 @@ _PREVIEW_ROWS = 5
 _PREVIEW_COLUMNS = 6
 
 
-def check_specs(checks: Mapping[str, str], asset: str) -> list[dg.AssetCheckSpec]:
+def check_specs(checks: Mapping[str, str], asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Declare blocking checks of an asset from their names and descriptions."""
     return [dg.AssetCheckSpec(name, asset=asset, description=text, blocking=True) for name, text in checks.items()]
 
 
-def check_results(outcomes: Iterable[CheckOutcome], asset: str) -> list[dg.AssetCheckResult]:
+def check_results(outcomes: Iterable[CheckOutcome], asset: dg.AssetKey) -> list[dg.AssetCheckResult]:
     """Return the outcomes as results of an asset's checks."""
     return [
         dg.AssetCheckResult(
             passed=outcome.passed,
-            asset_key=dg.AssetKey(asset),
+            asset_key=asset,
             check_name=outcome.name,
             description=outcome.description,
             severity=dg.AssetCheckSeverity[outcome.severity.upper()],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec, Protocol, cast
+from typing import Any, ParamSpec, cast
 
 import dagster as dg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
@@ -19,6 +19,7 @@ from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
 from mlops_assets.lakehouse.commits import StaleBaseError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.spec import FraudModelSpec
 
 Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
 _P = ParamSpec("_P")
@@ -28,17 +29,8 @@ _INPUT_ERRORS = (SchemaMismatchError, SourceError)
 MARK = "in_asset_shell"
 
 
-class ModelSpec(Protocol):
-    """What the shell needs from the model that an asset is made for."""
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        ...
-
-
 def asset_shell(
-    spec: ModelSpec | None = None, *, runner: str, lock: str = ""
+    spec: FraudModelSpec, *, runner: str, lock: str = "", config: type[dg.Config] | None = None
 ) -> Callable[[Callable[_P, Results]], Callable[_P, Results]]:
     """Return the decorator that goes below `dg.asset` or `dg.multi_asset`.
 
@@ -46,10 +38,12 @@ def asset_shell(
     except the context, which comes first; with `lock` there must be a parameter `lakehouse`.
 
     Args:
-        spec: The model that the asset is made for; its failures name it. None if the code location has one model.
+        spec: The model that the asset is made for; its failures name it.
         runner: Parameter with the resource that may run the asset elsewhere (`StepLauncherResource.pipes`).
         lock: Table whose write lock the function holds. The function must not yield before it has committed: if another
             writer was faster, it is called again.
+        config: Class that Dagster sees as the annotation of the parameter `config`: a subclass with the model's own
+            defaults.
 
     Raises:
         TypeError: The function lacks a parameter that the shell needs.
@@ -57,7 +51,8 @@ def asset_shell(
 
     def decorate(asset: Callable[_P, Results]) -> Callable[_P, Results]:
         signature = inspect.signature(asset)
-        missing = {runner, *(["lakehouse"] if lock else [])} - set(signature.parameters)
+        needed = {runner, *(["lakehouse"] if lock else []), *(["config"] if config else [])}
+        missing = needed - set(signature.parameters)
         if missing:
             raise TypeError(f"{asset.__qualname__} has no parameter {', '.join(sorted(missing))}")
 
@@ -68,13 +63,18 @@ def asset_shell(
             if elsewhere := given[runner].pipes(context):
                 yield from elsewhere.run(context)
                 return
-            with readable_errors("" if spec is None else spec.name):
+            with readable_errors(spec.name):
                 if lock:
-                    yield from with_write_lock(context, given["lakehouse"], lock, lambda: asset(*args, **kwargs))
+                    database = given["lakehouse"].open(spec)
+                    yield from with_write_lock(context, database, lock, lambda: asset(*args, **kwargs))
                 else:
                     yield from asset(*args, **kwargs)
 
         setattr(in_shell, MARK, True)
+        if config is not None:
+            given_config = signature.parameters["config"].replace(annotation=config)
+            seen = {**signature.parameters, "config": given_config}
+            setattr(in_shell, "__signature__", signature.replace(parameters=list(seen.values())))  # noqa: B010 - no type has it
         return in_shell
 
     return decorate

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, column_schema, refusal, rounded
+from mlops_assets.assets.config_defaults import with_defaults
+from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.reporting import check_results, check_specs, column_schema, refusal, rounded
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.data.columns import technical_columns
 from mlops_assets.data.labels.maturity import LEFT_OUT
@@ -20,9 +22,10 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES, SplitReport, SplitRequest, split_tables
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import AS_OF, DELTA_VERSION, LATE_LABELS, RAW_VERSION, ROW_COUNT, SPLIT_ID
-from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 # The assets are named after their tables.
 TABLES = SET_TABLES
+SPLITS = "splits"
 # The checks cover the three sets together; they belong to the last one, because everything downstream depends on it.
 _CHECKED = TABLES["test"]
 
@@ -75,42 +79,52 @@ class SplitConfig(dg.Config):
         )
 
 
-@dg.multi_asset(
-    name="splits",
-    group_name="splits",
-    specs=[
-        dg.AssetSpec(
-            table,
-            deps=[RAW],
-            kinds={"deltalake", "spark"},
-            owners=OWNERS,
-            description=f"Delta table with the {name} rows, cut from one pinned version of {RAW}.",
+def build_splits(spec: FraudModelSpec) -> dg.AssetsDefinition:
+    """Return the assets of a model."""
+    checked = key_of(spec, _CHECKED)
+    form = with_defaults(SplitConfig, spec.split, where=f"split of model {spec.title}")
+
+    @dg.multi_asset(
+        name=spec.prefixed(SPLITS),
+        group_name=group_of(spec, "splits"),
+        specs=[
+            dg.AssetSpec(
+                key_of(spec, table),
+                deps=[key_of(spec, RAW)],
+                kinds={"deltalake", "spark"},
+                owners=list(spec.owners),
+                description=f"Delta table with the {name} rows, cut from one pinned version of {RAW}.",
+            )
+            for name, table in TABLES.items()
+        ],
+        check_specs=check_specs(SPLIT_CHECKS, checked),
+        pool=LAUNCH_POOL,
+    )
+    @asset_shell(spec, runner="loader_cluster", config=form)
+    def splits(
+        context: dg.AssetExecutionContext,
+        config: SplitConfig,
+        lakehouse: LakehouseResource,
+        loader_cluster: StepLauncherResource,
+    ) -> Results:
+        """Split the raw table; the same split of the same version is not written again."""
+        contract, database = spec.contract, lakehouse.open(spec)
+        request = SplitRequest(config.to_spec(contract), config.min_rows, config.raw_version, config.as_of)
+        report = split_tables(database, contract, request, dagster_run=context.op_execution_context.run_id)
+        refused = refusal(
+            report.outcomes, what=f"{RAW} version {report.raw.version} can't be split; nothing was written"
         )
-        for name, table in TABLES.items()
-    ],
-    check_specs=check_specs(SPLIT_CHECKS, _CHECKED),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="loader_cluster")
-def splits(
-    context: dg.AssetExecutionContext,
-    config: SplitConfig,
-    contract: ContractResource,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    loader_cluster: StepLauncherResource,
-) -> Results:
-    """Split the raw table; the same split of the same version is not written again."""
-    definition = contract.load()
-    request = SplitRequest(config.to_spec(definition), config.min_rows, config.raw_version, config.as_of)
-    report = split_tables(lakehouse, definition, request, dagster_run=context.op_execution_context.run_id)
-    refused = refusal(report.outcomes, what=f"{RAW} version {report.raw.version} can't be split; nothing was written")
-    if refused is not None and not report.tables:
-        yield from check_results(report.outcomes, _CHECKED)
-        raise refused
-    context.log.info(f"split {report.split_id} of {RAW} version {report.raw.version}")
-    for name, table in TABLES.items():
-        yield dg.MaterializeResult(asset_key=table, metadata=_metadata(report, name, lakehouse, definition))
-    yield from check_results(report.outcomes, _CHECKED)
+        if refused is not None and not report.tables:
+            yield from check_results(report.outcomes, checked)
+            raise refused
+        context.log.info(f"split {report.split_id} of {RAW} version {report.raw.version}")
+        for name, table in TABLES.items():
+            yield dg.MaterializeResult(
+                asset_key=key_of(spec, table), metadata=_metadata(report, name, database, contract)
+            )
+        yield from check_results(report.outcomes, checked)
+
+    return splits
 
 
 def _metadata(

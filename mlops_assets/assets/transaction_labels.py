@@ -8,8 +8,9 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.reporting import (
-    OWNERS,
     check_results,
     check_specs,
     label_schema,
@@ -18,49 +19,61 @@ from mlops_assets.assets.reporting import (
     refusal,
 )
 from mlops_assets.assets.shell import Results, asset_shell
+from mlops_assets.assets.sources import LabelFiles
 from mlops_assets.data.labels.labels import LABEL_CHECKS
 from mlops_assets.lakehouse import transaction_tables
 from mlops_assets.lakehouse.label_loading import LabelReport, load_labels
 from mlops_assets.lakehouse.label_store import LabelStore
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import DELTA_VERSION, ROW_COUNT
-from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.resources.sources import LabelFiles
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 TRANSACTION_LABELS = transaction_tables.LABELS
 
 
-@dg.asset(
-    name=TRANSACTION_LABELS,
-    group_name="ingest",
-    kinds={"deltalake", "spark"},
-    owners=OWNERS,
-    description=(
-        "Delta table of labels that became known after their transactions came in: every row of each label file, once, "
-        f"bad ones with what is wrong. `{transaction_tables.RAW}` takes the label that became known last."
-    ),
-    check_specs=check_specs(LABEL_CHECKS, TRANSACTION_LABELS),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="loader_cluster", lock=TRANSACTION_LABELS)
-def transaction_labels(
-    context: dg.AssetExecutionContext,
-    labels: LabelFiles,
-    contract: ContractResource,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    loader_cluster: StepLauncherResource,
-) -> Results:
-    """Append the label files that the table does not have."""
-    store = LabelStore(lakehouse, contract.load(), context.op_execution_context.run_id)
-    report = load_labels(store, labels.open())
-    context.log.info(report.outcomes[0].description)
-    if not report.refused_whole:
-        yield dg.MaterializeResult(metadata=_metadata(store, report))
-    yield from check_results(report.outcomes, TRANSACTION_LABELS)
-    if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
-        raise failure
+def build_transaction_labels(spec: FraudModelSpec, labels: str) -> dg.AssetsDefinition:
+    """Return the asset of a model.
+
+    Args:
+        spec: The model.
+        labels: Where its label files arrive; a run's config may narrow it.
+    """
+    key = key_of(spec, TRANSACTION_LABELS)
+    form = with_values(LabelFiles, {"location": labels})
+
+    @dg.asset(
+        key=key,
+        group_name=group_of(spec, "ingest"),
+        kinds={"deltalake", "spark"},
+        owners=list(spec.owners),
+        description=(
+            "Delta table of labels that became known after their transactions came in: every row of each label file, "
+            f"once, bad ones with what is wrong. `{transaction_tables.RAW}` takes the label that became known last."
+        ),
+        check_specs=check_specs(LABEL_CHECKS, key),
+        pool=LAUNCH_POOL,
+    )
+    @asset_shell(spec, runner="loader_cluster", lock=TRANSACTION_LABELS, config=form)
+    def transaction_labels(
+        context: dg.AssetExecutionContext,
+        config: LabelFiles,
+        lakehouse: LakehouseResource,
+        loader_cluster: StepLauncherResource,
+    ) -> Results:
+        """Append the label files that the table does not have."""
+        config.require_within(labels)
+        store = LabelStore(lakehouse.open(spec), spec.contract, context.op_execution_context.run_id)
+        report = load_labels(store, config.open())
+        context.log.info(report.outcomes[0].description)
+        if not report.refused_whole:
+            yield dg.MaterializeResult(metadata=_metadata(store, report))
+        yield from check_results(report.outcomes, key)
+        if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
+            raise failure
+
+    return transaction_labels
 
 
 def _metadata(store: LabelStore, report: LabelReport) -> dict[str, Any]:

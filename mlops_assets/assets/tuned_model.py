@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mlops_assets.assets.reporting import OWNERS, check_results, check_specs, picture, rounded
+from mlops_assets.assets.config_defaults import with_defaults
+from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.reporting import check_results, check_specs, picture, rounded
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuning_config import TunedModelConfig, accepted
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import BEST_POINT, MLFLOW_RUN_ID, MODEL_URI, PRODUCTION_MODEL_URI, SET_VERSIONS
-from mlops_assets.resources.contract import ContractResource
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.training.plan import SearchPlan
@@ -28,50 +30,57 @@ TUNED_MODEL = "tuned_model"
 _CHECKS = {"refit_reproduces_best_trial": "The refitted model is the one that won the search, to the last bit."}
 
 
-@dg.asset(
-    name=TUNED_MODEL,
-    group_name="training",
-    deps=list(TABLES.values()),
-    kinds={"xgboost", "mlflow", "spark"},
-    owners=OWNERS,
-    description=(
-        "XGBoost model, tuned by hyperopt SparkTrials on validation rows, refitted on training rows and evaluated once "
-        "on test rows; then fitted again on all of them for production. An MLflow run with a child run per trial holds "
-        "all of it."
-    ),
-    check_specs=check_specs(_CHECKS, TUNED_MODEL),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="trials_cluster")
-def tuned_model(
-    context: dg.AssetExecutionContext,
-    config: TunedModelConfig,
-    contract: ContractResource,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    tracking: Tracking,
-    trials_cluster: StepLauncherResource,
-) -> Results:
-    """Search, refit, evaluate, and record."""
-    from mlops_assets.training.tuning import tune_model
+def build_tuned_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
+    """Return the asset of a model."""
+    key = key_of(spec, TUNED_MODEL)
+    form = with_defaults(TunedModelConfig, spec.search, where=f"search of model {spec.title}")
 
-    plan, evaluation = config.search_plan(), config.evaluation_plan()
-    store = tracking.connect()  # fail before the expensive part
-    report = tune_model(
-        lakehouse,
-        contract.load(),
-        store,
-        plan,
-        evaluation,
-        accepted_leaks=config.accepted_leaks,
-        engine=config.engine.value,
-        production_refit=config.production_refit,
-        name=TUNED_MODEL,
-        origin=tracking.origin(context.op_execution_context.run_id),
-        extra_tags=tracking.extra_tags,
-        log=context.log.info,
+    @dg.asset(
+        key=key,
+        group_name=group_of(spec, "training"),
+        deps=[key_of(spec, table) for table in TABLES.values()],
+        kinds={"xgboost", "mlflow", "spark"},
+        owners=list(spec.owners),
+        description=(
+            "XGBoost model, tuned by hyperopt SparkTrials on validation rows, refitted on training rows and evaluated "
+            "once on test rows; then fitted again on all of them for production. An MLflow run with a child run per "
+            "trial holds all of it."
+        ),
+        check_specs=check_specs(_CHECKS, key),
+        pool=LAUNCH_POOL,
     )
-    yield dg.MaterializeResult(metadata={**_metadata(report, plan), **accepted(config)})
-    yield from check_results([report.model.reproduction], TUNED_MODEL)
+    @asset_shell(spec, runner="trials_cluster", config=form)
+    def tuned_model(
+        context: dg.AssetExecutionContext,
+        config: TunedModelConfig,
+        lakehouse: LakehouseResource,
+        tracking: Tracking,
+        trials_cluster: StepLauncherResource,
+    ) -> Results:
+        """Search, refit, evaluate, and record."""
+        from mlops_assets.training.tuning import tune_model
+
+        plan, evaluation = config.search_plan(), config.evaluation_plan()
+        tracking.model(spec.registered_model)  # this and the next fail before the expensive part
+        store = tracking.connect(spec.experiment)
+        report = tune_model(
+            lakehouse.open(spec),
+            spec.contract,
+            store,
+            plan,
+            evaluation,
+            accepted_leaks=config.accepted_leaks,
+            engine=config.engine.value,
+            production_refit=config.production_refit,
+            name=TUNED_MODEL,
+            origin=tracking.origin(context.op_execution_context.run_id),
+            extra_tags=tracking.extra_tags,
+            log=context.log.info,
+        )
+        yield dg.MaterializeResult(metadata={**_metadata(report, plan), **accepted(config)})
+        yield from check_results([report.model.reproduction], key)
+
+    return tuned_model
 
 
 def _production(record: "ProductionRecord | None") -> dict[str, Any]:

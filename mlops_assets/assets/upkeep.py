@@ -10,19 +10,20 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
-from mlops_assets.assets.reporting import OWNERS
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.locks import LOCK_TIMEOUT_SECONDS
 from mlops_assets.lakehouse.maintenance import UpkeepReport, maintain_tables, pins_of_sets
 from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.lakehouse.split_sets import SETS_LOCK
 from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST, REPLACED
+from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.spec import FraudModelSpec
 
 TABLE_UPKEEP = "table_upkeep"
 MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, *TABLES.values())
@@ -41,44 +42,51 @@ class UpkeepConfig(dg.Config):
     )
 
 
-@dg.asset(
-    name=TABLE_UPKEEP,
-    group_name="upkeep",
-    kinds={"deltalake", "spark"},
-    owners=OWNERS,
-    description=(
-        "Small files of each table are compacted, and files that no kept version names are deleted. Versions that a "
-        "registered model is pinned to stay readable, whatever its alias."
-    ),
-    pool=LAUNCH_POOL,
-)
-@asset_shell(runner="loader_cluster")
-def table_upkeep(
-    context: dg.AssetExecutionContext,
-    config: UpkeepConfig,
-    lakehouse: dg.ResourceParam[Lakehouse],
-    tracking: Tracking,
-    loader_cluster: StepLauncherResource,
-) -> Results:
-    """Maintain the existing tables; fail if one of them is still being written after the wait."""
-    from mlops_assets.registry.pins import pins_of_models
+def build_table_upkeep(spec: FraudModelSpec) -> dg.AssetsDefinition:
+    """Return the asset of a model."""
+    key = key_of(spec, TABLE_UPKEEP)
 
-    store = tracking.connect()  # the pins must be known before anything is deleted
-
-    def pins() -> list[Pin]:
-        of_models = pins_of_models(store, tracking.registered_model, lakehouse.database, raw=RAW, test=TABLES["test"])
-        return of_models + pins_of_sets(lakehouse, TABLES.values(), raw=RAW)
-
-    report = maintain_tables(
-        lakehouse,
-        MAINTAINED,
-        pins,
-        config.retention_hours,
-        locks=(RAW, SETS_LOCK, LABELS),
-        wait_seconds=config.wait_seconds,
-        log=context.log.info,
+    @dg.asset(
+        key=key,
+        group_name=group_of(spec, "upkeep"),
+        kinds={"deltalake", "spark"},
+        owners=list(spec.owners),
+        description=(
+            "Small files of each table are compacted, and files that no kept version names are deleted. Versions that "
+            "a registered model is pinned to stay readable, whatever its alias."
+        ),
+        pool=LAUNCH_POOL,
     )
-    yield dg.MaterializeResult(asset_key=TABLE_UPKEEP, metadata=_metadata(report))
+    @asset_shell(spec, runner="loader_cluster")
+    def table_upkeep(
+        context: dg.AssetExecutionContext,
+        config: UpkeepConfig,
+        lakehouse: LakehouseResource,
+        tracking: Tracking,
+        loader_cluster: StepLauncherResource,
+    ) -> Results:
+        """Maintain the existing tables; fail if one of them is still being written after the wait."""
+        from mlops_assets.registry.pins import pins_of_models
+
+        store = tracking.connect(spec.experiment)  # the pins must be known before anything is deleted
+        model, database = tracking.model(spec.registered_model), lakehouse.open(spec)
+
+        def pins() -> list[Pin]:
+            of_models = pins_of_models(store, model, database.database, raw=RAW, test=TABLES["test"])
+            return of_models + pins_of_sets(database, TABLES.values(), raw=RAW)
+
+        report = maintain_tables(
+            database,
+            MAINTAINED,
+            pins,
+            config.retention_hours,
+            locks=(RAW, SETS_LOCK, LABELS),
+            wait_seconds=config.wait_seconds,
+            log=context.log.info,
+        )
+        yield dg.MaterializeResult(asset_key=key, metadata=_metadata(report))
+
+    return table_upkeep
 
 
 def _metadata(report: UpkeepReport) -> dict[str, Any]:

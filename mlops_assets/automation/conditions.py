@@ -23,15 +23,19 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
+from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
+from mlops_assets.automation.jobs import MODEL_TAG
 from mlops_assets.automation.triggers import SetsFact, TrainedFact, TrainingPace, training_due
 from mlops_assets.lineage import DELTA_VERSION, LATE_LABELS, MLFLOW_RUN_ID, RAW_VERSION, ROW_COUNT, SET_VERSIONS
+from mlops_assets.spec import FraudModelSpec
 
 TABLES_SENSOR = "tables_follow"
 TRAINING_SENSOR = "training_follows"
+STARTED_BY_TAG = "mlops_assets/started_by"
 _RETRY_CRON = "*/15 * * * *"
 _INTERVAL_S = 30
 # Enough materializations to find the sets that the last model was trained on.
@@ -42,6 +46,9 @@ _LAST_SET = TABLES["test"]
 class SetsAreBehind(dg.AutomationCondition[dg.AssetKey]):
     """The raw table has a newer version than the sets were cut from."""
 
+    def __init__(self, spec: FraudModelSpec) -> None:
+        self._spec = spec
+
     @property
     def description(self) -> str:
         """The text in the UI."""
@@ -50,33 +57,37 @@ class SetsAreBehind(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """Compare the version of the raw table with the one that each set was cut from."""
         instance = context.asset_graph_view.instance
-        raw = _raw_version(instance)
-        cut = [_latest(instance, table, RAW_VERSION) for table in TABLES.values()]
+        raw = _raw_version(instance, self._spec)
+        cut = [_latest(instance, key_of(self._spec, table), RAW_VERSION) for table in TABLES.values()]
         return _result(context, holds=raw is not None and any(version != raw for version in cut))
 
 
 class TrainingIsDue(dg.AutomationCondition[dg.AssetKey]):
     """There are enough new rows with known labels, or the last model is old enough."""
 
-    def __init__(self, pace: TrainingPace) -> None:
-        self._pace = pace
+    def __init__(self, spec: FraudModelSpec) -> None:
+        self._spec = spec
 
     @property
     def description(self) -> str:
         """The text in the UI."""
-        pace = self._pace
-        return f"{pace.new_rows:,} new rows with known labels, or {pace.days:g} days, since the last model"
+        rows, days = self._spec.retrain_rows, self._spec.retrain_days
+        return f"{rows:,} new rows with known labels, or {days:g} days, since the last model"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """Gather the facts and decide."""
-        instance = context.asset_graph_view.instance
-        due = training_due(current_sets(instance), last_training(instance), time.time(), self._pace)
+        instance, spec = context.asset_graph_view.instance, self._spec
+        pace = TrainingPace(new_rows=spec.retrain_rows, days=spec.retrain_days)
+        due = training_due(current_sets(instance, spec), last_training(instance, spec), time.time(), pace)
         context.log.info(f"{TUNED_MODEL}: {due.reason}")
         return _result(context, holds=due.is_due)
 
 
 class RegistrationIsBehind(dg.AutomationCondition[dg.AssetKey]):
     """There is a tuned model that is not registered."""
+
+    def __init__(self, spec: FraudModelSpec) -> None:
+        self._spec = spec
 
     @property
     def description(self) -> str:
@@ -86,50 +97,53 @@ class RegistrationIsBehind(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """Compare the MLflow runs of the tuned and the registered model."""
         instance = context.asset_graph_view.instance
-        tuned = _latest(instance, TUNED_MODEL, MLFLOW_RUN_ID)
-        return _result(context, holds=tuned is not None and _latest(instance, REGISTERED_MODEL, MLFLOW_RUN_ID) != tuned)
+        tuned, registered = (
+            _latest(instance, key_of(self._spec, name), MLFLOW_RUN_ID) for name in (TUNED_MODEL, REGISTERED_MODEL)
+        )
+        return _result(context, holds=tuned is not None and registered != tuned)
 
 
-def conditions(pace: TrainingPace) -> dict[str, dg.AutomationCondition[dg.AssetKey]]:
-    """Return the condition of each asset that is materialized automatically.
-
-    Args:
-        pace: How much must change before a model is trained again.
-    """
-    behind = SetsAreBehind()
+def conditions(spec: FraudModelSpec) -> dict[dg.AssetKey, dg.AutomationCondition[dg.AssetKey]]:
+    """Return the condition of each asset of a model that is materialized automatically."""
+    behind = SetsAreBehind(spec)
     sets = _carefully(behind)
-    return {
+    followed = {
         **dict.fromkeys(TABLES.values(), sets),
         # Training on the old sets while new ones are being cut would mean paying for two trainings.
-        TUNED_MODEL: _carefully(TrainingIsDue(pace) & ~behind),
-        REGISTERED_MODEL: _carefully(RegistrationIsBehind()),
+        TUNED_MODEL: _carefully(TrainingIsDue(spec) & ~behind),
+        REGISTERED_MODEL: _carefully(RegistrationIsBehind(spec)),
     }
+    return {key_of(spec, name): condition for name, condition in followed.items()}
 
 
-def follow_sensors(status: dg.DefaultSensorStatus) -> list[dg.AutomationConditionSensorDefinition]:
+def follow_sensors(
+    spec: FraudModelSpec, status: dg.DefaultSensorStatus
+) -> list[dg.AutomationConditionSensorDefinition]:
     """Return the sensors that evaluate the conditions: one for cheap assets, one for those that need a paid cluster.
 
     Dagster's own sensor for conditions is off until somebody switches it on; these follow the settings.
 
     Args:
+        spec: The model.
         status: Whether they are on by default.
     """
-    cheap = dg.AssetSelection.assets(*TABLES.values(), REGISTERED_MODEL)
+    cheap = dg.AssetSelection.assets(*(key_of(spec, name) for name in (*TABLES.values(), REGISTERED_MODEL)))
+    costly = dg.AssetSelection.assets(key_of(spec, TUNED_MODEL))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # two warnings at each load that a user can't fix
         return [
             dg.AutomationConditionSensorDefinition(
-                name,
+                spec.prefixed(name),
                 target=target,
                 default_status=status,
                 minimum_interval_seconds=_INTERVAL_S,
                 use_user_code_server=True,  # the daemon does not import this package, which has the conditions
-                run_tags={"mlops_assets/started_by": name},
+                run_tags={STARTED_BY_TAG: name, MODEL_TAG: spec.title},
                 description=text,
             )
             for name, target, text in (
                 (TABLES_SENSOR, cheap, "Cuts the sets again when the raw table has grown, and registers tuned models."),
-                (TRAINING_SENSOR, dg.AssetSelection.assets(TUNED_MODEL), "Tunes a model when enough has changed."),
+                (TRAINING_SENSOR, costly, "Tunes a model when enough has changed."),
             )
         ]
 
@@ -157,9 +171,9 @@ def _result(context: dg.AutomationContext[dg.AssetKey], *, holds: bool) -> dg.Au
 # --- facts --------------------------------------------------------------------------------------------------------
 
 
-def current_sets(instance: dg.DagsterInstance) -> SetsFact | None:
+def current_sets(instance: dg.DagsterInstance, spec: FraudModelSpec) -> SetsFact | None:
     """Return the sets of the last materialization; None if one is missing or they come from different versions."""
-    counts = [_sets_of(instance, table, limit=1) for table in TABLES.values()]
+    counts = [_sets_of(instance, key_of(spec, table), limit=1) for table in TABLES.values()]
     versions = {version for sets in counts for version in sets}
     if len(versions) != 1 or not all(counts):
         return None
@@ -167,14 +181,14 @@ def current_sets(instance: dg.DagsterInstance) -> SetsFact | None:
     return _together(version, [sets[version] for sets in counts])
 
 
-def last_training(instance: dg.DagsterInstance) -> TrainedFact | None:
+def last_training(instance: dg.DagsterInstance, spec: FraudModelSpec) -> TrainedFact | None:
     """Return the sets that the last model was trained on, and when."""
-    event = instance.get_latest_materialization_event(dg.AssetKey(TUNED_MODEL))
+    event = instance.get_latest_materialization_event(key_of(spec, TUNED_MODEL))
     if event is None or event.asset_materialization is None:
         return None
     test_version = event.asset_materialization.metadata.get(SET_VERSIONS["test"])
-    raw_version = _raw_version_of(instance, None if test_version is None else test_version.value)
-    counts = [_sets_of(instance, table, limit=_HISTORY).get(raw_version) for table in TABLES.values()]
+    raw_version = _raw_version_of(instance, spec, None if test_version is None else test_version.value)
+    counts = [_sets_of(instance, key_of(spec, table), limit=_HISTORY).get(raw_version) for table in TABLES.values()]
     known = [pair for pair in counts if pair is not None]
     sets = _together(raw_version, known) if raw_version is not None and len(known) == len(counts) else None
     return TrainedFact(sets, event.timestamp)
@@ -184,12 +198,12 @@ def _together(version: Any, sets: list[tuple[int, int]]) -> SetsFact:
     return SetsFact(version, sum(rows for rows, _ in sets), sum(late for _, late in sets))
 
 
-def _raw_version(instance: dg.DagsterInstance) -> Any:
+def _raw_version(instance: dg.DagsterInstance, spec: FraudModelSpec) -> Any:
     """Return the latest recorded version of the raw table, from a load or from a re-ingested past day."""
     records = [
         record
         for asset in (RAW, DAILY_ARRIVALS)
-        for record in instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+        for record in instance.fetch_materializations(key_of(spec, asset), limit=1).records
     ]
     versions = [
         (record.timestamp, record.asset_materialization.metadata[DELTA_VERSION].value)
@@ -199,15 +213,15 @@ def _raw_version(instance: dg.DagsterInstance) -> Any:
     return max(versions)[1] if versions else None
 
 
-def _raw_version_of(instance: dg.DagsterInstance, test_version: Any) -> Any:
+def _raw_version_of(instance: dg.DagsterInstance, spec: FraudModelSpec, test_version: Any) -> Any:
     """Return the version of the raw table that a version of the test set was cut from."""
-    for metadata in _history(instance, _LAST_SET, limit=_HISTORY):
+    for metadata in _history(instance, key_of(spec, _LAST_SET), limit=_HISTORY):
         if metadata.get(DELTA_VERSION) == test_version:
             return metadata.get(RAW_VERSION)
     return None
 
 
-def _sets_of(instance: dg.DagsterInstance, table: str, *, limit: int) -> dict[Any, tuple[int, int]]:
+def _sets_of(instance: dg.DagsterInstance, table: dg.AssetKey, *, limit: int) -> dict[Any, tuple[int, int]]:
     """Return rows and late labels of a set by version of the raw table, from its materializations, newest first."""
     counts: dict[Any, tuple[int, int]] = {}
     for metadata in _history(instance, table, limit=limit):
@@ -217,13 +231,13 @@ def _sets_of(instance: dg.DagsterInstance, table: str, *, limit: int) -> dict[An
     return counts
 
 
-def _history(instance: dg.DagsterInstance, asset: str, *, limit: int) -> list[dict[str, Any]]:
+def _history(instance: dg.DagsterInstance, asset: dg.AssetKey, *, limit: int) -> list[dict[str, Any]]:
     """Return the metadata of an asset's materializations, newest first."""
-    records = instance.fetch_materializations(dg.AssetKey(asset), limit=limit).records
+    records = instance.fetch_materializations(asset, limit=limit).records
     events = [record.asset_materialization for record in records]
     return [{name: value.value for name, value in event.metadata.items()} for event in events if event is not None]
 
 
-def _latest(instance: dg.DagsterInstance, asset: str, name: str) -> Any:
+def _latest(instance: dg.DagsterInstance, asset: dg.AssetKey, name: str) -> Any:
     history = _history(instance, asset, limit=1)
     return history[0].get(name) if history else None

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 if TYPE_CHECKING:
-    from mlops_assets.settings import Settings
+    from mlops_assets.settings import Deployment
 
 DOCTOR = "doctor"
 _LEVELS = {"ok": "info", "warning": "warning", "error": "error"}
 
 
-def doctor_job(settings: "Settings", load: Callable[["Settings"], object]) -> dg.JobDefinition:
+def doctor_job(deployment: "Deployment", load: Callable[[], object]) -> dg.JobDefinition:
     """Return the job that checks the settings of this code location.
 
     The machine it looks at is the one that executes Dagster runs, which need not be the one `mlops doctor` is run on.
 
     Args:
-        settings: Those of the code location.
-        load: Makes a code location of settings; what it refuses is a finding.
+        deployment: That of the code location.
+        load: Makes the code location; what it refuses is a finding.
     """
 
     @dg.op(description="One line for each thing that must be there; fails when one is not.")
@@ -34,7 +34,7 @@ def doctor_job(settings: "Settings", load: Callable[["Settings"], object]) -> dg
         from mlops_assets.diagnostics.checkup import examine
         from mlops_assets.diagnostics.launch_limit import launch_limit
 
-        findings = [*examine(settings, load), *launch_limit(settings, context.instance)]
+        findings = [*examine(deployment, load), *launch_limit(deployment, context.instance)]
         for finding in findings:
             context.log.log(_LEVELS[finding.level].upper(), str(finding))
         wrong = [finding for finding in findings if finding.level == "error"]

@@ -1,72 +1,104 @@
-"""Jobs: which assets are started together.
+"""Jobs: which of a model's assets are started together.
 
 What belongs here: selections with a name. What does not: when they start (`sensors`, `conditions`, `calendar`).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from mlops_assets.assets.as_of_backtest import AS_OF_BACKTEST
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
+from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.upkeep import TABLE_UPKEEP
+from mlops_assets.dagster_internals import UnresolvedAssetJobDefinition
+from mlops_assets.spec import FraudModelSpec
 
 MAIN = "main"
 LOAD_DATA = "load_data"
 MERGE_LABELS = "merge_labels"
-# Makes a load run merge labels without reading the source.
-LABELS_ONLY = {RAW: {"config": {"labels_only": True}}}
 UPKEEP = "upkeep"
 REPLAY = "replay_quarantine"
+BACKFILL = "backfill_arrivals"
+# Tag of a run: the model that it is for.
+MODEL_TAG = "mlops_assets/model"
 
-main = dg.define_asset_job(
-    MAIN,
-    # Late labels are upstream if there is a source of them.
-    selection=dg.AssetSelection.assets(QUARANTINED) | dg.AssetSelection.assets(REGISTERED_MODEL).upstream(),
-    description="Load, split, tune, evaluate, register: the whole chain.",
-)
-load_data = dg.define_asset_job(
-    LOAD_DATA, selection=dg.AssetSelection.assets(RAW, QUARANTINED), description="Load new transactions."
-)
-replay_quarantine = dg.define_asset_job(
-    REPLAY,
-    selection=dg.AssetSelection.assets(RAW, QUARANTINED),
-    config={"ops": {RAW: {"config": {"replay": True}}}},
-    description="Try the rows in quarantine again, once the contract is fixed.",
-)
-build_model = dg.define_asset_job(
-    "build_model",
-    selection=dg.AssetSelection.assets(*TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
-    description="Split what is loaded, tune, evaluate, register.",
-)
 
-# For code locations with a source of labels.
-merge_labels = dg.define_asset_job(
-    MERGE_LABELS,
-    selection=dg.AssetSelection.assets(TRANSACTION_LABELS, RAW, QUARANTINED),
-    config={"ops": LABELS_ONLY},
-    description="Load late labels and merge them into the transactions.",
-)
+def op_config(spec: FraudModelSpec, op: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the `ops` of a run config that gives one asset its config."""
+    return {spec.prefixed(op): {"config": config}}
 
-upkeep = dg.define_asset_job(
-    UPKEEP,
-    selection=dg.AssetSelection.assets(TABLE_UPKEEP),
-    description="Compact the tables and delete files that no retained version needs; versions that models use stay.",
-)
-train_as_of = dg.define_asset_job(
-    "train_as_of",
-    selection=dg.AssetSelection.assets(AS_OF_BACKTEST),
-    description="Train on what was known at the end of a past day, and score the days after it; registers nothing.",
-)
-backfill_arrivals = dg.define_asset_job(
-    "backfill_arrivals",
-    selection=dg.AssetSelection.assets(DAILY_ARRIVALS),
-    description="Re-ingest the files of past days: rows that the tables lack are added.",
-)
 
-JOBS = [main, load_data, replay_quarantine, build_model, upkeep, train_as_of]
+def labels_only(spec: FraudModelSpec) -> dict[str, Any]:
+    """Return the `ops` that make a load run merge labels without reading the source."""
+    return op_config(spec, RAW, {"labels_only": True})
+
+
+def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefinition]:
+    """Return the jobs of a model.
+
+    Args:
+        spec: The model.
+        days: Whether files arrive, so that those of past days can be ingested again.
+    """
+
+    def selected(*names: str) -> dg.AssetSelection:
+        return dg.AssetSelection.assets(*(key_of(spec, name) for name in names))
+
+    def job(
+        name: str, selection: dg.AssetSelection, description: str, ops: dict[str, Any] | None = None
+    ) -> UnresolvedAssetJobDefinition:
+        return dg.define_asset_job(
+            spec.prefixed(name),
+            selection=selection,
+            config={"ops": ops} if ops else None,
+            tags={MODEL_TAG: spec.title},
+            description=description,
+        )
+
+    tables = (RAW, QUARANTINED)
+    labels = () if spec.labels is None else (TRANSACTION_LABELS,)
+    jobs = [
+        job(
+            MAIN,
+            # Not all that is upstream: an asset of the user's own may be, and has a pace of its own.
+            selected(*labels, *tables, *TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
+            "Load, split, tune, evaluate, register: the whole chain.",
+        ),
+        job(LOAD_DATA, selected(*tables), "Load new transactions."),
+        job(
+            REPLAY,
+            selected(*tables),
+            "Try the rows in quarantine again, once the contract is fixed.",
+            op_config(spec, RAW, {"replay": True}),
+        ),
+        job(
+            "build_model",
+            selected(*TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
+            "Split what is loaded, tune, evaluate, register.",
+        ),
+        job(
+            UPKEEP,
+            selected(TABLE_UPKEEP),
+            "Compact the tables and delete files that no retained version needs; versions that models use stay.",
+        ),
+        job(
+            "train_as_of",
+            selected(AS_OF_BACKTEST),
+            "Train on what was known at the end of a past day, and score the days after it; registers nothing.",
+        ),
+    ]
+    if days:
+        text = "Re-ingest the files of past days: rows that the tables lack are added."
+        jobs.append(job(BACKFILL, selected(DAILY_ARRIVALS), text))
+    if spec.labels is not None:
+        text = "Load late labels and merge them into the transactions."
+        jobs.append(job(MERGE_LABELS, selected(TRANSACTION_LABELS, *tables), text, labels_only(spec)))
+    return jobs

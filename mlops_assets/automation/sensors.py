@@ -15,11 +15,12 @@ import dagster as dg
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
-from mlops_assets.automation.jobs import LABELS_ONLY
+from mlops_assets.automation.jobs import LOAD_DATA, MERGE_LABELS, labels_only, op_config
 from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
 from mlops_assets.automation.watched_table import WatchState, follow
 from mlops_assets.dagster_internals import RUN_KEY_TAG
 from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
+from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.automation.landing import Decision
@@ -40,81 +41,80 @@ _GOING = (
 
 
 def arrival_sensors(
-    arrivals: Arrivals, place: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus
+    spec: FraudModelSpec, arrivals: Arrivals, *, status: dg.DefaultSensorStatus
 ) -> list[dg.SensorDefinition]:
-    """Return the sensors that a source of transactions can have.
+    """Return the sensors that a model's source of transactions can have.
 
     Args:
+        spec: The model.
         arrivals: How it shows that there is something new.
-        place: What `MLOPS_SOURCE` names within its kind.
-        job: Name of the job that loads.
-        has_key: Whether the contract has a key.
         status: Whether they are on when nobody has switched them.
     """
     if arrivals is Arrivals.FILES:
-        return [new_files_sensor(place, job, status=status)]
+        return [new_files_sensor(spec, status=status)]
     if arrivals is Arrivals.VERSIONS:
-        return [watched_table_sensor(place, job, has_key=has_key, status=status)]
+        return [watched_table_sensor(spec, status=status)]
     return []
 
 
-def label_sensors(location: str, job: str, *, status: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
-    """Return the sensors that a place of labels can have; see `arrival_sensors`."""
-    seen = arrivals_of_files(location) is Arrivals.FILES
-    return [new_labels_sensor(location, job, status=status)] if seen else []
+def label_sensors(spec: FraudModelSpec, *, status: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
+    """Return the sensors that a model's place of labels can have; see `arrival_sensors`."""
+    seen = spec.labels is not None and arrivals_of_files(spec.labels) is Arrivals.FILES
+    return [new_labels_sensor(spec, status=status)] if seen else []
 
 
 def new_files_sensor(
-    location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
+    spec: FraudModelSpec, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
-    """Return a sensor that loads the files that arrive in a landing folder.
+    """Return a sensor that loads the files that arrive in a model's landing folder.
 
     Args:
-        location: Folders or globs, as in `MLOPS_SOURCE`.
-        job: Name of the job that loads.
+        spec: The model; its source is a folder or glob.
         status: Whether it starts switched on.
         pace: How quickly files are picked up.
     """
-    text = f"Loads files that arrive in {location}. A file is taken once it has stopped changing."
-    return _landing_sensor(NEW_FILES, location, job, _load_of, text, status=status, pace=pace or Pace())
+    place = spec.source_place
+    text = f"Loads files that arrive in {place}. A file is taken once it has stopped changing."
+
+    def ops(order: Order) -> dict[str, Any]:
+        return op_config(spec, RAW, {"source": {"location": order.location}})
+
+    return _landing_sensor(spec, NEW_FILES, place, LOAD_DATA, ops, text, status=status, pace=pace or Pace())
 
 
 def new_labels_sensor(
-    location: str, job: str, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
+    spec: FraudModelSpec, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
-    """Return a sensor that merges the files that arrive in the landing folder of labels.
+    """Return a sensor that merges the files that arrive in a model's landing folder of labels.
 
     Args:
-        location: Folders or globs, as in `MLOPS_LABELS`.
-        job: Name of the job that merges.
+        spec: The model; it has a place of labels.
         status: Whether it starts switched on.
         pace: How quickly files are picked up.
     """
-    text = f"Merges labels that arrive in {location}. A file is taken once it has stopped changing."
-    return _landing_sensor(NEW_LABELS, location, job, _merge_of, text, status=status, pace=pace or Pace())
+    place = spec.labels or ""
+    text = f"Merges labels that arrive in {place}. A file is taken once it has stopped changing."
 
+    def ops(order: Order) -> dict[str, Any]:
+        return op_config(spec, TRANSACTION_LABELS, {"location": order.location}) | labels_only(spec)
 
-def _load_of(order: Order) -> dict[str, Any]:
-    return {"resources": {"source": {"config": {"location": order.location}}}}
-
-
-def _merge_of(order: Order) -> dict[str, Any]:
-    return {"resources": {"labels": {"config": {"location": order.location}}}, "ops": LABELS_ONLY}
+    return _landing_sensor(spec, NEW_LABELS, place, MERGE_LABELS, ops, text, status=status, pace=pace or Pace())
 
 
 def _landing_sensor(
+    spec: FraudModelSpec,
     name: str,
     location: str,
     job: str,
-    run_config: Callable[[Order], dict[str, Any]],
+    ops_of: Callable[[Order], dict[str, Any]],
     description: str,
     *,
     status: dg.DefaultSensorStatus,
     pace: Pace,
 ) -> dg.SensorDefinition:
     @dg.sensor(
-        name=name,
-        job_name=job,
+        name=spec.prefixed(name),
+        job_name=spec.prefixed(job),
         minimum_interval_seconds=pace.interval_seconds,
         default_status=status,
         description=description,
@@ -126,7 +126,7 @@ def _landing_sensor(
         decision = decide(
             LandingState.from_cursor(context.cursor),
             listed,
-            lambda key: outcome_of(context.instance, key),
+            lambda key: outcome_of(context.instance, key, spec),
             time.time(),
             pace,
         )
@@ -137,17 +137,17 @@ def _landing_sensor(
         cursor = decision.state.to_cursor()
         if decision.start is None:
             return dg.SensorResult(skip_reason=_why_not(decision, len(listed)), cursor=cursor)
-        request = _request(decision.start, run_config(decision.start))
+        request = _request(spec, decision.start, ops_of(decision.start))
         return dg.SensorResult(run_requests=[request], cursor=cursor)
 
     return landing
 
 
-def _request(order: Order, run_config: dict[str, Any]) -> dg.RunRequest:
+def _request(spec: FraudModelSpec, order: Order, ops: dict[str, Any]) -> dg.RunRequest:
     names = [file.location for file in order.files]
     return dg.RunRequest(
-        run_key=order.key,
-        run_config=run_config,
+        run_key=spec.prefixed(order.key),
+        run_config={"ops": ops},
         tags={
             ORDER_TAG: order.key,
             FILES_TAG: f"{len(names)}: {_shortened(names)}",
@@ -174,22 +174,21 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def watched_table_sensor(
-    location: str, job: str, *, has_key: bool, status: dg.DefaultSensorStatus, pace: Pace | None = None
+    spec: FraudModelSpec, *, status: dg.DefaultSensorStatus, pace: Pace | None = None
 ) -> dg.SensorDefinition:
     """Return a sensor that loads the rows that someone else adds to a Delta table.
 
     Args:
-        location: Folder or URL of the table.
-        job: Name of the job that loads.
-        has_key: Whether the contract has a key.
+        spec: The model; its source is the table.
         status: Whether it starts switched on.
         pace: How long the pauses before a retry are.
     """
+    location = spec.source_place
     chosen = pace or Pace()
 
     @dg.sensor(
-        name=NEW_VERSIONS,
-        job_name=job,
+        name=spec.prefixed(NEW_VERSIONS),
+        job_name=spec.prefixed(LOAD_DATA),
         minimum_interval_seconds=chosen.interval_seconds,
         default_status=status,
         description="Loads the rows that each new version of the watched Delta table adds; a look reads only its log.",
@@ -202,7 +201,7 @@ def watched_table_sensor(
             WatchState.from_cursor(context.cursor),
             table,
             newest,
-            lambda key: outcome_of(context.instance, key),
+            lambda key: outcome_of(context.instance, key, spec),
             time.time(),
             chosen,
         )
@@ -212,8 +211,8 @@ def watched_table_sensor(
             return dg.SensorResult(skip_reason=text, cursor=state.to_cursor())
         wanted = {"after_version": state.loaded, "up_to_version": state.wanted}
         request = dg.RunRequest(
-            run_key=state.key,
-            run_config={"resources": {"source": {"config": {"location": location, "has_key": has_key, **wanted}}}},
+            run_key=spec.prefixed(state.key),
+            run_config={"ops": op_config(spec, RAW, {"source": wanted})},
             tags={ORDER_TAG: state.key, VERSIONS_TAG: f"{state.loaded + 1} to {state.wanted}"},
         )
         return dg.SensorResult(run_requests=[request], cursor=state.to_cursor())
@@ -221,12 +220,17 @@ def watched_table_sensor(
     return new_versions
 
 
-def outcome_of(instance: dg.DagsterInstance, key: str) -> Outcome | None:
-    """Return the outcome of the run with a run key; None if there is no such run.
+def outcome_of(instance: dg.DagsterInstance, key: str, spec: FraudModelSpec) -> Outcome | None:
+    """Return the outcome of a model's run with a run key; None if there is no such run.
+
+    Args:
+        instance: Where the run is.
+        key: The key as a decision has it; two models may load the same files.
+        spec: The model.
 
     A run counts as refused, rather than failed, when its loading step blamed the input.
     """
-    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: key}), limit=1)
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: spec.prefixed(key)}), limit=1)
     if not runs:
         return None
     run = runs[0]
@@ -234,14 +238,15 @@ def outcome_of(instance: dg.DagsterInstance, key: str) -> Outcome | None:
         return "done"
     if run.status in _GOING:
         return "going"
-    return "refused" if _blames_input(instance, run.run_id) else "failed"
+    return "refused" if _blames_input(instance, run.run_id, spec) else "failed"
 
 
-def _blames_input(instance: dg.DagsterInstance, run_id: str) -> bool:
+def _blames_input(instance: dg.DagsterInstance, run_id: str, spec: FraudModelSpec) -> bool:
+    steps = (spec.prefixed(RAW), spec.prefixed(TRANSACTION_LABELS))
     failures = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     for entry in failures:
         event = entry.get_dagster_event()
         failure = event.step_failure_data.user_failure_data
-        if event.step_key in (RAW, TRANSACTION_LABELS) and failure is not None and REFUSED_INPUT in failure.metadata:
+        if event.step_key in steps and failure is not None and REFUSED_INPUT in failure.metadata:
             return True
     return False

@@ -60,7 +60,7 @@ def run_demo(
     finished = run_job(settings, MAIN, title, ops={TUNED_MODEL: config}, about=about)
     if not finished.result.success:
         return report_failure(finished)
-    from mlops_assets.definitions import build_resources
+    from mlops_assets.fraud_model.deployment import build_resources
 
     summary = _summarize(finished, settings, build_resources(settings)["tracking"])
     target = settings.home / "demo.json"
@@ -74,17 +74,20 @@ def _warm_up(settings: Settings) -> None:
 
     What fails here fails again in the run, which reports it.
     """
-    from mlops_assets.definitions import build_resources
+    from mlops_assets.fraud_model.deployment import build_resources
 
     resources = build_resources(settings)
-    _ = resources["lakehouse"].open().session
-    resources["tracking"].connect()
+    spec = settings.spec()
+    _ = resources["lakehouse"].open(spec).session
+    resources["tracking"].connect(spec.experiment)
 
 
 def _summarize(finished: FinishedRun, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     metadata = finished.metadata()
     raw, tuned, registered = metadata["raw_transactions"], metadata[TUNED_MODEL], metadata[REGISTERED_MODEL]
-    report = json.loads(read_artifact(tracking.connect(), tuned[MLFLOW_RUN_ID], EVALUATION_FILE))
+    report = json.loads(
+        read_artifact(tracking.connect(settings.spec().experiment), tuned[MLFLOW_RUN_ID], EVALUATION_FILE)
+    )
     return {
         "data_set": settings.source,
         "contract": settings.contract,

@@ -28,7 +28,7 @@ def run_doctor(settings: Settings | PlatformError) -> int:
     if isinstance(settings, PlatformError):
         findings = diagnose(home=Path(".mlops"), java_home=None, settings_problem=settings)
     else:
-        findings = examine(settings, _load)
+        findings = examine(settings, lambda: _load(settings))
     text, code = report(findings)
     print_line(text)
     return code

@@ -71,8 +71,9 @@ def require_model(settings: Settings, model: str | None) -> Settings:
     Raises:
         SettingsError: The settings define another model.
     """
-    configured = settings.registered_model_name
-    if model not in (None, configured, settings.database_name):
+    spec = settings.spec()
+    configured = spec.registered_model
+    if model not in (None, configured, spec.database):
         raise SettingsError(
             f"there is no model {model!r}; the settings define one model, {configured}",
             where="--model",

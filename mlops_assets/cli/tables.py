@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def run_upkeep(settings: Settings) -> int:
     """Compact the tables and delete old files; print one line per table, and return the exit code."""
-    finished = run_job(settings, UPKEEP, f"upkeep of the tables of {settings.database_name}")
+    finished = run_job(settings, UPKEEP, f"upkeep of the tables of {settings.spec().database}")
     if not finished.result.success:
         return report_failure(finished)
     reports = finished.metadata()[TABLE_UPKEEP]["reports"]
@@ -36,7 +36,7 @@ def run_upkeep(settings: Settings) -> int:
 
 def run_replay(settings: Settings) -> int:
     """Retry the rows in quarantine; print the result, and return the exit code."""
-    finished = run_job(settings, REPLAY, f"replay of the quarantine of {settings.database_name}")
+    finished = run_job(settings, REPLAY, f"replay of the quarantine of {settings.spec().database}")
     if not finished.result.success:
         return report_failure(finished)
     metadata = finished.metadata()

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.jobs import SubmitTask
 
-from mlops_assets.dagster_internals import metadata_map_from_external
+from mlops_assets.dagster_internals import ModuleCodePointer, metadata_map_from_external
 from mlops_assets.databricks import pipes_main
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
@@ -29,7 +29,7 @@ from mlops_assets.databricks.pipes_client import (
     PipesLaunch,
     Result,
 )
-from mlops_assets.errors import LaunchError, PlatformError
+from mlops_assets.errors import PlatformError
 
 DEFINITIONS = "mlops_assets.definitions:defs"
 
@@ -42,7 +42,8 @@ class PipesRunner:
     Args:
         api: The workspace.
         spec: How to launch; `spec.poll_seconds` also bounds how late messages and logs arrive.
-        definitions: `<module>:<name>` of the `Definitions` whose resources the asset gets on the cluster.
+        definitions: `<module>:<name>` of the `Definitions` that hold the asset on the cluster, for runs that no code
+            location has started (`dagster.materialize`).
     """
 
     def __init__(self, api: Api, spec: LaunchSpec, *, definitions: str = DEFINITIONS) -> None:
@@ -94,8 +95,8 @@ class PipesRunner:
         run_config: Mapping[str, Any] = context.op_execution_context.run_config
         ops: Mapping[str, Any] = run_config.get("ops") or {}
         return {
-            "asset": _importable(context.assets_def),
-            "definitions": self._definitions,
+            "asset": min(key.to_escaped_user_string() for key in context.assets_def.keys),
+            "definitions": _location_of(context.run) or self._definitions,
             # As given: the code on the cluster applies the same defaults and types.
             "config": (ops.get(context.op_execution_context.op.name) or {}).get("config"),
             "resources_config": dict(run_config.get("resources") or {}),
@@ -149,18 +150,7 @@ def _failure_of(
     return dg.Failure(description=text, metadata=shown, allow_retries=allow_retries)
 
 
-def _importable(asset: dg.AssetsDefinition) -> str:
-    """Return `<module>:<name>` of an asset, by which the cluster imports it.
-
-    Raises:
-        LaunchError: It can't be imported by a name.
-    """
-    function: Any = getattr(cast("Any", asset.op.compute_fn), "decorated_fn", None)
-    module, name = getattr(function, "__module__", "__main__"), getattr(function, "__qualname__", ".")
-    if module == "__main__" or "." in name:
-        raise LaunchError(
-            f"{asset.op.name} can't be imported on the cluster",
-            where=f"{module}:{name}",
-            fix="define assets by a decorated function at the top level of a module in the packages that are sent",
-        )
-    return f"{module}:{name}"
+def _location_of(run: dg.DagsterRun) -> str | None:
+    """Return `<module>:<name>` of the code location that started a run, None if it is not one that can be imported."""
+    pointer = run.job_code_origin.repository_origin.code_pointer if run.job_code_origin is not None else None
+    return f"{pointer.module}:{pointer.fn_name}" if isinstance(pointer, ModuleCodePointer) else None

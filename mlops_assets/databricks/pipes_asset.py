@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import dagster as dg
 from dagster_pipes import PipesContext
@@ -28,7 +28,6 @@ from mlops_assets.dagster_internals import (
 )
 from mlops_assets.errors import LaunchError
 
-_T = TypeVar("_T")
 _PLAIN: dict[type[dg.MetadataValue[Any]], str] = {
     dg.TextMetadataValue: "text",
     dg.UrlMetadataValue: "url",
@@ -55,8 +54,9 @@ def run_asset(pipes: PipesContext) -> None:
         LaunchError: The extras name something that does not exist, or the asset yields what Pipes can't carry.
     """
     extras = pipes.extras
-    asset = _named(extras["asset"], dg.AssetsDefinition)
-    available = _named(extras["definitions"], dg.Definitions).resources or {}
+    definitions = _definitions(extras["definitions"])
+    asset = _asset(definitions, dg.AssetKey.from_escaped_user_string(extras["asset"]))
+    available = definitions.resources or {}
     resources = {key: available[key] for key in asset.required_resource_keys if key in available}
     config = {key: value for key, value in extras["resources_config"].items() if key in resources}
     with _context(pipes, resources, config) as context:
@@ -265,13 +265,24 @@ def _context(
     return DirectAssetExecutionContext(_OpContext(pipes, resources, resources_config))
 
 
-def _named(name: str, kind: type[_T]) -> _T:
+def _definitions(name: str) -> dg.Definitions:
     module, _, attribute = name.partition(":")
     named = getattr(importlib.import_module(module), attribute, None)
-    if not isinstance(named, kind):
+    if not isinstance(named, dg.Definitions):
         raise LaunchError(
-            f"{name} is {type(named).__name__}, not {kind.__name__}",
+            f"{name} is {type(named).__name__}, not Definitions",
             where="the code on the cluster",
-            fix="define assets at the top level of a module in the packages that are sent",
+            fix="define the code location's `Definitions` at the top level of a module in the packages that are sent",
         )
     return named
+
+
+def _asset(definitions: dg.Definitions, key: dg.AssetKey) -> dg.AssetsDefinition:
+    for asset in definitions.assets or []:
+        if isinstance(asset, dg.AssetsDefinition) and key in asset.keys:
+            return asset
+    raise LaunchError(
+        f"there is no asset {key.to_user_string()}",
+        where="the code on the cluster",
+        fix="make the code location build the same assets there: its models' specs must travel with the code",
+    )

@@ -19,7 +19,7 @@ from mlops_assets.errors import PlatformError
 if TYPE_CHECKING:
     from mlops_assets.databricks.preflight import Finding
     from mlops_assets.databricks.profile import DatabricksProfile
-    from mlops_assets.settings import Settings
+    from mlops_assets.settings import Deployment
 
 
 def diagnose(
@@ -51,24 +51,24 @@ def diagnose(
     return [*here, *check_versions(profile), *check_workspace(profile, dict(credentials or {}))]
 
 
-def examine(settings: Settings, load: Callable[[Settings], object]) -> list[Finding]:
+def examine(deployment: Deployment, load: Callable[[], object]) -> list[Finding]:
     """Diagnose an installation from its settings, which are individually valid.
 
     Args:
-        settings: The settings of the installation.
-        load: Builds the code location from settings (`definitions.build_defs`); an error becomes a finding.
+        deployment: The installation.
+        load: Builds the code location (`definitions.build_defs`); an error becomes a finding.
     """
     problem: PlatformError | None = None
     profile: DatabricksProfile | None = None
     try:
-        load(settings)
-        profile = settings.profile() if settings.target == "databricks" else None
+        load()
+        profile = deployment.profile() if deployment.target == "databricks" else None
     except PlatformError as error:
         problem = error
     return diagnose(
-        home=settings.home,
-        java_home=settings.java_home,
+        home=deployment.home,
+        java_home=deployment.java_home,
         settings_problem=problem,
         profile=profile,
-        credentials=settings.databricks_login(),
+        credentials=deployment.databricks_login(),
     )

@@ -14,17 +14,17 @@ from mlops_assets.settings import LAUNCH_POOL
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from mlops_assets.settings import Settings
+    from mlops_assets.settings import Deployment
 
 
-def launch_limit(settings: Settings, instance: DagsterInstance) -> Iterator[Finding]:
+def launch_limit(deployment: Deployment, instance: DagsterInstance) -> Iterator[Finding]:
     """Compare the Dagster instance's limit of the launch pool with the profile's."""
-    if settings.target != "databricks":
+    if deployment.target != "databricks":
         return
     storage = instance.event_log_storage
     limits = {pool.name: pool.limit for pool in storage.get_pool_limits()}
     limit = limits.get(LAUNCH_POOL, storage.get_pool_config().default_pool_limit)
-    wanted = settings.profile().max_concurrent_launches
+    wanted = deployment.profile().max_concurrent_launches
     if limit == wanted:
         yield Finding("ok", "launches", f"{wanted} at once")
         return

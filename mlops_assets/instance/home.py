@@ -14,7 +14,7 @@ from typing import Final
 from filelock import FileLock
 
 from mlops_assets.errors import StorageError
-from mlops_assets.settings import LAUNCH_POOL, Settings
+from mlops_assets.settings import LAUNCH_POOL, Deployment
 
 _DAGSTER_YAML = """\
 # Written by mlops_assets when the file is missing; yours to edit.
@@ -44,8 +44,8 @@ retention:
 _FORMER_LAUNCHER: Final = re.compile(rb"^(\s*module:\s*)mlops_assets\.run_launcher(?=\s*(#.*)?$)", re.MULTILINE)
 
 
-def prepare_for(settings: Settings) -> Path:
-    """Create the DAGSTER_HOME of these settings if it does not exist, and return it.
+def prepare_for(deployment: Deployment) -> Path:
+    """Create the DAGSTER_HOME of a deployment if it does not exist, and return it.
 
     With target `databricks` the pool of launches gets the limit that the profile sets.
 
@@ -53,8 +53,8 @@ def prepare_for(settings: Settings) -> Path:
         SettingsError: The Databricks profile can't be used.
         StorageError: The folder can't be written.
     """
-    launches = settings.profile().max_concurrent_launches if settings.target == "databricks" else None
-    return prepare_instance(settings.dagster_home, launches=launches)
+    launches = deployment.profile().max_concurrent_launches if deployment.target == "databricks" else None
+    return prepare_instance(deployment.dagster_home, launches=launches)
 
 
 def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:

@@ -14,16 +14,16 @@ from mlops_assets.errors import SettingsError
 from mlops_assets.instance.home import prepare_for
 
 if TYPE_CHECKING:
-    from mlops_assets.settings import Settings
+    from mlops_assets.settings import Deployment
 
 _LOOPBACK: Final = "127.0.0.1"  # anyone who can reach the UI can start runs; it has no login
 
 
-def serve_ui(settings: Settings, port: int) -> NoReturn:
+def serve_ui(deployment: Deployment, port: int) -> NoReturn:
     """Replace this process by `dagster dev`, on the loopback address, with the embedded instance.
 
     Args:
-        settings: Those of this process's environment, from which the code location is loaded.
+        deployment: That of this process's environment, from which the code location is loaded.
         port: The port.
 
     Raises:
@@ -33,7 +33,7 @@ def serve_ui(settings: Settings, port: int) -> NoReturn:
     if util.find_spec("dagster_webserver") is None:
         fix = "install the `ui` extra: pip install 'mlops_assets[ui]'"
         raise SettingsError("Dagster's web server is not installed", where=sys.executable, fix=fix)
-    home = prepare_for(settings)
+    home = prepare_for(deployment)
     workspace = resources.files("mlops_assets.instance") / "workspace.yaml"
     served = ["dev", "-w", str(workspace), "-h", _LOOPBACK, "-p", str(port)]
     # `env` sets the variable for the new program without changing this process's environment.

@@ -1,38 +1,48 @@
-"""The lakehouse as a resource: where its tables are, and the Spark session that reads them.
+"""The lakehouse as a resource: where the databases are, and the Spark session that reads them.
 
-What belongs here: making a `lakehouse.lakehouse.Lakehouse` from configuration. What does not: operations on tables.
+What belongs here: making a `lakehouse.lakehouse.Lakehouse` for a model. What does not: operations on tables.
 """
+
+from typing import Any
 
 import dagster as dg
 
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.spark import SparkResource
+from mlops_assets.spec import FraudModelSpec
 
 
-class LakehouseResource(dg.ConfigurableResource[Lakehouse]):
-    """Makes the lakehouse that an asset takes as `lakehouse: dg.ResourceParam[Lakehouse]`.
+class LakehouseResource(dg.ConfigurableResource[Any]):
+    """Opens the database of a model.
 
-    Attributes: as those of `Lakehouse`.
+    Attributes:
+        spark: The session.
+        root: Folder that holds a folder for each database: its tables stored by path, or its staged rows.
+        catalog: Catalog of tables by name; empty for tables in folders.
+        schema_name: With a catalog: the schema of the model without a name; others have `<schema>_<name>`.
+        locks: Folder of the lock files; empty where the storage itself keeps two writers apart.
     """
 
     spark: dg.ResourceDependency[SparkResource]
-    database: str
     root: str
     catalog: str = ""
+    schema_name: str = ""
     locks: str = ""
 
-    def create_resource(self, context: dg.InitResourceContext) -> Lakehouse:  # noqa: ARG002 - Dagster's signature
-        """Return the lakehouse; Spark is not started."""
-        return self.open()
-
-    def open(self) -> Lakehouse:
-        """Return the lakehouse, outside of a run too; Spark is not started."""
+    def open(self, spec: FraudModelSpec) -> Lakehouse:
+        """Return the model's database; Spark is not started."""
         spark = self.spark
+        schema = f"{self.schema_name}_{spec.name}" if spec.name else self.schema_name
         return Lakehouse(
             spark=lambda: spark.session,
-            database=self.database,
-            root=self.root,
+            database=schema if self.catalog else spec.database,
+            root=f"{self.root}/{spec.database}",
             catalog=self.catalog,
             locks=self.locks,
-            catalog_here=spark.on_cluster or f"spark.sql.catalog.{self.catalog}" in spark.extra_conf,
+            catalog_here=self.catalog_here,
         )
+
+    @property
+    def catalog_here(self) -> bool:
+        """Whether this process's Spark can reach the catalog."""
+        return self.spark.on_cluster or f"spark.sql.catalog.{self.catalog}" in self.spark.extra_conf

@@ -30,7 +30,8 @@ _TICK_S, _TICK_PATIENCE_S = 30, 10
 class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObjectToOpContext):
     """Launches steps on the cluster of a cost class; if `active` is false, steps run in this process.
 
-    An asset takes it as `step_launcher: dg.ResourceParam[Any]`; Dagster does the rest.
+    An asset takes it as `step_launcher: dg.ResourceParam[Any]`; Dagster does the rest. A tag of
+    the asset (`placement.PLACE_TAG`) sends its step elsewhere.
 
     Attributes:
         cost_class: Name of the cluster in the profile.
@@ -42,8 +43,6 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         env: Environment variables of the step on the cluster; no secrets.
         packages: Import names of the packages to upload.
         python_on_workers: Whether functions that Spark runs on the workers can import these packages.
-        placement: Place by asset, for assets that do not run on the cluster of `cost_class`: `loader`, `trials` or
-            `local`. All assets of a step have the same place (`placement.check_placement`).
     """
 
     cost_class: Literal["loader", "trials"]
@@ -55,9 +54,9 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
     env: dict[str, str] = Field(default_factory=dict)
     packages: list[str] = Field(default_factory=lambda: ["mlops_assets"])
     python_on_workers: bool = True
-    placement: dict[str, str] = Field(default_factory=dict)
 
     _launchers: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _placed: Any = PrivateAttr(default=None)
 
     def get_object_to_set_on_execution_context(self) -> dg.StepLauncher | PipesRunner | None:
         """Return the object that Dagster uses for this resource: a launcher, or None to run the step here.
@@ -69,14 +68,15 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         """
         if not self.active:
             return None
-        # Make all launchers that this run may need, so that versions are compared before the first cluster starts.
-        for place in {self.cost_class, *self.placement.values()} - {"local"}:
-            self._launcher_of(cast("CostClass", place))
-        if self.placement and self._profile().launcher == "step":
-            from mlops_assets.databricks.launch.placing import PlacedSteps
+        # Made now, so that versions are compared before the first cluster starts.
+        launcher = self._launcher_of(self.cost_class)
+        if self._profile().launcher == "step":
+            if self._placed is None:
+                from mlops_assets.databricks.launch.placing import PlacedSteps
 
-            return PlacedSteps(self._step_launcher)
-        return cast("dg.StepLauncher | PipesRunner", self._launcher_of(self.cost_class))
+                self._placed = PlacedSteps(self._step_launcher)
+            return cast("dg.StepLauncher", self._placed)
+        return cast("PipesRunner", launcher)
 
     def pipes(self, context: dg.AssetExecutionContext) -> PipesRunner | None:
         """Return the runner that an asset must call, or None to continue in this process.
@@ -102,12 +102,14 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         return None if place == "local" else cast("dg.StepLauncher", self._launcher_of(place))
 
     def _place(self, step: dg.StepExecutionContext) -> Placement:
-        """Return where a step runs: the place of its assets, otherwise the cluster of their cost class."""
-        from mlops_assets.resources.placement import require_tables_here
+        """Return where a step runs: where its tag says, otherwise on the cluster of its cost class."""
+        from mlops_assets.resources.placement import PLACE_TAG, require_tables_here
 
-        assets = sorted(key.to_user_string() for key in step.get_output_asset_keys())
-        place = next((self.placement[name] for name in assets if name in self.placement), self.cost_class)
+        keys, layer = step.get_output_asset_keys(), step.job_def.asset_layer
+        place = next((layer.get(key).tags[PLACE_TAG] for key in keys if PLACE_TAG in layer.get(key).tags), None)
+        place = place or self.cost_class
         if place == "local":
+            assets = sorted(key.to_user_string() for key in keys)
             try:
                 # `resources` only has the resources that the step itself requires.
                 require_tables_here(getattr(step.resources, "lakehouse", None), assets=assets)

@@ -1,7 +1,7 @@
-"""Where each asset runs: the profile's placement, checked against the assets that exist.
+"""Where each asset runs: the placement of a profile or a model, checked against the assets that exist.
 
-What belongs here: checking `placement` of a profile, and whether a step can reach its tables from where it is placed.
-What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
+What belongs here: checking a placement, noting it on the assets, and whether a step can reach its tables from where it
+is placed. What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
 """
 
 from __future__ import annotations
@@ -14,29 +14,31 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 
 from mlops_assets.errors import SettingsError
-from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.resources.lakehouse import LakehouseResource
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.profile import Placement
 
 CLUSTER_KEYS: Mapping[str, Literal["loader", "trials"]] = {"loader_cluster": "loader", "trials_cluster": "trials"}
+# An asset's tag with its place.
+PLACE_TAG = "mlops_assets/place"
 _MOUNTS = {"/Volumes/": 5, "/dbfs/": 2}  # how many leading parts of a path name the mount
 
 
 def check_placement(
     assets: Iterable[dg.AssetsDefinition], chosen: Mapping[str, Placement], *, where: str
 ) -> dict[str, str]:
-    """Return the place of each placed asset; assets of one step share it.
+    """Return the place of each placed asset by its name, without a model's prefix; assets of one step share it.
 
     Args:
-        assets: All assets of the code location.
-        chosen: Place by asset name, as the profile has it.
-        where: Name of the profile in errors.
+        assets: All assets of a model.
+        chosen: Place by asset name.
+        where: What chose it, for errors.
 
     Raises:
         SettingsError: An asset is unknown or names no cluster, or assets of one step are placed apart.
     """
-    steps = [(sorted(key.to_user_string() for key in asset.keys), asset) for asset in assets]
+    steps = [(sorted(key.path[-1] for key in asset.keys), asset) for asset in assets]
     known = [name for names, _ in steps for name in names]
     unknown = [name for name in chosen if name not in known]
     if unknown:
@@ -69,6 +71,29 @@ def check_placement(
     return placed
 
 
+def with_places(
+    assets: Iterable[dg.AssetsDefinition], chosen: Mapping[str, Placement], *, where: str
+) -> list[dg.AssetsDefinition]:
+    """Return the assets with their places as tags, which `StepLauncherResource` follows.
+
+    Args:
+        assets: All assets of a model.
+        chosen: Place by asset name.
+        where: What chose it, for errors.
+
+    Raises:
+        SettingsError: As `check_placement`.
+    """
+    assets = list(assets)
+    places = check_placement(assets, chosen, where=where)
+
+    def placed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        place = places.get(spec.key.path[-1])
+        return spec if place is None else spec.merge_attributes(tags={PLACE_TAG: place})
+
+    return [asset.map_asset_specs(placed) for asset in assets]
+
+
 def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
     """Refuse to run a step here whose tables can only be reached from a cluster.
 
@@ -82,11 +107,11 @@ def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:
     Raises:
         SettingsError: They can't be reached.
     """
-    if not isinstance(lakehouse, Lakehouse):
+    if not isinstance(lakehouse, LakehouseResource):
         return
     if lakehouse.catalog:
         reachable = lakehouse.catalog_here
-        tables = f"its tables are in Unity Catalog ({lakehouse.catalog}.{lakehouse.database})"
+        tables = f"its tables are in Unity Catalog ({lakehouse.catalog}.{lakehouse.schema_name})"
     else:
         mount = _mount(lakehouse.root)
         reachable = mount is None or mount.is_dir()

@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mlops_assets.errors import TrackingError
+from mlops_assets.spec import DEFAULT_EXPERIMENT
 
 if TYPE_CHECKING:
     from mlops_assets.tracking.provenance import Origin
@@ -23,51 +24,72 @@ if TYPE_CHECKING:
 
 
 class Tracking(dg.ConfigurableResource[Any]):
-    """An MLflow experiment and registry.
+    """An MLflow store and registry, shared by all models.
 
     Fields shared with dagster-mlflow's `mlflow_tracking` resource have the same names and meanings.
 
     Attributes:
-        experiment_name: MLflow experiment; created if it does not exist.
         mlflow_tracking_uri: Store or server.
         mlflow_registry_uri: Registry, if it is not the tracking store (`databricks-uc`).
         extra_tags: Tags put on every parent run.
         artifact_root: Folder for the artifacts of an embedded store; None leaves it to the server.
-        registered_model: Name of the model in the registry; `catalog.schema.model` in Unity Catalog.
+        experiment_folder: Put before the names of experiments, which on Databricks are paths in the workspace.
+        registry_prefix: Put before the names of models: `catalog.schema.` in Unity Catalog.
         dagster_url: Base address of the Dagster UI, for links from MLflow runs.
     """
 
-    experiment_name: str
     mlflow_tracking_uri: str
     mlflow_registry_uri: str = ""
     extra_tags: dict[str, str] = Field(default_factory=dict)
     artifact_root: str | None = None
-    registered_model: str
+    experiment_folder: str = ""
+    registry_prefix: str = ""
     dagster_url: str = "http://127.0.0.1:3000"
 
-    _store: Any = PrivateAttr(default=None)
+    _stores: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    def connect(self) -> Store:
-        """Return the experiment; the first call checks that the store responds, and creates a missing experiment.
+    def connect(self, experiment: str = DEFAULT_EXPERIMENT) -> Store:
+        """Return an experiment; the first call checks that the store responds, and creates a missing experiment.
+
+        Args:
+            experiment: Its name.
 
         Raises:
-            TrackingError: The store can't be reached or rejects a request, or the model's name is invalid.
+            TrackingError: The store can't be reached or rejects a request.
             StorageError: The folder of an embedded store is not writable.
         """
-        if self._store is None:
-            from mlops_assets.tracking.connection import Address, connect, require_model_name
+        if experiment not in self._stores:
+            from mlops_assets.tracking.connection import Address, connect
 
-            config = self.dagster_mlflow_config()
-            require_model_name(self.registered_model, self.registry_uri)
+            path = experiment if experiment.startswith("/") else f"{self.experiment_folder}{experiment}"
+            config = self.dagster_mlflow_config(path)
             address = Address(
                 config["experiment_name"], config["mlflow_tracking_uri"], self.registry_uri, self.artifact_root
             )
-            self._store = connect(address)
-        store: Store = self._store
+            self._stores[experiment] = connect(address)
+        store: Store = self._stores[experiment]
         return store
 
-    def dagster_mlflow_config(self) -> dict[str, Any]:
+    def model(self, name: str) -> str:
+        """Return the name that a model has in the registry.
+
+        Args:
+            name: Its name in the spec.
+
+        Raises:
+            TrackingError: The registry does not accept the name.
+        """
+        from mlops_assets.tracking.connection import require_model_name
+
+        full = f"{self.registry_prefix}{name}"
+        require_model_name(full, self.registry_uri)
+        return full
+
+    def dagster_mlflow_config(self, experiment: str) -> dict[str, Any]:
         """Return the fields shared with dagster-mlflow, validated and completed by its own schema.
+
+        Args:
+            experiment: The experiment's name there.
 
         Raises:
             TrackingError: The configuration does not match dagster-mlflow's schema.
@@ -80,7 +102,7 @@ class Tracking(dg.ConfigurableResource[Any]):
             lambda context: dict(context.resource_config), config_schema=mlflow_tracking.config_schema
         )
         config = {
-            "experiment_name": self.experiment_name,
+            "experiment_name": experiment,
             "mlflow_tracking_uri": self.mlflow_tracking_uri,
             "env": {},
             "extra_tags": self.extra_tags,

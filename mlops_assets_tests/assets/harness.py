@@ -14,24 +14,19 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, IngestConfig, raw_transactions
-from mlops_assets.assets.registered_model import GateConfig, registered_model
-from mlops_assets.assets.splits import SplitConfig, splits
-from mlops_assets.assets.transaction_labels import transaction_labels
-from mlops_assets.assets.tuned_model import tuned_model
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions, ingest_config
+from mlops_assets.assets.registered_model import GateConfig, build_registered_model
+from mlops_assets.assets.sources import FileTransactions, LabelFiles, SourceConfig, SyntheticTransactions
+from mlops_assets.assets.splits import SplitConfig, build_splits
+from mlops_assets.assets.transaction_labels import build_transaction_labels
+from mlops_assets.assets.tuned_model import build_tuned_model
 from mlops_assets.assets.tuning_config import Preset, RangeConfig, TunedModelConfig
-from mlops_assets.data.contract.contract import Contract, load_contract
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.resources.contract import ContractResource
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.resources.sources import (
-    FileTransactions,
-    LabelFiles,
-    SyntheticTransactions,
-    TransactionSourceResource,
-)
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.spec import FraudModelSpec
 
 HERE = StepLauncherResource(cost_class="loader", active=False)
 SMALL = SyntheticTransactions(rows=4_000, days=6, fraud_rate=0.03, seed=3)
@@ -108,27 +103,38 @@ def collect(invoked: object) -> Outcome:
     return outcome
 
 
-def contract_resource(contract: Contract | str = "creditcard") -> ContractResource:
-    loaded = load_contract(contract) if isinstance(contract, str) else contract
-    return ContractResource(yaml_text=loaded.to_yaml())
+@dataclass(frozen=True)
+class Databases:
+    """Stands in for `LakehouseResource`: every model's database is this one."""
+
+    lakehouse: Lakehouse
+
+    def open(self, spec: FraudModelSpec) -> Lakehouse:
+        del spec
+        return self.lakehouse
+
+
+def spec_of(contract: Contract | str = "creditcard", **more: Any) -> FraudModelSpec:
+    """Return the model without a name that the settings of a test describe."""
+    return FraudModelSpec.model_validate({"contract": contract, "database": "creditcard_synthetic", **more})
 
 
 def load(
     lakehouse: Lakehouse,
-    source: TransactionSourceResource = SMALL,
+    source: SourceConfig = SMALL,
     contract: Contract | str = "creditcard",
     *,
     replay: bool = False,
     labels_only: bool = False,
 ) -> Outcome:
+    asset = build_raw_transactions(spec_of(contract), source)
+    form = ingest_config(source)
     with dg.build_asset_context() as context:
         return collect(
-            raw_transactions(
+            asset(
                 context,
-                config=IngestConfig(replay=replay, labels_only=labels_only),
-                source=source,
-                contract=contract_resource(contract),
-                lakehouse=lakehouse,
+                config=form.model_validate({"replay": replay, "labels_only": labels_only}),
+                lakehouse=Databases(lakehouse),
                 loader_cluster=HERE,
             )
         )
@@ -141,13 +147,13 @@ def replay(lakehouse: Lakehouse, contract: Contract | str = "creditcard") -> Out
 
 def bring_labels(lakehouse: Lakehouse, location: Path | str, contract: Contract | str) -> Outcome:
     """Load label files."""
+    asset = build_transaction_labels(spec_of(contract, labels=str(location)), str(location))
     with dg.build_asset_context() as context:
         return collect(
-            transaction_labels(
+            asset(
                 context,
-                labels=LabelFiles(location=str(location)),
-                contract=contract_resource(contract),
-                lakehouse=lakehouse,
+                config=LabelFiles(location=str(location)),
+                lakehouse=Databases(lakehouse),
                 loader_cluster=HERE,
             )
         )
@@ -156,12 +162,8 @@ def bring_labels(lakehouse: Lakehouse, location: Path | str, contract: Contract 
 def split(lakehouse: Lakehouse, config: SplitConfig | None = None, contract: Contract | str = "creditcard") -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            splits(
-                context,
-                config=config or SplitConfig(),
-                contract=contract_resource(contract),
-                lakehouse=lakehouse,
-                loader_cluster=HERE,
+            build_splits(spec_of(contract))(
+                context, config=config or SplitConfig(), lakehouse=Databases(lakehouse), loader_cluster=HERE
             )
         )
 
@@ -174,25 +176,25 @@ def tune(
 ) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            tuned_model(
-                context,
-                config=config,
-                contract=contract_resource(contract),
-                lakehouse=lakehouse,
-                tracking=tracking,
-                trials_cluster=HERE,
+            build_tuned_model(spec_of(contract))(
+                context, config=config, lakehouse=Databases(lakehouse), tracking=tracking, trials_cluster=HERE
             )
         )
 
 
-def register(lakehouse: Lakehouse, tracking: Tracking, config: GateConfig | None = None) -> Outcome:
+def register(
+    lakehouse: Lakehouse,
+    tracking: Tracking,
+    config: GateConfig | None = None,
+    *,
+    model: str = "fraud_creditcard_synthetic",
+) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            registered_model(
+            build_registered_model(spec_of(registered_model=model))(
                 context,
                 config=config or GateConfig(min_lift=2.0),
-                contract=contract_resource(),
-                lakehouse=lakehouse,
+                lakehouse=Databases(lakehouse),
                 tracking=tracking,
                 loader_cluster=HERE,
             )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from mlops_assets.assets.as_of_backtest import AsOfConfig, as_of_backtest
+from mlops_assets.assets.as_of_backtest import AsOfConfig, build_as_of_backtest
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
@@ -22,10 +22,11 @@ from mlops_assets_tests.assets.conftest import Searched
 from mlops_assets_tests.assets.harness import (
     HERE,
     QUICK_SPACE,
+    Databases,
     Outcome,
     collect,
-    contract_resource,
     load,
+    spec_of,
     transactions,
     write_csv,
 )
@@ -77,11 +78,10 @@ def tested(grown_once: Lakehouse, tmp_path_factory: pytest.TempPathFactory, empt
 def backtest(lakehouse: Lakehouse, tracking: Tracking, day: str, config: AsOfConfig = CONFIG) -> Outcome:
     with dg.build_asset_context(partition_key=day) as context:
         return collect(
-            as_of_backtest(
+            build_as_of_backtest(spec_of())(
                 context,
                 config=config,
-                contract=contract_resource(),
-                lakehouse=lakehouse,
+                lakehouse=Databases(lakehouse),
                 tracking=tracking,
                 trials_cluster=HERE,
             )
@@ -184,6 +184,6 @@ def test_a_version_whose_files_were_vacuumed_is_one_clear_error(grown: Lakehouse
 
 
 def test_the_checks_are_blocking():
-    assert [(spec.name, spec.blocking) for spec in as_of_backtest.check_specs] == [
+    assert [(spec.name, spec.blocking) for spec in build_as_of_backtest(spec_of()).check_specs] == [
         ("refit_reproduces_best_trial", True)
     ]

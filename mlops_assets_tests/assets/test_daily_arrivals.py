@@ -11,21 +11,22 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS, daily_arrivals
+from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS, build_daily_arrivals
 from mlops_assets.assets.raw_transactions import RAW
+from mlops_assets.assets.sources import FileTransactions, SourceConfig
 from mlops_assets.data.ingest.validation import RAW_CHECKS
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.resources.sources import FileTransactions, TransactionSourceResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import (
     HERE,
     SMALL,
+    Databases,
     Outcome,
     collect,
-    contract_resource,
     load,
     replaced,
+    spec_of,
     transactions,
     write_csv,
 )
@@ -60,16 +61,10 @@ def first_day(first_day_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
     return copy_tables(first_day_once, lakehouse)
 
 
-def deliver(lakehouse: Lakehouse, source: TransactionSourceResource, day: str) -> Outcome:
+def deliver(lakehouse: Lakehouse, source: SourceConfig, day: str) -> Outcome:
     with dg.build_asset_context(partition_key=day) as context:
         return collect(
-            daily_arrivals(
-                context,
-                source=source,
-                contract=contract_resource(),
-                lakehouse=lakehouse,
-                loader_cluster=HERE,
-            )
+            build_daily_arrivals(spec_of(), source)(context, lakehouse=Databases(lakehouse), loader_cluster=HERE)
         )
 
 
@@ -138,7 +133,7 @@ def test_it_waits_for_a_load_that_goes_on(lakehouse: Lakehouse, landing: Path, m
 def test_the_job_backfills_day_by_day(
     tmp_path: Path, first_day: Lakehouse, landing: Path, instance: dg.DagsterInstance
 ):
-    definitions = build_defs(Settings(home=tmp_path / "home", source=str(landing)), lakehouse=first_day)
+    definitions = build_defs(Settings(home=tmp_path / "home", source=str(landing)), lakehouse=Databases(first_day))
     job = definitions.resolve_job_def("backfill_arrivals")
 
     for day in (FIRST, SECOND):

@@ -16,10 +16,18 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from mlops_assets.assets.raw_transactions import raw_transactions
+from mlops_assets.assets.raw_transactions import build_raw_transactions
 from mlops_assets.assets.reporting import REFUSED_INPUT
+from mlops_assets.assets.sources import (
+    DeltaTransactions,
+    FileTransactions,
+    OpenMLTransactions,
+    SourceConfig,
+    SyntheticTransactions,
+)
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.ingest.validation import RAW_CHECKS
+from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 from mlops_assets.data.sources.download import HttpPolicy
 from mlops_assets.data.sources.files import FilesSource
@@ -29,16 +37,9 @@ from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import quarantined_rows
 from mlops_assets.lakehouse.transactions import TransactionStore
-from mlops_assets.resources.sources import (
-    DeltaTransactions,
-    FileTransactions,
-    OpenMLTransactions,
-    SyntheticTransactions,
-    TransactionSourceResource,
-)
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.conftest import Loaded
-from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
+from mlops_assets_tests.assets.harness import SMALL, Databases, load, replaced, replay, spec_of, transactions, write_csv
 from mlops_assets_tests.installation import copy_tables
 
 
@@ -287,8 +288,9 @@ def test_an_empty_file_is_refused(lakehouse: Lakehouse, tmp_path: Path):
 
 
 def test_checks_are_blocking():
-    assert {spec.name for spec in raw_transactions.check_specs if spec.blocking} == set(RAW_CHECKS)
-    assert isinstance(raw_transactions, dg.AssetsDefinition)
+    asset = build_raw_transactions(spec_of(), SMALL)
+
+    assert {spec.name for spec in asset.check_specs if spec.blocking} == set(RAW_CHECKS)
 
 
 def fixed(contract: Contract, version: int = 2) -> Contract:
@@ -326,7 +328,9 @@ def test_the_job_replays_with_the_contract_of_the_settings(waiting: Lakehouse, t
     (tmp_path / "fixed.yaml").write_text(fixed(creditcard).to_yaml())
     settings = Settings(home=tmp_path, contract=str(tmp_path / "fixed.yaml"))
 
-    result = build_defs(settings, lakehouse=waiting).resolve_job_def("replay_quarantine").execute_in_process()
+    result = (
+        build_defs(settings, lakehouse=Databases(waiting)).resolve_job_def("replay_quarantine").execute_in_process()
+    )
 
     assert result.success
     assert {event.step_key for event in result.get_asset_materialization_events()} == {"raw_transactions"}
@@ -363,20 +367,26 @@ def test_a_table_with_a_key_takes_corrections_and_overlaps(lakehouse: Lakehouse,
 
 
 def test_both_assets_come_from_one_step():
-    assert raw_transactions.keys == {dg.AssetKey("raw_transactions"), dg.AssetKey("quarantined_transactions")}
-    assert raw_transactions.can_subset is False
+    asset = build_raw_transactions(spec_of(), SMALL)
+
+    assert asset.keys == {dg.AssetKey("raw_transactions"), dg.AssetKey("quarantined_transactions")}
+    assert asset.can_subset is False
 
 
 # What the sensor of new files reads of a failure: whether the input is to blame.
 
 
-class WithOneAway(TransactionSourceResource):
+class WithOneAway(SourceConfig):
     """Files of a place, after one that can't be reached now."""
 
     location: str = ""
 
     def open(self) -> TransactionSource:
         return AwayFirst(self.location)
+
+    @property
+    def arrivals(self) -> Arrivals:
+        return Arrivals.FILES
 
 
 @dataclass
@@ -428,7 +438,7 @@ ALONE, GOOD, AWAY = "alone", "beside a good file", "beside one that is away"
 def test_a_refused_input_is_blamed_however_it_is_refused(lakehouse: Lakehouse, tmp_path: Path, kind: str, beside: str):
     bad = _refused_inputs(tmp_path)[kind]
     good = write_csv(transactions(), tmp_path / "good.csv").location
-    sources: dict[str, TransactionSourceResource] = {
+    sources: dict[str, SourceConfig] = {
         ALONE: FileTransactions(location=bad),
         GOOD: FileTransactions(location=f"{good},{bad}"),
         AWAY: WithOneAway(location=bad),

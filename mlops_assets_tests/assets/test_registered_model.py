@@ -8,12 +8,12 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 
-from mlops_assets.assets.registered_model import GateConfig, registered_model
+from mlops_assets.assets.registered_model import GateConfig, build_registered_model
 from mlops_assets.assets.tuning_config import RangeConfig
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests.assets.harness import HERE, QUICK, contract_resource, register, tune
+from mlops_assets_tests.assets.harness import HERE, QUICK, Databases, register, spec_of, tune
 
 MODEL = "fraud_creditcard_synthetic"
 WEAK = QUICK.model_copy(
@@ -85,11 +85,10 @@ def rewrite_report(tracking: Tracking, average_precision: float) -> None:
 def materialized(lakehouse: Lakehouse, tracking: Tracking, gate: GateConfig) -> dg.ExecuteInProcessResult:
     """Materialize the asset in a run of Dagster's, and let that decide whether the run has failed."""
     return dg.materialize(
-        [registered_model],
+        [build_registered_model(spec_of())],
         run_config=dg.RunConfig(ops={"registered_model": gate}),
         resources={
-            "contract": contract_resource(),
-            "lakehouse": lakehouse,
+            "lakehouse": Databases(lakehouse),
             "tracking": tracking,
             "loader_cluster": HERE,
         },
@@ -163,7 +162,7 @@ def test_without_a_tuned_model_the_error_says_what_to_materialize(lakehouse: Lak
 
 
 def test_checks_are_blocking():
-    assert {spec.name for spec in registered_model.check_specs if spec.blocking} == {
+    assert {spec.name for spec in build_registered_model(spec_of()).check_specs if spec.blocking} == {
         "scores_reproduced",
         "promotion_gate",
     }

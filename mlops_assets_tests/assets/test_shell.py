@@ -16,9 +16,10 @@ from mlops_assets.lakehouse.commits import StaleBaseError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import HERE, Databases, spec_of
 from mlops_assets_tests.test_definitions import LATE
 
-HERE = StepLauncherResource(cost_class="loader", active=False)
+SPEC = spec_of()
 
 
 class Elsewhere(dg.ConfigurableResource[Any]):
@@ -31,11 +32,6 @@ class Elsewhere(dg.ConfigurableResource[Any]):
     def run(self, context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None]]:
         del context
         yield dg.MaterializeResult(metadata={"ran": "elsewhere"})
-
-
-@dataclass(frozen=True)
-class Cards:
-    name: str = "cards"
 
 
 @dataclass
@@ -78,7 +74,7 @@ class Width(dg.Config):
 
 
 @dg.asset
-@asset_shell(runner="cluster")
+@asset_shell(SPEC, runner="cluster")
 def measured(
     context: dg.AssetExecutionContext, config: Width, words: dg.ResourceParam[str], cluster: StepLauncherResource
 ) -> Results:
@@ -128,7 +124,7 @@ def test_the_code_reference_of_an_asset_is_its_own_function(settings: Settings, 
             assert Path(place.file_path).name != "shell.py"
             assert f"def {asset.node_def.name}(" in Path(place.file_path).read_text()
             first = Path(place.file_path).read_text().splitlines()[place.line_number - 1]
-            assert first.startswith("@dg.")
+            assert first.lstrip().startswith("@dg.")
 
 
 def test_dagster_sees_config_and_resources_of_the_decorated_function():
@@ -146,7 +142,7 @@ def test_an_asset_hands_over_to_the_runner_of_its_cluster():
 
 def test_an_error_that_the_user_can_fix_names_the_model_and_is_not_retried():
     @dg.asset
-    @asset_shell(Cards(), runner="cluster")
+    @asset_shell(spec_of(name="cards"), runner="cluster")
     def refused(context: dg.AssetExecutionContext, cluster: StepLauncherResource) -> Results:
         yield from failing(SourceError("it is empty", where="a.csv", fix="fill it"))
 
@@ -161,32 +157,35 @@ def test_a_body_that_holds_the_lock_is_begun_again_when_another_writer_was_faste
     tried = Tried()
 
     @dg.asset
-    @asset_shell(runner="cluster", lock="raw")
+    @asset_shell(SPEC, runner="cluster", lock="raw")
     def slow(
-        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], cluster: StepLauncherResource
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Databases], cluster: StepLauncherResource
     ) -> Results:
         tried.times += 1
         if tried.times < 3:
             raise StaleBaseError("raw")
-        with pytest.raises(StorageError, match="another run has held the table"), lakehouse.exclusive("raw", 0):
+        with (
+            pytest.raises(StorageError, match="another run has held the table"),
+            lakehouse.lakehouse.exclusive("raw", 0),
+        ):
             pass
         yield dg.MaterializeResult(metadata={"tried": tried.times})
 
-    assert metadata_of(slow, lakehouse=lakehouse_in(tmp_path), cluster=HERE) == {"tried": 3}
+    assert metadata_of(slow, lakehouse=Databases(lakehouse_in(tmp_path)), cluster=HERE) == {"tried": 3}
 
 
 def test_a_writer_that_is_never_first_gives_up(tmp_path: Path):
     tried = Tried()
 
     @dg.asset
-    @asset_shell(runner="cluster", lock="raw")
+    @asset_shell(SPEC, runner="cluster", lock="raw")
     def late(
-        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Lakehouse], cluster: StepLauncherResource
+        context: dg.AssetExecutionContext, lakehouse: dg.ResourceParam[Databases], cluster: StepLauncherResource
     ) -> Results:
         tried.times += 1
         yield from failing(StaleBaseError("raw"))
 
-    told = failure_of(late, lakehouse=lakehouse_in(tmp_path), cluster=HERE)
+    told = failure_of(late, lakehouse=Databases(lakehouse_in(tmp_path)), cluster=HERE)
 
     assert tried.times == 5
     assert told.description == "raw changed during each of 5 write attempts. Fix: stop other writers and run again"
@@ -198,4 +197,4 @@ def test_a_function_without_what_the_shell_needs_is_refused_when_it_is_decorated
         yield dg.MaterializeResult()
 
     with pytest.raises(TypeError, match="bare has no parameter cluster" + (", lakehouse" if lock else "")):
-        asset_shell(runner="cluster", lock=lock)(bare)
+        asset_shell(SPEC, runner="cluster", lock=lock)(bare)

@@ -22,7 +22,7 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.mature_rows import mature_rows
 from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import bring_labels, load, plain, split, write_csv
+from mlops_assets_tests.assets.harness import Databases, bring_labels, load, plain, split, write_csv
 from mlops_assets_tests.installation import copy_tables
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
@@ -250,7 +250,7 @@ def test_one_run_brings_labels_and_merges_them_without_looking_at_the_source(lab
     contract.write_text(CARDS.to_yaml())
     place = labels(tmp_path / "l.csv", (1, 1, hours_ago(3)))
     settings = Settings(home=tmp_path, contract=str(contract), source="/nowhere", labels=str(place))
-    job = build_defs(settings, lakehouse=labelled).resolve_job_def("merge_labels")
+    job = build_defs(settings, lakehouse=Databases(labelled)).resolve_job_def("merge_labels")
 
     with dg.DagsterInstance.ephemeral() as instance:
         done = job.execute_in_process(instance=instance)

@@ -8,11 +8,22 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_assets.assets.upkeep import MAINTAINED, UpkeepConfig, table_upkeep
+from mlops_assets.assets.upkeep import MAINTAINED, UpkeepConfig, build_table_upkeep
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests.assets.harness import HERE, Outcome, collect, load, plain, split, transactions, write_csv
+from mlops_assets_tests.assets.harness import (
+    HERE,
+    Databases,
+    Outcome,
+    collect,
+    load,
+    plain,
+    spec_of,
+    split,
+    transactions,
+    write_csv,
+)
 from mlops_assets_tests.registry.test_pins import registered, searched
 
 MODEL = "fraud_creditcard_synthetic"
@@ -21,10 +32,10 @@ MODEL = "fraud_creditcard_synthetic"
 def maintain(lakehouse: Lakehouse, tracking: Tracking, **config: Any) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            table_upkeep(
+            build_table_upkeep(spec_of())(
                 context,
                 config=UpkeepConfig(**config),
-                lakehouse=lakehouse,
+                lakehouse=Databases(lakehouse),
                 tracking=tracking,
                 loader_cluster=HERE,
             )

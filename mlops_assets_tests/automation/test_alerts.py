@@ -48,7 +48,7 @@ def registered() -> Iterator[Any]:
     """Register a model that is not promoted, as the platform's asset does."""
     verdict = judge_promotion(GateRule(), candidate=0.4, fraud_rate=0.01, champion=0.5, champion_name="champion")
     yield dg.MaterializeResult()
-    yield from check_results([verdict], "registered")
+    yield from check_results([verdict], dg.AssetKey("registered"))
 
 
 DEFS = dg.Definitions(

@@ -20,9 +20,13 @@ from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.automation.conditions import conditions, current_sets, follow_sensors, last_training
-from mlops_assets.automation.triggers import SetsFact, TrainingPace
+from mlops_assets.automation.triggers import SetsFact
+from mlops_assets_tests.assets.harness import spec_of
 
 SETS = tuple(TABLES.values())
+
+
+SPEC = spec_of(retrain_rows=100)
 
 
 @dataclass
@@ -49,7 +53,7 @@ class World:
         self.defs = dg.Definitions(assets=self._assets())
 
     def _assets(self) -> list[dg.AssetsDefinition]:
-        pace = conditions(TrainingPace(new_rows=100, days=7))
+        pace = {key.to_user_string(): condition for key, condition in conditions(SPEC).items()}
 
         @dg.asset(name=RAW, check_specs=[dg.AssetCheckSpec("good", asset=RAW, blocking=True)])
         def raw() -> Iterator[Any]:
@@ -189,8 +193,8 @@ def test_few_new_rows_are_cut_and_not_trained_on_until_they_are_enough(world: Wo
     assert world.settle() == [set(SETS)]
     world.load(60)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "120 rows since the last model"
-    assert current_sets(world.instance) == SetsFact(3, 420)
-    trained = last_training(world.instance)
+    assert current_sets(world.instance, SPEC) == SetsFact(3, 420)
+    trained = last_training(world.instance, SPEC)
     assert trained is not None
     assert trained.sets == SetsFact(3, 420)
 
@@ -231,7 +235,7 @@ def test_a_signal_during_a_run_is_not_lost(world: World):
     world.load(498)  # before anybody has looked again
     ran = world.settle()
     assert ran[0] == {*SETS}, "cut anew, although the last cut is younger than the last look"
-    assert current_sets(world.instance) == SetsFact(2, 798)
+    assert current_sets(world.instance, SPEC) == SetsFact(2, 798)
 
 
 def test_a_run_that_fails_is_repeated_each_quarter_of_an_hour_and_not_at_each_look(world: World):
@@ -290,9 +294,9 @@ def test_labels_alone_make_training_due_in_time(world: World, monkeypatch: pytes
     world.late = 30
     world.load(0)
     assert world.settle() == [set(SETS)]
-    trained = last_training(world.instance)
+    trained = last_training(world.instance, SPEC)
     assert trained is not None
-    assert (current_sets(world.instance), trained.sets) == (SetsFact(2, 300, 30), SetsFact(1, 300, 0))
+    assert (current_sets(world.instance, SPEC), trained.sets) == (SetsFact(2, 300, 30), SetsFact(1, 300, 0))
     monkeypatch.setattr("mlops_assets.automation.conditions.time.time", lambda: trained.at + 8 * 86_400)
     assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]
 
@@ -302,15 +306,15 @@ def test_enough_time_is_as_good_as_enough_rows(world: World, monkeypatch: pytest
     world.settle()
     world.load(3)
     assert world.settle() == [set(SETS)]
-    trained = last_training(world.instance)
+    trained = last_training(world.instance, SPEC)
     assert trained is not None
     monkeypatch.setattr("mlops_assets.automation.conditions.time.time", lambda: trained.at + 8 * 86_400)
     assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]
 
 
 def test_each_cost_class_has_a_sensor_and_both_follow_the_switch():
-    sensors = follow_sensors(dg.DefaultSensorStatus.RUNNING)
+    sensors = follow_sensors(SPEC, dg.DefaultSensorStatus.RUNNING)
     assert [sensor.name for sensor in sensors] == ["tables_follow", "training_follows"]
     assert {sensor.default_status for sensor in sensors} == {dg.DefaultSensorStatus.RUNNING}
-    off = follow_sensors(dg.DefaultSensorStatus.STOPPED)
+    off = follow_sensors(SPEC, dg.DefaultSensorStatus.STOPPED)
     assert {sensor.default_status for sensor in off} == {dg.DefaultSensorStatus.STOPPED}

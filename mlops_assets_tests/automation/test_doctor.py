@@ -31,7 +31,7 @@ def test_good_settings_are_a_line_each_and_a_success(tmp_path: Path, instance: d
     settings = Settings(home=tmp_path / "home")
     result, lines = ran(settings, instance)
     assert result.success
-    assert [text for _, text in lines] == [str(finding) for finding in examine(settings, build_defs)]
+    assert [text for _, text in lines] == [str(finding) for finding in examine(settings, lambda: build_defs(settings))]
     assert [text.split()[1].rstrip(":") for _, text in lines] == ["java", "python", "packages", "home", "settings"]
     assert {level for level, _ in lines} == {"ok"}
 
@@ -56,6 +56,7 @@ def test_what_is_wrong_fails_the_job_and_says_what_to_do(
 def test_a_placement_that_loading_would_refuse_is_a_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLOPS_DATABRICKS_HOST", NOWHERE)
     monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{nothing: local}")
-    found = {finding.subject: finding for finding in examine(Settings(home=tmp_path, target="databricks"), build_defs)}
+    broken = Settings(home=tmp_path, target="databricks")
+    found = {finding.subject: finding for finding in examine(broken, lambda: build_defs(broken))}
     assert found["settings"].level == "error"
     assert "placement names unknown assets: nothing" in found["settings"].text

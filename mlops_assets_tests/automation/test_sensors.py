@@ -13,24 +13,31 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
-from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, IngestConfig
+from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, ingest_config
 from mlops_assets.assets.reporting import refusal
 from mlops_assets.assets.shell import readable_errors
+from mlops_assets.assets.sources import FileTransactions, LabelFiles
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
-from mlops_assets.automation.jobs import MERGE_LABELS, merge_labels
+from mlops_assets.automation.jobs import MERGE_LABELS, jobs_of
 from mlops_assets.automation.landing import LandingState, Pace
 from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, new_labels_sensor, outcome_of
 from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.contract.contract import parse_contract
 from mlops_assets.data.sources.listing import landed_files
 from mlops_assets.errors import SourceError, UnreachableError
-from mlops_assets.resources.sources import FileTransactions, LabelFiles
+from mlops_assets_tests.assets.harness import spec_of
+from mlops_assets_tests.test_definitions import LATE as LATE_CARDS
 
+SPEC = spec_of()
+LATE = parse_contract(LATE_CARDS, where="the test")
 AT_ONCE = Pace(settle_seconds=0)
 
 
-@dg.asset(name=RAW)
-def loaded(source: FileTransactions) -> None:
+@dg.asset(name=RAW, config_schema=ingest_config(FileTransactions(location="none")).to_fields_dict())
+def loaded() -> None:
     """Stand in for the load: what a file is called says what becomes of it."""
+    source = FileTransactions(**dg.AssetExecutionContext.get().op_execution_context.op_config["source"])
     with readable_errors():
         if "bad" in source.location:
             refused = refusal([CheckOutcome("types", passed=False, description="no number")], what="refused")
@@ -43,21 +50,22 @@ def loaded(source: FileTransactions) -> None:
 
 
 JOB = dg.define_asset_job("load_data", selection=[loaded])
-DEFS = dg.Definitions(assets=[loaded], jobs=[JOB], resources={"source": FileTransactions(location="none")})
+DEFS = dg.Definitions(assets=[loaded], jobs=[JOB])
 
 
-@dg.asset(name=TRANSACTION_LABELS)
-def brought(labels: LabelFiles) -> None:
+@dg.asset(name=TRANSACTION_LABELS, config_schema=with_values(LabelFiles, {"location": "none"}).to_fields_dict())
+def brought() -> None:
     """Stand in for the labels' table."""
+    config = LabelFiles(**dg.AssetExecutionContext.get().op_execution_context.op_config)
     with readable_errors():
-        if "bad" in labels.location:
-            raise SourceError("2 of 2 label rows are bad", where=labels.location, fix="fix the file")
+        if "bad" in config.location:
+            raise SourceError("2 of 2 label rows are bad", where=config.location, fix="fix the file")
 
 
 @dg.multi_asset(
     name=RAW,
     specs=[dg.AssetSpec(RAW, deps=[TRANSACTION_LABELS]), dg.AssetSpec(QUARANTINED)],
-    config_schema=IngestConfig.to_fields_dict(),
+    config_schema=ingest_config(FileTransactions(location="none")).to_fields_dict(),
 )
 def merged() -> Iterator[Any]:
     """Stand in for the merge: a run for labels must not look at the source."""
@@ -66,11 +74,13 @@ def merged() -> Iterator[Any]:
     yield dg.MaterializeResult(asset_key=QUARANTINED)
 
 
-LABEL_DEFS = dg.Definitions([brought, merged], jobs=[merge_labels], resources={"labels": LabelFiles(location="none")})
+LABELLED = spec_of(LATE, labels="/labels")
+(MERGE,) = (job for job in jobs_of(LABELLED, days=False) if job.name == MERGE_LABELS)
+LABEL_DEFS = dg.Definitions([brought, merged], jobs=[MERGE])
 
 
 def sensor(folder: Path) -> dg.SensorDefinition:
-    return new_files_sensor(str(folder), "load_data", status=dg.DefaultSensorStatus.STOPPED, pace=AT_ONCE)
+    return new_files_sensor(spec_of(source=str(folder)), status=dg.DefaultSensorStatus.STOPPED, pace=AT_ONCE)
 
 
 def tick(folder: Path, instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult:
@@ -103,8 +113,7 @@ def test_a_new_file_is_loaded_once_and_the_tags_say_what_was_consumed(tmp_path: 
     second = tick(tmp_path, instance, first.cursor)
     (request,) = asked(second)
     assert request.tags[FILES_TAG] == f"1: {tmp_path}/a.csv"
-    resources: dict[str, Any] = request.run_config["resources"]
-    assert resources["source"]["config"] == {"location": f"{tmp_path}/a.csv"}
+    assert request.run_config["ops"][RAW]["config"] == {"source": {"location": f"{tmp_path}/a.csv"}}
     assert launch(request, instance).success
 
     third = tick(tmp_path, instance, second.cursor)
@@ -123,7 +132,7 @@ def test_input_that_is_to_blame_is_set_aside_and_a_place_that_is_away_is_asked_a
     second = tick(tmp_path, instance, tick(tmp_path, instance, None).cursor)
     (request,) = asked(second)
     assert not launch(request, instance).success
-    assert outcome_of(instance, str(request.run_key)) == outcome
+    assert outcome_of(instance, str(request.run_key), SPEC) == outcome
 
     state = LandingState.from_cursor(tick(tmp_path, instance, second.cursor).cursor)
     assert bool(state.refused) == (outcome == "refused")
@@ -136,16 +145,18 @@ def test_a_run_that_was_cancelled_is_asked_for_again(tmp_path: Path, instance: d
     (request,) = asked(second)
     tags = {"dagster/run_key": str(request.run_key)}
     run = instance.create_run_for_job(DEFS.resolve_job_def("load_data"), tags=tags)
-    assert outcome_of(instance, str(request.run_key)) == "going"
+    assert outcome_of(instance, str(request.run_key), SPEC) == "going"
     instance.report_run_canceling(run)
     instance.report_run_canceled(instance.get_run_by_id(run.run_id) or run)
-    assert outcome_of(instance, str(request.run_key)) == "failed"
+    assert outcome_of(instance, str(request.run_key), SPEC) == "failed"
     (order,) = LandingState.from_cursor(tick(tmp_path, instance, second.cursor).cursor).orders
     assert order.attempt == 1
 
 
 def test_new_labels_are_merged_once_and_a_bad_file_is_set_aside(tmp_path: Path, instance: dg.DagsterInstance):
-    watching = new_labels_sensor(str(tmp_path), MERGE_LABELS, status=dg.DefaultSensorStatus.STOPPED, pace=AT_ONCE)
+    watching = new_labels_sensor(
+        spec_of(LATE, labels=str(tmp_path)), status=dg.DefaultSensorStatus.STOPPED, pace=AT_ONCE
+    )
 
     def look(cursor: str | None) -> tuple[dg.RunRequest | None, str | None]:
         with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
@@ -216,7 +227,7 @@ def test_ten_thousand_old_files_cost_one_listing_and_are_not_looked_into(instanc
         files.store[f"{folder}/{number:05d}.csv"] = MemoryFile(files, f"{folder}/{number:05d}.csv", b"x")
     place = f"counted:/{folder}"
     taken = LandingState(taken=frozenset(file.mark for file in landed_files(place)))
-    look = new_files_sensor(place, "load_data", status=dg.DefaultSensorStatus.STOPPED)
+    look = new_files_sensor(spec_of(source=place), status=dg.DefaultSensorStatus.STOPPED)
     Counted.asked.clear()
 
     with dg.build_sensor_context(instance=instance, cursor=taken.to_cursor()) as context:

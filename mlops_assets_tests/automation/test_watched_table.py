@@ -16,6 +16,7 @@ from mlops_assets.automation.landing import Outcome, Pace
 from mlops_assets.automation.sensors import VERSIONS_TAG, watched_table_sensor
 from mlops_assets.automation.watched_table import WatchState, follow
 from mlops_assets.errors import AutomationError, SourceError
+from mlops_assets_tests.assets.harness import spec_of
 
 PACE = Pace(pause_seconds=60, longest_pause_seconds=600)
 
@@ -94,7 +95,7 @@ def test_every_version_is_loaded_once_in_the_end(grows: list[int], fates: Random
 
 def test_the_sensor_looks_at_a_real_table(tmp_path: Path, instance: dg.DagsterInstance):
     place = str(tmp_path / "watched")
-    sensor = watched_table_sensor(place, "load_data", has_key=True, status=dg.DefaultSensorStatus.STOPPED)
+    sensor = watched_table_sensor(spec_of(source=f"delta:{place}"), status=dg.DefaultSensorStatus.STOPPED)
 
     def tick(cursor: str | None) -> dg.SensorResult:
         with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
@@ -109,11 +110,8 @@ def test_the_sensor_looks_at_a_real_table(tmp_path: Path, instance: dg.DagsterIn
     result = tick(None)
     (request,) = result.run_requests or []
     assert request.tags[VERSIONS_TAG] == "0 to 1"
-    assert request.run_config["resources"]["source"]["config"] == {
-        "location": place,
-        "has_key": True,
-        "after_version": -1,
-        "up_to_version": 1,
+    assert request.run_config["ops"]["raw_transactions"]["config"] == {
+        "source": {"after_version": -1, "up_to_version": 1}
     }
     loaded = WatchState(WatchState.from_cursor(result.cursor).table, loaded=1).to_cursor()
     quiet = tick(loaded)

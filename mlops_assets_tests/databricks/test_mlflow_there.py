@@ -50,13 +50,8 @@ def login(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABRICKS_TOKEN", workspace.token)
 
 
-def there(name: str = NAME, experiment: str = "/Shared/mlops_assets") -> Tracking:
-    return Tracking(
-        experiment_name=experiment,
-        mlflow_tracking_uri="databricks",
-        mlflow_registry_uri="databricks-uc",
-        registered_model=name,
-    )
+def there() -> Tracking:
+    return Tracking(mlflow_tracking_uri="databricks", mlflow_registry_uri="databricks-uc", experiment_folder="/Shared/")
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +116,16 @@ def test_files_lie_where_the_platform_keeps_them(workspace: Workspace, trained: 
 
 
 def test_a_schema_that_is_not_there_is_said(trained: tuple[xgb.Booster, Matrix]):
-    tracking = there("main.nowhere.fraud")
-    store = tracking.connect()
+    store = there().connect()
     run_id, uri = record(store, *trained)
 
     with pytest.raises(TrackingError, match=r"Schema 'main\.nowhere' does not exist"), store.answering():
-        versions.register_once(store, tracking.registered_model, run_id, uri)
+        versions.register_once(store, "main.nowhere.fraud", run_id, uri)
 
 
 def test_an_experiment_is_a_path_in_the_workspace():
     with pytest.raises(TrackingError, match="absolute path within the Databricks workspace") as caught:
-        there(experiment="mlops_assets").connect()
+        there().model_copy(update={"experiment_folder": ""}).connect()
     assert "MLOPS_EXPERIMENT" in caught.value.fix
 
 

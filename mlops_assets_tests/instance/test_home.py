@@ -12,12 +12,13 @@ import dagster as dg
 import pytest
 
 from mlops_assets.databricks.preflight import Finding
-from mlops_assets.definitions import ASSETS
 from mlops_assets.diagnostics.launch_limit import launch_limit
+from mlops_assets.fraud_model.factory import build_fraud_model
 from mlops_assets.instance.home import _write_config, prepare_instance
 from mlops_assets.instance.run_launcher import LocalRunLauncher
 from mlops_assets.resources.placement import CLUSTER_KEYS
 from mlops_assets.settings import LAUNCH_POOL, Settings
+from mlops_assets_tests.assets.harness import spec_of
 from mlops_assets_tests.conftest import CHECKOUT
 
 JOB = "launch_job"
@@ -42,7 +43,13 @@ def limit_of(folder: Path) -> int | None:
 
 
 def test_every_asset_that_names_a_cluster_is_in_the_pool():
-    assert {asset.op.name: asset.op.pool for asset in ASSETS if CLUSTER_KEYS.keys() & asset.required_resource_keys} == {
+    assets = [
+        found
+        for found in build_fraud_model(spec_of(), Settings()).assets or []
+        if isinstance(found, dg.AssetsDefinition)
+    ]
+
+    assert {asset.op.name: asset.op.pool for asset in assets if CLUSTER_KEYS.keys() & asset.required_resource_keys} == {
         "raw_transactions": LAUNCH_POOL,
         "splits": LAUNCH_POOL,
         "tuned_model": LAUNCH_POOL,

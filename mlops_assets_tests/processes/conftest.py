@@ -12,20 +12,22 @@ import pytest
 
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.data.sources.synthetic import generate
-from mlops_assets.definitions import build_defs, build_resources
+from mlops_assets.definitions import build_defs
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
+from mlops_assets_tests.assets.harness import Databases
 from mlops_assets_tests.processes.control import CONFIG
 
 ROWS = 3_000
 
 
-def on_shared_spark(lakehouse: LakehouseResource, spark: SparkResource) -> Lakehouse:
+def on_shared_spark(lakehouse: LakehouseResource, settings: Settings, spark: SparkResource) -> Lakehouse:
     """Return the same tables, opened with the Spark of the test session."""
-    return replace(lakehouse.open(), spark=lambda: spark.session)
+    return replace(lakehouse.open(settings.spec()), spark=lambda: spark.session)
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +57,8 @@ def new_home(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Cal
 def undisturbed(inputs: list[Path], new_home: Callable[[], Path], spark_resource: SparkResource) -> Path:
     """A home in which the main job ran once on the first input, without interruption."""
     settings = Settings(home=new_home(), source=str(inputs[0]))
-    lakehouse = on_shared_spark(build_resources(settings)["lakehouse"], spark_resource)
-    job = build_defs(settings, lakehouse=lakehouse).resolve_job_def(MAIN)
+    lakehouse = on_shared_spark(build_resources(settings)["lakehouse"], settings, spark_resource)
+    job = build_defs(settings, lakehouse=Databases(lakehouse)).resolve_job_def(MAIN)
     with dg.DagsterInstance.ephemeral() as instance:
         assert job.execute_in_process(run_config={"ops": CONFIG}, instance=instance).success
     return settings.home

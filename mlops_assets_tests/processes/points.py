@@ -24,7 +24,9 @@ from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import PARENT_TAG
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.spec import DEFAULT_EXPERIMENT, FraudModelSpec
 from mlops_assets.tracking.store import Store
+from mlops_assets_tests.assets.harness import Databases
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -80,13 +82,15 @@ class Stop:
             self.wait(point)
 
 
-def stopping(resources: Mapping[str, Any], stop: Stop) -> dict[str, Any]:
+def stopping(resources: Mapping[str, Any], spec: FraudModelSpec, stop: Stop) -> dict[str, Any]:
     """Return the resources that can stop, built from those of the settings."""
-    lakehouse, tracking = resources["lakehouse"].open(), resources["tracking"]
+    lakehouse, tracking = resources["lakehouse"].open(spec), resources["tracking"]
 
     return {
-        "lakehouse": _stopping_lakehouse(stop)(
-            spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
+        "lakehouse": Databases(
+            _stopping_lakehouse(stop)(
+                spark=lakehouse.spark, database=lakehouse.database, root=lakehouse.root, locks=lakehouse.locks
+            )
         ),
         "tracking": _stopping_tracking(stop)(**{name: getattr(tracking, name) for name in Tracking.model_fields}),
     }
@@ -138,11 +142,11 @@ def _stopping_lakehouse(stop: Stop) -> type[Lakehouse]:
 
 def _stopping_tracking(stop: Stop) -> type[Tracking]:
     class StoppingTracking(Tracking):
-        def connect(self) -> Store:
-            if self._store is None:
-                store = super().connect()
-                self._store = replace(store, client=_StoppingClient(store.uri, stop))
-            return super().connect()
+        def connect(self, experiment: str = DEFAULT_EXPERIMENT) -> Store:
+            if experiment not in self._stores:
+                store = super().connect(experiment)
+                self._stores[experiment] = replace(store, client=_StoppingClient(store.uri, stop))
+            return super().connect(experiment)
 
     return StoppingTracking
 

@@ -12,7 +12,7 @@ import pytest
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.resources.spark import SparkResource
@@ -63,8 +63,8 @@ def _survive(name: str, flag: str) -> str:
 @pytest.fixture(scope="module")
 def lakehouse(spark_resource: SparkResource, tmp_path_factory: pytest.TempPathFactory) -> Lakehouse:
     """Sets, as a load and a cut leave them; no test here writes to them."""
-    resources = build_resources(Settings(home=tmp_path_factory.mktemp("home"), source="a.csv"))
-    made = on_shared_spark(resources["lakehouse"], spark_resource)
+    settings = Settings(home=tmp_path_factory.mktemp("home"), source="a.csv")
+    made = on_shared_spark(build_resources(settings)["lakehouse"], settings, spark_resource)
     assert load(made).failure is None
     assert split(made).failure is None
     return made

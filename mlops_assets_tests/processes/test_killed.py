@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lineage import PROCESS_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
@@ -73,8 +73,10 @@ def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not
         assert [run.info.status for run in (found, *tracked.children(found))] == ["FINISHED"] * 4
         assert tracked.versions() == {1: set()}
 
-    resources = build_resources(Settings(home=home, source=str(inputs[0])))
-    assert register(on_shared_spark(resources["lakehouse"], spark_resource), resources["tracking"]).failure is None
+    settings = Settings(home=home, source=str(inputs[0]))
+    resources = build_resources(settings)
+    lakehouse = on_shared_spark(resources["lakehouse"], settings, spark_resource)
+    assert register(lakehouse, resources["tracking"], model=settings.spec().registered_model).failure is None
 
     reference = Tracked(embedded_store(undisturbed))
     assert tracked.versions() == {1: {"challenger", "champion"}} == reference.versions()

@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lakehouse.transaction_tables import quarantined_rows, take_snapshot
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
@@ -44,7 +44,7 @@ def fixed(tmp_path: Path) -> Path:
     """A contract that takes amounts below zero."""
     contract = load_contract("creditcard")
     columns = tuple(c.model_copy(update={"min": -5.0}) if c.name == "amount" else c for c in contract.columns)
-    path = tmp_path / "fixed" / "creditcard.yaml"  # the file names the database
+    path = tmp_path / "fixed" / "creditcard.yaml"
     path.parent.mkdir()
     path.write_text(contract.model_copy(update={"version": 2, "columns": columns, "amount": None}).to_yaml())
     return path
@@ -55,7 +55,8 @@ def places(spark_resource: SparkResource) -> Callable[[Path, Path, Contract], tu
     """Returns which rows of a file a reader sees in the raw table and in quarantine."""
 
     def snapshot(home: Path, file: Path, contract: Contract) -> tuple[set[str], set[str]]:
-        lakehouse = on_shared_spark(build_resources(Settings(home=home, source=str(file)))["lakehouse"], spark_resource)
+        settings = Settings(home=home, source=str(file))
+        lakehouse = on_shared_spark(build_resources(settings)["lakehouse"], settings, spark_resource)
         found = []
         aside = quarantined_rows(lakehouse, take_snapshot(lakehouse, contract))
         raw = table(home, RAW).rows() if table(home, RAW).exists else aside.slice(0, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import register, tune
@@ -28,12 +28,14 @@ def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(
 ):
     with running_server(tmp_path) as server:
         uri = server.uri.replace("://", "://user:hidden@")
-        resources = build_resources(Settings(home=undisturbed, source="a.csv", tracking_uri=uri))
-        lakehouse, tracking = on_shared_spark(resources["lakehouse"], spark_resource), resources["tracking"]
+        settings = Settings(home=undisturbed, source="a.csv", tracking_uri=uri)
+        resources = build_resources(settings)
+        lakehouse = on_shared_spark(resources["lakehouse"], settings, spark_resource)
+        tracking = resources["tracking"]
         here, there = Tracked(server.store), Tracked(embedded_store(undisturbed))
 
         assert tune(lakehouse, tracking, TunedModelConfig(**TUNING)).failure is None
-        assert register(lakehouse, tracking).metadata["promoted"] is True
+        assert register(lakehouse, tracking, model=settings.spec().registered_model).metadata["promoted"] is True
         (parent,) = here.parents()
         assert here.results(parent) == there.results(there.parents()[0])
         assert here.versions() == there.versions()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lineage import RESUMED_FROM_TAG, SEARCH_KEY_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
@@ -78,5 +78,5 @@ def test_a_killed_search_is_resumed_and_finds_what_an_undisturbed_one_finds(
 
 def searched(settings: Settings, spark: SparkResource) -> Outcome:
     resources = build_resources(settings)
-    lakehouse = on_shared_spark(resources["lakehouse"], spark)
+    lakehouse = on_shared_spark(resources["lakehouse"], settings, spark)
     return tune(lakehouse, resources["tracking"], TunedModelConfig(**LONGER))

@@ -17,7 +17,8 @@ from typing import IO, Any
 import dagster as dg
 
 from mlops_assets.automation.jobs import MAIN
-from mlops_assets.definitions import build_defs, build_resources
+from mlops_assets.definitions import build_defs
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.instance.home import prepare_instance
 from mlops_assets.settings import Settings
 from mlops_assets_tests.processes.points import Stop, stopping
@@ -48,7 +49,7 @@ def run(command: dict[str, Any], stop: Stop) -> dict[str, Any]:
     resources = build_resources(settings)
     if command["locks"]:
         resources["lakehouse"] = resources["lakehouse"].model_copy(update={"locks": command["locks"]})
-    definitions = build_defs(settings, **stopping(resources, stop))
+    definitions = build_defs(settings, **stopping(resources, settings.spec(), stop))
     with dg.DagsterInstance.from_config(str(prepare_instance(settings.dagster_home))) as instance:
         result = definitions.resolve_job_def(MAIN).execute_in_process(
             run_config={"ops": command["config"]},

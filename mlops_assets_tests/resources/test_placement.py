@@ -9,15 +9,19 @@ import dagster as dg
 import pytest
 
 from mlops_assets.assets.raw_transactions import RAW
-from mlops_assets.definitions import ASSETS, build_defs
+from mlops_assets.definitions import build_defs
 from mlops_assets.errors import SettingsError
+from mlops_assets.fraud_model.factory import build_fraud_model
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.lakehouse import LakehouseResource
-from mlops_assets.resources.placement import check_placement, require_tables_here
+from mlops_assets.resources.placement import PLACE_TAG, check_placement, require_tables_here
 from mlops_assets.resources.spark import SparkResource
-from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import SMALL
+from mlops_assets.settings import Deployment, Settings
+from mlops_assets_tests.assets.harness import SMALL, Databases, spec_of
 
+ASSETS = [
+    asset for asset in build_fraud_model(spec_of(), Deployment()).assets or [] if isinstance(asset, dg.AssetsDefinition)
+]
 NOWHERE = "https://127.0.0.1:9"
 
 
@@ -34,9 +38,9 @@ def on_databricks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings(target="databricks", home=tmp_path)
 
 
-def lakehouse_at(root: str, *, catalog: str = "", **spark: Any) -> Lakehouse:
+def lakehouse_at(root: str, *, catalog: str = "", **spark: Any) -> LakehouseResource:
     spark_resource = SparkResource(home="/nowhere", **spark)
-    return LakehouseResource(spark=spark_resource, database="ml", root=root, catalog=catalog).open()
+    return LakehouseResource(spark=spark_resource, root=root, catalog=catalog, schema_name="ml")
 
 
 def test_a_place_is_that_of_all_assets_of_the_step():
@@ -77,11 +81,12 @@ def test_a_wrong_placement_is_one_clear_error_at_load(on_databricks: Settings, m
         build_defs(on_databricks)
 
 
-def test_the_binding_hands_the_placement_to_the_launchers(on_databricks: Settings, monkeypatch: pytest.MonkeyPatch):
+def test_the_binding_notes_the_placement_on_the_assets(on_databricks: Settings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", "{registered_model: trials}")
-    resources = build_defs(on_databricks).resources or {}
-    for key in ("loader_cluster", "trials_cluster"):
-        assert resources[key].placement == {"registered_model": "trials"}
+    specs = build_defs(on_databricks).resolve_all_asset_specs()
+    assert {spec.key.to_user_string(): spec.tags[PLACE_TAG] for spec in specs if PLACE_TAG in spec.tags} == {
+        "registered_model": "trials"
+    }
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_an_asset_placed_here_runs_here_without_a_workspace(
 ):
     monkeypatch.setenv("MLOPS_DATABRICKS_PLACEMENT", f"{{{RAW}: local}}")
     monkeypatch.setenv("MLOPS_DATABRICKS_LAUNCHER", launcher)
-    job = build_defs(on_databricks, lakehouse=lakehouse, source=SMALL).resolve_job_def("load_data")
+    job = build_defs(on_databricks, lakehouse=Databases(lakehouse), source=SMALL).resolve_job_def("load_data")
     result = job.execute_in_process(instance=instance)
     assert result.success
     assert lakehouse.require(RAW, made_by=RAW).version == 0

@@ -12,15 +12,14 @@ from threading import Thread
 import pytest
 from dagster_mlflow.resources import CONFIG_SCHEMA
 
-from mlops_assets.definitions import build_resources
 from mlops_assets.errors import PlatformError, StorageError, TrackingError
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.tracking.connection import require_model_name
 
 
 def tracking_at(uri: str) -> Tracking:
-    return Tracking(experiment_name="e", mlflow_tracking_uri=uri, registered_model="m")
+    return Tracking(mlflow_tracking_uri=uri)
 
 
 @pytest.fixture
@@ -58,19 +57,27 @@ def test_an_embedded_store_is_made_once_and_found_again(tracking: Tracking):
     assert tracking.connect() is first
 
 
+def test_each_model_has_the_experiment_of_its_name(tracking: Tracking):
+    cards, transfers = tracking.connect("cards"), tracking.connect("transfers")
+
+    assert cards.experiment_id != transfers.experiment_id
+    assert cards.client.get_experiment(cards.experiment_id).name == "cards"
+    assert tracking.connect("cards") is cards
+
+
 def test_the_shared_fields_are_those_of_dagster_mlflow(tracking: Tracking):
-    config = tracking.dagster_mlflow_config()
+    config = tracking.dagster_mlflow_config("cards")
 
     assert set(config) <= set(CONFIG_SCHEMA)
-    assert config["experiment_name"] == tracking.experiment_name
+    assert config["experiment_name"] == "cards"
     assert config["parent_run_id"] is None, "dagster-mlflow's own default completes the configuration"
 
 
 def test_what_dagster_mlflow_would_refuse_is_refused():
-    broken = tracking_at("sqlite:///x").model_copy(update={"experiment_name": None})
+    broken = tracking_at("sqlite:///x").model_copy(update={"extra_tags": 1})
 
     with pytest.raises(TrackingError, match="dagster-mlflow"):
-        broken.dagster_mlflow_config()
+        broken.dagster_mlflow_config("e")
 
 
 def test_a_server_that_is_not_there_is_one_quick_error(closed_port: int):
@@ -104,13 +111,7 @@ def test_a_store_that_is_no_database_is_refused(tmp_path: Path):
         tracking_at(f"sqlite:///{tmp_path / 'mlflow.db'}").connect()
 
 
-def unity(name: str) -> Tracking:
-    return Tracking(
-        experiment_name="/Shared/e",
-        mlflow_tracking_uri="databricks",
-        mlflow_registry_uri="databricks-uc",
-        registered_model=name,
-    )
+UNITY = Tracking(mlflow_tracking_uri="databricks", mlflow_registry_uri="databricks-uc")
 
 
 @pytest.mark.parametrize(
@@ -119,15 +120,14 @@ def unity(name: str) -> Tracking:
 def test_a_model_in_unity_catalog_has_three_levels(name: str):
     """Said before the search is paid for, and before anyone is asked: there is no workspace here."""
     with pytest.raises(TrackingError, match=r"expects catalog\.schema\.model") as caught:
-        unity(name).connect()
+        UNITY.model(name)
     assert caught.value.where == "registry databricks-uc"
 
 
 @pytest.mark.parametrize("name", ["", " ", "a/b", "a:b", "a\nb"])
 def test_a_model_in_mlflows_registry_has_one(tracking: Tracking, name: str):
-    fields = {field: getattr(tracking, field) for field in type(tracking).model_fields}
     with pytest.raises(TrackingError, match="is not a valid model name"):
-        Tracking(**fields | {"registered_model": name}).connect()
+        tracking.model(name)
 
 
 def test_the_name_is_that_of_the_profile(monkeypatch: pytest.MonkeyPatch):
@@ -136,13 +136,11 @@ def test_the_name_is_that_of_the_profile(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLOPS_DATABRICKS_CATALOG", "lake")
     made: Tracking = build_resources(Settings(target="databricks"))["tracking"]
 
-    assert made.registered_model == "lake.mlops_assets_dev.fraud_creditcard_synthetic"
+    assert made.model("fraud_cards") == "lake.mlops_assets_dev.fraud_cards"
     assert (made.mlflow_tracking_uri, made.mlflow_registry_uri) == ("databricks", "databricks-uc")
-    assert made.experiment_name == "/Shared/mlops_assets"
-    require_model_name(made.registered_model, made.registry_uri)
+    assert made.experiment_folder == "/Shared/"
 
     monkeypatch.setenv("MLOPS_DATABRICKS_TRACKING_URI", "http://127.0.0.1:5000")
     monkeypatch.setenv("MLOPS_DATABRICKS_REGISTRY_URI", "http://127.0.0.1:5000")
     made = build_resources(Settings(target="databricks"))["tracking"]
-    assert (made.registered_model, made.experiment_name) == ("fraud_creditcard_synthetic", "mlops_assets")
-    require_model_name(made.registered_model, made.registry_uri)
+    assert (made.model("fraud_cards"), made.experiment_folder) == ("fraud_cards", "")

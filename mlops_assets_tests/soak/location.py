@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dagster as dg
 
-from mlops_assets.automation.jobs import LOAD_DATA
 from mlops_assets.automation.landing import Pace
 from mlops_assets.automation.sensors import new_files_sensor
 from mlops_assets.definitions import build_defs
@@ -19,7 +18,7 @@ PACE = Pace(interval_seconds=3, settle_seconds=4, files_per_run=60, pause_second
 
 def _definitions(settings: Settings) -> dg.Definitions:
     platform = build_defs(settings)
-    fast = new_files_sensor(settings.source_place, LOAD_DATA, status=dg.DefaultSensorStatus.RUNNING, pace=PACE)
+    fast = new_files_sensor(settings.spec(), status=dg.DefaultSensorStatus.RUNNING, pace=PACE)
     return dg.Definitions(
         assets=platform.assets,
         jobs=platform.jobs,

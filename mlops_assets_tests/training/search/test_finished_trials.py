@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.definitions import build_resources
+from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lineage import PARENT_TAG, SEARCH_KEY_TAG
 from mlops_assets.settings import Settings
 from mlops_assets.tracking.store import Store

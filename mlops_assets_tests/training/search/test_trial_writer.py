@@ -53,7 +53,7 @@ def door(server: Server) -> Iterator[Door]:
 
 
 def behind(door: Door, name: str) -> Store:
-    return Tracking(experiment_name=name, mlflow_tracking_uri=door.uri, registered_model="m").connect()
+    return Tracking(mlflow_tracking_uri=door.uri).connect(name)
 
 
 def children(client: MlflowClient, experiment_id: str, parent: str) -> dict[str, Run]:

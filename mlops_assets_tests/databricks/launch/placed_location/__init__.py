@@ -12,7 +12,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.resources.placement import check_placement
+from mlops_assets.resources.placement import with_places
 
 PACKAGES = ["mlops_assets", "mlops_assets_tests.databricks.launch.placed_location"]
 
@@ -41,9 +41,6 @@ def large(
     yield _surroundings()
 
 
-ASSETS = [small, large]
-
-
 def _cluster(cost_class: Literal["loader", "trials"]) -> StepLauncherResource:
     document = os.environ.get("PLACED_PROFILE")
     if document is None:
@@ -56,14 +53,18 @@ def _cluster(cost_class: Literal["loader", "trials"]) -> StepLauncherResource:
         env=json.loads(os.environ["PLACED_ENV"]),
         packages=PACKAGES,
         python_on_workers=False,
-        placement=check_placement(ASSETS, profile["placement"], where="profile"),
     )
 
 
-@dg.repository
-def location() -> list[Any]:
-    """Bound anew whenever it is loaded: the variables differ from test to test."""
-    resources = {"loader_cluster": _cluster("loader"), "trials_cluster": _cluster("trials")}
-    assets = dg.with_resources(ASSETS, resources)
-    jobs = [dg.define_asset_job(f"{asset.key.to_user_string()}_job", [asset]) for asset in ASSETS]
-    return [*assets, *jobs]
+def _assets() -> list[dg.AssetsDefinition]:
+    document = os.environ.get("PLACED_PROFILE")
+    places = {} if document is None else json.loads(document)["placement"]
+    return with_places([small, large], places, where="profile")
+
+
+# Bound anew whenever it is imported: the variables differ from test to test.
+location = dg.Definitions(
+    assets=_assets(),
+    jobs=[dg.define_asset_job(f"{asset.key.to_user_string()}_job", [asset]) for asset in (small, large)],
+    resources={"loader_cluster": _cluster("loader"), "trials_cluster": _cluster("trials")},
+)

@@ -1,0 +1,1 @@
+"""A folder per model, a module per asset of one's own."""

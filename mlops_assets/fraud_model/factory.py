@@ -1,0 +1,116 @@
+"""From a spec to everything that one model needs in Dagster: assets, checks, jobs, sensors, schedules, conditions.
+
+What belongs here: which definitions a model has, and what is bound to its assets. What does not: the definitions
+(assets, automation), what models share (`deployment`), reading the environment (`settings`), and imports of pyspark,
+xgboost, hyperopt or mlflow: loading the code location must stay as fast as Dagster itself.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from mlops_assets.assets.as_of_backtest import build_as_of_backtest
+from mlops_assets.assets.daily_arrivals import build_daily_arrivals
+from mlops_assets.assets.naming import key_of
+from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
+from mlops_assets.assets.registered_model import build_registered_model
+from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
+from mlops_assets.assets.shell import with_code_references
+from mlops_assets.assets.sources import SourceConfig, source_of
+from mlops_assets.assets.splits import TABLES, build_splits
+from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, build_transaction_labels
+from mlops_assets.assets.tuned_model import build_tuned_model
+from mlops_assets.assets.upkeep import build_table_upkeep
+from mlops_assets.automation.calendar import freshness, schedules_of
+from mlops_assets.automation.conditions import conditions, follow_sensors
+from mlops_assets.automation.jobs import jobs_of
+from mlops_assets.automation.sensors import arrival_sensors, label_sensors
+from mlops_assets.data.columns import QUARANTINE_COLUMNS, raw_columns, technical_columns
+from mlops_assets.data.sources.arrivals import Arrivals
+from mlops_assets.resources.placement import with_places
+from mlops_assets.settings import Deployment
+from mlops_assets.spec import FraudModelSpec
+
+
+def build_fraud_model(
+    spec: FraudModelSpec, deployment: Deployment, *, source: SourceConfig | None = None
+) -> dg.Definitions:
+    """Return a model's definitions; merge them with those of `deployment.build_shared`, which has their resources.
+
+    Args:
+        spec: The model.
+        deployment: Where it runs; sensors and schedules exist where runs are launched, and not on the cluster.
+        source: Its source, if that is of a kind that a spec can't name.
+
+    Raises:
+        SettingsError: The spec's defaults or its placement, or the placement of the Databricks profile, are invalid.
+    """
+    source = source or source_of(spec, deployment.home)
+    days = source.arrivals is Arrivals.FILES
+    late_labels = [] if spec.labels is None else [build_transaction_labels(spec, spec.labels)]
+    assets = [
+        *late_labels,
+        build_raw_transactions(spec, source),
+        build_splits(spec),
+        build_tuned_model(spec),
+        build_registered_model(spec),
+        build_table_upkeep(spec),
+        build_as_of_backtest(spec),
+        *([build_daily_arrivals(spec, source)] if days else []),
+    ]
+    assets = [with_code_references(asset) for asset in _bound(assets, spec)]
+    started = [] if deployment.on_cluster else _sensors(spec, deployment, source)
+    return dg.Definitions(
+        assets=_placed(assets, spec, deployment),
+        jobs=jobs_of(spec, days=days),
+        sensors=started,
+        schedules=[] if deployment.on_cluster else _schedules(spec, deployment, source),
+    )
+
+
+def _bound(assets: list[dg.AssetsDefinition], spec: FraudModelSpec) -> list[dg.AssetsDefinition]:
+    """Return the assets with the columns of their tables, their conditions, and how old they may become."""
+    contract = spec.contract
+    tables = {
+        RAW: column_schema(contract, raw_columns(contract)),
+        **dict.fromkeys(TABLES.values(), column_schema(contract, technical_columns(contract))),
+        QUARANTINED: technical_schema(QUARANTINE_COLUMNS),
+    }
+    if spec.labels is not None:
+        tables[TRANSACTION_LABELS] = label_schema(contract)
+    schemas = {key_of(spec, table): schema for table, schema in tables.items()}
+    follows, ages = conditions(spec), freshness(spec)
+
+    def bound(found: dg.AssetSpec) -> dg.AssetSpec:
+        metadata = {"dagster/column_schema": schemas[found.key]} if found.key in schemas else {}
+        return found.merge_attributes(metadata=metadata).replace_attributes(
+            automation_condition=follows.get(found.key), freshness_policy=ages.get(found.key)
+        )
+
+    return [asset.map_asset_specs(bound) for asset in assets]
+
+
+def _placed(
+    assets: list[dg.AssetsDefinition], spec: FraudModelSpec, deployment: Deployment
+) -> list[dg.AssetsDefinition]:
+    """Return the assets with the places that the model gives them, otherwise the Databricks profile."""
+    if deployment.target == "databricks":
+        where = f"profile {deployment.databricks_profile}, placement"
+        assets = with_places(assets, deployment.profile().placement, where=where)
+    return with_places(assets, spec.placement, where=f"placement of model {spec.title}")
+
+
+def _sensors(spec: FraudModelSpec, deployment: Deployment, source: SourceConfig) -> list[dg.SensorDefinition]:
+    on = deployment.automation == "on"
+    status = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
+    return [
+        *follow_sensors(spec, status),
+        *arrival_sensors(spec, source.arrivals, status=status),
+        *label_sensors(spec, status=status),
+    ]
+
+
+def _schedules(spec: FraudModelSpec, deployment: Deployment, source: SourceConfig) -> list[dg.ScheduleDefinition]:
+    on = deployment.automation == "on"
+    status = dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED
+    return schedules_of(spec, source.arrivals, status=status)
