@@ -237,9 +237,7 @@ def _between(rows: Matrix, start: float | None, end: float | None) -> Matrix:
         inside &= rows.days >= start
     if end is not None:
         inside &= rows.days < end
-    amounts = None if rows.amounts is None else rows.amounts[inside]
-    entities = None if rows.entities is None else rows.entities[inside]
-    return Matrix(rows.features, rows.X[inside], rows.y[inside], rows.days[inside], amounts, entities=entities)
+    return rows.where(inside)
 
 
 def _summary(metrics: Mapping[str, Mapping[str, Any]]) -> str:

@@ -59,7 +59,8 @@ class Matrix:
         """Return the rows at which `kept` [rows] is true, in order."""
         amounts = None if self.amounts is None else self.amounts[kept]
         whole = None if self.on_whole_day is None else self.on_whole_day[kept]
-        return Matrix(self.features, self.X[kept], self.y[kept], self.days[kept], amounts, whole)
+        entities = None if self.entities is None else self.entities[kept]
+        return Matrix(self.features, self.X[kept], self.y[kept], self.days[kept], amounts, whole, entities)
 
 
 def joined(parts: Sequence[Matrix]) -> Matrix:
@@ -68,12 +69,14 @@ def joined(parts: Sequence[Matrix]) -> Matrix:
     Days that were split between them are whole again, so all days are taken for whole.
     """
     amounts = [part.amounts for part in parts if part.amounts is not None]
+    entities = [part.entities for part in parts if part.entities is not None]
     return Matrix(
         parts[0].features,
         np.concatenate([part.X for part in parts]),
         np.concatenate([part.y for part in parts]),
         np.concatenate([part.days for part in parts]),
         np.concatenate(amounts) if amounts else None,
+        entities=np.concatenate(entities) if entities else None,
     )
 
 

@@ -17,7 +17,7 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.conform import conform
 from mlops_assets.data.contract.contract import Column, Contract
 from mlops_assets.data.sources.synthetic import generate
-from mlops_assets.training.matrix import Matrix, entity_ids, hashed, matrix_columns, to_matrix
+from mlops_assets.training.matrix import Matrix, entity_ids, hashed, joined, matrix_columns, to_matrix
 
 CARDS = Contract(
     name="cards",
@@ -110,6 +110,21 @@ def test_an_entity_may_be_of_any_type_and_come_in_chunks(values: list[Any]):
     assert entity_ids(hashed(pa.chunked_array([values[:1], values[1:]]))).tolist() == whole.tolist()
     assert whole[0] == whole[2] != whole[1]
     assert entity_ids(hashed(pa.array(values[:0], pa.array(values).type))).tolist() == []
+
+
+def test_rows_can_be_picked_and_put_together_again():
+    whole = to_matrix(table(at=[float(row * 40_000) for row in range(6)]), CARDS)
+    first = np.arange(6) < 2
+
+    again = joined([whole.where(first), whole.where(~first)])
+
+    assert [part.rows for part in (whole.where(first), whole.where(~first))] == [2, 4]
+    for name in ARRAYS:
+        assert np.array_equal(getattr(again, name), getattr(whole, name)), name
+        assert np.array_equal(getattr(whole.where(first), name), getattr(whole, name)[:2]), name
+    assert whole.on_whole_day is not None
+    assert np.array_equal(whole.where(~first).on_whole_day, whole.on_whole_day[2:])  # type: ignore[arg-type]
+    assert again.on_whole_day is None
 
 
 def test_an_event_time_is_no_feature_of_what_ships(creditcard: Contract, handbook: Contract):
