@@ -130,7 +130,7 @@ def _known(table: DataFrame, contract: Contract, moment: Column, *, arrivals: bo
 
 def _with(table: DataFrame, names: Sequence[str], changed: Mapping[str, Column]) -> DataFrame:
     """Return columns of the table in this order, some of them changed."""
-    return table.select(*[changed.get(name, F.col(name)) for name in names])
+    return table.select(*[changed.get(name, F.col(name)).alias(name) for name in names])
 
 
 def _on_calendar(contract: Contract) -> bool:
