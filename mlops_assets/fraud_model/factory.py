@@ -7,15 +7,18 @@ xgboost, hyperopt or mlflow: loading the code location must stay as fast as Dags
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 import dagster as dg
 
 from mlops_assets.assets.as_of_backtest import build_as_of_backtest
 from mlops_assets.assets.daily_arrivals import build_daily_arrivals
-from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
 from mlops_assets.assets.registered_model import build_registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
-from mlops_assets.assets.shell import with_code_references
+from mlops_assets.assets.shell import code_reference
 from mlops_assets.assets.sources import SourceConfig, source_of
 from mlops_assets.assets.splits import TABLES, build_splits
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, build_transaction_labels
@@ -27,7 +30,7 @@ from mlops_assets.automation.jobs import jobs_of
 from mlops_assets.automation.sensors import arrival_sensors, label_sensors
 from mlops_assets.data.columns import QUARANTINE_COLUMNS, raw_columns, technical_columns
 from mlops_assets.data.sources.arrivals import Arrivals
-from mlops_assets.resources.placement import with_places
+from mlops_assets.resources.placement import PLACE_TAG, check_placement
 from mlops_assets.settings import Deployment
 from mlops_assets.spec import FraudModelSpec
 
@@ -58,18 +61,19 @@ def build_fraud_model(
         build_as_of_backtest(spec),
         *([build_daily_arrivals(spec, source)] if days else []),
     ]
-    assets = [with_code_references(asset) for asset in _bound(assets, spec)]
-    started = [] if deployment.on_cluster else _sensors(spec, deployment, source)
+    here = not deployment.on_cluster
     return dg.Definitions(
-        assets=_placed(assets, spec, deployment),
+        assets=_bound(assets, spec, _places(assets, spec, deployment)),
         jobs=jobs_of(spec, days=days),
-        sensors=started,
-        schedules=[] if deployment.on_cluster else _schedules(spec, deployment, source),
+        sensors=_sensors(spec, deployment, source) if here else [],
+        schedules=_schedules(spec, deployment, source) if here else [],
     )
 
 
-def _bound(assets: list[dg.AssetsDefinition], spec: FraudModelSpec) -> list[dg.AssetsDefinition]:
-    """Return the assets with the columns of their tables, their conditions, and how old they may become."""
+def _bound(
+    assets: list[dg.AssetsDefinition], spec: FraudModelSpec, places: Mapping[str, str]
+) -> list[dg.AssetsDefinition]:
+    """Return the assets with the columns of their tables, conditions, ages that they may reach, and places."""
     contract = spec.contract
     tables = {
         RAW: column_schema(contract, raw_columns(contract)),
@@ -78,26 +82,26 @@ def _bound(assets: list[dg.AssetsDefinition], spec: FraudModelSpec) -> list[dg.A
     }
     if spec.labels is not None:
         tables[TRANSACTION_LABELS] = label_schema(contract)
-    schemas = {key_of(spec, table): schema for table, schema in tables.items()}
     follows, ages = conditions(spec), freshness(spec)
 
-    def bound(found: dg.AssetSpec) -> dg.AssetSpec:
-        metadata = {"dagster/column_schema": schemas[found.key]} if found.key in schemas else {}
-        return found.merge_attributes(metadata=metadata).replace_attributes(
+    def bound(found: dg.AssetSpec, reference: Mapping[str, Any]) -> dg.AssetSpec:
+        name = found.key.path[-1]
+        schema = {"dagster/column_schema": tables[name]} if name in tables else {}
+        tags = {PLACE_TAG: places[name]} if name in places else {}
+        return found.merge_attributes(metadata={**schema, **reference}, tags=tags).replace_attributes(
             automation_condition=follows.get(found.key), freshness_policy=ages.get(found.key)
         )
 
-    return [asset.map_asset_specs(bound) for asset in assets]
+    return [asset.map_asset_specs(partial(bound, reference=code_reference(asset))) for asset in assets]
 
 
-def _placed(
-    assets: list[dg.AssetsDefinition], spec: FraudModelSpec, deployment: Deployment
-) -> list[dg.AssetsDefinition]:
-    """Return the assets with the places that the model gives them, otherwise the Databricks profile."""
+def _places(assets: list[dg.AssetsDefinition], spec: FraudModelSpec, deployment: Deployment) -> dict[str, str]:
+    """Return the places that the model gives its assets, otherwise the Databricks profile."""
+    places = check_placement(assets, spec.placement, where=f"placement of model {spec.title}")
     if deployment.target == "databricks":
         where = f"profile {deployment.databricks_profile}, placement"
-        assets = with_places(assets, deployment.profile().placement, where=where)
-    return with_places(assets, spec.placement, where=f"placement of model {spec.title}")
+        return check_placement(assets, deployment.profile().placement, where=where) | places
+    return places
 
 
 def _sensors(spec: FraudModelSpec, deployment: Deployment, source: SourceConfig) -> list[dg.SensorDefinition]:

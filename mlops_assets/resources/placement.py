@@ -1,7 +1,7 @@
 """Where each asset runs: the placement of a profile or a model, checked against the assets that exist.
 
-What belongs here: checking a placement, noting it on the assets, and whether a step can reach its tables from where it
-is placed. What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
+What belongs here: checking a placement, and whether a step can reach its tables from where it is placed. What does not:
+launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlops_assets.databricks.profile import Placement
 
 CLUSTER_KEYS: Mapping[str, Literal["loader", "trials"]] = {"loader_cluster": "loader", "trials_cluster": "trials"}
-# An asset's tag with its place.
+# An asset's tag with its place, which `StepLauncherResource` follows.
 PLACE_TAG = "mlops_assets/place"
 _MOUNTS = {"/Volumes/": 5, "/dbfs/": 2}  # how many leading parts of a path name the mount
 
@@ -69,29 +69,6 @@ def check_placement(
             )
         placed |= dict.fromkeys(names, next(iter(places.values())))
     return placed
-
-
-def with_places(
-    assets: Iterable[dg.AssetsDefinition], chosen: Mapping[str, Placement], *, where: str
-) -> list[dg.AssetsDefinition]:
-    """Return the assets with their places as tags, which `StepLauncherResource` follows.
-
-    Args:
-        assets: All assets of a model.
-        chosen: Place by asset name.
-        where: What chose it, for errors.
-
-    Raises:
-        SettingsError: As `check_placement`.
-    """
-    assets = list(assets)
-    places = check_placement(assets, chosen, where=where)
-
-    def placed(spec: dg.AssetSpec) -> dg.AssetSpec:
-        place = places.get(spec.key.path[-1])
-        return spec if place is None else spec.merge_attributes(tags={PLACE_TAG: place})
-
-    return [asset.map_asset_specs(placed) for asset in assets]
 
 
 def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:

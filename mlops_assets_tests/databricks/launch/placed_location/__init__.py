@@ -12,7 +12,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.resources.placement import with_places
+from mlops_assets.resources.placement import PLACE_TAG, check_placement
 
 PACKAGES = ["mlops_assets", "mlops_assets_tests.databricks.launch.placed_location"]
 
@@ -58,8 +58,14 @@ def _cluster(cost_class: Literal["loader", "trials"]) -> StepLauncherResource:
 
 def _assets() -> list[dg.AssetsDefinition]:
     document = os.environ.get("PLACED_PROFILE")
-    places = {} if document is None else json.loads(document)["placement"]
-    return with_places([small, large], places, where="profile")
+    chosen = {} if document is None else json.loads(document)["placement"]
+    places = check_placement([small, large], chosen, where="profile")
+
+    def placed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        name = spec.key.path[-1]
+        return spec.merge_attributes(tags={PLACE_TAG: places[name]}) if name in places else spec
+
+    return [asset.map_asset_specs(placed) for asset in (small, large)]
 
 
 # Bound anew whenever it is imported: the variables differ from test to test.
