@@ -147,6 +147,7 @@ class Ours:
         lakehouse = Lakehouse(
             spark=lambda: spark.session, database="bench", root=str(folder / "lakehouse"), locks=str(folder / "locks")
         )
+        folder.mkdir(parents=True, exist_ok=True)
         contract = folder / "contract.yaml"
         contract.write_text(case.contract().to_yaml())
         settings = Settings(home=folder, source=str(folder.parent), contract=str(contract))

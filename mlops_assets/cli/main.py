@@ -71,9 +71,11 @@ def require_model(settings: Settings, model: str | None) -> Settings:
     Raises:
         SettingsError: The settings define another model.
     """
+    if model is None:
+        return settings
     spec = settings.spec()
     configured = spec.registered_model
-    if model not in (None, configured, spec.database):
+    if model not in (configured, spec.database):
         raise SettingsError(
             f"there is no model {model!r}; the settings define one model, {configured}",
             where="--model",

@@ -63,10 +63,11 @@ def mature_rows(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, Tab
 
     written = sets["test"].metadata
     rows, replaced = lakehouse.read(RAW, int(written[RAW_VERSION])), replaced_rows(lakehouse)
-    maturity = None
-    if written[AS_OF] is not None:
+    maturity = maturity_of(rows, contract, None, replaced)
+    looked_back = written[AS_OF] != (None if maturity is None else maturity.as_of)
+    if looked_back:
         maturity = maturity_of(rows, contract, float(written[AS_OF]), replaced)
-    if maturity is not None:
+    if looked_back and maturity is not None:
         rows = known_at(rows, replaced, contract, maturity)
     now = rows.where(left_out(contract, maturity).isNull())
 

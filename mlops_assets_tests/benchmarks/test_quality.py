@@ -29,6 +29,7 @@ def like_the_handbook(rows: int) -> pa.Table:
     columns: dict[str, object] = {name: random.random(rows) for name in contract.features}
     columns["tx_amount"] = np.round(20 + 30 * fraud + 20 * random.standard_normal(rows) ** 2, 2)
     columns["TX_DATETIME"] = [start + span * (number / rows) for number in range(rows)]
+    columns["customer_id"] = random.integers(0, 300, rows)
     columns["tx_fraud"] = fraud
     return pa.table(columns)
 

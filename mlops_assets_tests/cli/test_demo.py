@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +17,7 @@ from mlops_assets.cli.run_job import FinishedRun, report_failure
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import replaced, transactions, write_csv
+from mlops_assets_tests.assets.harness import Databases, replaced, transactions, write_csv
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEYS = {"data_set", "rows", "raw_version", "run_id", "registered_version", "best_point", "seconds", "metrics"}
@@ -71,7 +70,9 @@ def test_why_a_run_failed_is_said_in_one_line(
 ):
     """What the demo prints at the end of a run that was refused, without the process around it."""
     write_csv(replaced(transactions(), "v3", ["oops"] * 7), tmp_path / "bad.csv")
-    job = build_defs(replace(settings, source=str(tmp_path / "bad.csv")), lakehouse=lakehouse).resolve_job_def(MAIN)
+    job = build_defs(
+        settings.model_copy(update={"source": str(tmp_path / "bad.csv")}), lakehouse=Databases(lakehouse)
+    ).resolve_job_def(MAIN)
     result = job.execute_in_process(instance=instance, raise_on_error=False)
 
     code = report_failure(FinishedRun(cast("dg.JobExecutionResult", result), {}, []))  # the two differ in how they end
