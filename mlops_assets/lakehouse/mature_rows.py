@@ -58,7 +58,7 @@ def mature_rows(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, Tab
     """
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    from mlops_assets.data.labels.known_frames import known_at, labels_known_by
+    from mlops_assets.data.labels.as_known import known_at, labels_known_by
     from mlops_assets.data.labels.maturity_frames import event_seconds, left_out, maturity_of
 
     written = sets["test"].metadata

@@ -1,7 +1,7 @@
 """Rows of the raw table that a later write of their key has replaced, kept as they were.
 
 What belongs here: keeping and reading them. What does not: which write wins (`data/ingest/merge_frames`), what was
-known at a moment (`data/labels/known_frames`), the commit that replaces them (`transactions`).
+known at a moment (`data/labels/as_known`), the commit that replaces them (`transactions`).
 
 A copy is made before the commit that replaces the row. If a process is killed between the two, the copy stays, and
 another one follows: a copy of a row that is still there says nothing new, so neither does any harm.

@@ -130,7 +130,7 @@ class _Cut:
     def plan(cls, lakehouse: Lakehouse, contract: Contract, request: SplitRequest) -> _Cut:
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        from mlops_assets.data.labels.known_frames import known_at, labels_known_by
+        from mlops_assets.data.labels.as_known import known_at, labels_known_by
         from mlops_assets.data.labels.maturity import parse_as_of
         from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
         from mlops_assets.data.splits.split_frames import assign_sets, summarize

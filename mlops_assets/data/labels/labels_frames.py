@@ -1,7 +1,7 @@
 """Labels as Spark column expressions: which labels are about a transaction, and which of them counts.
 
 What belongs here: Spark expressions for it, the same for incoming rows and for rows of the raw table. What does not:
-reading label files (`labels`), what was known at an earlier moment (`known_frames`), committing (`lakehouse`).
+reading label files (`labels`), what was known at an earlier moment (`as_known`), committing (`lakehouse`).
 
 - A label by key is about one transaction. Of several, the one that became known last counts; of equal times, the one
   that arrived later, then the later row of its file. An older label never replaces the one in force.

@@ -11,7 +11,7 @@ import numpy as np
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import SET_COLUMN
-from mlops_assets.data.labels.known_frames import labels_known_by
+from mlops_assets.data.labels.as_known import labels_known_by
 from mlops_assets.data.labels.maturity_frames import event_seconds, left_out, maturity_of
 from mlops_assets.data.splits.as_of import AsOfBlocks, as_of_blocks
 from mlops_assets.data.splits.split_frames import inside

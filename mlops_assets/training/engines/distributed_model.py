@@ -193,14 +193,14 @@ def score_in_order(
     held.callback(ordered.unpersist)
     kept = [_LABEL, _TIME, _AMOUNT, _PLACE]
     added = {_ENTITY: F.lit(0).cast("long"), _SCORE: F.lit(0.0).cast("float")}
-    schema = ordered.select(*kept).withColumns(added).schema
+    schema, names = ordered.select(*kept).withColumns(added).schema, [*kept, *added]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         scores_of = predictor(features, model)
         for batch in batches:
             columns = [batch.column(name) for name in kept]
             columns += [hashed(batch.column(_ENTITY)), pa.array(scores_of(batch), pa.float32())]
-            yield pa.RecordBatch.from_arrays(columns, [*kept, *added])
+            yield pa.RecordBatch.from_arrays(columns, names)
 
     table = ordered.mapInArrow(score, schema).toArrow()
     places = table.column(_PLACE).to_numpy()

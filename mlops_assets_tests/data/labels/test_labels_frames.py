@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import INGESTED_AT, KNOWN_AT, LABEL, LABEL_HISTORY, LABEL_KNOWN_AT, OWN_LABEL, SET_COLUMN
-from mlops_assets.data.labels.known_frames import known_at, labels_known_by
+from mlops_assets.data.labels.as_known import known_at, labels_known_by
 from mlops_assets.data.labels.labels_frames import labelled
 from mlops_assets.data.labels.maturity import Maturity
 from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
