@@ -39,7 +39,9 @@ def transfers(contract: Contract, rows: int, first_id: int, start: datetime, day
     seconds = np.sort(random.uniform(0, days * 86_400, rows))
     fraud = random.random(rows) < 0.1
     columns: dict[str, Any] = {
-        column.name: random.integers(0, 2, rows) if column.type == "long" else random.gamma(2.0, 20.0, rows)
+        column.name: random.integers(0, 2, rows)
+        if column.type == "long"
+        else np.minimum(random.gamma(2.0, 20.0, rows), np.inf if column.max is None else column.max)
         for column in contract.columns
     }
     columns |= {
