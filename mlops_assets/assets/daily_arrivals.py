@@ -5,8 +5,8 @@ files a day has (`data/sources/listing`).
 
 A day's files are loaded into the same tables under the same lock, contract, checks and identity as the first time, so
 files that were loaded before add nothing. The metadata holds the resulting version of the raw table, as for an ordinary
-load; the conditions look at both. The asset has no checks, since what they would judge is the raw table: a load that
-leaves a bad table fails here without reporting its version, so nothing follows it.
+load; the conditions look at both. The asset has no checks of its own, since what they would judge is the raw table: a
+load that leaves a bad table fails, and does not report its version.
 """
 
 from typing import Any
