@@ -15,6 +15,7 @@ from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
     column_schema,
+    input_findings,
     preview,
     reason_table,
     refusal,
@@ -24,7 +25,7 @@ from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.sources import SourceConfig
 from mlops_assets.data.columns import raw_columns
 from mlops_assets.data.ingest.quarantine import first_originals
-from mlops_assets.data.ingest.validation import RAW_CHECKS
+from mlops_assets.data.ingest.table_checks import TABLE_CHECKS
 from mlops_assets.lakehouse import loading, transaction_tables
 from mlops_assets.lakehouse.loading import LoadedTables, LoadReport
 from mlops_assets.lakehouse.transactions import TransactionStore
@@ -95,7 +96,7 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
                 ),
             ),
         ],
-        check_specs=check_specs(RAW_CHECKS, raw),
+        check_specs=check_specs(TABLE_CHECKS, raw),
         pool=LAUNCH_POOL,
     )
     @asset_shell(spec, runner="loader_cluster", lock=RAW, config=ingest_config(source))
@@ -120,7 +121,8 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
             yield dg.MaterializeResult(
                 asset_key=quarantined, metadata=_quarantine_metadata(store, report, report.tables)
             )
-        yield from check_results(report.outcomes, raw)
+        yield from check_results(report.of_table, raw)
+        yield from input_findings(report.of_inputs, raw, refused=report.inputs_refused)
         if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
             raise failure
 

@@ -13,6 +13,7 @@ from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
+    input_findings,
     label_schema,
     preview,
     reason_table,
@@ -66,11 +67,14 @@ def build_transaction_labels(spec: FraudModelSpec, labels: str) -> dg.AssetsDefi
         config.require_within(labels)
         store = LabelStore(lakehouse.open(spec), spec.contract, context.op_execution_context.run_id)
         report = load_labels(store, config.open())
-        context.log.info(report.outcomes[0].description)
-        if not report.refused_whole:
+        of_table = [] if report.refused_whole else [report.accounted]
+        if of_table:
+            context.log.info(report.accounted.description)
             yield dg.MaterializeResult(metadata=_metadata(store, report))
-        yield from check_results(report.outcomes, key)
-        if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
+        yield from check_results(of_table, key)
+        refused = [error.where for error in report.staged.errors]
+        yield from input_findings([report.readable], key, refused=refused)
+        if failure := refusal([*of_table, report.readable], what=report.refusal, blames_input=report.blames_input):
             raise failure
 
     return transaction_labels

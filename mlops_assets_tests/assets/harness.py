@@ -53,6 +53,7 @@ class Outcome:
 
     results: list[dg.MaterializeResult[None]] = field(default_factory=list)
     checks: dict[str, dg.AssetCheckResult] = field(default_factory=dict)
+    observations: list[dg.AssetObservation] = field(default_factory=list)
     failure: dg.Failure | None = None
 
     @property
@@ -76,6 +77,21 @@ class Outcome:
         return [name for name, check in self.checks.items() if not check.passed]
 
     @property
+    def findings(self) -> dict[str, tuple[str, str]]:
+        """Verdict and finding of each check of the inputs, as a user reads them; empty if no input was looked at."""
+        if not self.observations:
+            return {}
+        (seen,) = self.observations
+        lines = str(seen.metadata["input_findings"].value).splitlines()[2:]
+        cells = [line.strip("| ").split(" | ", 2) for line in lines]
+        return {name: (verdict, finding) for name, verdict, finding in cells}
+
+    @property
+    def failed_inputs(self) -> list[str]:
+        """Names of the checks that inputs failed."""
+        return [name for name, (verdict, _) in self.findings.items() if verdict == "failed"]
+
+    @property
     def message(self) -> str:
         """What a user reads of the failure."""
         assert self.failure is not None, "the asset did not fail"
@@ -94,6 +110,9 @@ def collect(invoked: object) -> Outcome:
     outcome = Outcome()
     try:
         for event in cast("Iterator[Any]", invoked):
+            if isinstance(event, dg.AssetObservation):
+                outcome.observations.append(event)
+                continue
             checks = [event] if isinstance(event, dg.AssetCheckResult) else (event.check_results or [])
             outcome.checks |= {str(check.check_name): check for check in checks}
             if isinstance(event, dg.MaterializeResult):
