@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mlops_assets.lineage import PRODUCTION_FILE, PRODUCTION_MODEL_URI_TAG, PRODUCTION_SCORES_FILE
+from mlops_assets.lineage import (
+    PRODUCTION_FILE,
+    PRODUCTION_MODEL_URI_TAG,
+    PRODUCTION_SCORES_FILE,
+    REHEARSED_SCORES_FILE,
+)
 from mlops_assets.tracking.artifacts import scores_to_bytes
 from mlops_assets.tracking.runs import PRODUCTION_MODEL_NAME
 
@@ -87,6 +92,7 @@ def record_production(
         {
             PRODUCTION_FILE: json.dumps(report, indent=2).encode(),
             PRODUCTION_SCORES_FILE: scores_to_bytes(model.test_scores),
+            REHEARSED_SCORES_FILE: scores_to_bytes(model.rehearsed_scores),
         }
     )
     run.log(
