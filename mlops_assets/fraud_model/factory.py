@@ -11,6 +11,7 @@ import dagster as dg
 
 from mlops_assets.assets.as_of_backtest import build_as_of_backtest
 from mlops_assets.assets.daily_arrivals import build_daily_arrivals
+from mlops_assets.assets.label_sources import LabelConfig, labels_of
 from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
 from mlops_assets.assets.registered_model import build_registered_model
@@ -47,9 +48,9 @@ def build_fraud_model(
     """
     source = source or source_of(spec, deployment.home)
     days = source.arrivals is Arrivals.FILES
-    late_labels = [] if spec.labels is None else [build_transaction_labels(spec, spec.labels)]
+    labels = labels_of(spec, source)
     assets = [
-        *late_labels,
+        *([] if labels is None else [build_transaction_labels(spec, labels)]),
         build_raw_transactions(spec, source),
         build_splits(spec),
         build_tuned_model(spec),
@@ -59,7 +60,7 @@ def build_fraud_model(
         *([build_daily_arrivals(spec, source)] if days else []),
     ]
     assets = [with_code_references(asset) for asset in _bound(assets, spec)]
-    started = [] if deployment.on_cluster else _sensors(spec, deployment, source)
+    started = [] if deployment.on_cluster else _sensors(spec, deployment, source, labels)
     return dg.Definitions(
         assets=_placed(assets, spec, deployment),
         jobs=jobs_of(spec, days=days),
@@ -100,13 +101,15 @@ def _placed(
     return with_places(assets, spec.placement, where=f"placement of model {spec.title}")
 
 
-def _sensors(spec: FraudModelSpec, deployment: Deployment, source: SourceConfig) -> list[dg.SensorDefinition]:
+def _sensors(
+    spec: FraudModelSpec, deployment: Deployment, source: SourceConfig, labels: LabelConfig | None
+) -> list[dg.SensorDefinition]:
     on = deployment.automation == "on"
     status = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
     return [
         *follow_sensors(spec, status),
         *arrival_sensors(spec, source.arrivals, status=status),
-        *label_sensors(spec, status=status),
+        *([] if labels is None else label_sensors(spec, labels.arrivals, status=status)),
     ]
 
 

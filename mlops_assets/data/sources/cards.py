@@ -1,7 +1,8 @@
 """Generated transactions of cards at terminals, with frauds in series and labels that arrive late; the truth is known.
 
 What belongs here: the simulation of customers, terminals and frauds, and the features that were known at the time of
-each transaction. What does not: anything read from real data; every constant was chosen by hand:
+each transaction. What does not: loading it (`card_sources`), anything read from real data; every constant was chosen by
+hand:
 
 - A customer pays near home, with an amount that is typical of them; prices rise, and new customers join.
 - A stolen card pays for a series of purchases within days, far away and with larger amounts, which become less
@@ -17,6 +18,7 @@ Handbook (Le Borgne et al. 2022, chapter 3).
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +34,7 @@ DAY_S: Final = 86_400
 SCENARIOS: Final = ("genuine", "stolen card", "tampered terminal", "tested card", "hidden")
 WINDOW_DAYS: Final = (1, 7, 30)
 
-_START_S = 1_767_225_600  # 2026-01-01 00:00 UTC
+_START_S = 1_735_689_600  # 2025-01-01 00:00 UTC: far enough back that all reports have been made
 _HOURS = np.array([5, 3, 2, 2, 2, 3, 6, 12, 18, 21, 23, 25, 26, 24, 22, 22, 23, 25, 26, 24, 20, 15, 11, 7])
 _NEIGHBOURS = 12  # terminals that a customer usually goes to
 _TRAVELS = 0.04  # share of purchases elsewhere
@@ -51,10 +53,11 @@ class Simulation:
     """What happened, and what a bank would know of it.
 
     Attributes:
-        transactions: Ordered by time: `transaction_id` (int64), `happened_at` (timestamp, us, UTC), `customer_id`,
-            `terminal_id` (int64), `amount` (double, euros), the features, and `is_fraud` (int64), which is 0
-            throughout: at the time of a transaction nobody knows better.
-        labels: The reports up to the end: `transaction_id`, `is_fraud` (1), `reported_at` (timestamp, us, UTC).
+        transactions: Ordered by time: `transaction_id` (int64, of this simulation alone), `happened_at` (timestamp, us,
+            UTC), `customer_id`, `terminal_id` (int64), `amount` (double, euros), the features, and `is_fraud` (int64),
+            which is 0 throughout: at the time of a transaction nobody knows better.
+        labels: All reports, ordered by time; the last ones come weeks after the last transaction: `transaction_id`,
+            `is_fraud` (1), `reported_at` (timestamp, us, UTC).
         fraud: Whether each transaction is a fraud, shape (rows,).
         scenario: What made it, an index into `SCENARIOS`, shape (rows,).
     """
@@ -116,9 +119,9 @@ def simulate(customers: int, terminals: int, days: int, seed: int) -> Simulation
     fraud = scenario > 0
     delay_s = _report_delays(random, len(fraud))
     reported = np.where(fraud & (random.random(len(fraud)) >= _NEVER_REPORTED), purchases.time + delay_s, -1)
-    reported[reported >= days * DAY_S] = -1
+    ids = _first_id(customers, terminals, days, seed) + np.arange(len(fraud))
     columns = {
-        "transaction_id": np.arange(len(fraud)),
+        "transaction_id": ids,
         "happened_at": _timestamps(purchases.time),
         "customer_id": purchases.customer,
         "terminal_id": purchases.terminal,
@@ -130,7 +133,7 @@ def simulate(customers: int, terminals: int, days: int, seed: int) -> Simulation
     known = np.flatnonzero(reported >= 0)
     known = known[np.argsort(reported[known], kind="stable")]
     labels = {
-        "transaction_id": known,
+        "transaction_id": ids[known],
         "is_fraud": np.ones(len(known), dtype=np.int64),
         "reported_at": _timestamps(reported[known]),
     }
@@ -277,6 +280,11 @@ class _World:
     def _clock(self, rows: int) -> Integers:
         hour = self._random.choice(24, rows, p=_HOURS / _HOURS.sum())
         return hour * 3600 + self._random.integers(0, 3600, rows)
+
+
+def _first_id(*arguments: int) -> int:
+    """Return where ids begin, so that a report of one simulation is never about a transaction of another one."""
+    return zlib.crc32(repr(arguments).encode()) % 1_000_000 * 1_000_000_000
 
 
 def _report_delays(random: np.random.Generator, rows: int) -> Integers:

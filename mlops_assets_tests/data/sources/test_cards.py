@@ -27,7 +27,7 @@ def frame(simulated: Simulation) -> pd.DataFrame:
 
 def seconds(times: pd.Series) -> np.ndarray:
     """Return whole seconds since the first midnight; -1 where there is no time."""
-    start = pd.Timestamp("2026-01-01", tz="UTC")
+    start = pd.Timestamp("2025-01-01", tz="UTC")
     return ((times - start) // pd.Timedelta(seconds=1)).fillna(-1).to_numpy(np.int64)
 
 
