@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlops_assets.data.contract.conform import conform
+from mlops_assets.data.contract.contract import load_contract
+from mlops_assets.data.sources.card_sources import CardReportsSource, CardsSource
 from mlops_assets.data.sources.cards import DAY_S, SCENARIOS, Simulation, known_features, simulate
 from mlops_assets.data.sources.windows import Past
 from mlops_assets.errors import SettingsError
@@ -81,6 +84,9 @@ def test_labels_are_reports_of_frauds_alone_and_come_after_them(frame: pd.DataFr
     assert delay.min() > 0
     early = frame[frame.fraud & (frame.happened_at < frame.happened_at.min() + pd.Timedelta(days=20))]
     assert 0.9 < early.reported_at.notna().mean() < 1, "a few are never reported"
+    late = frame[frame.fraud & (frame.happened_at > frame.happened_at.max() - pd.Timedelta(days=2))]
+    assert late.reported_at.notna().mean() > 0.9, "the last frauds are reported too"
+    assert reported.reported_at.max() > frame.happened_at.max()
     assert 1.2 < delay[early.index.intersection(reported.index)].median() < 2.1
     assert simulated.labels["reported_at"].to_pylist() == sorted(simulated.labels["reported_at"].to_pylist())
 
@@ -90,6 +96,41 @@ def test_a_seed_gives_one_set_and_another_seed_another():
     assert first.transactions.equals(again.transactions)
     assert first.labels.equals(again.labels)
     assert not first.transactions.equals(other.transactions)
+
+
+def test_a_batch_is_the_whole_simulation_and_its_hash_is_of_its_content():
+    cards = {"customers": 50, "terminals": 30, "days": 5}
+    for source, name in ((CardsSource, "cards"), (CardReportsSource, "cards:reports")):
+        first, again, other = (next(source(**cards, seed=seed).batches()) for seed in (1, 1, 2))
+        assert first.content_hash == again.content_hash != other.content_hash
+        assert len(first.content_hash) == 64
+        assert first.table.equals(again.table)
+        assert first.origin == f"{name}:seed=1,customers=50,terminals=30,days=5"
+        assert [batch.origin for batch in source(**cards, seed=1).batches()] == [first.origin]
+    assert simulate(**cards, seed=2).labels.equals(other.table)
+    with pytest.raises(SettingsError, match="customers=1: at least 20"):
+        next(CardsSource(customers=1).batches())
+
+
+def test_transactions_of_two_simulations_have_no_number_in_common():
+    parameters = [(50, 30, 5, 1), (50, 30, 5, 2), (51, 30, 5, 1), (50, 31, 5, 1), (50, 30, 6, 1)]
+    numbers = [set(simulate(*chosen).transactions["transaction_id"].to_pylist()) for chosen in parameters]
+
+    assert sum(map(len, numbers)) == len(set.union(*numbers))
+    assert max(map(max, numbers)) < 2**53, "exact as a double, such as in JSON"
+
+
+def test_the_defaults_keep_the_contract_and_nothing_in_it_is_left_out():
+    contract = load_contract("cards")
+    (batch,) = CardsSource().batches()
+
+    conformed = conform(batch.table, contract, where=batch.origin)
+
+    assert (conformed.faults, conformed.disorder) == ({}, 0)
+    assert tuple(batch.table.column_names) == contract.column_names
+    assert 145_000 < batch.table.num_rows < 155_000
+    ids = {"transaction_id", "happened_at", "customer_id", "terminal_id", "is_fraud"}
+    assert set(contract.features) == set(contract.column_names) - ids
 
 
 def test_arguments_out_of_range_are_named():
