@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.config_defaults import filled_in
 from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.reporting import (
     check_results,
@@ -54,7 +54,7 @@ class IngestConfig(dg.Config):
 
 def ingest_config(source: SourceConfig) -> type[IngestConfig]:
     """Return the launchpad's form for a source of this kind, filled in with this source."""
-    form = with_values(type(source), {name: getattr(source, name) for name in type(source).model_fields})
+    form = filled_in(source)
     chosen: Any = Field(default=form(), description="What to read of the model's source.")
     return create_model("IngestConfig", __base__=IngestConfig, __module__=__name__, source=(form, chosen))
 

@@ -18,7 +18,7 @@ from mlops_assets.automation.jobs import LOAD_DATA, MERGE_LABELS, labels_only, o
 from mlops_assets.automation.landing import LandingState, Order, Pace, decide
 from mlops_assets.automation.outcomes import outcome_of
 from mlops_assets.automation.watched_table import WatchState, follow
-from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
+from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
@@ -49,10 +49,11 @@ def arrival_sensors(
     return []
 
 
-def label_sensors(spec: FraudModelSpec, *, status: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
-    """Return the sensors that a model's place of labels can have; see `arrival_sensors`."""
-    seen = spec.labels is not None and arrivals_of_files(spec.labels) is Arrivals.FILES
-    return [new_labels_sensor(spec, status=status)] if seen else []
+def label_sensors(
+    spec: FraudModelSpec, arrivals: Arrivals, *, status: dg.DefaultSensorStatus
+) -> list[dg.SensorDefinition]:
+    """Return the sensors that a model's late labels can have; see `arrival_sensors`."""
+    return [new_labels_sensor(spec, status=status)] if arrivals is Arrivals.FILES else []
 
 
 def new_files_sensor(

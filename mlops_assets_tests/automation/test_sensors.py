@@ -14,10 +14,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.label_sources import LabelFiles
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, ingest_config
 from mlops_assets.assets.reporting import refusal
 from mlops_assets.assets.shell import readable_errors
-from mlops_assets.assets.sources import FileTransactions, LabelFiles
+from mlops_assets.assets.sources import FileTransactions
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import MERGE_LABELS, jobs_of
 from mlops_assets.automation.landing import LandingState, Pace

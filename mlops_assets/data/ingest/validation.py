@@ -224,7 +224,7 @@ def _load_classes(findings: LoadFindings, contract: Contract, known: Mapping[int
     if known:
         text += f", {known.get(1, 0):,} and {known.get(0, 0):,} in the table"
     both = bool((loaded[1] or known.get(1)) and (loaded[0] or known.get(0)))
-    if not both and contract.column(contract.target).nullable:
+    if not both and contract.labels is not None:
         text += "; labels may come later"
         both = True
     if not both:

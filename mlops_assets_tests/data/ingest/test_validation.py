@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.ingest.validation import (
     INPUT_CHECKS,
     InputFindings,
@@ -243,6 +243,18 @@ def test_a_day_of_one_class_is_fine_once_the_table_knows_the_other(
 
     assert outcome.passed is passes
     assert f"{known.get(1, 0)} and {known.get(0, 0)} in the table" in outcome.description
+
+
+def test_a_day_without_frauds_is_fine_where_reports_come_later():
+    number = Column(name="number", type="long")
+    by_number = {"columns": (*CARDS.columns, number), "key": "number"}
+    late = LabelColumns(key="number", label="fraud", known_at="at")
+    genuine = {**GOOD, "fraud": [0, 0, 0, 0], "number": [1, 2, 3, 4]}
+
+    assert set(failed(judged(genuine, contract=CARDS.model_copy(update=by_number)))) == {"both_classes"}
+    outcomes = judged(genuine, contract=CARDS.model_copy(update=by_number | {"labels": late}))
+    assert failed(outcomes) == {}
+    assert outcomes["both_classes"].description.endswith("; labels may come later")
 
 
 def test_order_is_not_asked_for_where_the_contract_says_so():
