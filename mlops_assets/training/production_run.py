@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mlops_assets.lineage import (
+    MODEL_URI,
     PRODUCTION_FILE,
     PRODUCTION_MODEL_URI_TAG,
     PRODUCTION_SCORES_FILE,
@@ -80,7 +81,7 @@ def record_production(
     uri = run.log_model(model.booster, example, params, name=PRODUCTION_MODEL_NAME)
     average_precision = evaluated.evaluation.metrics["average_precision"].estimate
     report = {
-        "model_uri": uri,
+        MODEL_URI: uri,
         "evaluated_model_uri": evaluated_uri,
         "point": dict(result.best.point),
         "sets": {name: table.version for name, table in sets.items()},
