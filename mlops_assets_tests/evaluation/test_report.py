@@ -121,7 +121,7 @@ def test_table_has_one_row_per_metric_with_its_numbers(report: Evaluation):
     assert f"|average precision|{precision.estimate:.3f}|{precision.low:.3f} to {precision.high:.3f}|" in table
     assert "| metric (↓ lower is better) | estimate | 95 % interval |" in table
     lower = {line.split("|")[1].removesuffix(" ↓") for line in table if "↓|" in line}
-    assert lower == {"log loss", "Brier score", "calibration error"}
+    assert lower == {"log loss (nats)", "Brier score", "expected calibration error"}
     assert f"{report.frauds} frauds" in text
     assert f"Threshold: {CHOSEN.label} (least cost at 20 per alert" in text
     assert "bootstrap over entities (" in text
