@@ -19,7 +19,8 @@ one that is gone. Who needs what:
 - `instance.run_launcher`: what a run launcher says about a run's process (`CheckRunHealthResult`, `WorkerStatus`), and
   the tag with the address of the code server (`GRPC_INFO_TAG`);
 - `automation.jobs`: the type of a job of assets (`UnresolvedAssetJobDefinition`);
-- `automation.sensors`: the tag with a sensor's run key (`RUN_KEY_TAG`);
+- `automation.outcomes`: the tag with a sensor's run key (`RUN_KEY_TAG`);
+- `automation.conditions`: what became of a check in a run (`AssetCheckExecutionRecordStatus`);
 - `cli.run_job`: a job that another process can load again (`ReconstructableRepository`), run with a listener on its
   events (`execute_run`), and whether it was interrupted (`RunFailureReason`).
 """
@@ -37,12 +38,14 @@ from dagster._core.execution.plan.execute_step import core_dagster_event_sequenc
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 from dagster._core.execution.stats import StepEventStatus
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG, RUN_KEY_TAG
 from dagster_shared.record import copy
 
 __all__ = [
     "GRPC_INFO_TAG",
     "RUN_KEY_TAG",
+    "AssetCheckExecutionRecordStatus",
     "CheckRunHealthResult",
     "DirectAssetExecutionContext",
     "DirectOpExecutionContext",

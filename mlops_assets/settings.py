@@ -14,7 +14,7 @@ import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -184,7 +184,7 @@ class Settings(Deployment):
     Attributes:
         source: Where its transactions come from, as in `FraudModelSpec`.
         labels: Where files with its late labels arrive, known only after their transactions: a file, folder, glob or
-            fsspec URL; None when labels come with the transactions.
+            fsspec URL; without it those of the source, as in `FraudModelSpec`.
         contract: Name of a shipped contract, or path of a YAML file.
         database: Name of the lakehouse database; by default `<contract's name>_<kind of source>`, so that synthetic and
             real rows never share a table. A home that has one named after the contract's file keeps it.
@@ -243,10 +243,11 @@ class Settings(Deployment):
 
         contract = load_contract(self.contract)
         database = self.database or self._database(contract.name)
+        labels: dict[str, Any] = {} if self.labels is None else {"labels": self.labels}
         return FraudModelSpec(
             contract=contract,
             source=self.source,
-            labels=self.labels,
+            **labels,
             database=database,
             registered_model=self.model_name or f"fraud_{database}",
             experiment=self.experiment,

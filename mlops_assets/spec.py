@@ -16,7 +16,9 @@ from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.errors import SettingsError
 
-SourceKind = Literal["synthetic", "openml", "files", "delta"]
+SourceKind = Literal["synthetic", "cards", "openml", "files", "delta"]
+# As `labels` of the source of the same name: the reports of its frauds.
+CARDS: Literal["cards"] = "cards"
 DEFAULT_EXPERIMENT = "mlops_assets"
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -29,9 +31,15 @@ def source_kind(source: str) -> SourceKind:
     """Return which kind of source a text names."""
     if source == "synthetic":
         return "synthetic"
+    if source == CARDS:
+        return CARDS
     if source == "openml" or source.startswith("openml:"):
         return "openml"
     return "delta" if source.startswith(("delta:", "asset:")) else "files"
+
+
+def _labels(known: dict[str, Any]) -> str | None:
+    return CARDS if known.get("source") == CARDS else None
 
 
 def _database(known: dict[str, Any]) -> str:
@@ -45,10 +53,11 @@ class FraudModelSpec(BaseModel):
         name: Prefix of the model's asset keys, jobs and sensors: lower-case letters, digits and single underscores.
             Empty for the only model of a code location, whose keys have no prefix.
         contract: The data contract; also the name of a shipped one, or the path of a YAML file.
-        source: Where transactions come from: `synthetic`, `openml`, `openml:<name or id>`, `delta:<folder or URL>`,
-            `asset:<key>@<folder or URL>` (the Delta table of an asset of one's own, which becomes upstream), or a file,
-            folder, glob or fsspec URL.
-        labels: Where files with late labels arrive; None when labels come with the transactions.
+        source: Where transactions come from: `synthetic`, `cards`, `openml`, `openml:<name or id>`,
+            `delta:<folder or URL>`, `asset:<key>@<folder or URL>` (the Delta table of an asset of one's own, which
+            becomes upstream), or a file, folder, glob or fsspec URL.
+        labels: Where files with late labels arrive; None when labels come with the transactions. The default is `cards`
+            with source `cards`, the reports of its frauds; otherwise None.
         database: Database of the tables; by default `<name, or the contract's name>_<kind of source>`, so that two
             models, or synthetic and real rows, never share a table.
         registered_model: Name in the MLflow registry; by default `fraud_<database>`.
@@ -65,6 +74,7 @@ class FraudModelSpec(BaseModel):
 
     Raises:
         ContractError: The contract is invalid, or it has no `labels` section although `labels` is set.
+        SettingsError: The source is `cards`, and the contract is not made for its reports.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,7 +82,7 @@ class FraudModelSpec(BaseModel):
     name: str = ""
     contract: Annotated[Contract, BeforeValidator(_loaded)]
     source: str = Field(default="synthetic", min_length=1)
-    labels: str | None = Field(default=None, min_length=1)
+    labels: str | None = Field(default_factory=_labels, min_length=1)
     database: str = Field(default_factory=_database)
     registered_model: str = Field(default_factory=lambda known: f"fraud_{known['database']}")
     experiment: str = Field(default_factory=lambda known: known["name"] or DEFAULT_EXPERIMENT, min_length=1)
@@ -108,6 +118,12 @@ class FraudModelSpec(BaseModel):
 
     @model_validator(mode="after")
     def _labels_are_known(self) -> Self:
+        if self.source_kind == CARDS and self.labels == CARDS and self.contract.labels is None:
+            raise SettingsError(
+                f"source `{CARDS}` reports its frauds later, and contract {self.contract.name} has no `labels`",
+                where=f"model {self.title}",
+                fix=f"use the contract `{CARDS}`: MLOPS_CONTRACT={CARDS}, or CONTRACT={CARDS} for `make demo`",
+            )
         if self.labels is not None:
             require_labels(self.contract)
         return self

@@ -441,6 +441,17 @@ def test_with_a_place_for_labels_they_are_an_asset_before_the_transactions(tmp_p
     assert not on_the_web.get_repository_def().has_sensor_def("new_labels")
 
 
+def test_generated_reports_are_labels_too_and_nothing_watches_for_them(tmp_path: Path):
+    found = build_defs(Settings(home=tmp_path, source="cards", contract="cards", automation="on"))
+
+    specs = {spec.key.to_user_string(): spec for spec in found.resolve_all_asset_specs()}
+    assert [dep.asset_key.to_user_string() for dep in specs["raw_transactions"].deps] == ["transaction_labels"]
+    repository = found.get_repository_def()
+    assert repository.has_job("merge_labels")
+    assert {sensor.name for sensor in repository.sensor_defs} == {"tables_follow", "training_follows", "run_failed"}
+    assert [schedule.name for schedule in repository.schedule_defs] == ["weekly_upkeep"]
+
+
 def test_labels_that_the_contract_does_not_tell_of_are_refused(tmp_path: Path):
     with pytest.raises(ContractError, match=r"the contract has no `labels` .*MLOPS_LABELS"):
         build_defs(Settings(home=tmp_path, labels="/labels"))

@@ -19,6 +19,7 @@ OTHER_MEANINGS: dict[tuple[str, str], str] = {
     ("databricks/pipes_asset.py", "dagster_run"): "a type of Dagster's metadata values, in the Pipes protocol",
     ("databricks/pipes_asset.py", "records"): "a field of a table, in the Pipes protocol",
     ("evaluation/explanations.py", "explanation"): "where an error comes from",
+    ("registry/gate.py", "promoted"): "a verdict",
     ("training/search/proposals.py", "spec"): "a field of hyperopt's trial documents",
 }
 

@@ -250,6 +250,13 @@ def test_the_kind_of_a_source(read: Read, source: str, kind: str):
     assert spec.database == f"creditcard_{kind}"
 
 
+def test_generated_cards_need_no_variable_for_their_reports(read: Read):
+    spec = read(MLOPS_SOURCE="cards", MLOPS_CONTRACT="cards").spec()
+
+    assert (spec.source_kind, spec.labels) == ("cards", "cards")
+    assert read(MLOPS_SOURCE="cards", MLOPS_CONTRACT="cards", MLOPS_LABELS="/labels").spec().labels == "/labels"
+
+
 def test_a_new_database_is_named_after_the_contract_and_not_after_its_file(read: Read, tmp_path: Path):
     file = tmp_path / "My Cards-v2.yaml"
     file.write_text(load_contract("creditcard").to_yaml())

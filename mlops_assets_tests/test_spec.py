@@ -79,6 +79,18 @@ def test_labels_need_a_contract_that_tells_of_them(handbook: Contract):
         parsed(contract=handbook, labels="/labels")
 
 
+def test_generated_cards_bring_their_reports_as_labels_unless_others_are_named():
+    cards = parsed(contract="cards", source="cards")
+
+    assert (cards.source_kind, cards.labels, cards.database) == ("cards", "cards", "cards_cards")
+    assert parsed(contract="cards", source="cards", labels="/labels").labels == "/labels"
+    assert parsed(contract="cards", source="cards", labels=None).labels is None
+    assert parsed(contract="cards", source="/landing").labels is None
+    with pytest.raises(SettingsError, match="contract creditcard has no `labels`") as caught:
+        parsed(source="cards")
+    assert "MLOPS_CONTRACT=cards" in (caught.value.fix or "")
+
+
 def test_a_contract_that_is_not_there_is_an_error_of_its_own():
     with pytest.raises(ContractError, match="no such contract"):
         parsed(contract="/none.yaml")

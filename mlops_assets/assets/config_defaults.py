@@ -58,5 +58,10 @@ def with_values(config: type[_C], values: Mapping[str, Any]) -> type[_C]:
     )
 
 
+def filled_in(config: _C) -> type[_C]:
+    """Return a subclass of a config's class whose defaults are its values."""
+    return with_values(type(config), {name: getattr(config, name) for name in type(config).model_fields})
+
+
 def _errors(error: Exception) -> list[Any]:
     return error.errors() if isinstance(error, ValidationError) else []

@@ -9,12 +9,13 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.config_defaults import filled_in
 from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
     column_schema,
+    input_findings,
     preview,
     reason_table,
     refusal,
@@ -24,7 +25,7 @@ from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.sources import SourceConfig
 from mlops_assets.data.columns import raw_columns
 from mlops_assets.data.ingest.quarantine import first_originals
-from mlops_assets.data.ingest.validation import RAW_CHECKS
+from mlops_assets.data.ingest.table_checks import TABLE_CHECKS
 from mlops_assets.lakehouse import loading, transaction_tables
 from mlops_assets.lakehouse.loading import LoadedTables, LoadReport
 from mlops_assets.lakehouse.transactions import TransactionStore
@@ -53,7 +54,7 @@ class IngestConfig(dg.Config):
 
 def ingest_config(source: SourceConfig) -> type[IngestConfig]:
     """Return the launchpad's form for a source of this kind, filled in with this source."""
-    form = with_values(type(source), {name: getattr(source, name) for name in type(source).model_fields})
+    form = filled_in(source)
     chosen: Any = Field(default=form(), description="What to read of the model's source.")
     return create_model("IngestConfig", __base__=IngestConfig, __module__=__name__, source=(form, chosen))
 
@@ -95,7 +96,7 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
                 ),
             ),
         ],
-        check_specs=check_specs(RAW_CHECKS, raw),
+        check_specs=check_specs(TABLE_CHECKS, raw),
         pool=LAUNCH_POOL,
     )
     @asset_shell(spec, runner="loader_cluster", lock=RAW, config=ingest_config(source))
@@ -120,7 +121,8 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
             yield dg.MaterializeResult(
                 asset_key=quarantined, metadata=_quarantine_metadata(store, report, report.tables)
             )
-        yield from check_results(report.outcomes, raw)
+        yield from check_results(report.of_table, raw)
+        yield from input_findings(report.of_inputs, raw, refused=report.inputs_refused)
         if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
             raise failure
 

@@ -27,7 +27,7 @@ from mlops_assets.spec import FraudModelSpec
 REGISTERED_MODEL = "registered_model"
 _CHECKS = {
     "scores_reproduced": "The version, loaded from the registry, scores the test rows as the trained model did.",
-    PROMOTION_GATE: "Better than chance by the stated factor, and not below the champion on the same test rows.",
+    PROMOTION_GATE: "Better than chance by the stated factor, and than the champion on rows that neither has seen.",
 }
 
 
@@ -36,6 +36,34 @@ class GateConfig(dg.Config):
 
     min_lift: float = Field(
         default=GateRule().min_lift, ge=1, description="Test average precision must be this many times the fraud rate."
+    )
+    min_gain: float = Field(
+        default=GateRule().min_gain,
+        ge=0,
+        description="The lower end of the gain in average precision over the champion must be above this.",
+    )
+    min_unseen_frauds: int = Field(
+        default=GateRule().min_unseen_frauds,
+        ge=1,
+        description="Frauds that the gate needs among the test rows that the champion has not seen.",
+    )
+    brier_margin: float = Field(
+        default=GateRule().brier_margin, ge=0, description="Tolerated loss, as a share of the champion's Brier score."
+    )
+    precision_margin: float = Field(
+        default=GateRule().precision_margin,
+        ge=0,
+        description="Tolerated loss of precision on the alert budget, absolute.",
+    )
+    money_margin: float = Field(
+        default=GateRule().money_margin,
+        ge=0,
+        description="Tolerated loss of money saved, as a share of the fraudulent money.",
+    )
+    replace_after_days: float = Field(
+        default=GateRule().replace_after_days,
+        ge=0,
+        description="If the gate can't tell, it replaces a champion registered longer ago than this; 0: never.",
     )
 
 
@@ -68,7 +96,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         """Register the newest tuned model of this database."""
         from mlops_assets.registry.registration import register_tuned
 
-        rule = GateRule(config.min_lift)
+        rule = GateRule(**config.model_dump())
         report = register_tuned(
             tracking.connect(spec.experiment),
             lakehouse.open(spec),
@@ -82,7 +110,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         if refused is not None or verdict is None:
             yield from check_results([report.reproduced], key)
             raise refused or AssertionError("the scores were reproduced, but the gate returned no verdict")
-        context.log.info(f"{version.name} version {version.number}: {verdict.description}")
+        context.log.info(f"{version.name} version {version.number}: {verdict.reason}")
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
@@ -91,11 +119,11 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
                 MLFLOW_RUN_ID: version.run_id,
                 MODEL_URI: f"models:/{version.name}/{version.number}",
                 "aliases": dg.MetadataValue.json(report.aliases),
-                PROMOTED: verdict.passed,
-                "gate": verdict.description,
+                PROMOTED: verdict.promoted,
+                "gate": verdict.reason,
                 TEST_SET_VERSION: report.test_version,
             },
         )
-        yield from check_results([report.reproduced, verdict], key)
+        yield from check_results([report.reproduced, verdict.outcome], key)
 
     return registered_model

@@ -7,7 +7,7 @@ findings (the Dagster-free rooms), deciding what an asset does, errors (`shell`)
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -62,6 +62,41 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: dg.AssetKey) -> list[
             metadata=dict(outcome.details),
         )
         for outcome in outcomes
+    ]
+
+
+def input_findings(
+    outcomes: Sequence[CheckOutcome], asset: dg.AssetKey, *, refused: Sequence[str], partition: str | None = None
+) -> list[dg.AssetObservation]:
+    """Return the verdicts on a run's inputs as one observation of an asset; none if no input was looked at.
+
+    They are no checks of the asset, because a refused input leaves the table as it is: see `automation/outcomes`.
+
+    Args:
+        outcomes: The verdicts.
+        asset: The asset that the inputs are for.
+        refused: The refused inputs.
+        partition: The asset's partition, if it has any.
+    """
+    if not outcomes:
+        return []
+    lines = ["| check | verdict | finding |", "|---|---|---|"]
+    lines += [
+        f"| {outcome.name} | {'passed' if outcome.passed else 'failed'} | {_in_cell(outcome.description)} |"
+        for outcome in outcomes
+    ]
+    failed = sum(not outcome.passed for outcome in outcomes)
+    return [
+        dg.AssetObservation(
+            asset,
+            description=f"input findings: {failed} of {len(outcomes)} checks failed",
+            partition=partition,
+            metadata={
+                "input_checks_failed": failed,
+                "inputs_refused": dg.MetadataValue.json(sorted(refused)),
+                "input_findings": dg.MetadataValue.md("\n".join(lines)),
+            },
+        )
     ]
 
 
@@ -176,4 +211,9 @@ def _cell(value: object) -> str:
     text = str(value)
     if isinstance(value, float):
         text = f"{value:.4g}" if abs(value) < 1 else f"{round(value, 3):.12g}"
-    return text.replace("|", "\\|")
+    return _in_cell(text)
+
+
+def _in_cell(text: str) -> str:
+    """Return text that stays in one cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

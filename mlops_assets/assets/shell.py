@@ -21,7 +21,7 @@ from mlops_assets.lakehouse.commits import StaleBaseError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.spec import FraudModelSpec
 
-Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
+Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]
 _P = ParamSpec("_P")
 _ATTEMPTS = 5
 _INPUT_ERRORS = (SchemaMismatchError, SourceError)

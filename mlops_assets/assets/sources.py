@@ -1,7 +1,7 @@
-"""Where transactions and labels come from, as a part of an asset's config: one class per kind of source.
+"""Where transactions come from, as a part of an asset's config: one class per kind of source.
 
 What belongs here: what a person may choose for one run, editable in the launchpad, and all that depends on a source's
-kind. What does not: reading (`data/sources`).
+kind. What does not: labels that come later (`label_sources`), reading (`data/sources`).
 
 A model's spec names its source, and the assets' closures hold it. The config of a run starts from it and may narrow it
 (to the files that have arrived, to versions of a table); it can't lead elsewhere, so that the rows of one model never
@@ -25,7 +25,7 @@ from mlops_assets.spec import FraudModelSpec
 if TYPE_CHECKING:
     from mlops_assets.data.sources.base import TransactionSource
 
-_LOCATION = "A file, a folder, a glob or a comma-separated list; local or any fsspec URL."
+LOCATION = "A file, a folder, a glob or a comma-separated list; local or any fsspec URL."
 
 
 class SourceConfig(dg.Config, ABC):
@@ -84,10 +84,34 @@ class SyntheticTransactions(SourceConfig):
         return Arrivals.NEVER
 
 
+class GeneratedCards(dg.Config):
+    """Which cards are simulated: another choice makes other transactions, of customers with the same numbers."""
+
+    customers: int = Field(default=2_600, description="Number of customers; each makes about a purchase a day.")
+    terminals: int = Field(default=600, description="Number of terminals.")
+    days: int = Field(default=60, description="Whole days.")
+    seed: int = Field(default=7, description="Seed of the simulation.")
+
+
+class CardTransactions(GeneratedCards, SourceConfig):
+    """Generated transactions of cards at terminals; the frauds among them are reported later."""
+
+    def open(self) -> "TransactionSource":
+        """Return the generator."""
+        from mlops_assets.data.sources.card_sources import CardsSource
+
+        return CardsSource(**self.model_dump())
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """Nothing new ever comes."""
+        return Arrivals.NEVER
+
+
 class FileTransactions(SourceConfig):
     """CSV, CSV.gz or Parquet files."""
 
-    location: str = Field(description=_LOCATION)
+    location: str = Field(description=LOCATION)
 
     def open(self) -> "TransactionSource":
         """Return the reader."""
@@ -106,7 +130,7 @@ class FileTransactions(SourceConfig):
         Raises:
             SettingsError: One lies elsewhere.
         """
-        _require_within(self.location, place.location)
+        require_within(self.location, place.location)
 
     @classmethod
     def of(cls, files: Iterable[str]) -> "FileTransactions":
@@ -122,26 +146,6 @@ class FileTransactions(SourceConfig):
         from mlops_assets.data.sources.listing import arrived_on
 
         return arrived_on(self.location, day)
-
-
-class LabelFiles(dg.Config):
-    """CSV, CSV.gz or Parquet files with labels that come after their transactions."""
-
-    location: str = Field(description=_LOCATION)
-
-    def open(self) -> "TransactionSource":
-        """Return the reader; a folder or glob without files is no error, since there may be no labels yet."""
-        from mlops_assets.data.sources.files import FilesSource
-
-        return FilesSource(self.location, may_be_empty=True)
-
-    def require_within(self, place: str) -> None:
-        """Check that each file, folder or glob lies in the model's place of labels.
-
-        Raises:
-            SettingsError: One lies elsewhere.
-        """
-        _require_within(self.location, place)
 
 
 class OpenMLTransactions(SourceConfig):
@@ -212,6 +216,8 @@ def source_of(spec: FraudModelSpec, home: Path) -> SourceConfig:
     kind, place = spec.source_kind, spec.source_place
     if kind == "synthetic":
         return SyntheticTransactions()
+    if kind == "cards":
+        return CardTransactions()
     if kind == "files":
         return FileTransactions(location=place)
     if kind == "delta":
@@ -220,7 +226,16 @@ def source_of(spec: FraudModelSpec, home: Path) -> SourceConfig:
     return OpenMLTransactions(dataset=place, cache_dir=cache) if place else OpenMLTransactions(cache_dir=cache)
 
 
-def _require_within(locations: str, place: str) -> None:
+def require_within(locations: str, place: str) -> None:
+    """Check that each file, folder or glob lies within a model's place.
+
+    Args:
+        locations: Files, folders or globs, separated by commas.
+        place: The same.
+
+    Raises:
+        SettingsError: One lies elsewhere.
+    """
     from mlops_assets.data.sources.within import outside  # fsspec is slow to import
 
     if elsewhere := outside(locations, place):

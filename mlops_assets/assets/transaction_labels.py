@@ -1,4 +1,4 @@
-"""The table of late labels: every row of every label file, once.
+"""The table of late labels: every row of every label file, or of a generator's reports, once.
 
 What belongs here: the asset's spec, and how a load's report is shown. What does not: the load
 (`lakehouse/label_loading`), merging labels into transactions (`raw_transactions`).
@@ -8,18 +8,19 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.config_defaults import filled_in
+from mlops_assets.assets.label_sources import LabelConfig
 from mlops_assets.assets.naming import group_of, key_of
 from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
+    input_findings,
     label_schema,
     preview,
     reason_table,
     refusal,
 )
 from mlops_assets.assets.shell import Results, asset_shell
-from mlops_assets.assets.sources import LabelFiles
 from mlops_assets.data.labels.labels import LABEL_CHECKS
 from mlops_assets.lakehouse import transaction_tables
 from mlops_assets.lakehouse.label_loading import LabelReport, load_labels
@@ -33,15 +34,14 @@ from mlops_assets.spec import FraudModelSpec
 TRANSACTION_LABELS = transaction_tables.LABELS
 
 
-def build_transaction_labels(spec: FraudModelSpec, labels: str) -> dg.AssetsDefinition:
+def build_transaction_labels(spec: FraudModelSpec, labels: LabelConfig) -> dg.AssetsDefinition:
     """Return the asset of a model.
 
     Args:
         spec: The model.
-        labels: Where its label files arrive; a run's config may narrow it.
+        labels: Where its labels come from; a run's config may narrow it.
     """
     key = key_of(spec, TRANSACTION_LABELS)
-    form = with_values(LabelFiles, {"location": labels})
 
     @dg.asset(
         key=key,
@@ -55,10 +55,10 @@ def build_transaction_labels(spec: FraudModelSpec, labels: str) -> dg.AssetsDefi
         check_specs=check_specs(LABEL_CHECKS, key),
         pool=LAUNCH_POOL,
     )
-    @asset_shell(spec, runner="loader_cluster", lock=TRANSACTION_LABELS, config=form)
+    @asset_shell(spec, runner="loader_cluster", lock=TRANSACTION_LABELS, config=filled_in(labels))
     def transaction_labels(
         context: dg.AssetExecutionContext,
-        config: LabelFiles,
+        config: LabelConfig,
         lakehouse: LakehouseResource,
         loader_cluster: StepLauncherResource,
     ) -> Results:
@@ -66,11 +66,14 @@ def build_transaction_labels(spec: FraudModelSpec, labels: str) -> dg.AssetsDefi
         config.require_within(labels)
         store = LabelStore(lakehouse.open(spec), spec.contract, context.op_execution_context.run_id)
         report = load_labels(store, config.open())
-        context.log.info(report.outcomes[0].description)
-        if not report.refused_whole:
+        of_table = [] if report.refused_whole else [report.accounted]
+        if of_table:
+            context.log.info(report.accounted.description)
             yield dg.MaterializeResult(metadata=_metadata(store, report))
-        yield from check_results(report.outcomes, key)
-        if failure := refusal(report.outcomes, what=report.refusal, blames_input=report.blames_input):
+        yield from check_results(of_table, key)
+        refused = [error.where for error in report.staged.errors]
+        yield from input_findings([report.readable], key, refused=refused)
+        if failure := refusal([*of_table, report.readable], what=report.refusal, blames_input=report.blames_input):
             raise failure
 
     return transaction_labels

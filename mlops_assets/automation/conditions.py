@@ -8,8 +8,7 @@ has"); they do not react to events. An event during a run, or before a run that 
 there at the next evaluation. Each condition also requires three things:
 
 - no run is materializing the asset;
-- the blocking checks of its dependencies have passed: `AutomationCondition.eager()` ignores a check that failed in
-  another run;
+- the last verdict of each blocking check of its dependencies is good, see `TablesAreSound`;
 - it was not requested since the current quarter of an hour began, unless it was materialized since: a failing run is
   repeated four times an hour, not at each evaluation.
 """
@@ -29,7 +28,9 @@ from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.automation.jobs import MODEL_TAG
+from mlops_assets.automation.outcomes import was_refused
 from mlops_assets.automation.triggers import SetsFact, TrainedFact, TrainingPace, training_due
+from mlops_assets.dagster_internals import AssetCheckExecutionRecordStatus
 from mlops_assets.lineage import DELTA_VERSION, LATE_LABELS, MLFLOW_RUN_ID, RAW_VERSION, ROW_COUNT, SET_VERSIONS
 from mlops_assets.spec import FraudModelSpec
 
@@ -103,15 +104,60 @@ class RegistrationIsBehind(dg.AutomationCondition[dg.AssetKey]):
         return _result(context, holds=tuned is not None and registered != tuned)
 
 
+class TablesAreSound(dg.AutomationCondition[dg.AssetKey]):
+    """Each blocking check of a dependency judged its newest materialization, and passed.
+
+    `AutomationCondition.eager()` ignores a check that failed in another run. `all_deps_blocking_checks_passed()` takes
+    a run that was refused because of its input, and so had no table to check, for a failed check: one bad file stopped
+    everything until the next load that succeeded.
+    """
+
+    def __init__(self, spec: FraudModelSpec) -> None:
+        self._spec = spec
+
+    @property
+    def description(self) -> str:
+        """The text in the UI."""
+        return "the blocking checks of all dependencies passed; runs whose input was refused do not count"
+
+    async def evaluate(  # type: ignore[override] # Dagster awaits an `evaluate` that is a coroutine
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """Look at the last verdict of each check."""
+        if context.candidate_subset.is_empty:  # something else forbids it already, as at most ticks
+            return _result(context, holds=False)
+        graph = context.asset_graph
+        checks = [check for parent in graph.get(context.key).parent_keys for check in graph.get(parent).check_keys]
+        for check in checks:
+            if graph.get(check).blocking and not await self._passed(context, check):
+                return _result(context, holds=False)
+        return _result(context, holds=True)
+
+    async def _passed(self, context: dg.AutomationContext[dg.AssetKey], check: dg.AssetCheckKey) -> bool:
+        view = context.asset_graph_view
+        cursor = None
+        # Newest first; one at a time, because almost always the newest is the one.
+        while page := view.instance.event_log_storage.get_asset_check_execution_history(check, 1, cursor):
+            (record,) = page
+            if record.status is not AssetCheckExecutionRecordStatus.PLANNED:
+                passed = record.status is AssetCheckExecutionRecordStatus.SUCCEEDED
+                return passed and await record.targets_latest_materialization(view)
+            if not was_refused(view.instance, record.run_id, self._spec):
+                return False
+            cursor = record.id
+        return False
+
+
 def conditions(spec: FraudModelSpec) -> dict[dg.AssetKey, dg.AutomationCondition[dg.AssetKey]]:
     """Return the condition of each asset of a model that is materialized automatically."""
     behind = SetsAreBehind(spec)
-    sets = _carefully(behind)
+    sound = TablesAreSound(spec)
+    sets = _carefully(behind, sound)
     followed = {
         **dict.fromkeys(TABLES.values(), sets),
         # Training on the old sets while new ones are being cut would mean paying for two trainings.
-        TUNED_MODEL: _carefully(TrainingIsDue(spec) & ~behind),
-        REGISTERED_MODEL: _carefully(RegistrationIsBehind(spec)),
+        TUNED_MODEL: _carefully(TrainingIsDue(spec) & ~behind, sound),
+        REGISTERED_MODEL: _carefully(RegistrationIsBehind(spec), sound),
     }
     return {key_of(spec, name): condition for name, condition in followed.items()}
 
@@ -148,7 +194,9 @@ def follow_sensors(
         ]
 
 
-def _carefully(condition: dg.AutomationCondition[dg.AssetKey]) -> dg.AutomationCondition[dg.AssetKey]:
+def _carefully(
+    condition: dg.AutomationCondition[dg.AssetKey], sound: TablesAreSound
+) -> dg.AutomationCondition[dg.AssetKey]:
     """Add the requirements that avoid too many runs, see the module's docstring."""
     requested = dg.AutomationCondition.newly_requested().since(
         dg.AutomationCondition.newly_updated() | dg.AutomationCondition.cron_tick_passed(_RETRY_CRON)
@@ -158,7 +206,7 @@ def _carefully(condition: dg.AutomationCondition[dg.AssetKey]) -> dg.AutomationC
         & ~dg.AutomationCondition.in_progress()
         & ~dg.AutomationCondition.any_deps_in_progress()
         & ~dg.AutomationCondition.any_deps_missing()
-        & dg.AutomationCondition.all_deps_blocking_checks_passed()
+        & sound
         & ~requested.with_label("asked for in this quarter of an hour, and not made since")
     )
 

@@ -7,8 +7,7 @@ An order is a set of files that one run loads. It is created only when no other 
 the start of a JVM, and if each look turned the few files it sees into an order, the runs would never catch up. An order
 stays in the cursor until its run has succeeded, so nothing is lost when a run fails, is killed or was never started:
 
-- A run that was refused because of its input is not repeated. Its order is split in half until the bad file is alone
-  and is set aside, so a bad file holds up the good ones no longer than that.
+- A run that was refused because of its input is not repeated; its order is split in half (`outcomes` says why).
 - A run that failed for any other reason is repeated after a pause that doubles up to an hour.
 - A file that changes after it was taken is a new file. Whether its rows are already known is for the table to decide.
 """

@@ -1,7 +1,7 @@
 """Sensors: they start a run when something changes outside of Dagster.
 
 What belongs here: thin shells that look, let a pure function decide, and request a run. What does not: the decisions
-(`landing`, `watched_table`), what runs after a load (`conditions`).
+(`landing`, `watched_table`), how a run ended (`outcomes`), what runs after a load (`conditions`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from mlops_assets.assets.raw_transactions import RAW
-from mlops_assets.assets.reporting import REFUSED_INPUT
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import LOAD_DATA, MERGE_LABELS, labels_only, op_config
-from mlops_assets.automation.landing import LandingState, Order, Outcome, Pace, decide
+from mlops_assets.automation.landing import LandingState, Order, Pace, decide
+from mlops_assets.automation.outcomes import outcome_of
 from mlops_assets.automation.watched_table import WatchState, follow
-from mlops_assets.dagster_internals import RUN_KEY_TAG
-from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
+from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
@@ -31,13 +30,6 @@ NEW_VERSIONS = "new_versions"
 VERSIONS_TAG = "mlops_assets/versions"
 FILES_TAG = "mlops_assets/files"
 ORDER_TAG = "mlops_assets/order"
-_GOING = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 
 
 def arrival_sensors(
@@ -57,10 +49,11 @@ def arrival_sensors(
     return []
 
 
-def label_sensors(spec: FraudModelSpec, *, status: dg.DefaultSensorStatus) -> list[dg.SensorDefinition]:
-    """Return the sensors that a model's place of labels can have; see `arrival_sensors`."""
-    seen = spec.labels is not None and arrivals_of_files(spec.labels) is Arrivals.FILES
-    return [new_labels_sensor(spec, status=status)] if seen else []
+def label_sensors(
+    spec: FraudModelSpec, arrivals: Arrivals, *, status: dg.DefaultSensorStatus
+) -> list[dg.SensorDefinition]:
+    """Return the sensors that a model's late labels can have; see `arrival_sensors`."""
+    return [new_labels_sensor(spec, status=status)] if arrivals is Arrivals.FILES else []
 
 
 def new_files_sensor(
@@ -218,35 +211,3 @@ def watched_table_sensor(
         return dg.SensorResult(run_requests=[request], cursor=state.to_cursor())
 
     return new_versions
-
-
-def outcome_of(instance: dg.DagsterInstance, key: str, spec: FraudModelSpec) -> Outcome | None:
-    """Return the outcome of a model's run with a run key; None if there is no such run.
-
-    Args:
-        instance: Where the run is.
-        key: The key as a decision has it; two models may load the same files.
-        spec: The model.
-
-    A run counts as refused, rather than failed, when its loading step blamed the input.
-    """
-    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: spec.prefixed(key)}), limit=1)
-    if not runs:
-        return None
-    run = runs[0]
-    if run.status is dg.DagsterRunStatus.SUCCESS:
-        return "done"
-    if run.status in _GOING:
-        return "going"
-    return "refused" if _blames_input(instance, run.run_id, spec) else "failed"
-
-
-def _blames_input(instance: dg.DagsterInstance, run_id: str, spec: FraudModelSpec) -> bool:
-    steps = (spec.prefixed(RAW), spec.prefixed(TRANSACTION_LABELS))
-    failures = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    for entry in failures:
-        event = entry.get_dagster_event()
-        failure = event.step_failure_data.user_failure_data
-        if event.step_key in steps and failure is not None and REFUSED_INPUT in failure.metadata:
-            return True
-    return False

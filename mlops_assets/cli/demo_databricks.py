@@ -29,6 +29,7 @@ from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.java import require_java
 from mlops_assets.settings import Settings
+from mlops_assets.spec import source_kind
 
 if TYPE_CHECKING:
     from databricks_loopback import Workspace
@@ -100,7 +101,7 @@ def demonstrate(settings: Settings, trials: int) -> int:
 
 def upload(source: str, workspace: Workspace) -> str:
     """Return the source's location for a cluster: local files are copied into the volume, as on a real workspace."""
-    if source == "synthetic" or source.split(":", 1)[0] == "openml":
+    if source_kind(source) != "files":
         return source
     locations = []
     for number, item in enumerate(split_list(source)):

@@ -27,7 +27,7 @@ from mlops_assets.databricks.pipes_client import (
     Interrupted,
     NotSucceeded,
     PipesLaunch,
-    Result,
+    Reported,
 )
 from mlops_assets.errors import PlatformError
 
@@ -50,7 +50,7 @@ class PipesRunner:
         self._api, self._spec, self._definitions = api, spec, definitions
         self._uploads = Uploads(api, spec, Path(pipes_main.__file__))
 
-    def run(self, context: dg.AssetExecutionContext) -> Iterator[Result]:
+    def run(self, context: dg.AssetExecutionContext) -> Iterator[Reported]:
         """Run the asset of this context on Databricks and yield its results.
 
         Raises:

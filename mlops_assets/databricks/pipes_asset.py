@@ -6,8 +6,8 @@ not: starting and ending the script (`pipes_main`), the launching side (`pipes`)
 The asset is the same object that Dagster has on the launching side, called by direct invocation as in a unit test.
 Pipes (dagster-pipes 1.13) can't express everything that Dagster can. What it lacks is sent beside a result as a custom
 message and restored on the other side: the description of a check result, the tags of a materialization, and metadata
-that Pipes has no type for (pool, job, Python artifact, code references, constraints of a whole table). Anything
-but results (observations, outputs with a value) is rejected, so that nothing is lost silently.
+that Pipes has no type for (pool, job, Python artifact, code references, constraints of a whole table). An observation
+is such a message of its own. Anything else (outputs with a value) is rejected, so that nothing is lost silently.
 """
 
 from __future__ import annotations
@@ -156,12 +156,14 @@ def _report(pipes: PipesContext, asset: dg.AssetsDefinition, result: object) -> 
         _report_rest(pipes, key, None, metadata=beyond_pipes(result.metadata), tags=dict(result.tags or {}))
         for check in result.check_results or []:
             _report_check(pipes, asset, check)
+    elif isinstance(result, dg.AssetObservation):
+        pipes.report_custom_message({"observation": dg.serialize_value(result)})
     else:
         what = "the value of an asset" if isinstance(result, dg.MaterializeResult) else type(result).__name__
         raise LaunchError(
             f"Dagster Pipes can't carry {what}",
             where=f"asset {asset.node_def.name}",
-            fix="yield MaterializeResult (without a value) and AssetCheckResult only, or set `launcher: step`",
+            fix="yield only checks, observations and MaterializeResult without a value, or set `launcher: step`",
         )
 
 

@@ -32,6 +32,7 @@ from mlops_assets.databricks.launch.staging import Staging
 from mlops_assets.databricks.launch.watch import Watch
 
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
+Reported = Result | dg.AssetObservation
 
 
 @dataclass(kw_only=True)
@@ -58,15 +59,19 @@ class PipesLaunch(LaunchedRun):
         else:
             super().take(record)
 
-    def results(self) -> Iterator[Result]:
-        """Yield the asset's results in their order, completed with what Pipes could not carry."""
+    def results(self) -> Iterator[Reported]:
+        """Yield the asset's results in their order, completed with what Pipes could not carry; then observations."""
         if self.messages is None:
             return
-        rest = {(message["asset_key"], message["check"]): message for message in self.messages.get_custom_messages()}
+        messages = self.messages.get_custom_messages()
+        rest = {(each["asset_key"], each["check"]): each for each in messages if "observation" not in each}
         for result in self.messages.get_reported_results():
             key = "" if result.asset_key is None else result.asset_key.to_escaped_user_string()  # Pipes always sets it
             check = result.check_name if isinstance(result, dg.AssetCheckResult) else None
             yield _completed(result, rest.get((key, check), {}))
+        for message in messages:
+            if "observation" in message:
+                yield dg.deserialize_value(message["observation"], dg.AssetObservation)
 
 
 def _completed(result: Result, rest: Mapping[str, Any]) -> Result:

@@ -96,7 +96,10 @@ class Evaluation:
         return asdict(self)
 
     def table_markdown(self) -> str:
-        """Return a table of the metrics, headed by one line about the rows they were measured on."""
+        """Return a table of the metrics, headed by one line about the rows they were measured on.
+
+        Dagster shows a text of 1,000 characters and more only on a click, so the table is terse.
+        """
         intervals = list(self.metrics.values())
         level, replicates = intervals[0].level, intervals[0].replicates
         # A level such as 0.95 has no exact binary form; `:g` hides that 100 x 0.95 may not be 95 to the last digit.
@@ -105,13 +108,13 @@ class Evaluation:
         lines = [
             f"{block} {self._threshold_text()} Daily budget: {self.alerts_per_day:,} alerts{self._days_of_budget()}.",
             "",
-            f"| metric | estimate | {head} | better |",
-            "|:--|--:|:-:|:-:|",
+            f"| metric (↓ lower is better) | estimate | {head} |",
+            "|:--|--:|:-:|",
         ]
         for name, interval in self.metrics.items():
             ends = f"{_number(interval.low)} to {_number(interval.high)}"
-            better = "lower" if name in LOWER_IS_BETTER else "higher"
-            lines.append(f"| {_LABELS[name]} | {_number(interval.estimate)} | {ends} | {better} |")
+            lower = " ↓" if name in LOWER_IS_BETTER else ""
+            lines.append(f"|{_LABELS[name]}{lower}|{_number(interval.estimate)}|{ends}|")
         sample = self.sample
         redrawn = f", {sample.redrawn:,} of them redrawn" if sample.redrawn else ""
         drawn = f"{_UNITS[sample.unit]} ({sample.with_fraud:,} of {sample.clusters:,} have a fraud)"

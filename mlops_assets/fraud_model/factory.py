@@ -15,6 +15,7 @@ import dagster as dg
 
 from mlops_assets.assets.as_of_backtest import build_as_of_backtest
 from mlops_assets.assets.daily_arrivals import build_daily_arrivals
+from mlops_assets.assets.label_sources import LabelConfig, labels_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
 from mlops_assets.assets.registered_model import build_registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
@@ -50,9 +51,9 @@ def build_fraud_model(
     """
     source = source or source_of(spec, deployment.home)
     days = source.arrivals is Arrivals.FILES
-    late_labels = [] if spec.labels is None else [build_transaction_labels(spec, spec.labels)]
+    labels = labels_of(spec, source)
     assets = [
-        *late_labels,
+        *([] if labels is None else [build_transaction_labels(spec, labels)]),
         build_raw_transactions(spec, source),
         build_splits(spec),
         build_tuned_model(spec),
@@ -65,7 +66,7 @@ def build_fraud_model(
     return dg.Definitions(
         assets=_bound(assets, spec, _places(assets, spec, deployment)),
         jobs=jobs_of(spec, days=days),
-        sensors=_sensors(spec, deployment, source) if here else [],
+        sensors=_sensors(spec, deployment, source, labels) if here else [],
         schedules=_schedules(spec, deployment, source) if here else [],
     )
 
@@ -104,13 +105,15 @@ def _places(assets: list[dg.AssetsDefinition], spec: FraudModelSpec, deployment:
     return places
 
 
-def _sensors(spec: FraudModelSpec, deployment: Deployment, source: SourceConfig) -> list[dg.SensorDefinition]:
+def _sensors(
+    spec: FraudModelSpec, deployment: Deployment, source: SourceConfig, labels: LabelConfig | None
+) -> list[dg.SensorDefinition]:
     on = deployment.automation == "on"
     status = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
     return [
         *follow_sensors(spec, status),
         *arrival_sensors(spec, source.arrivals, status=status),
-        *label_sensors(spec, status=status),
+        *([] if labels is None else label_sensors(spec, labels.arrivals, status=status)),
     ]
 
 

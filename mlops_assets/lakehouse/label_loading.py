@@ -8,12 +8,11 @@ Hold `lakehouse.exclusive(LABELS)` around it; if another writer was faster (`Sta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlops_assets.data.ingest.new_inputs import StagedInputs
-from mlops_assets.data.labels.labels import judge_labels, label_table_columns, stage_labels
+from mlops_assets.data.labels.labels import label_files_readable, label_table_columns, labels_accounted, stage_labels
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse.label_store import LabelCounts, LabelStore
 from mlops_assets.lakehouse.transaction_tables import LABELS
@@ -33,7 +32,8 @@ class LabelReport:
     """The result of a load of label files.
 
     Attributes:
-        outcomes: One verdict per check of `LABEL_CHECKS`, in that order.
+        accounted: The verdict of `LABEL_CHECKS` on the table; it means nothing if every file was refused.
+        readable: The verdict on the files.
         refusal: What was refused; the error message if a check failed.
         blames_input: Whether the same files would be refused again.
         staged: The staged files.
@@ -42,7 +42,8 @@ class LabelReport:
         first_rows: Its first rows; None without a table.
     """
 
-    outcomes: Sequence[CheckOutcome]
+    accounted: CheckOutcome
+    readable: CheckOutcome
     refusal: str
     blames_input: bool
     staged: StagedInputs
@@ -72,7 +73,8 @@ def load_labels(store: LabelStore, source: TransactionSource) -> LabelReport:
             written = table.rows_written
     refused = ", ".join(error.where for error in staged.errors)
     report = LabelReport(
-        outcomes=judge_labels(staged, written),
+        accounted=labels_accounted(staged, written),
+        readable=label_files_readable(staged),
         refusal=f"refused {refused}; none of their rows were written" if refused else f"{LABELS} is incomplete",
         blames_input=any(not isinstance(error, UnreachableError) for error in staged.errors),
         staged=staged,

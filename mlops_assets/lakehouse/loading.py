@@ -1,7 +1,7 @@
 """What a run does to the tables of transactions: load a source, replay the quarantine, or only merge late labels.
 
-What belongs here: the steps of each, and a report on every input and row. What does not: the verdicts
-(`data/ingest/validation`), the commits (`transactions`), how a report is shown (assets).
+What belongs here: the steps of each, and a report on every input and row. What does not: the verdicts (`validation` on
+inputs and `table_checks` on the table, in `data/ingest`), the commits (`transactions`), how a report is shown (assets).
 
 Hold `lakehouse.exclusive(RAW)` around each of them; if another writer was faster (`StaleBaseError`), start over.
 """
@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad, first_staged, stage_load
-from mlops_assets.data.ingest.validation import (
-    RAW_CHECKS,
-    ROWS_ACCOUNTED,
-    judge_load,
-    refuses_load,
-    rows_accounted,
-)
+from mlops_assets.data.ingest.table_checks import both_classes, rows_accounted, rows_kept
+from mlops_assets.data.ingest.validation import judge_load, refuses_load
 from mlops_assets.errors import UnreachableError
 from mlops_assets.lakehouse.transaction_tables import RAW, Snapshot, Totals, count_classes, quarantined_rows
 from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
@@ -62,7 +57,8 @@ class LoadReport:
     """The result of a load, a replay or a merge of labels.
 
     Attributes:
-        outcomes: One verdict per check of `RAW_CHECKS`, in that order.
+        of_table: One verdict per check of `TABLE_CHECKS`, in that order; none if nothing was written.
+        of_inputs: Verdicts of `INPUT_CHECKS`; none if no input was read.
         refusal: What was refused; the error message if a check failed.
         blames_input: Whether the same inputs would be refused again.
         summary: The outcome in one line; empty if the whole load was refused.
@@ -80,7 +76,8 @@ class LoadReport:
         inputs_refused: Inputs that were refused.
     """
 
-    outcomes: Sequence[CheckOutcome]
+    of_table: Sequence[CheckOutcome] = ()
+    of_inputs: Sequence[CheckOutcome] = ()
     refusal: str = ""
     blames_input: bool = False
     summary: str = ""
@@ -96,6 +93,11 @@ class LoadReport:
     inputs_added: Sequence[str] = ()
     inputs_known: Sequence[str] = ()
     inputs_refused: Sequence[str] = ()
+
+    @property
+    def outcomes(self) -> list[CheckOutcome]:
+        """All verdicts; if one of them failed, the run fails."""
+        return [*self.of_table, *self.of_inputs]
 
 
 def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
@@ -126,7 +128,8 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
     added = [record.source for record in done.records if record.kind == "load"]
     loaded = f"; loaded: {', '.join(record.source for record in staged.records)}" if staged.records else ""
     return LoadReport(
-        outcomes=[accounted, *judged],
+        of_table=[accounted, _both_classes(tables, contract)],
+        of_inputs=judged,
         refusal=f"refused {', '.join(refused)}; none of their rows were written{loaded}" if refused else _INCOMPLETE,
         blames_input=blames_input,
         summary=_summary(done, staged),
@@ -159,8 +162,8 @@ def replay(store: TransactionStore) -> LoadReport:
         done = store.replay(snapshot, folder)
     tried = sum(record.rows for record in done.records) or done.quarantined
     accounted = rows_accounted(rows=tried, accepted=done.accepted, quarantined=done.quarantined, known=done.known)
-    untouched = "a replay reads no input; each of its rows was checked against the current contract"
-    return _without_input(store, done, accounted, untouched, rows=tried, summary=f"replay: {accounted.description}")
+    tables = _tables(store, done)
+    return _without_input(store, done, tables, accounted, rows=tried, summary=f"replay: {accounted.description}")
 
 
 def merge_labels(store: TransactionStore) -> LoadReport:
@@ -171,11 +174,12 @@ def merge_labels(store: TransactionStore) -> LoadReport:
         StaleBaseError: Someone else has written since; start over.
     """
     with store.lakehouse.staging(RAW) as folder:
+        before = store.lakehouse.require(RAW, made_by=RAW)
         done = _nothing_new(store, store.recover(folder))
-    accounted = rows_accounted(rows=0, accepted=0, quarantined=0, known=0)
+    tables = _tables(store, done)
+    accounted = rows_kept(store.lakehouse.read(RAW, before.version).count(), tables.totals.rows)
     summary = f"{done.snapshot.labelled:,} rows got a late label"
-    untouched = "no input was read: only labels were merged"
-    return _without_input(store, done, accounted, untouched, rows=0, summary=summary)
+    return _without_input(store, done, tables, accounted, rows=0, summary=summary)
 
 
 def _refused_whole(
@@ -185,7 +189,7 @@ def _refused_whole(
     if refuses_load(judged):
         named = [*(record.source for record in staged.records), *staged.known, *refused]
     return LoadReport(
-        outcomes=[rows_accounted(rows=0, accepted=0, quarantined=0, known=0), *judged],
+        of_inputs=judged,
         refusal=f"refused {', '.join(named)}; nothing was written",
         blames_input=blames_input,
         inputs_refused=sorted(refused),
@@ -193,21 +197,25 @@ def _refused_whole(
 
 
 def _without_input(
-    store: TransactionStore, done: Outcome, accounted: CheckOutcome, untouched: str, *, rows: int, summary: str
+    store: TransactionStore, done: Outcome, tables: LoadedTables, accounted: CheckOutcome, *, rows: int, summary: str
 ) -> LoadReport:
-    """Report a run that read no input, so most checks have nothing to check."""
-    rest = [CheckOutcome(name, passed=True, description=untouched) for name in RAW_CHECKS if name != ROWS_ACCOUNTED]
+    """Report a run that read no input: it has verdicts on the table only."""
     return LoadReport(
-        outcomes=[accounted, *rest],
+        of_table=[accounted, _both_classes(tables, store.contract)],
         refusal=_INCOMPLETE,
         summary=summary,
-        tables=_tables(store, done),
+        tables=tables,
         rows=rows,
         accepted=done.accepted,
         quarantined=done.quarantined,
         known=done.known,
         labels_merged=done.snapshot.labelled,
     )
+
+
+def _both_classes(tables: LoadedTables, contract: Contract) -> CheckOutcome:
+    totals = tables.totals
+    return both_classes(frauds=totals.frauds, genuine=totals.with_label - totals.frauds, contract=contract)
 
 
 def _nothing_new(store: TransactionStore, snapshot: Snapshot) -> Outcome:

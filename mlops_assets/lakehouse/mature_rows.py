@@ -58,27 +58,38 @@ def mature_rows(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, Tab
     """
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    from mlops_assets.data.labels.as_known import known_at, labels_known_by
-    from mlops_assets.data.labels.maturity_frames import event_seconds, left_out, maturity_of
+    from mlops_assets.data.labels.as_known import labels_known_by
+    from mlops_assets.data.labels.maturity_frames import event_seconds
 
-    written = sets["test"].metadata
-    rows, replaced = lakehouse.read(RAW, int(written[RAW_VERSION])), replaced_rows(lakehouse)
-    maturity = maturity_of(rows, contract, None, replaced)
-    looked_back = written[AS_OF] != (None if maturity is None else maturity.as_of)
-    if looked_back:
-        maturity = maturity_of(rows, contract, float(written[AS_OF]), replaced)
-    if looked_back and maturity is not None:
-        rows = known_at(rows, replaced, contract, maturity)
-    now = rows.where(left_out(contract, maturity).isNull())
-
+    now = mature_now(lakehouse, contract, sets["test"])
     train, validation, test = (lakehouse.read(sets[n].name, sets[n].version) for n in ("train", "validation", "test"))
-    if written[SPLIT_SPEC]["strategy"] != "time":
+    if sets["test"].metadata[SPLIT_SPEC]["strategy"] != "time":
         return MatureRows(now, train.unionByName(validation), None)
     time = event_seconds(contract)
     (begin,) = test.agg(F.min(time)).collect()[0]
     first, last = validation.agg(F.min(time), F.max(time)).collect()[0]
     (fitted,) = train.agg(F.max(time)).collect()[0]
     before = now.where(time <= F.lit(last)).withColumn(SET_COLUMN, F.lit(_KNOWN))
-    before = labels_known_by(before, replaced, contract, {_KNOWN: begin}).where(F.col(SET_COLUMN) == _KNOWN)
-    before = before.drop(SET_COLUMN)
+    before = labels_known_by(before, replaced_rows(lakehouse), contract, {_KNOWN: begin})
+    before = before.where(F.col(SET_COLUMN) == _KNOWN).drop(SET_COLUMN)
     return MatureRows(now, before, before.where((time > F.lit(fitted)) & (time < F.lit(first))))
+
+
+def mature_now(lakehouse: Lakehouse, contract: Contract, test: TableVersion) -> DataFrame:
+    """Return all rows that the split of a test set could have used, as `MatureRows.now`.
+
+    Raises:
+        StorageError: The raw table can't be read.
+    """
+    from mlops_assets.data.labels.as_known import known_at
+    from mlops_assets.data.labels.maturity_frames import left_out, maturity_of
+
+    rows, replaced = lakehouse.read(RAW, int(test.metadata[RAW_VERSION])), replaced_rows(lakehouse)
+    maturity, as_of = None, test.metadata[AS_OF]
+    if as_of is not None:
+        maturity = maturity_of(rows, contract, None, replaced)
+        if maturity is None or maturity.as_of != as_of:  # the split looked back
+            maturity = maturity_of(rows, contract, float(as_of), replaced)
+            if maturity is not None:
+                rows = known_at(rows, replaced, contract, maturity)
+    return rows.where(left_out(contract, maturity).isNull())

@@ -1,17 +1,31 @@
 """The promotion gate: whether a candidate may replace the champion.
 
-What belongs here: the rule, as a pure function of measured values. What does not: measuring them, MLflow, Dagster.
+What belongs here: the rule, as a pure function of measured values. What does not: measuring them (`comparison`),
+MLflow, Dagster.
+
+The gate judges the procedure that made the candidate. A production model has seen every row that could judge it, so its
+point stands for it, fitted on less (`comparison`). Both models are compared on rows that neither has seen, and a gain
+counts once its whole interval does: models that are equally good are told apart by chance alone.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
+from mlops_assets.evaluation.bootstrap import Gain
+from mlops_assets.evaluation.scorer import MONEY_SAVED
 
 PROMOTION_GATE = "promotion_gate"
+RANKING: Final = "average_precision"
+_NAMES: Final = {"brier": "Brier score", "precision_at_budget": "precision on the alert budget", MONEY_SAVED: "money"}
+_STAYS = "stays challenger"
+
+Decision = Literal["promoted", "kept", "can't tell", "broken"]
 
 
 @dataclass(frozen=True)
@@ -19,11 +33,24 @@ class GateRule:
     """The requirements for a champion.
 
     Attributes:
-        min_lift: Test average precision must be at least this many times the fraud rate (the average precision of a
-            random model).
+        min_lift: Average precision on the candidate's test rows must be at least this many times the fraud rate (the
+            average precision of a random model).
+        min_gain: The lower end of the gain in average precision must be above this.
+        min_unseen_frauds: With fewer frauds among the rows that neither model has seen, the gate can't tell.
+        brier_margin: By how much the Brier score may be worse, as a share of the champion's.
+        precision_margin: By how much the precision on the daily alert budget may be worse, absolute.
+        money_margin: By how much less money may be saved, as a share of the fraudulent money.
+        replace_after_days: If the gate can't tell, a champion that was registered longer ago than this is replaced; 0
+            keeps it.
     """
 
     min_lift: float = 3.0
+    min_gain: float = 0.0
+    min_unseen_frauds: int = 30
+    brier_margin: float = 0.1
+    precision_margin: float = 0.05
+    money_margin: float = 0.1
+    replace_after_days: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.min_lift >= 1:
@@ -32,43 +59,177 @@ class GateRule:
                 where="gate configuration",
                 fix="choose 1 or more",
             )
+        lowest = {"min_gain": 0, "min_unseen_frauds": 1, "replace_after_days": 0}
+        margins = dict.fromkeys(("brier_margin", "precision_margin", "money_margin"), 0)
+        for name, low in {**lowest, **margins}.items():
+            if not low <= getattr(self, name) < math.inf:  # this also rejects NaN
+                raise EvaluationError(
+                    f"{name} {getattr(self, name)}", where="gate configuration", fix=f"choose {low} or more"
+                )
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A candidate against the champion, on rows that neither has seen.
+
+    Attributes:
+        champion: Name of the champion for messages.
+        age_days: Days since it was registered.
+        identical: Whether both boosters are the same.
+        refresh: Whether the candidate is the champion's own point on newer rows.
+        method: What stood for the candidate.
+        rows: Number of unseen rows.
+        frauds: Frauds among them.
+        fraud_money: Sum of their amounts; 0 without amounts.
+        gains: Gain by metric, as `bootstrap.compare` returns it; empty if there were too few frauds for it.
+        obstacle: Why unseen rows can't be found at all; empty if they can.
+    """
+
+    champion: str
+    age_days: float = 0.0
+    identical: bool = False
+    refresh: bool = False
+    method: str = ""
+    rows: int = 0
+    frauds: int = 0
+    fraud_money: float = 0.0
+    gains: Mapping[str, Gain] = field(default_factory=dict)
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate decides.
+
+    Attributes:
+        decision: `promoted`; `kept`: the champion stays, or there is none yet; `can't tell`: it stays for lack of
+            unseen frauds; `broken`: the figures are not numbers.
+        reason: One line.
+        details: Plain values for the metadata table.
+    """
+
+    decision: Decision
+    reason: str
+    details: Mapping[str, str | int | float]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the candidate becomes champion."""
+        return self.decision == "promoted"
+
+    @property
+    def outcome(self) -> CheckOutcome:
+        """The verdict as a check; a candidate that is not promoted is an ordinary outcome, of severity `warn`."""
+        return CheckOutcome(
+            PROMOTION_GATE,
+            passed=self.promoted,
+            description=self.reason,
+            details={"decision": self.decision, **self.details},
+            severity="error" if self.decision == "broken" else "warn",
+        )
 
 
 def judge_promotion(
-    rule: GateRule, *, candidate: float, fraud_rate: float, champion: float | None, champion_name: str
-) -> CheckOutcome:
+    rule: GateRule, *, average_precision: float, judged: str, fraud_rate: float, contest: Contest | None
+) -> Verdict:
     """Decide whether the candidate becomes champion.
-
-    A rejected candidate is a normal outcome, of severity `warn`; metrics that are not finite are an error.
 
     Args:
         rule: The requirements.
-        candidate: The candidate's average precision on the test rows.
+        average_precision: Of the candidate, or of what stands for it, on its test rows.
+        judged: What that is, for messages.
         fraud_rate: Share of frauds in the test rows.
-        champion: The current champion's average precision on the same rows; None when there is no champion.
-        champion_name: Name of the champion for messages, empty when there is none.
+        contest: The comparison with the champion; None when there is no champion.
     """
-    measured = [candidate, fraud_rate] if champion is None else [candidate, fraud_rate, champion]
     floor = rule.min_lift * fraud_rate
+    details: dict[str, str | int | float] = {
+        "candidate": average_precision,
+        "fraud_rate": fraud_rate,
+        "floor": floor,
+    }
+    reached = f"average precision {average_precision:.4f}"
+    measured = [average_precision, fraud_rate]
+    if contest is not None:
+        details |= _details(contest)
+        measured += [end for gain in contest.gains.values() for end in (gain.interval.low, gain.interval.high)]
+    decision: Decision
+    if not all(map(math.isfinite, measured)):
+        decision = "broken"
+        reason = f"{reached}, fraud rate {fraud_rate:.4f}: not all figures are finite numbers, so the gate can't decide"
+    elif average_precision < floor:
+        decision = "kept"
+        reason = f"{reached} is below {rule.min_lift:g} x the fraud rate = {floor:.4f}: {_STAYS}"
+    elif contest is None:
+        decision, reason = "promoted", f"{reached} (floor {floor:.4f}, no champion yet; judged: {judged})"
+    else:
+        decision, reason = _judge(rule, contest)
+    return Verdict(decision, reason, details)
+
+
+def _judge(rule: GateRule, contest: Contest) -> tuple[Decision, str]:
+    """Decide between a candidate that is good enough in itself and the champion."""
+    if contest.identical:
+        return "kept", f"the booster is the same as {contest.champion}'s: {_STAYS}"
+    if missing := _missing(rule, contest):
+        if 0 < rule.replace_after_days < contest.age_days:
+            age = f"{contest.age_days:.0f} days old, more than {rule.replace_after_days:g}"
+            return "promoted", f"can't tell: {missing}; {contest.champion} is {age}, and is replaced"
+        return "can't tell", f"can't tell: {missing}: {_STAYS}"
+    if failures := _failures(rule, contest):
+        return "kept", f"{_compared(contest)}: {'; '.join(failures)}: {_STAYS}"
+    return "promoted", _compared(contest)
+
+
+def _missing(rule: GateRule, contest: Contest) -> str:
+    """Return what is missing for a comparison; empty if nothing is."""
+    if contest.obstacle:
+        return contest.obstacle
+    more = rule.min_unseen_frauds - contest.frauds
+    if more <= 0:
+        return ""
+    return f"{more:,} more frauds needed among rows that neither {contest.champion} nor the candidate has seen"
+
+
+def _failures(rule: GateRule, contest: Contest) -> list[str]:
+    """Return what speaks against the candidate."""
     failures = []
-    if not candidate >= floor:
-        failures.append(f"average precision {candidate:.4f} is below {rule.min_lift:g} x the fraud rate = {floor:.4f}")
-    if champion is not None and not candidate >= champion:
-        failures.append(f"average precision {candidate:.4f} is below {champion_name}'s {champion:.4f} on the same rows")
-    against = f"{champion_name} {champion:.4f}" if champion is not None else "no champion yet"
-    description = f"average precision {candidate:.4f} (floor {floor:.4f}, {against})"
-    broken = not all(map(math.isfinite, measured))
-    if broken:
-        description += ": not all of these are finite numbers, so the gate can't decide"
-    elif failures:
-        description = "; ".join(failures) + ": stays challenger"
-    details: dict[str, str | int | float] = {"candidate": candidate, "fraud_rate": fraud_rate, "floor": floor}
-    if champion is not None:
-        details |= {"champion": champion, "champion_name": champion_name}
-    return CheckOutcome(
-        PROMOTION_GATE,
-        passed=not broken and not failures,
-        description=description,
-        details=details,
-        severity="error" if broken else "warn",
+    gain = contest.gains[RANKING]
+    if not contest.refresh and not gain.interval.low > rule.min_gain:
+        failures.append(f"the gain's lower end {gain.interval.low:.4f} is not above {rule.min_gain:g}")
+    margins = {
+        "brier": rule.brier_margin * contest.gains["brier"].baseline,
+        "precision_at_budget": rule.precision_margin,
+        MONEY_SAVED: rule.money_margin * contest.fraud_money,
+    }
+    for name, margin in margins.items():
+        if name in contest.gains and contest.gains[name].interval.low < -margin:
+            low = contest.gains[name].interval.low
+            failures.append(f"{_NAMES[name]}: the gain's lower end {low:.4g} is below {-margin:.4g}")
+    return failures
+
+
+def _compared(contest: Contest) -> str:
+    gain = contest.gains[RANKING]
+    return (
+        f"average precision {gain.candidate:.4f} against {contest.champion}'s {gain.baseline:.4f} on {contest.rows:,} "
+        f"rows with {contest.frauds:,} frauds that neither has seen, gain {gain.interval.low:.4f} to "
+        f"{gain.interval.high:.4f} ({'refresh; ' if contest.refresh else ''}judged: {contest.method})"
     )
+
+
+def _details(contest: Contest) -> dict[str, str | int | float]:
+    found: dict[str, str | int | float] = {
+        "champion_name": contest.champion,
+        "champion_age_days": contest.age_days,
+        "judged": contest.method,
+        "unseen_rows": contest.rows,
+        "unseen_frauds": contest.frauds,
+    }
+    for name, gain in contest.gains.items():
+        found |= {
+            f"{name}_candidate": gain.candidate,
+            f"{name}_champion": gain.baseline,
+            f"{name}_gain_low": gain.interval.low,
+            f"{name}_gain_high": gain.interval.high,
+        }
+    return found

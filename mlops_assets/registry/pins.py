@@ -103,10 +103,11 @@ def _of_run(tags: Mapping[str, str], run: Run | None, holder: str, raw: str, tes
             fix=f"delete the version if it is not needed, or tag it with {RAW_VERSION_TAG} and {TEST_VERSION_TAG}",
         )
     pins = [Pin(table, int(version), holder) for table, version in versions.items()]
-    return [*pins, *(Pin(table, version, holder) for table, version in _inputs(run))]
+    return [*pins, *(Pin(table, version, holder) for table, version in input_versions(run))]
 
 
-def _inputs(run: Run | None) -> Iterator[tuple[str, int]]:
+def input_versions(run: Run | None) -> Iterator[tuple[str, int]]:
+    """Yield name and version of each table that a run has on record as its data set."""
     for item in run.inputs.dataset_inputs if run is not None and run.inputs is not None else ():
         # MLflow writes the source and omits version 0 there; we write the digest.
         if digest := re.fullmatch(r"v(\d+)", item.dataset.digest):

@@ -1,29 +1,29 @@
 """From a tuned model's run to a version with aliases: register, verify bit for bit, challenger, gate, champion.
 
-What belongs here: the order of these steps. What does not: calls of the registry (`versions`), the rule (`gate`),
-Dagster.
+What belongs here: the order of these steps. What does not: calls of the registry (`versions`), the comparison with the
+champion (`comparison`), the rule (`gate`), Dagster.
+
+What is registered is what is served: the run's production model if it has one, otherwise its evaluated model.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import TrackingError
-from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lineage import (
     DAGSTER_RUN_TAG,
     DATABASE_TAG,
-    EVALUATION_FILE,
     MODEL_URI_TAG,
-    SCORES_FILE,
     TEST_VERSION_TAG,
 )
-from mlops_assets.registry.gate import GateRule, judge_promotion
+from mlops_assets.registry.comparison import JudgedRows, contest
+from mlops_assets.registry.gate import GateRule, Verdict, judge_promotion
+from mlops_assets.registry.tuned_run import TunedRun
 from mlops_assets.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -36,7 +36,7 @@ from mlops_assets.registry.versions import (
 )
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.tracking.store import Store
-from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
+from mlops_assets.training.matrix import matrix_columns, to_matrix
 
 _LOCK = "registered_model"
 
@@ -55,14 +55,14 @@ class RegistrationReport:
     version: Version
     test_version: int
     reproduced: CheckOutcome
-    verdict: CheckOutcome | None
+    verdict: Verdict | None
 
     @property
     def aliases(self) -> list[str]:
         """The aliases that the version received."""
         if self.verdict is None:
             return []
-        return [CHALLENGER, CHAMPION] if self.verdict.passed else [CHALLENGER]
+        return [CHALLENGER, CHAMPION] if self.verdict.promoted else [CHALLENGER]
 
 
 def register_tuned(
@@ -83,20 +83,30 @@ def register_tuned(
         StorageError: The test set is missing.
     """
     with store.answering():
-        run_id = _tuned_run(store, dagster_run, lakehouse.database)
-        tags = store.client.get_run(run_id).data.tags
-        test_version = int(tags[TEST_VERSION_TAG])
-        rows = lakehouse.read(SET_TABLES["test"], test_version).select(*matrix_columns(contract))
-        test = to_matrix(rows.toArrow(), contract)
+        run = TunedRun.read(store, _tuned_run(store, dagster_run, lakehouse.database))
+        test_version = int(run.tags[TEST_VERSION_TAG])
+        frame = lakehouse.read(SET_TABLES["test"], test_version)
+        test = JudgedRows(frame, to_matrix(frame.select(*matrix_columns(contract)).toArrow(), contract))
         with lakehouse.exclusive(_LOCK):
-            trained = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
-            version = register_once(store, name, run_id, tags[MODEL_URI_TAG])
-            reproduced = judge_served_scores(version, trained, score(store, version, test))
+            trained = scores_from_bytes(read_artifact(store, run.run_id, run.served_scores))
+            version = register_once(store, name, run.run_id, run.tags[MODEL_URI_TAG], run.production_uri)
+            reproduced = judge_served_scores(version, trained, score(store, version, test.matrix))
             if not reproduced.passed:
                 return RegistrationReport(version, test_version, reproduced, verdict=None)
             set_alias(store, version, CHALLENGER)
-            verdict = _judge(store, version, test, rule)
-            if verdict.passed:
+            champion = by_alias(store, name, CHAMPION)
+            if champion == version:
+                champion = None  # it must not compete with itself
+            verdict = judge_promotion(
+                rule,
+                average_precision=run.average_precision,
+                judged=run.judged,
+                fraud_rate=test.matrix.frauds / test.matrix.rows,
+                contest=None
+                if champion is None
+                else contest(store, lakehouse, contract, rule, run, version, champion, test),
+            )
+            if verdict.promoted:
                 set_alias(store, version, CHAMPION)
     return RegistrationReport(version, test_version, reproduced, verdict)
 
@@ -112,17 +122,3 @@ def _tuned_run(store: Store, dagster_run: str, database: str) -> str:
             fix="materialize `tuned_model`",
         )
     return newest
-
-
-def _judge(store: Store, version: Version, test: Matrix, rule: GateRule) -> CheckOutcome:
-    report = json.loads(read_artifact(store, version.run_id, EVALUATION_FILE))
-    champion = by_alias(store, version.name, CHAMPION)
-    if champion == version:
-        champion = None  # it must not compete with itself
-    return judge_promotion(
-        rule,
-        candidate=report["metrics"]["average_precision"]["estimate"],
-        fraud_rate=test.frauds / test.rows,
-        champion=None if champion is None else average_precision(test.y, score(store, champion, test)),
-        champion_name="" if champion is None else f"champion version {champion.number}",
-    )

@@ -5,7 +5,7 @@ What belongs here: all calls of the MLflow registry. What does not: the promotio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -16,8 +16,11 @@ from mlflow.exceptions import MlflowException
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import TrackingError
+from mlops_assets.lineage import MODEL_URI_TAG, PRODUCTION_MODEL_URI_TAG
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
     from mlops_assets.tracking.store import Store
     from mlops_assets.training.matrix import Matrix
 
@@ -29,15 +32,33 @@ Scores = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Version:
-    """A version in the registry."""
+    """A version in the registry.
+
+    Attributes:
+        name: Name of the registered model.
+        number: Its number.
+        run_id: MLflow run that made it.
+        production: Whether it serves the run's production model instead of the evaluated one.
+        created: When it was registered, seconds since 1970.
+    """
 
     name: str
     number: int
     run_id: str
+    production: bool = False
+    created: float = field(default=0.0, compare=False)
 
 
-def register_once(store: Store, name: str, run_id: str, model_uri: str) -> Version:
-    """Register a run's model, or return its existing version: running again adds nothing."""
+def register_once(store: Store, name: str, run_id: str, model_uri: str, production_uri: str = "") -> Version:
+    """Register what a run has for service, or return its existing version: running again adds nothing.
+
+    Args:
+        store: The registry.
+        name: Name of the registered model.
+        run_id: The run.
+        model_uri: Its evaluated model.
+        production_uri: Its production model, which is then what is registered; empty if there is none.
+    """
     client = store.client
     try:
         client.create_registered_model(name)
@@ -45,14 +66,18 @@ def register_once(store: Store, name: str, run_id: str, model_uri: str) -> Versi
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     # Unity Catalog's registry accepts only one condition in a filter.
-    for version in client.search_model_versions(f"run_id = '{run_id}'"):
-        if version.name == name:
-            return Version(name, int(version.version), run_id)
+    for found in client.search_model_versions(f"run_id = '{run_id}'"):
+        if found.name == name:
+            version = _version(client.get_model_version(name, found.version))  # a search may leave the tags out
+            if version.production == bool(production_uri):
+                return version
+    uri = production_uri or model_uri
+    tags = {MODEL_URI_TAG: model_uri} | ({PRODUCTION_MODEL_URI_TAG: production_uri} if production_uri else {})
     with store.selected():
         created = client.create_model_version(
-            name, model_uri, run_id=run_id, model_id=model_uri.removeprefix("models:/")
+            name, uri, run_id=run_id, model_id=uri.removeprefix("models:/"), tags=tags
         )
-    return Version(name, int(created.version), run_id)
+    return replace(_version(created), production=bool(production_uri))
 
 
 def by_alias(store: Store, name: str, alias: str) -> Version | None:
@@ -63,7 +88,17 @@ def by_alias(store: Store, name: str, alias: str) -> Version | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-    return Version(name, int(version.version), version.run_id)
+    return _version(version)
+
+
+def _version(found: ModelVersion) -> Version:
+    return Version(
+        found.name,
+        int(found.version),
+        found.run_id,
+        production=PRODUCTION_MODEL_URI_TAG in found.tags,
+        created=found.creation_timestamp / 1000,
+    )
 
 
 def set_alias(store: Store, version: Version, alias: str) -> None:
@@ -93,6 +128,13 @@ def score(store: Store, version: Version, rows: Matrix) -> Scores:
             fix="if the contract has changed, set a new MLOPS_MODEL_NAME; otherwise materialize `tuned_model` again",
         ) from None
     return np.asarray(scores, dtype=np.float32)
+
+
+def booster_bytes(store: Store, version: Version) -> bytes:
+    """Return the version's booster in XGBoost's own format; equal for equal boosters."""
+    with store.selected():
+        booster = mlflow.xgboost.load_model(f"models:/{version.name}/{version.number}")
+    return bytes(booster.save_raw())
 
 
 def judge_served_scores(version: Version, trained: Scores, served: Scores) -> CheckOutcome:

@@ -29,11 +29,13 @@ class Outcome:
     Attributes:
         results: In the order in which they were yielded.
         checks: Results by the check's name.
+        observations: In the order in which they were yielded.
         failure: What it raised, if it failed.
     """
 
     results: list[dg.MaterializeResult[None]] = field(default_factory=list)
     checks: dict[str, dg.AssetCheckResult] = field(default_factory=dict)
+    observations: list[dg.AssetObservation] = field(default_factory=list)
     failure: dg.Failure | None = None
 
     @property
@@ -56,6 +58,21 @@ class Outcome:
     def failed_checks(self) -> list[str]:
         """Names of the checks that did not pass."""
         return [name for name, check in self.checks.items() if not check.passed]
+
+    @property
+    def findings(self) -> dict[str, tuple[str, str]]:
+        """Verdict and finding of each check of the inputs, as a user reads them; empty if no input was looked at."""
+        if not self.observations:
+            return {}
+        (seen,) = self.observations
+        lines = str(seen.metadata["input_findings"].value).splitlines()[2:]
+        cells = [line.strip("| ").split(" | ", 2) for line in lines]
+        return {name: (verdict, finding) for name, verdict, finding in cells}
+
+    @property
+    def failed_inputs(self) -> list[str]:
+        """Names of the checks that inputs failed."""
+        return [name for name, (verdict, _) in self.findings.items() if verdict == "failed"]
 
     @property
     def message(self) -> str:
@@ -86,6 +103,9 @@ def collect(invoked: object) -> Outcome:
     outcome = Outcome()
     try:
         for event in cast("Iterator[Any]", invoked):
+            if isinstance(event, dg.AssetObservation):
+                outcome.observations.append(event)
+                continue
             checks = [event] if isinstance(event, dg.AssetCheckResult) else (event.check_results or [])
             outcome.checks |= {str(check.check_name): check for check in checks}
             if isinstance(event, dg.MaterializeResult):
@@ -142,6 +162,9 @@ def load_rows(lakehouse: OpensLakehouse, spec: FraudModelSpec, rows: pa.Table, f
     if outcome.failed_checks:
         found = "; ".join(f"{name}: {outcome.checks[name].description}" for name in outcome.failed_checks)
         raise AssertionError(f"checks of the load failed: {found}")
+    if outcome.failed_inputs:
+        found = "; ".join(f"{name}: {outcome.findings[name][1]}" for name in outcome.failed_inputs)
+        raise AssertionError(f"the rows failed checks: {found}")
     if outcome.metadata["rows_quarantined"]:
         raise AssertionError(f"rows were set aside:\n{outcome.quarantine['preview']}")
     return outcome

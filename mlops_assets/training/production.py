@@ -50,6 +50,7 @@ class ProductionModel:
         frauds: Frauds among them.
         threshold: Alerts as many of the test rows in the rehearsal as the evaluated model does.
         rehearsed_average_precision: Average precision of the rehearsal on the test rows.
+        rehearsed_scores: Scores that the rehearsal gives the test rows, float32 [test rows].
         test_scores: Scores of the test rows, float32 [test rows]. The model has seen them: they only serve to verify
             that what is registered is this model, bit for bit.
     """
@@ -60,6 +61,7 @@ class ProductionModel:
     frauds: int
     threshold: Threshold
     rehearsed_average_precision: float
+    rehearsed_scores: Scores
     test_scores: Scores
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -113,6 +115,7 @@ def refit(
         frauds=rows.frauds,
         threshold=carried_over(evaluated.threshold, evaluated.test_scores, rehearsed),
         rehearsed_average_precision=average_precision(test.y, rehearsed),
+        rehearsed_scores=rehearsed,
         test_scores=predict(booster, test),
     )
 

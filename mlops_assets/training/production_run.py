@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mlops_assets.lineage import PRODUCTION_FILE, PRODUCTION_MODEL_URI_TAG, PRODUCTION_SCORES_FILE
+from mlops_assets.lineage import (
+    MODEL_URI,
+    PRODUCTION_FILE,
+    PRODUCTION_MODEL_URI_TAG,
+    PRODUCTION_SCORES_FILE,
+    REHEARSED_SCORES_FILE,
+)
 from mlops_assets.tracking.artifacts import scores_to_bytes
 from mlops_assets.tracking.runs import PRODUCTION_MODEL_NAME
 
@@ -75,7 +81,7 @@ def record_production(
     uri = run.log_model(model.booster, example, params, name=PRODUCTION_MODEL_NAME)
     average_precision = evaluated.evaluation.metrics["average_precision"].estimate
     report = {
-        "model_uri": uri,
+        MODEL_URI: uri,
         "evaluated_model_uri": evaluated_uri,
         "point": dict(result.best.point),
         "sets": {name: table.version for name, table in sets.items()},
@@ -87,6 +93,7 @@ def record_production(
         {
             PRODUCTION_FILE: json.dumps(report, indent=2).encode(),
             PRODUCTION_SCORES_FILE: scores_to_bytes(model.test_scores),
+            REHEARSED_SCORES_FILE: scores_to_bytes(model.rehearsed_scores),
         }
     )
     run.log(

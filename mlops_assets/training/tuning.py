@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,6 +31,7 @@ from mlops_assets.lineage import (
     PICTURES_FOLDER,
     RAW_TABLE_TAG,
     RAW_VERSION,
+    REFUSED_TAG,
     SCORES_FILE,
     SEARCH_KEY_TAG,
     SPLIT_ID,
@@ -55,6 +57,10 @@ from mlops_assets.training.search.trial_writer import TrialWriter
 _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
 
+class _NotTheWinnerError(Exception):
+    """The refit is not the model that won: what was measured stays on record, in a run that has failed."""
+
+
 @dataclass(frozen=True)
 class TuningReport:
     """A tuned model and how it was made.
@@ -66,7 +72,8 @@ class TuningReport:
         engine: Where trials were trained, and why.
         search: The finished search.
         model: The refitted model and its evaluation.
-        production: The model fitted on all three sets; None where it was switched off.
+        production: The model fitted on all three sets; None where it was switched off, or where the refit is not the
+            model that won.
     """
 
     run_id: str
@@ -95,7 +102,8 @@ def tune_model(
 ) -> TuningReport:
     """Tune a model on the newest sets and record it.
 
-    If an earlier search of the same plan on the same data was interrupted, this one resumes it.
+    If an earlier search of the same plan on the same data was interrupted, this one resumes it. If the refit is not the
+    model that won, the MLflow run ends FAILED, so nothing registers it, and no later search takes its trials over.
 
     Args:
         lakehouse: Where the sets are.
@@ -142,7 +150,8 @@ def tune_model(
     tags = {**extra_tags, **_tags(origin, lakehouse, sets), SEARCH_KEY_TAG: key}
     if accepted_leaks:
         tags[ACCEPTED_LEAKS_TAG] = json.dumps(dict(accepted_leaks))
-    with store.open_run(f"{name} {lakehouse.database}", tags) as run:
+    production = None
+    with suppress(_NotTheWinnerError), store.open_run(f"{name} {lakehouse.database}", tags) as run:
         log(f"MLflow run {run.run_id}")
         with TrialWriter(run, plan.objective, key) as writer:
             run.log_inputs(
@@ -155,7 +164,9 @@ def tune_model(
                 result = watched_search(log, writer, placed, plan, resumed)
                 model = placed.finish(result, plan, evaluation)
                 uri = _record(run, model, result, choice, plan, evaluation)
-                production = None
+                if not model.reproduction.passed:
+                    run.log(tags={REFUSED_TAG: model.reproduction.description})
+                    raise _NotTheWinnerError
                 if production_refit:
                     production = record_production(run, placed.refit(model, result, plan), uri, model, result, sets)
                     log(production.message)

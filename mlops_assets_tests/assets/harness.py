@@ -14,8 +14,9 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from mlops_assets.assets.label_sources import LabelConfig, LabelFiles
 from mlops_assets.assets.registered_model import GateConfig, build_registered_model
-from mlops_assets.assets.sources import FileTransactions, LabelFiles, SourceConfig, SyntheticTransactions
+from mlops_assets.assets.sources import FileTransactions, SourceConfig, SyntheticTransactions
 from mlops_assets.assets.splits import SplitConfig, build_splits
 from mlops_assets.assets.transaction_labels import build_transaction_labels
 from mlops_assets.assets.tuned_model import build_tuned_model
@@ -79,14 +80,15 @@ def replay(lakehouse: Lakehouse, contract: Contract | str = "creditcard") -> Out
     return load(lakehouse, contract=contract, replay=True)
 
 
-def bring_labels(lakehouse: Lakehouse, location: Path | str, contract: Contract | str) -> Outcome:
-    """Load label files."""
-    asset = build_transaction_labels(spec_of(contract, labels=str(location)), str(location))
+def bring_labels(lakehouse: Lakehouse, labels: Path | str | LabelConfig, contract: Contract | str) -> Outcome:
+    """Load label files, or other labels."""
+    config = labels if isinstance(labels, LabelConfig) else LabelFiles(location=str(labels))
+    asset = build_transaction_labels(spec_of(contract), config)
     with dg.build_asset_context() as context:
         return collect(
             asset(
                 context,
-                config=LabelFiles(location=str(location)),
+                config=config,
                 lakehouse=Databases(lakehouse),
                 loader_cluster=HERE,
             )

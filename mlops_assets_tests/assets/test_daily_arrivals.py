@@ -14,7 +14,7 @@ import pytest
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS, build_daily_arrivals
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.sources import FileTransactions, SourceConfig
-from mlops_assets.data.ingest.validation import RAW_CHECKS
+from mlops_assets.data.ingest.validation import INPUT_CHECKS
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.settings import Settings
@@ -74,9 +74,11 @@ def test_a_day_brings_what_the_tables_lack_and_brings_it_once(first_day: Lakehou
     assert new.metadata["inputs_added"] == [str(landing / "b, c.csv"), str(landing / "d.csv")]
     assert first_day.read(RAW, 1).count() == 1_799
     for found in (known, new, again):
-        assert set(found.checks) == set(RAW_CHECKS)
-        assert found.failed_checks == []
-        assert {check.asset_key for check in found.checks.values()} == {dg.AssetKey(DAILY_ARRIVALS)}
+        (seen,) = found.observations
+        assert (seen.asset_key, seen.partition) == (dg.AssetKey(DAILY_ARRIVALS), found.metadata["day"])
+        assert (found.checks, found.failed_inputs) == ({}, [])
+    assert list(new.findings) == list(INPUT_CHECKS)
+    assert list(again.findings) == ["inputs_readable", "load_classes", "volume"], "no row was looked at again"
 
 
 def test_a_day_without_files_changes_nothing_and_says_so(
@@ -89,8 +91,7 @@ def test_a_day_without_files_changes_nothing_and_says_so(
     assert (before.metadata["files"], before.metadata["rows_added"]) == (0, 0)
     assert "delta_version" not in before.metadata
     assert after.metadata["delta_version"] == 0
-    assert set(after.checks) == set(RAW_CHECKS)
-    assert after.failed_checks == []
+    assert (after.checks, after.findings) == ({}, {}), "nothing was looked at, so nothing passed"
 
 
 def test_a_file_that_a_load_would_refuse_is_refused(lakehouse: Lakehouse, landing: Path, tmp_path: Path):

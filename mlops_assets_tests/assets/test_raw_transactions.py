@@ -26,7 +26,8 @@ from mlops_assets.assets.sources import (
     SyntheticTransactions,
 )
 from mlops_assets.data.contract.contract import Contract, load_contract
-from mlops_assets.data.ingest.validation import RAW_CHECKS
+from mlops_assets.data.ingest.table_checks import TABLE_CHECKS
+from mlops_assets.data.ingest.validation import INPUT_CHECKS
 from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.data.sources.base import SourceBatch, TransactionSource
 from mlops_assets.data.sources.download import HttpPolicy
@@ -63,8 +64,10 @@ def test_a_load_materializes_with_version_counts_fraud_rate_preview_and_schema(s
     assert outcome.metadata["fraud_rate"] == pytest.approx(0.03, abs=0.005)
     assert outcome.metadata["preview"].startswith("| time | v1 |")
     assert [column.name for column in outcome.metadata["dagster/column_schema"].columns][:2] == ["time", "v1"]
-    assert list(outcome.checks) == list(RAW_CHECKS)
+    assert list(outcome.checks) == list(TABLE_CHECKS)
     assert outcome.failed_checks == []
+    assert list(outcome.findings) == list(INPUT_CHECKS)
+    assert outcome.failed_inputs == []
 
 
 def test_loading_the_same_input_twice_adds_nothing(known: Lakehouse, tmp_path: Path):
@@ -140,8 +143,8 @@ def test_rows_with_a_bad_value_are_set_aside(spoilt: Loaded, check: str):
     outcome = spoilt.outcome
 
     assert outcome.failure is None
-    assert outcome.failed_checks == []
-    assert said in str(outcome.checks[check].description)
+    assert (outcome.failed_checks, outcome.failed_inputs) == ([], [])
+    assert said in outcome.findings[check][1]
     assert outcome.metadata["rows_in"] == 1_200
     assert outcome.metadata["rows_added"] == rows_of(spoilt.lakehouse) == 1_200 - len(BAD_ROWS)
     assert outcome.metadata["rows_quarantined"] == outcome.quarantine["dagster/row_count"] == len(BAD_ROWS)
@@ -162,8 +165,9 @@ def test_more_bad_rows_than_the_contract_allows_refuse_the_input(lakehouse: Lake
 
     outcome = load(lakehouse, source)
 
-    assert outcome.failed_checks == [check]
-    assert "7 of 600 rows are bad); at most 1.00% may be set aside" in str(outcome.checks[check].description)
+    assert outcome.failed_inputs == [check]
+    assert "7 of 600 rows are bad); at most 1.00% may be set aside" in outcome.findings[check][1]
+    assert outcome.checks == {}, "nothing was written, so the table's checks had nothing to judge"
     assert "bad.csv" in outcome.message
     assert outcome.results == []
     assert lakehouse.current("raw_transactions") is None
@@ -173,7 +177,7 @@ def test_more_bad_rows_than_the_contract_allows_refuse_the_input(lakehouse: Lake
 def test_time_that_goes_back_refuses_the_input(lakehouse: Lakehouse, tmp_path: Path):
     outcome = load(lakehouse, write_csv(replaced(transactions(), "time", ["999999"]), tmp_path / "bad.csv"))
 
-    assert outcome.failed_checks == ["time_ordered"]
+    assert outcome.failed_inputs == ["time_ordered"]
     assert "time goes back in" in outcome.message
     assert lakehouse.current("raw_transactions") is None
 
@@ -191,7 +195,9 @@ def test_a_bad_input_is_named_and_does_not_keep_the_others_out(lakehouse: Lakeho
 
     outcome = load(lakehouse, FileTransactions(location=str(landing)))
 
-    assert outcome.failed_checks == ["inputs_readable", "contract_types"]
+    assert outcome.failed_inputs == ["inputs_readable", "contract_types"]
+    assert list(outcome.checks) == list(TABLE_CHECKS)
+    assert outcome.failed_checks == [], "the table is what it would be without the bad files"
     assert outcome.metadata["inputs_added"] == [str(landing / "1.csv"), str(landing / "6.csv")]
     assert outcome.metadata["inputs_refused"] == [
         str(landing / name) for name in ("2.csv", "3.csv.gz", "4.csv", "5.csv")
@@ -223,7 +229,7 @@ def test_one_class_only_is_refused_until_the_table_knows_the_other(
     table = transactions(seed=1)
     genuine = table.filter(pa.compute.equal(table.column("class"), 0))
     refused = load(lakehouse, write_csv(genuine, tmp_path / "genuine.csv"))
-    assert refused.failed_checks == ["both_classes"]
+    assert refused.failed_inputs == ["load_classes"]
     assert "0 frauds" in refused.message
 
     copy_tables(file_loaded, lakehouse)  # both classes
@@ -237,7 +243,7 @@ def test_too_few_rows_are_refused(lakehouse: Lakehouse, tmp_path: Path, creditca
 
     outcome = load(lakehouse, write_csv(transactions(), tmp_path / "short.csv"), strict)
 
-    assert outcome.failed_checks == ["volume"]
+    assert outcome.failed_inputs == ["volume"]
     assert "600 rows, at least 601 expected" in outcome.message
 
 
@@ -287,10 +293,10 @@ def test_an_empty_file_is_refused(lakehouse: Lakehouse, tmp_path: Path):
     assert "empty.csv" in load(lakehouse, FileTransactions(location=str(tmp_path / "empty.csv"))).message
 
 
-def test_checks_are_blocking():
+def test_only_checks_of_the_table_are_checks_and_they_block():
     asset = build_raw_transactions(spec_of(), SMALL)
 
-    assert {spec.name for spec in asset.check_specs if spec.blocking} == set(RAW_CHECKS)
+    assert {spec.name: spec.blocking for spec in asset.check_specs} == dict.fromkeys(TABLE_CHECKS, True)
 
 
 def fixed(contract: Contract, version: int = 2) -> Contract:
@@ -317,7 +323,8 @@ def test_a_replay_brings_in_what_the_mended_contract_accepts(waiting: Lakehouse,
     outcome = replay(waiting, fixed(creditcard))
 
     assert outcome.failure is None
-    assert list(outcome.checks) == list(RAW_CHECKS)
+    assert list(outcome.checks) == list(TABLE_CHECKS)
+    assert outcome.findings == {}, "no input was read"
     assert outcome.checks["rows_accounted"].description == "3 rows in = 2 accepted + 1 quarantined + 0 already known"
     assert (outcome.metadata["rows_added"], outcome.quarantine["dagster/row_count"]) == (2, 1)
     assert rows_of(waiting) == 599

@@ -6,14 +6,35 @@ import json
 from pathlib import Path
 
 import dagster as dg
+import mlflow
 import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pytest
+import xgboost as xgb
+from deltalake import DeltaTable
+from sklearn.metrics import average_precision_score
 
 from mlops_assets.assets.registered_model import GateConfig, build_registered_model
-from mlops_assets.assets.tuning_config import RangeConfig
+from mlops_assets.assets.tuning_config import RangeConfig, TunedModelConfig
+from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lineage import MODEL_URI_TAG, PRODUCTION_FILE, PRODUCTION_MODEL_URI_TAG, PRODUCTION_SCORES_FILE
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests.assets.harness import HERE, QUICK, Databases, register, spec_of, tune
+from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
+from mlops_assets.training.objective import tree_parameters
+from mlops_assets_tests.assets.harness import (
+    HERE,
+    QUICK,
+    Databases,
+    load,
+    register,
+    spec_of,
+    split,
+    tune,
+    write_csv,
+)
 
 MODEL = "fraud_creditcard_synthetic"
 WEAK = QUICK.model_copy(
@@ -26,6 +47,33 @@ WEAK = QUICK.model_copy(
         },
     }
 )
+
+
+PRODUCTION = {"production_refit": True}
+
+
+def point(depth: int, trees: int) -> TunedModelConfig:
+    """Return a search of one point, with a production refit."""
+    fixed = {
+        "max_depth": RangeConfig(low=depth, high=depth),
+        "n_estimators": RangeConfig(low=trees, high=trees),
+        "learning_rate": RangeConfig(low=0.3, high=0.3),
+    }
+    return WEAK.model_copy(update={"space": fixed, "early_stopping_rounds": 0, **PRODUCTION})
+
+
+def load_days(lakehouse: Lakehouse, folder: Path, first: float, days: float, rows: int, seed: int) -> None:
+    """Load transactions of some days, and cut the sets anew."""
+    table = generate(rows=rows, days=days, fraud_rate=0.06, seed=seed)
+    later = pc.add(table.column("time"), first * 86_400)
+    table = table.set_column(table.column_names.index("time"), "time", later)
+    assert load(lakehouse, write_csv(table, folder / f"{seed}.csv")).failure is None
+    assert split(lakehouse).failure is None
+
+
+def rows_of(lakehouse: Lakehouse, name: str, version: int) -> pd.DataFrame:
+    """Read a table without the platform."""
+    return DeltaTable(lakehouse.location(name), version=version).to_pandas()
 
 
 def aliases(tracking: Tracking) -> dict[str, int | None]:
@@ -64,13 +112,120 @@ def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking
     register(tuned, tracking)
     tune(tuned, tracking, WEAK)
 
-    outcome = register(tuned, tracking, GateConfig(min_lift=1.0))
+    outcome = register(tuned, tracking, GateConfig(min_lift=1.0, min_unseen_frauds=10))
 
     assert outcome.failure is None
     assert outcome.failed_checks == ["promotion_gate"]
     assert outcome.checks["promotion_gate"].severity is dg.AssetCheckSeverity.WARN
-    assert "is below champion version 1's" in str(outcome.checks["promotion_gate"].description)
+    said = str(outcome.checks["promotion_gate"].description)
+    assert "against champion version 1's" in said
+    assert "the gain's lower end" in said
+    assert "judged: the model itself" in said
     assert outcome.metadata["promoted"] is False
+    assert aliases(tracking) == {"challenger": 2, "champion": 1}
+
+
+def test_the_same_booster_a_second_time_stays_challenger_and_so_does_one_on_too_few_frauds(
+    tuned: Lakehouse, tracking: Tracking
+):
+    register(tuned, tracking)
+    tune(tuned, tracking)
+
+    same = register(tuned, tracking, GateConfig(min_lift=1.0, min_unseen_frauds=1))
+    tune(tuned, tracking, WEAK)
+    few = register(tuned, tracking, GateConfig(min_lift=1.0, min_unseen_frauds=1_000))
+
+    assert "the booster is the same as champion version 1's" in same.metadata["gate"]
+    assert aliases(tracking) == {"challenger": 3, "champion": 1}
+    test = rows_of(tuned, "test_set", 0)
+    assert f"can't tell: {1_000 - test['class'].sum()} more frauds needed" in few.metadata["gate"]
+    assert few.checks["promotion_gate"].severity is dg.AssetCheckSeverity.WARN
+    old = register(tuned, tracking, GateConfig(min_lift=1.0, min_unseen_frauds=1_000, replace_after_days=1e-9))
+    assert "and is replaced" in old.metadata["gate"]
+    assert aliases(tracking) == {"challenger": 3, "champion": 3}
+
+
+def test_the_production_model_is_what_is_served_and_it_has_seen_every_row(
+    lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path
+):
+    """Its point is compared on what comes later; before that the gate can't tell."""
+    gate = GateConfig(min_lift=1.0)
+    load_days(lakehouse, tmp_path, 0, 6, 3_000, seed=1)
+    tune(lakehouse, tracking, point(1, 1))
+    first = register(lakehouse, tracking, gate)
+    store, run_id = tracking.connect(), first.metadata["mlflow_run_id"]
+    made = store.client.get_model_version(MODEL, "1")
+    run = store.client.get_run(run_id)
+    for tag in (MODEL_URI_TAG, PRODUCTION_MODEL_URI_TAG):
+        assert made.tags[tag] == run.data.tags[tag]
+    test = rows_of(lakehouse, "test_set", 0).sort_values(["time", "_batch_id", "_row_number"])
+    features = [f"v{number}" for number in range(1, 29)] + ["amount"]
+    with store.selected():
+        served = mlflow.xgboost.load_model(f"models:/{MODEL}/1")
+    by_hand = served.predict(xgb.DMatrix(test[served.feature_names].astype(np.float32)))
+    stored = scores_from_bytes(read_artifact(store, run_id, PRODUCTION_SCORES_FILE))
+    assert set(served.feature_names) == set(features)
+    assert np.array_equal(by_hand, stored)
+    assert register(lakehouse, tracking, gate).metadata["version"] == 1
+
+    tune(lakehouse, tracking, point(3, 12))
+    early = register(lakehouse, tracking, gate)
+    assert "can't tell: 30 more frauds needed" in early.metadata["gate"]
+    assert aliases(tracking) == {"challenger": 2, "champion": 1}
+
+    load_days(lakehouse, tmp_path, 5.5, 3, 3_000, seed=2)
+    tune(lakehouse, tracking, point(3, 12))
+    better = register(lakehouse, tracking, gate)
+    seen, test = rows_of(lakehouse, "raw_transactions", 0), rows_of(lakehouse, "test_set", 1)
+    unseen = test[test["time"] > seen["time"].max()]
+    details = better.checks["promotion_gate"].metadata
+    assert details["unseen_rows"].value == len(unseen)
+    assert details["unseen_frauds"].value == unseen["class"].sum()
+    assert "judged: its point, fitted on the rows that the champion was fitted on" in better.metadata["gate"]
+    assert aliases(tracking) == {"challenger": 3, "champion": 3}
+    # The same by hand: the point on the champion's rows, with as many trees a row.
+    report = json.loads(read_artifact(store, better.metadata["mlflow_run_id"], PRODUCTION_FILE))
+    seen = seen.sort_values(["time", "_batch_id", "_row_number"])
+    fitted = xgb.train(
+        {
+            "objective": "binary:logistic",
+            "tree_method": "hist",
+            "seed": 42,
+            "nthread": 1,
+            **tree_parameters(report["point"]),
+        },
+        xgb.QuantileDMatrix(seen[served.feature_names].astype(np.float32), label=seen["class"]),
+        num_boost_round=round(report["trees"] / report["rows"] * len(seen)),
+    )
+    scores = fitted.predict(xgb.DMatrix(unseen[served.feature_names].astype(np.float32)))
+    expected = average_precision_score(unseen["class"], scores)
+    assert details["average_precision_candidate"].value == pytest.approx(expected, abs=1e-6)
+
+    load_days(lakehouse, tmp_path, 8.6, 4, 3_000, seed=3)
+    tune(lakehouse, tracking, point(3, 12))
+    refresh = register(lakehouse, tracking, gate)
+    assert "refresh; judged: the rehearsal" in refresh.metadata["gate"]
+
+
+def test_rows_that_the_champion_has_seen_do_not_count_when_older_ones_arrive_later(
+    lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path
+):
+    load_days(lakehouse, tmp_path, 10, 6, 3_000, seed=1)
+    tune(lakehouse, tracking)
+    register(lakehouse, tracking)
+    load_days(lakehouse, tmp_path, 0, 10, 7_000, seed=2)
+    tune(lakehouse, tracking, WEAK)
+
+    outcome = register(lakehouse, tracking, GateConfig(min_lift=1.0))
+
+    seen = pd.concat([rows_of(lakehouse, "train_set", 0), rows_of(lakehouse, "validation_set", 0)])
+    test = rows_of(lakehouse, "test_set", 1)
+    known = test.merge(seen[["_batch_id", "_row_number"]], on=["_batch_id", "_row_number"])
+    assert 0 < len(known) < len(test), "the champion was trained on a part of the new test set"
+    unseen = test[test["time"] > seen["time"].max()]
+    details = outcome.checks["promotion_gate"].metadata
+    assert details["unseen_rows"].value == len(unseen) < len(test)
+    assert details["unseen_frauds"].value == unseen["class"].sum()
     assert aliases(tracking) == {"challenger": 2, "champion": 1}
 
 

@@ -230,7 +230,7 @@ def test_a_bad_file_is_refused_as_input_and_good_ones_beside_it_are_in(lakehouse
     labels(folder / "good.csv", (1, 1, hours_ago(2)))
     outcome = bring_labels(lakehouse, folder, CARDS)
 
-    assert outcome.failed_checks == ["label_files_readable"]
+    assert (outcome.failed_checks, outcome.failed_inputs) == ([], ["label_files_readable"])
     assert "1 of 2 label rows are bad: not_binary:is_fraud (1 rows)" in outcome.message
     assert outcome.failure is not None
     assert REFUSED_INPUT in outcome.failure.metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,13 +35,15 @@ from mlops_assets.lineage import (
     PRODUCTION_SCORES_FILE,
     RESUMED_FROM_TAG,
     SCORES_FILE,
+    SEARCH_KEY_TAG,
     STAGE_TAG,
 )
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.tracking.store import Store
+from mlops_assets.training.search.resume import record_from_tags, record_tags
 from mlops_assets_tests.assets.conftest import Searched
-from mlops_assets_tests.assets.harness import QUICK, load, split, transactions, tune, write_csv
+from mlops_assets_tests.assets.harness import QUICK, load, register, split, transactions, tune, write_csv
 
 
 def runs_of(store: Store, stage: str) -> list[object]:
@@ -357,6 +360,28 @@ def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(pr
     break_off(prepared, tracking)
     trials = latest_trials(store)
     assert (len(trials), resumed(trials)) == (3, 0)
+
+
+def test_a_refit_that_is_not_the_winner_leaves_a_failed_run_that_nobody_registers(
+    prepared: Lakehouse, tracking: Tracking
+):
+    """An interrupted search is resumed, and one of its trials has a value that no fit gives."""
+    break_off(prepared, tracking)
+    store = tracking.connect()
+    (parent,) = store.client.search_runs([store.experiment_id], f"tags.`{STAGE_TAG}` = 'search'")
+    key = parent.data.tags[SEARCH_KEY_TAG]
+    children = store.client.search_runs([store.experiment_id], f"tags.`{PARENT_TAG}` = '{parent.info.run_id}'")
+    record = record_from_tags(children[0].data.tags, key)
+    for name, value in record_tags(dataclasses.replace(record, value=0.999, loss=-0.999), key).items():
+        store.client.set_tag(children[0].info.run_id, name, value)
+
+    outcome = tune(prepared, tracking)
+
+    assert outcome.failed_checks == ["refit_reproduces_best_trial"]
+    assert store.client.get_run(outcome.metadata["mlflow_run_id"]).info.status == "FAILED"
+    assert "materialize `tuned_model`" in register(prepared, tracking).message
+    assert tune(prepared, tracking).metadata["trials_resumed"] == 0, "its trials are what could not be reproduced"
+    assert register(prepared, tracking).failure is None
 
 
 def test_a_leak_stops_the_run_before_the_search_unless_it_is_accepted_with_a_reason(

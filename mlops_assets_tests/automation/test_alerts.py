@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from mlops_assets.assets.reporting import check_results
 from mlops_assets.automation.alerts import FailedRun, failure_sensor, send
 from mlops_assets.errors import AutomationError
-from mlops_assets.registry.gate import GateRule, judge_promotion
+from mlops_assets.registry.gate import Contest, GateRule, judge_promotion
 from mlops_assets_tests.data.sources.web_server import Reply, WebServer
 
 UI = "http://127.0.0.1:3000/"
@@ -46,9 +46,11 @@ def without_assets() -> None:
 @dg.asset(check_specs=[dg.AssetCheckSpec("promotion_gate", asset="registered", blocking=True)])
 def registered() -> Iterator[Any]:
     """Register a model that is not promoted, as the platform's asset does."""
-    verdict = judge_promotion(GateRule(), candidate=0.4, fraud_rate=0.01, champion=0.5, champion_name="champion")
+    verdict = judge_promotion(
+        GateRule(), average_precision=0.4, judged="", fraud_rate=0.01, contest=Contest("champion")
+    )
     yield dg.MaterializeResult()
-    yield from check_results([verdict], dg.AssetKey("registered"))
+    yield from check_results([verdict.outcome], dg.AssetKey("registered"))
 
 
 DEFS = dg.Definitions(

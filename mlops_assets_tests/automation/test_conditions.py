@@ -16,10 +16,12 @@ import pytest
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
+from mlops_assets.assets.reporting import refusal
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.automation.conditions import conditions, current_sets, follow_sensors, last_training
 from mlops_assets.automation.triggers import SetsFact
+from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.testing.ticking import Ticks
 from mlops_assets_tests.assets.harness import spec_of
 
@@ -38,6 +40,8 @@ class World(Ticks):
     rows: int = 300
     late: int = 0
     raw_is_good: bool = True
+    refuses: bool = False
+    dies: str = ""
     promotes: bool = True
     broken: set[str] = field(default_factory=set)
     code: str = "1"
@@ -55,8 +59,16 @@ class World(Ticks):
 
         @dg.asset(name=RAW, check_specs=[dg.AssetCheckSpec("good", asset=RAW, blocking=True)])
         def raw() -> Iterator[Any]:
-            if self.raw_is_good:
-                yield dg.MaterializeResult(asset_key=RAW, metadata={"delta_version": self.raw_version})
+            if self.refuses:
+                raise (
+                    refusal([CheckOutcome("types", passed=False, description="no number")], what="refused")
+                    or AssertionError
+                )
+            if self.dies == "before it is materialized":
+                raise MemoryError
+            yield dg.MaterializeResult(asset_key=RAW, metadata={"delta_version": self.raw_version})
+            if self.dies == "before it is checked":
+                raise MemoryError
             yield dg.AssetCheckResult(passed=self.raw_is_good, asset_key=RAW, check_name="good")
 
         @dg.multi_asset(
@@ -113,11 +125,23 @@ class World(Ticks):
             raise dg.Failure(f"{what} is broken")
 
     def load(self, rows: int, *, good: bool = True) -> None:
-        """Bring new rows, or input that a blocking check refuses."""
+        """Bring new rows, and leave a table that its blocking check passes or not."""
         self.raw_is_good = good
-        if good:
-            self.raw_version, self.rows = self.raw_version + 1, self.rows + rows
+        self.raw_version, self.rows = self.raw_version + 1, self.rows + rows
         self.execute({RAW})
+
+    def refuse(self, runs: int = 1) -> None:
+        """Bring input that is refused whole, so that nothing is written or checked."""
+        self.refuses = True
+        for _ in range(runs):
+            assert not self.execute({RAW})
+        self.refuses = False
+
+    def die(self, when: str) -> None:
+        """Bring new rows in a run that ends before the table's check."""
+        self.dies, self.raw_version = when, self.raw_version + 1
+        assert not self.execute({RAW})
+        self.dies = ""
 
     def deliver_again(self, rows: int) -> None:
         """Bring rows of a past day, or of none."""
@@ -177,13 +201,46 @@ def test_a_past_day_that_brings_rows_is_followed_like_a_load_and_one_that_brings
     assert world.settle() == [set(SETS)], "the newest of the two counts"
 
 
+def test_refused_input_holds_up_nothing(world: World):
+    """The bad file alone, once the good ones beside it are in: nothing of that run can be said of the table."""
+    world.load(0)
+    world.settle()
+    world.load(200)
+    world.refuse(runs=3)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+    world.refuse()
+    assert world.settle() == [], "there is no new version"
+
+
+def test_refused_input_makes_no_table_sound(world: World):
+    world.load(0)
+    world.settle()
+    world.load(200, good=False)
+    world.refuse(runs=2)
+    assert [world.look(60) for _ in range(24)] == [set()] * 24
+    world.load(0)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+
+
+@pytest.mark.parametrize("when", ["before it is materialized", "before it is checked"])
+def test_nothing_follows_a_run_that_ended_before_the_check_until_it_is_repeated(world: World, when: str):
+    """It may have committed rows that no check has seen; a refused file afterwards changes nothing about that."""
+    world.load(0)
+    world.settle()
+    world.load(200)
+    world.die(when)
+    assert [world.look(60) for _ in range(3)] == [set()] * 3
+    world.refuse()
+    assert [world.look(60) for _ in range(3)] == [set()] * 3
+    world.load(0)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+
+
 def test_nothing_follows_a_failed_blocking_check_until_it_passes(world: World):
     world.load(0)
     world.settle()
-    world.raw_version, world.rows = 1 + world.raw_version, world.rows + 200
-    world.execute({RAW})
-    world.load(0, good=False)
-    assert world.settle() == [], "there is a new version, and the newest load was refused"
+    world.load(200, good=False)
+    assert world.settle() == [], "there is a new version, and it is not sound"
     world.load(0)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
 

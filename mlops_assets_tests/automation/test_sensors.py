@@ -14,14 +14,16 @@ import pytest
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from mlops_assets.assets.config_defaults import with_values
+from mlops_assets.assets.label_sources import LabelFiles
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, ingest_config
 from mlops_assets.assets.reporting import refusal
 from mlops_assets.assets.shell import readable_errors
-from mlops_assets.assets.sources import FileTransactions, LabelFiles
+from mlops_assets.assets.sources import FileTransactions
 from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.automation.jobs import MERGE_LABELS, jobs_of
 from mlops_assets.automation.landing import LandingState, Pace
-from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, new_labels_sensor, outcome_of
+from mlops_assets.automation.outcomes import outcome_of
+from mlops_assets.automation.sensors import FILES_TAG, new_files_sensor, new_labels_sensor
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.contract import parse_contract
 from mlops_assets.data.sources.listing import landed_files

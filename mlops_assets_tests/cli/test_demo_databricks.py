@@ -161,7 +161,9 @@ def test_files_of_this_machine_go_into_the_volume(workspace: Workspace, tmp_path
     assert found.split(",") == [f"{inbox}/{number}" for number in range(source.count("{"))]
 
 
-@pytest.mark.parametrize("source", ["synthetic", "openml", "openml:1597", "s3://bucket/a.csv", "/nowhere/a.csv"])
+@pytest.mark.parametrize(
+    "source", ["synthetic", "cards", "openml", "openml:1597", "s3://bucket/a.csv", "/nowhere/a.csv"]
+)
 def test_what_is_not_here_is_left_to_the_cluster(workspace: Workspace, source: str):
     assert upload(source, workspace) == source
     assert not workspace.storage.in_volumes(f"{FOLDER}/inbox").exists()

@@ -184,7 +184,7 @@ def test_a_failed_blocking_check_stops_what_follows(make_runner: MakeRunner, ins
     assert not ran.checks["small"].passed
 
 
-def test_a_refusal_arrives_with_its_checks_and_its_metadata(
+def test_a_refusal_arrives_with_its_checks_observations_and_metadata(
     make_runner: MakeRunner, workspace: Workspace, instance: dg.DagsterInstance
 ):
     ran = Ran(make_runner(), instance, "refuse")
@@ -192,6 +192,9 @@ def test_a_refusal_arrives_with_its_checks_and_its_metadata(
     assert ran.materialized == {}
     check = ran.checks["small"]
     assert (check.passed, check.description, check.metadata["size"].value) == (False, "far too large", 17)
+    (seen,) = [event.asset_observation_data.asset_observation for event in ran.result.get_asset_observation_events()]
+    assert (seen.asset_key.to_user_string(), seen.partition, seen.description) == ("measured", "p", "seen")
+    assert seen.metadata["pool"] == dg.MetadataValue.pool("big")
     assert ran.failure.description.startswith("refused: far too large")
     assert ran.failure.metadata["size"].value == 17
     assert ran.failure.metadata["Databricks run"].value.startswith(workspace.host)

@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.cli.main import main
 from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.ingest.validation import INPUT_CHECKS
+from mlops_assets.data.labels.labels import LABEL_FILES_READABLE
 from mlops_assets.databricks.cluster import ClusterSpec
 from mlops_assets.databricks.profile import DatabricksProfile
 from mlops_assets.definitions import build_defs
@@ -160,6 +162,12 @@ def test_the_checks_are_those_of_the_code(locations: list[dg.Definitions]):
         described |= {(asset, check) for asset in assets for check in spans(row[1])}
 
     assert described == checks
+
+
+def test_the_input_findings_are_those_of_the_code():
+    described = [name for row in rows(section(ASSETS, "Input findings")) for name in spans(row[1])]
+
+    assert described == [*INPUT_CHECKS, LABEL_FILES_READABLE]
 
 
 def test_jobs_sensors_and_schedules_are_those_of_the_code(locations: list[dg.Definitions]):

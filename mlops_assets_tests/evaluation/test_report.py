@@ -118,9 +118,10 @@ def test_table_has_one_row_per_metric_with_its_numbers(report: Evaluation):
     assert len(table) == 2 + len(report.metrics)
     assert len({line.count("|") for line in table}) == 1
     precision = report.metrics["average_precision"]
-    row = f"| average precision | {precision.estimate:.3f} | {precision.low:.3f} to {precision.high:.3f} | higher |"
-    assert row in table
-    assert "| metric | estimate | 95 % interval | better |" in table
+    assert f"|average precision|{precision.estimate:.3f}|{precision.low:.3f} to {precision.high:.3f}|" in table
+    assert "| metric (↓ lower is better) | estimate | 95 % interval |" in table
+    lower = {line.split("|")[1].removesuffix(" ↓") for line in table if "↓|" in line}
+    assert lower == {"log loss (nats)", "Brier score", "expected calibration error"}
     assert f"{report.frauds} frauds" in text
     assert f"Threshold: {CHOSEN.label} (least cost at 20 per alert" in text
     assert "bootstrap over entities (" in text

@@ -195,7 +195,7 @@ def test_a_label_by_entity_is_about_what_happened_before_it_within_its_window(la
     database.bring(("b", "1", 8.0))
     assert database.merge().labelled == 0
     database.contract = contract(by="card", window=7.5)
-    assert database.merge().labelled == 1
+    assert database.merge().labelled == 2, "row 3 has a label now, and row 7 a second one in its history"
     assert database.raw()[2] == (3, 1, 8.0)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.data.contract.contract import load_contract
-from mlops_assets.data.ingest.validation import RAW_CHECKS
+from mlops_assets.data.ingest.table_checks import TABLE_CHECKS
+from mlops_assets.data.ingest.validation import INPUT_CHECKS
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.errors import SourceError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -30,7 +31,9 @@ def test_a_report_says_what_became_of_every_input_and_row(store: TransactionStor
     second = load(store, FilesSource(str(good)))
     again = replay(store)
 
-    assert [outcome.name for outcome in first.outcomes] == list(RAW_CHECKS)
+    assert [outcome.name for outcome in first.of_table] == list(TABLE_CHECKS)
+    assert all(outcome.passed for outcome in first.of_table)
+    assert [outcome.name for outcome in first.of_inputs] == list(INPUT_CHECKS)
     assert [outcome.name for outcome in first.outcomes if not outcome.passed] == ["inputs_readable"]
     assert (first.rows, first.accepted, first.quarantined, first.known) == (600, 599, 1, 0)
     assert (first.inputs_added, first.inputs_refused) == ([str(good)], [str(broken)])
@@ -57,6 +60,7 @@ def test_a_load_that_is_refused_whole_reports_no_tables(store: TransactionStore,
     assert report.tables is None
     assert report.refusal == f"refused {bad}; nothing was written"
     assert report.blames_input
+    assert report.of_table == (), "nothing was written, so there is nothing to judge"
     assert [outcome.name for outcome in report.outcomes if not outcome.passed] == ["ranges"]
     assert store.snapshot().raw is None
 
@@ -76,4 +80,9 @@ def test_labels_alone_want_a_raw_table(store: TransactionStore, tmp_path: Path):
 
     assert (report.rows, report.labels_merged) == (0, 0)
     assert report.summary == "0 rows got a late label"
-    assert all(outcome.passed for outcome in report.outcomes)
+    assert report.of_inputs == (), "no input was read"
+    accounted, classes = report.of_table
+    assert accounted.passed
+    assert accounted.description == "600 rows before late labels were merged, 600 afterwards"
+    assert classes.passed
+    assert sum(int(rows) for rows in classes.details.values()) == 600

@@ -1,67 +1,161 @@
 """The promotion gate, as arithmetic."""
 
+from __future__ import annotations
+
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
-from mlops_assets.registry.gate import GateRule, judge_promotion
+from mlops_assets.evaluation.bootstrap import Gain
+from mlops_assets.evaluation.intervals import Interval
+from mlops_assets.registry.gate import Contest, Decision, GateRule, Verdict, judge_promotion
 
 SHARES = st.floats(min_value=0, max_value=1)
+CHAMPION = "champion version 1"
 
 
-def verdict_on(candidate: float, *, rate: float = 0.01, champion: float | None = None, lift: float = 5) -> CheckOutcome:
-    name = "" if champion is None else "champion version 1"
-    return judge_promotion(GateRule(lift), candidate=candidate, fraud_rate=rate, champion=champion, champion_name=name)
+def gain(low: float, high: float | None = None, *, champion: float = 0.5) -> Gain:
+    high = low + 0.1 if high is None else high
+    estimate = (low + high) / 2
+    return Gain(champion + estimate, champion, Interval(estimate, low, high, replicates=500, seed=42))
 
 
-def judged(candidate: float, *, rate: float = 0.01, champion: float | None = None, lift: float = 5) -> bool:
-    return verdict_on(candidate, rate=rate, champion=champion, lift=lift).passed
+def contest(low: float = 0.01, **changed: Any) -> Contest:
+    """Return a comparison that a candidate passes unless something is changed; guards are named as gains."""
+    gains = {
+        "average_precision": gain(low),
+        "precision_at_budget": gain(changed.pop("precision", 0.0)),
+        "brier": gain(changed.pop("brier", 0.0), champion=0.01),
+        "money_saved": gain(changed.pop("money", 0.0), champion=500.0),
+    }
+    made = Contest(CHAMPION, method="the model itself", rows=5_000, frauds=60, fraud_money=1_000.0, gains=gains)
+    return replace(made, **changed)
 
 
-def test_a_good_candidate_passes():
-    assert judged(0.6)
-    assert judged(0.6, champion=0.6)
+def verdict_on(candidate: float = 0.6, *, rate: float = 0.01, against: Contest | None = None, **rule: Any) -> Verdict:
+    return judge_promotion(
+        GateRule(**{"min_lift": 5, **rule}),
+        average_precision=candidate,
+        judged="the rehearsal",
+        fraud_rate=rate,
+        contest=against,
+    )
 
 
-def test_chance_does_not_pass():
-    assert not judged(0.01)
-    assert not judged(0.0499)
-    assert judged(0.05)
+def decided(against: Contest, **rule: Any) -> Decision:
+    return verdict_on(against=against, **rule).decision
 
 
-def test_worse_than_the_champion_does_not_pass():
-    assert not judged(0.6, champion=0.6001)
+def test_a_first_version_must_be_better_than_chance():
+    assert verdict_on(0.6).promoted
+    assert "no champion yet; judged: the rehearsal" in verdict_on(0.6).reason
+    assert verdict_on(0.05).promoted
+    assert not verdict_on(0.0499).promoted
+    assert not verdict_on(0.01).promoted
 
 
-@pytest.mark.parametrize("strange", [math.nan, -math.inf])
-def test_what_is_no_number_does_not_pass(strange: float):
-    assert not judged(strange)
-    assert not judged(strange, champion=0.1)
+def test_a_candidate_near_chance_does_not_pass_whatever_the_champion():
+    assert not verdict_on(0.01, against=contest()).promoted
+    assert not verdict_on(0.01, against=contest(frauds=0, age_days=99.0), replace_after_days=1).promoted
 
 
-def test_a_champion_of_nan_does_not_let_everything_through():
-    assert not judged(0.9, champion=math.nan)
-
-
-def test_not_being_promoted_is_an_ordinary_outcome():
-    assert verdict_on(0.01).severity == "warn"
-    assert verdict_on(0.6, champion=0.6001).severity == "warn"
+def test_a_gain_counts_once_its_whole_interval_does():
+    assert decided(contest(0.001)) == "promoted"
+    assert decided(contest(0.0)) == "kept"
+    assert decided(contest(-0.01)) == "kept"
+    assert decided(contest(0.01), min_gain=0.01) == "kept"
+    assert decided(contest(0.011), min_gain=0.01) == "promoted"
 
 
 @pytest.mark.parametrize(
-    ("candidate", "rate", "champion"),
-    [(math.nan, 0.01, None), (0.6, math.nan, None), (0.6, 0.01, math.nan), (math.inf, 0.01, 0.5)],
+    ("guard", "just_within", "beyond", "named"),
+    [
+        ("precision", -0.05, -0.051, "precision on the alert budget"),
+        ("brier", -0.001, -0.00101, "Brier score"),  # 10 % of 0.01
+        ("money", -100.0, -100.1, "money"),  # 10 % of 1,000
+    ],
 )
-def test_figures_that_are_not_finite_are_an_error(candidate: float, rate: float, champion: float | None):
-    verdict = verdict_on(candidate, rate=rate, champion=champion)
+def test_each_guard_has_a_margin(guard: str, just_within: float, beyond: float, named: str):
+    assert decided(contest(**{guard: just_within})) == "promoted"
+    refused = verdict_on(against=contest(**{guard: beyond}))
+    assert refused.decision == "kept"
+    assert f"{named}: the gain's lower end" in refused.reason
+    margin = {"precision": "precision_margin", "brier": "brier_margin", "money": "money_margin"}[guard]
+    assert decided(contest(**{guard: beyond}), **{margin: 0.11}) == "promoted"
 
-    assert not verdict.passed
-    assert verdict.severity == "error"
-    assert "the gate can't decide" in verdict.description
+
+def test_data_without_amounts_have_no_guard_of_money():
+    gains = dict(contest().gains)
+    del gains["money_saved"]
+    assert decided(contest(gains=gains, fraud_money=0.0)) == "promoted"
+
+
+def test_a_refresh_needs_the_guards_only():
+    assert decided(contest(-0.2, refresh=True)) == "promoted"
+    assert decided(contest(-0.2, refresh=False)) == "kept"
+    assert decided(contest(0.2, refresh=True, brier=-0.1)) == "kept"
+
+
+def test_an_identical_booster_never_passes():
+    assert decided(Contest(CHAMPION, identical=True)) == "kept"
+    assert decided(Contest(CHAMPION, age_days=999.0, identical=True), replace_after_days=1) == "kept"
+    assert decided(contest(0.2, identical=True)) == "kept"
+
+
+def test_too_few_unseen_frauds_is_no_verdict():
+    few = verdict_on(against=Contest(CHAMPION, rows=900, frauds=12))
+
+    assert few.decision == "can't tell"
+    assert "can't tell: 18 more frauds needed" in few.reason
+    assert not few.outcome.passed
+    assert few.outcome.severity == "warn"
+    assert decided(contest(frauds=29)) == "can't tell"
+    assert decided(contest(frauds=30)) == "promoted"
+    assert decided(contest(frauds=29), min_unseen_frauds=29) == "promoted"
+
+
+def test_a_champion_whose_training_rows_are_unknown_is_kept_and_the_verdict_says_why():
+    verdict = verdict_on(against=Contest(CHAMPION, obstacle="what it has seen is not known"))
+
+    assert verdict.decision == "can't tell"
+    assert "what it has seen is not known" in verdict.reason
+
+
+def test_what_happens_to_an_old_champion_if_the_gate_cant_tell_is_a_setting():
+    old, young = Contest(CHAMPION, age_days=91.0), Contest(CHAMPION, age_days=89.0)
+
+    assert decided(old) == "can't tell"
+    assert decided(old, replace_after_days=90) == "promoted"
+    assert decided(young, replace_after_days=90) == "can't tell"
+    assert decided(contest(-0.1, age_days=91.0), replace_after_days=90) == "kept", "here it can tell"
+
+
+def test_not_being_promoted_is_an_ordinary_outcome():
+    assert verdict_on(0.01).outcome.severity == "warn"
+    assert verdict_on(against=contest(-0.1)).outcome.severity == "warn"
+
+
+@pytest.mark.parametrize(
+    ("candidate", "rate", "low"),
+    [
+        (math.nan, 0.01, None),
+        (0.6, math.nan, None),
+        (0.6, 0.01, math.nan),
+        (math.inf, 0.01, 0.5),
+        (-math.inf, 0.01, 0.5),
+    ],
+)
+def test_figures_that_are_not_finite_are_an_error(candidate: float, rate: float, low: float | None):
+    verdict = verdict_on(candidate, rate=rate, against=None if low is None else contest(low))
+
+    assert verdict.decision == "broken"
+    assert verdict.outcome.severity == "error"
+    assert "the gate can't decide" in verdict.reason
 
 
 @pytest.mark.parametrize("lift", [0.99, 0, -1, math.nan])
@@ -70,17 +164,33 @@ def test_a_rule_that_lets_a_coin_pass_is_refused(lift: float):
         GateRule(lift)
 
 
-@given(candidate=SHARES, rate=SHARES, champion=st.none() | SHARES)
-def test_passing_means_both_conditions_hold(candidate: float, rate: float, champion: float | None):
-    expected = candidate >= 5 * rate and (champion is None or candidate >= champion)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"min_gain": -0.01},
+        {"min_unseen_frauds": 0},
+        {"brier_margin": -0.1},
+        {"precision_margin": math.nan},
+        {"money_margin": math.inf},
+        {"replace_after_days": -1},
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(rule: dict[str, Any]):
+    with pytest.raises(EvaluationError, match=next(iter(rule))):
+        GateRule(**rule)
 
-    assert judged(candidate, rate=rate, champion=champion) is expected
+
+@given(candidate=SHARES, rate=SHARES, low=st.none() | st.floats(-1, 1), precision=st.floats(-1, 1))
+def test_passing_means_all_conditions_hold(candidate: float, rate: float, low: float | None, precision: float):
+    against = None if low is None else contest(low, precision=precision)
+    expected = candidate >= 5 * rate and (low is None or (low > 0 and precision >= -0.05))
+
+    assert verdict_on(candidate, rate=rate, against=against).promoted is expected
 
 
-def test_the_refusal_says_both_reasons():
-    verdict = judge_promotion(
-        GateRule(5), candidate=0.02, fraud_rate=0.01, champion=0.5, champion_name="champion version 3"
-    )
+def test_the_refusal_says_all_reasons():
+    reason = verdict_on(against=contest(-0.1, brier=-0.1)).reason
 
-    assert "below 5 x the fraud rate = 0.0500" in verdict.description
-    assert "below champion version 3's 0.5000" in verdict.description
+    assert "average precision 0.4500 against champion version 1's 0.5000 on 5,000 rows with 60 frauds" in reason
+    assert "the gain's lower end -0.1000 is not above 0; Brier score" in reason
+    assert "judged: the model itself" in reason

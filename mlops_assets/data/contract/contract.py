@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mlops_assets.errors import ContractError
 
 ColumnType = Literal["double", "long", "timestamp", "string"]
-SHIPPED = ("creditcard", "handbook")
+SHIPPED = ("creditcard", "handbook", "cards")
 SECONDS_PER_DAY = 86_400.0
 _ROUNDING = 1e-9
 
@@ -104,7 +104,7 @@ class LabelColumns(BaseModel):
 
 
 class Contract(BaseModel):
-    """What a data set promises; see `mlops_assets/data/contract/shipped/*.yaml` for the two that ship.
+    """What a data set promises; see `mlops_assets/data/contract/shipped/*.yaml` for those that ship.
 
     Attributes:
         name: Name of the data set.

@@ -1,11 +1,14 @@
-"""Decide which inputs of a load may enter the raw table: the blocking checks of `raw_transactions`.
+"""Decide which inputs of a load may enter the raw table.
 
 What belongs here: counts in, verdicts out; each verdict names the inputs, columns and rows. What does not: computing
-the counts (`conform`), writing, Dagster.
+the counts (`conform`), the table that comes of it (`table_checks`), writing, Dagster.
 
 Rows that break the contract are set aside (`quarantine`). An input is refused as a whole if more of its rows break the
 contract than allowed, or if they are not in time order. A load is refused as a whole if it lacks a class or has too few
 rows.
+
+These verdicts refuse inputs and say nothing about the table, so they block nothing downstream. A check that had nothing
+to look at has no verdict.
 """
 
 from __future__ import annotations
@@ -29,16 +32,14 @@ from mlops_assets.data.contract.conform import (
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import PlatformError
 
-ROWS_ACCOUNTED = "rows_accounted"
-RAW_CHECKS: dict[str, str] = {
-    ROWS_ACCOUNTED: "Rows in = accepted + quarantined + already known.",
+INPUT_CHECKS: dict[str, str] = {
     "inputs_readable": "Every input can be read and has the contract's columns.",
     "contract_types": "Every value can be parsed as its column's type, except in rows that were set aside.",
     "no_nulls": "No null or NaN where the contract requires a value, except in rows that were set aside.",
     "no_infinities": "No infinite value, and no feature too large for float32, except in rows that were set aside.",
     "ranges": "Numbers are within the contract's ranges, except in rows that were set aside.",
     "binary_target": "The target is 0 or 1, except in rows that were set aside.",
-    "both_classes": "The table holds frauds and genuine transactions.",
+    "load_classes": "There are frauds and genuine transactions in the load and the table together.",
     "time_ordered": "Within a file, event time never goes back.",
     "volume": "The load has at least as many rows as the contract requires.",
 }
@@ -131,7 +132,7 @@ def judge_load(
     errors: Sequence[PlatformError] = (),
     known_rows: int = 0,
 ) -> list[CheckOutcome]:
-    """Return one verdict per check of `RAW_CHECKS` except the first, in that order.
+    """Return the verdicts of `INPUT_CHECKS`, in that order, without those that had nothing to look at.
 
     Args:
         findings: Findings in the new inputs.
@@ -142,44 +143,21 @@ def judge_load(
         known_rows: Rows of inputs that were loaded before; they count only for the volume.
     """
     outcomes = [_inputs_readable(errors)]
-    outcomes += [_per_column(name, findings, contract) for name in _REASON_OF]
-    outcomes.append(_binary_target(findings, contract))
-    outcomes.append(_both_classes(findings, contract, known_classes))
-    outcomes.append(_time_ordered(findings, contract))
-    outcomes.append(
-        _volume(findings.rows + known_rows, contract)
-        if findings.inputs or known_rows or errors
-        # The newest versions of a watched table may have moved rows without adding any.
-        else CheckOutcome("volume", passed=True, description="no input", details={"rows": 0})
-    )
+    if findings.inputs:
+        outcomes += [_per_column(name, findings, contract) for name in _REASON_OF]
+        outcomes.append(_binary_target(findings, contract))
+    outcomes.append(_load_classes(findings, contract, known_classes))
+    if findings.inputs and contract.ordered:
+        outcomes.append(_time_ordered(findings, contract))
+    # The newest versions of a watched table may have moved rows without adding any.
+    if findings.inputs or known_rows or errors:
+        outcomes.append(_volume(findings.rows + known_rows, contract))
     return outcomes
 
 
 def refuses_load(outcomes: Iterable[CheckOutcome]) -> bool:
     """Return whether the whole load is refused, as opposed to some of its inputs."""
-    return any(not outcome.passed for outcome in outcomes if outcome.name in ("both_classes", "volume"))
-
-
-def rows_accounted(*, rows: int, accepted: int, quarantined: int, known: int) -> CheckOutcome:
-    """Return the verdict of the first check: did every row that was read end up in exactly one place?
-
-    Args:
-        rows: Rows read from inputs that were not refused.
-        accepted: Rows written to the raw table, by its log.
-        quarantined: Rows written to the quarantine, by its log.
-        known: Rows that were known already, by their input or by their key.
-    """
-    missing = rows - accepted - quarantined - known
-    text = f"{rows:,} rows in = {accepted:,} accepted + {quarantined:,} quarantined + {known:,} already known"
-    if missing:
-        text += f": {abs(missing):,} rows were {'lost' if missing > 0 else 'duplicated'}; report it with the run's log"
-    counts: dict[str, str | int | float] = {
-        "rows_in": rows,
-        "accepted": accepted,
-        "quarantined": quarantined,
-        "already_known": known,
-    }
-    return CheckOutcome(ROWS_ACCOUNTED, passed=not missing, description=text, details=counts)
+    return any(not outcome.passed for outcome in outcomes if outcome.name in ("load_classes", "volume"))
 
 
 def _inputs_readable(errors: Sequence[PlatformError]) -> CheckOutcome:
@@ -239,28 +217,24 @@ def _judged_by_share(name: str, summary: Mapping[str, str], findings: LoadFindin
     return CheckOutcome(name, passed=True, description=f"{findings.rows:,} rows, no findings")
 
 
-def _both_classes(findings: LoadFindings, contract: Contract, known: Mapping[int, int]) -> CheckOutcome:
+def _load_classes(findings: LoadFindings, contract: Contract, known: Mapping[int, int]) -> CheckOutcome:
     loaded = findings.classes(contract)
     # Not added up: rows of the load may be in the table already.
     text = f"{contract.target}: {loaded[1]:,} frauds and {loaded[0]:,} genuine rows in the load"
     if known:
         text += f", {known.get(1, 0):,} and {known.get(0, 0):,} in the table"
     both = bool((loaded[1] or known.get(1)) and (loaded[0] or known.get(0)))
-    if not both and contract.column(contract.target).nullable:
+    if not both and contract.labels is not None:
         text += "; labels may come later"
         both = True
     if not both:
         text += "; a model needs both: also load a file with the other class"
     return CheckOutcome(
-        "both_classes", passed=both, description=text, details={"load.frauds": loaded[1], "load.genuine": loaded[0]}
+        "load_classes", passed=both, description=text, details={"load.frauds": loaded[1], "load.genuine": loaded[0]}
     )
 
 
 def _time_ordered(findings: LoadFindings, contract: Contract) -> CheckOutcome:
-    if not contract.ordered:
-        return CheckOutcome(
-            "time_ordered", passed=True, description="the contract does not require files to be ordered"
-        )
     disorder = {item.origin: item.disorder for item in findings.inputs if item.disorder}
     if disorder:
         listed = ", ".join(f"{origin} ({rows:,} rows)" for origin, rows in list(disorder.items())[:_EXAMPLES])

@@ -44,8 +44,9 @@ FROM_THE_FUTURE = "from_the_future"
 LABELS_ACCOUNTED = "labels_accounted"
 LABEL_CHECKS: dict[str, str] = {
     LABELS_ACCOUNTED: "Label rows in = accepted + set aside + already known.",
-    "label_files_readable": "Every label file can be read, has the columns that the contract names, and few bad rows.",
 }
+# About the files, not about the table: blocks nothing that follows.
+LABEL_FILES_READABLE = "label_files_readable"
 
 
 def require_labels(contract: Contract) -> LabelColumns:
@@ -197,8 +198,8 @@ def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: 
     return rows
 
 
-def judge_labels(staged: StagedInputs, written: int) -> list[CheckOutcome]:
-    """Return one verdict per check of `LABEL_CHECKS`, in that order.
+def labels_accounted(staged: StagedInputs, written: int) -> CheckOutcome:
+    """Return the verdict of the check of `LABEL_CHECKS`: did every row that was read end up in the table, once?
 
     Args:
         staged: The staged files.
@@ -219,13 +220,15 @@ def judge_labels(staged: StagedInputs, written: int) -> list[CheckOutcome]:
         "set_aside": aside,
         "already_known": staged.known_rows,
     }
+    return CheckOutcome(LABELS_ACCOUNTED, passed=not missing, description=text, details=counts)
+
+
+def label_files_readable(staged: StagedInputs) -> CheckOutcome:
+    """Return whether every label file can be read, has the columns that the contract names, and few bad rows."""
     summary = "; ".join(f"{error.where}: {error.what}" for error in staged.errors)
-    return [
-        CheckOutcome(LABELS_ACCOUNTED, passed=not missing, description=text, details=counts),
-        CheckOutcome(
-            "label_files_readable",
-            passed=not staged.errors,
-            description=summary or f"{len(staged.records) + len(staged.known):,} files were read",
-            details={"files_refused": len(staged.errors)},
-        ),
-    ]
+    return CheckOutcome(
+        LABEL_FILES_READABLE,
+        passed=not staged.errors,
+        description=summary or f"{len(staged.records) + len(staged.known):,} files were read",
+        details={"files_refused": len(staged.errors)},
+    )

@@ -22,7 +22,7 @@ class SourceBatch:
 
     Attributes:
         origin: Where they came from, safe to show: a path or URL without credentials and query,
-            `openml:<name>@<version>`, or `synthetic:<parameters>`.
+            `openml:<name>@<version>`, or `<generator>:<parameters>`.
         content_hash: SHA-256 (hex) of the content and of nothing else: the batch's identity. A file that is copied,
             renamed or compressed again keeps its hash.
         table: The rows in the input's order; column names lower-cased. Columns of text formats (CSV, ARFF) are strings
@@ -53,6 +53,15 @@ class TransactionSource(Protocol):
 def content_hash(content: bytes) -> str:
     """Return the SHA-256 of `content` as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def table_hash(table: pa.Table) -> str:
+    """Return the SHA-256 of the names and values of a generated table, which has no nulls, as 64 hex digits."""
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        digest.update(name.encode())
+        digest.update(table.column(name).to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:

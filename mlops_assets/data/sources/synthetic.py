@@ -14,7 +14,6 @@ below was chosen by hand so that the set behaves like a real one where it matter
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 
@@ -22,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlops_assets.data.sources.base import SourceBatch
+from mlops_assets.data.sources.base import SourceBatch, table_hash
 from mlops_assets.errors import SettingsError
 
 Floats = npt.NDArray[np.float64]
@@ -80,12 +79,8 @@ class SyntheticSource:
     def batches(self) -> Iterator[SourceBatch]:
         """Yield the generated set as one batch; its hash covers the columns' names and values."""
         table = generate(self.rows, self.days, self.fraud_rate, self.seed)
-        digest = hashlib.sha256()
-        for name in table.column_names:
-            digest.update(name.encode())
-            digest.update(table.column(name).to_numpy().tobytes())
         origin = f"synthetic:seed={self.seed},rows={self.rows},days={self.days:g},fraud_rate={self.fraud_rate:g}"
-        yield SourceBatch(origin, digest.hexdigest(), table)
+        yield SourceBatch(origin, table_hash(table), table)
 
 
 def generate(rows: int, days: float, fraud_rate: float, seed: int) -> pa.Table:

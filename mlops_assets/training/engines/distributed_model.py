@@ -148,6 +148,7 @@ def refit_on_cluster(
         frauds=counts.frauds,
         threshold=carried_over(evaluated.threshold, evaluated.test_scores, rehearsed.scores),
         rehearsed_average_precision=average_precision(rehearsed.y, rehearsed.scores),
+        rehearsed_scores=rehearsed.scores,
         test_scores=scored.scores,
     )
 

@@ -17,11 +17,13 @@ from mlops_assets.training.engines.distributed_model import finish_on_cluster, r
 from mlops_assets.training.final_model import finish
 from mlops_assets.training.folds import earlier_folds
 from mlops_assets.training.matrix import matrix_columns, to_matrix
+from mlops_assets.training.objective import fit, quantized
 from mlops_assets.training.production import refit
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.slots import Slots, choose_slots
 
 if TYPE_CHECKING:
+    import xgboost as xgb
     from pyspark.sql import DataFrame, SparkSession
 
     from mlops_assets.data.contract.contract import Contract
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.production import ProductionModel
     from mlops_assets.training.records import SearchResult, TrialRecord
+    from mlops_assets.training.space import Point
 
 SetName = Literal["train", "validation", "test"]
 
@@ -135,6 +138,44 @@ def rows_in_place(engine: Engine, tables: SplitTables, *, folds: int) -> Iterato
     train, validation = tables.rows("train"), tables.rows("validation")
     with placed_rows.placed(tables.spark, train, validation, tables.contract) as data:
         yield _OverCluster(tables, data)
+
+
+def fit_elsewhere(
+    engine: Engine,
+    spark: SparkSession,
+    rows: DataFrame,
+    judged: DataFrame,
+    contract: Contract,
+    point: Point,
+    *,
+    trees_per_row: float,
+    seed: int,
+    threads: int,
+) -> xgb.Booster:
+    """Fit a point on other rows than those it was found on, with as many trees a row.
+
+    Args:
+        engine: Where.
+        spark: The session.
+        rows: Rows to fit on: the contract's columns, batch id and row number.
+        judged: Rows of both classes that the model will be judged on; never fitted on.
+        contract: Names and roles of the columns.
+        point: The hyperparameters.
+        trees_per_row: Trees for each row.
+        seed: Seed of XGBoost.
+        threads: Threads of a fit in memory.
+
+    Raises:
+        SearchError: There are no rows, or the cluster can't run all workers at once.
+    """
+    columns = matrix_columns(contract)
+    if engine == "memory":
+        matrix = to_matrix(rows.select(*columns).toArrow(), contract)
+        rounds = max(1, round(trees_per_row * matrix.rows))
+        return fit(point, quantized(matrix, threads=threads), seed=seed, threads=threads, rounds=rounds)
+    with placed_rows.placed(spark, rows.select(*columns), judged.select(*columns), contract) as data:
+        rounds = max(1, round(trees_per_row * data.train.rows))
+        return distributed.fit_on_cluster(data, point, seed=seed, rounds=rounds)
 
 
 def key_of(engine: Engine, spark: SparkSession) -> dict[str, str]:

@@ -19,7 +19,15 @@ from dataclasses import asdict, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from mlops_assets.lineage import PARENT_TAG, RECORD_DIGEST_TAG, RECORD_TAG, RESUMED_FROM_TAG, SEARCH_KEY_TAG, STAGE_TAG
+from mlops_assets.lineage import (
+    PARENT_TAG,
+    RECORD_DIGEST_TAG,
+    RECORD_TAG,
+    REFUSED_TAG,
+    RESUMED_FROM_TAG,
+    SEARCH_KEY_TAG,
+    STAGE_TAG,
+)
 from mlops_assets.tracking.store import SEARCH, Store
 from mlops_assets.tracking.throttling import patiently
 from mlops_assets.training.parameters import PARAMETERS
@@ -82,9 +90,9 @@ def record_from_tags(tags: Mapping[str, str], search_key: str) -> TrialRecord:
 def finished_trials(store: Store, search_key: str) -> tuple[TrialRecord, ...]:
     """Return the trials of earlier, unfinished runs of a search, ordered by number.
 
-    These are the trials of all searches with this key since the last finished one: materializing again after a finished
-    search starts a new one. If two runs tried the same number, the first one counts. If all trials failed, nothing is
-    returned: the cause may have been fixed since.
+    These are the trials of all searches with this key since the last one that finished or was refused: materializing
+    again after that starts a new one. If two runs tried the same number, the first one counts. If all trials failed,
+    nothing is returned: the cause may have been fixed since.
 
     Args:
         store: Where the earlier runs are.
@@ -112,8 +120,8 @@ def finished_trials(store: Store, search_key: str) -> tuple[TrialRecord, ...]:
 
 def _unfinished(store: Store, search_key: str) -> list[Run]:
     parents = list(_runs(store, f"tags.`{STAGE_TAG}` = '{SEARCH}' and tags.`{SEARCH_KEY_TAG}` = '{search_key}'"))
-    ended_well = [number for number, run in enumerate(parents) if run.info.status == "FINISHED"]
-    return parents[ended_well[-1] + 1 :] if ended_well else parents
+    ended = [n for n, run in enumerate(parents) if run.info.status == "FINISHED" or REFUSED_TAG in run.data.tags]
+    return parents[ended[-1] + 1 :] if ended else parents
 
 
 def _runs(store: Store, condition: str) -> Iterator[Run]:

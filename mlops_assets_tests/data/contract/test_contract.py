@@ -93,6 +93,14 @@ def test_the_handbook_contract_has_the_columns_of_the_handbook(handbook: Contrac
     assert handbook.column("tx_datetime").type == "timestamp"
 
 
+def test_the_cards_contract_takes_reports_by_transaction_as_late_labels():
+    cards = load_contract("cards")
+    assert cards.labels == LabelColumns(key="transaction_id", label="is_fraud", known_at="reported_at")
+    assert (cards.key, cards.entity, cards.amount) == ("transaction_id", "customer_id", "amount")
+    assert (cards.target, cards.event_time, cards.label_delay_days) == ("is_fraud", "happened_at", 7)
+    assert (cards.column("amount").min, cards.column("happened_at").type) == (0, "timestamp")
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_says_what_each_column_means_and_that_the_target_is_binary(name: str):
     contract = load_contract(name)

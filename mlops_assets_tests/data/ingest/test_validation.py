@@ -1,4 +1,4 @@
-"""Each blocking check of a load refuses what it is for, by column and rows, and lets a good load pass."""
+"""Each check of the inputs of a load refuses what it is for, by column and rows, and lets a good load pass."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.ingest.validation import (
-    RAW_CHECKS,
-    ROWS_ACCOUNTED,
+    INPUT_CHECKS,
     InputFindings,
     LoadFindings,
     judge_load,
     refuses_load,
-    rows_accounted,
 )
 from mlops_assets.errors import SourceError
 
@@ -58,8 +56,9 @@ def judged(
     *batches: dict[str, list[Any]], contract: Contract = CARDS, known: dict[int, int] | None = None
 ) -> dict[str, CheckOutcome]:
     outcomes = judge_load(found_in(*batches, contract=contract), contract, known or {})
-    assert [ROWS_ACCOUNTED, *(outcome.name for outcome in outcomes)] == list(RAW_CHECKS)
-    return {outcome.name: outcome for outcome in outcomes}
+    found = {outcome.name: outcome for outcome in outcomes}
+    assert list(found) == [name for name in INPUT_CHECKS if name in found], "in their order, each once"
+    return found
 
 
 def failed(outcomes: dict[str, CheckOutcome]) -> dict[str, str]:
@@ -70,8 +69,9 @@ def test_a_good_load_passes_every_check():
     outcomes = judged(GOOD)
 
     assert failed(outcomes) == {}
+    assert list(outcomes) == list(INPUT_CHECKS)
     assert outcomes["ranges"].description == "4 rows, no findings"
-    assert outcomes["both_classes"].description == "fraud: 1 frauds and 3 genuine rows in the load"
+    assert outcomes["load_classes"].description == "fraud: 1 frauds and 3 genuine rows in the load"
 
 
 def of_four(bad: int, text: str) -> str:
@@ -109,7 +109,7 @@ BAD = [
         "fraud",
         [0, 0, 0, 0],
         {
-            "both_classes": "fraud: 0 frauds and 4 genuine rows in the load; "
+            "load_classes": "fraud: 0 frauds and 4 genuine rows in the load; "
             "a model needs both: also load a file with the other class"
         },
     ),
@@ -117,7 +117,7 @@ BAD = [
         "fraud",
         [1, 1, 1, 1],
         {
-            "both_classes": "fraud: 4 frauds and 0 genuine rows in the load; "
+            "load_classes": "fraud: 4 frauds and 0 genuine rows in the load; "
             "a model needs both: also load a file with the other class"
         },
     ),
@@ -137,9 +137,9 @@ def test_a_bad_column_fails_its_checks_and_no_other(column: str, values: list[An
 
 
 def test_every_check_is_failed_above_or_below():
-    below = {"volume", "inputs_readable", ROWS_ACCOUNTED}
+    below = {"volume", "inputs_readable"}
 
-    assert {name for _, _, expected in BAD for name in expected} | below == set(RAW_CHECKS)
+    assert {name for _, _, expected in BAD for name in expected} | below == set(INPUT_CHECKS)
 
 
 LENIENT = CARDS.model_copy(update={"max_bad_share": 0.5})
@@ -179,14 +179,6 @@ def test_an_input_that_cannot_be_read_is_named():
     assert not refuses_load(outcomes)
 
 
-@pytest.mark.parametrize(("accepted", "said"), [(5, ""), (4, "1 rows were lost"), (7, "2 rows were duplicated")])
-def test_rows_that_are_nowhere_or_twice_fail_the_check(accepted: int, said: str):
-    outcome = rows_accounted(rows=10, accepted=accepted, quarantined=3, known=2)
-
-    assert outcome.passed is (not said)
-    assert said in outcome.description
-
-
 def test_known_rows_count_for_the_volume():
     short = {name: values[:3] for name, values in GOOD.items()}
 
@@ -219,12 +211,19 @@ def test_too_few_rows_fail_the_volume():
 def test_a_load_without_rows_fails_volume_and_classes_only():
     empty: dict[str, list[Any]] = {name: [] for name in GOOD}
 
-    assert set(failed(judged(empty))) == {"both_classes", "volume"}
+    assert set(failed(judged(empty))) == {"load_classes", "volume"}
 
 
 def test_a_load_without_an_input_fails_only_where_the_table_lacks_a_class():
-    assert set(failed(judged())) == {"both_classes"}
+    assert set(failed(judged())) == {"load_classes"}
     assert failed(judged(known={0: 3, 1: 1})) == {}
+
+
+def test_a_check_that_has_nothing_to_look_at_has_no_verdict():
+    loose = CARDS.model_copy(update={"ordered": False})
+
+    assert list(judged(known={0: 3, 1: 1})) == ["inputs_readable", "load_classes"]
+    assert set(INPUT_CHECKS) - set(judged(GOOD, contract=loose)) == {"time_ordered"}
 
 
 @pytest.mark.parametrize(
@@ -240,10 +239,22 @@ def test_a_load_without_an_input_fails_only_where_the_table_lacks_a_class():
 def test_a_day_of_one_class_is_fine_once_the_table_knows_the_other(
     target: list[int], known: dict[int, int], *, passes: bool
 ):
-    outcome = judged({**GOOD, "fraud": target}, known=known)["both_classes"]
+    outcome = judged({**GOOD, "fraud": target}, known=known)["load_classes"]
 
     assert outcome.passed is passes
     assert f"{known.get(1, 0)} and {known.get(0, 0)} in the table" in outcome.description
+
+
+def test_a_day_without_frauds_is_fine_where_reports_come_later():
+    number = Column(name="number", type="long")
+    by_number = {"columns": (*CARDS.columns, number), "key": "number"}
+    late = LabelColumns(key="number", label="fraud", known_at="at")
+    genuine = {**GOOD, "fraud": [0, 0, 0, 0], "number": [1, 2, 3, 4]}
+
+    assert set(failed(judged(genuine, contract=CARDS.model_copy(update=by_number)))) == {"both_classes"}
+    outcomes = judged(genuine, contract=CARDS.model_copy(update=by_number | {"labels": late}))
+    assert failed(outcomes) == {}
+    assert outcomes["both_classes"].description.endswith("; labels may come later")
 
 
 def test_order_is_not_asked_for_where_the_contract_says_so():

@@ -20,8 +20,9 @@ from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, KNOWN_AT, LABEL, OR
 from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
 from mlops_assets.data.ingest.new_inputs import StagedInputs
 from mlops_assets.data.labels.labels import (
-    judge_labels,
+    label_files_readable,
     label_table_columns,
+    labels_accounted,
     read_labels,
     require_labels,
     stage_labels,
@@ -165,7 +166,8 @@ def test_each_new_file_is_staged_once_and_what_is_known_is_counted(tmp_path: Pat
     assert second - first == dt.timedelta(microseconds=1), "each batch has an instant of its own"
     assert tables[1].column(BATCH_ID).unique().to_pylist() == ["hash b"]
     assert tables[1].column(SOURCE).unique().to_pylist() == ["b"]
-    assert [outcome.passed for outcome in judge_labels(found, written=4)] == [True, True]
+    assert labels_accounted(found, written=4).passed
+    assert label_files_readable(found).passed
 
 
 def test_a_file_that_is_bad_in_itself_is_refused_and_the_others_are_not_held_up(tmp_path: Path):
@@ -180,21 +182,22 @@ def test_a_file_that_is_bad_in_itself_is_refused_and_the_others_are_not_held_up(
     assert [record.source for record in found.records] == ["good"]
     assert [error.where for error in found.errors] == ["empty", "wrong", "rotten"]
     assert "2 of 2 label rows are bad: unreadable:id (2 rows)" in found.errors[2].what
-    accounted, readable = judge_labels(found, written=2)
+    accounted, readable = labels_accounted(found, written=2), label_files_readable(found)
     assert (accounted.passed, readable.passed) == (True, False)
     assert "rotten: 2 of 2 label rows are bad" in readable.description
 
 
 @pytest.mark.parametrize(("written", "said"), [(1, "1 rows were lost"), (3, "1 rows were duplicated")])
 def test_rows_that_are_not_in_the_table_are_missed(tmp_path: Path, written: int, said: str):
-    accounted, _ = judge_labels(staged(tmp_path, ("a", "hash a", texts())), written=written)
+    accounted = labels_accounted(staged(tmp_path, ("a", "hash a", texts())), written=written)
 
     assert not accounted.passed
     assert said in accounted.description
 
 
 def test_where_nothing_comes_in_nothing_is_missed():
-    assert [outcome.passed for outcome in judge_labels(StagedInputs(), written=0)] == [True, True]
+    assert labels_accounted(StagedInputs(), written=0).passed
+    assert label_files_readable(StagedInputs()).passed
 
 
 VALUES = {

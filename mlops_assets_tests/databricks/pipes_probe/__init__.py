@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]
+Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]
 
 
 class Mood(Enum):
@@ -69,6 +69,9 @@ def measured(
         print("the last word on stderr", file=sys.stderr)  # noqa: T201 - the same
         raise LookupError("no such number: 17")
     elif config.behaviour == "refuse":
+        yield dg.AssetObservation(
+            "measured", description="seen", partition="p", metadata={"pool": dg.MetadataValue.pool("big")}
+        )
         yield dg.AssetCheckResult(check_name="small", passed=False, description="far too large", metadata={"size": 17})
         raise dg.Failure("refused: far too large", metadata={"size": 17}, allow_retries=False)
     elif config.behaviour == "die":

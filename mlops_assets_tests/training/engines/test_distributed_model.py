@@ -16,6 +16,7 @@ from mlops_assets.evaluation.scorer import UNKNOWN_CARDS
 from mlops_assets.lakehouse.mature_rows import MatureRows
 from mlops_assets.training.engines.distributed import broadcast_model
 from mlops_assets.training.engines.distributed_model import finish_on_cluster, refit_on_cluster, score_in_order
+from mlops_assets.training.engines.engines import fit_elsewhere
 from mlops_assets.training.engines.placed_rows import placed
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
@@ -26,6 +27,8 @@ from mlops_assets_tests.training.engines.test_distributed import CONTRACT, FEATU
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from mlops_assets.training.engines.choice import Engine
 
 pytestmark = pytest.mark.proof
 EVALUATION = EvaluationPlan(replicates=50, alerts_per_day=20)
@@ -59,6 +62,21 @@ def finished(spark: SparkSession, rows: DataFrame) -> FinalModel:
         best = TrialRecord(0, POINT, "finished", value=0.5, loss=-0.5, seconds=0.1, rounds=8)
         found = SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
         return finish_on_cluster(spark, data, train, validation, lambda: rows, CONTRACT, found, PLAN, EVALUATION)
+
+
+@pytest.mark.parametrize(("engine", "differs"), [("memory", 0.0), ("distributed", 0.05)])
+def test_a_point_is_fitted_on_other_rows_with_as_many_trees_a_row(
+    spark: SparkSession, rows: DataFrame, matrix: Matrix, engine: Engine, differs: float
+):
+    """Over the cluster the bins differ a little, and with them the scores."""
+    by_hand = fit(POINT, quantized(matrix, threads=1), seed=1, threads=1, rounds=6)
+
+    fitted = fit_elsewhere(
+        engine, spark, rows, table(spark, 500, 4), CONTRACT, POINT, trees_per_row=6 / matrix.rows, seed=1, threads=1
+    )
+
+    assert fitted.num_boosted_rounds() == 6
+    assert np.abs(predict(fitted, matrix) - predict(by_hand, matrix)).mean() <= differs
 
 
 def test_scored_rows_are_those_of_the_matrix_in_its_order(

@@ -24,7 +24,7 @@ def _surroundings() -> dg.MaterializeResult[None]:
 @dg.asset
 def small(
     context: dg.AssetExecutionContext, loader_cluster: StepLauncherResource
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]:
     if runner := loader_cluster.pipes(context):
         yield from runner.run(context)
         return
@@ -34,7 +34,7 @@ def small(
 @dg.asset
 def large(
     context: dg.AssetExecutionContext, trials_cluster: StepLauncherResource
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]:
     if runner := trials_cluster.pipes(context):
         yield from runner.run(context)
         return
