@@ -46,6 +46,7 @@ LAYERS: dict[str, set[str]] = {
     "fraud_model": {"data", "spec", "lakehouse", "databricks", "resources", "assets", "automation"},
     "instance": set(),
     "definitions": {"assets", "fraud_model"},
+    "testing": {"data", "spec", "lakehouse", "resources", "assets", "fraud_model"},
     "cli": {"data", "spec", "tracking", "training", "registry", "databricks", "resources", "assets", "automation"}
     | {"diagnostics", "instance", "fraud_model", "definitions"},
 }
@@ -195,6 +196,8 @@ def test_the_layer_guard_sees_an_import_against_the_layers(tmp_path: Path):
         ("automation/doctor.py", "mlops_assets.definitions"),
         ("automation/doctor.py", "mlops_assets.cli.doctor"),
         ("definitions.py", "mlops_assets.cli.main"),
+        ("cli/demo.py", "mlops_assets.testing.rows"),
+        ("testing/rows.py", "mlops_assets.cli.demo"),
         ("instance/home.py", "mlops_assets.resources.spark"),
         ("assets/splits.py", "mlops_assets.automation.jobs"),
     ],

@@ -14,8 +14,9 @@ import pytest
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import Outcome, load, split, transactions, tune, write_csv
-from mlops_assets_tests.installation import copy_mlflow, copy_tables, open_tracking
+from mlops_assets.testing.invoking import Outcome
+from mlops_assets.testing.stores import copy_mlflow, copy_tables, open_tracking
+from mlops_assets_tests.assets.harness import load, split, transactions, tune, write_csv
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def split_once(small_loaded: Loaded) -> Lakehouse:
 def searched_once(split_once: Lakehouse, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Searched:
     """Search over the small synthetic source, in an MLflow store of its own."""
     settings = Settings(home=tmp_path_factory.mktemp("searched"))
-    tracking = open_tracking(settings, empty_mlflow)
+    tracking = open_tracking(settings.home, empty_mlflow)
     outcome = tune(split_once, tracking)
     assert outcome.failure is None
     return Searched(split_once, tracking, settings.home, outcome)

@@ -1,21 +1,20 @@
-"""Invoke assets the way a unit test of a user would: directly, with resources of their own.
+"""Invoke each of the platform's assets, with a small configuration.
 
-What belongs here: calling an asset and sorting what it yields. What does not: what an asset should do.
+What belongs here: calling one, and small inputs for it. What does not: sorting what it yields (`mlops_assets.testing`),
+what it should do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from mlops_assets.assets.label_sources import LabelConfig, LabelFiles
-from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions, ingest_config
 from mlops_assets.assets.registered_model import GateConfig, build_registered_model
 from mlops_assets.assets.sources import FileTransactions, SourceConfig, SyntheticTransactions
 from mlops_assets.assets.splits import SplitConfig, build_splits
@@ -28,6 +27,7 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.spec import FraudModelSpec
+from mlops_assets.testing.invoking import Outcome, collect, load_source
 
 HERE = StepLauncherResource(cost_class="loader", active=False)
 SMALL = SyntheticTransactions(rows=4_000, days=6, fraud_rate=0.03, seed=3)
@@ -46,81 +46,6 @@ QUICK = TunedModelConfig(
     replicates=50,
     production_refit=False,
 )
-
-
-@dataclass
-class Outcome:
-    """What an asset yielded, and how it ended."""
-
-    results: list[dg.MaterializeResult[None]] = field(default_factory=list)
-    checks: dict[str, dg.AssetCheckResult] = field(default_factory=dict)
-    observations: list[dg.AssetObservation] = field(default_factory=list)
-    failure: dg.Failure | None = None
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """Metadata of the only result, or of the raw table's where there is one."""
-        (result,) = self.of(RAW) or self.results
-        return plain(result)
-
-    @property
-    def quarantine(self) -> dict[str, Any]:
-        """Metadata of the quarantine."""
-        (result,) = self.of(QUARANTINED)
-        return plain(result)
-
-    def of(self, name: str) -> list[dg.MaterializeResult[None]]:
-        """Return the results of one asset."""
-        return [found for found in self.results if found.asset_key == dg.AssetKey(name)]
-
-    @property
-    def failed_checks(self) -> list[str]:
-        return [name for name, check in self.checks.items() if not check.passed]
-
-    @property
-    def findings(self) -> dict[str, tuple[str, str]]:
-        """Verdict and finding of each check of the inputs, as a user reads them; empty if no input was looked at."""
-        if not self.observations:
-            return {}
-        (seen,) = self.observations
-        lines = str(seen.metadata["input_findings"].value).splitlines()[2:]
-        cells = [line.strip("| ").split(" | ", 2) for line in lines]
-        return {name: (verdict, finding) for name, verdict, finding in cells}
-
-    @property
-    def failed_inputs(self) -> list[str]:
-        """Names of the checks that inputs failed."""
-        return [name for name, (verdict, _) in self.findings.items() if verdict == "failed"]
-
-    @property
-    def message(self) -> str:
-        """What a user reads of the failure."""
-        assert self.failure is not None, "the asset did not fail"
-        return str(self.failure.description)
-
-
-def plain(result: dg.MaterializeResult[None]) -> dict[str, Any]:
-    return {
-        name: value.value if isinstance(value, dg.MetadataValue) else value
-        for name, value in (result.metadata or {}).items()
-    }
-
-
-def collect(invoked: object) -> Outcome:
-    """Run an asset to its end; what a direct invocation returns is typed as an object."""
-    outcome = Outcome()
-    try:
-        for event in cast("Iterator[Any]", invoked):
-            if isinstance(event, dg.AssetObservation):
-                outcome.observations.append(event)
-                continue
-            checks = [event] if isinstance(event, dg.AssetCheckResult) else (event.check_results or [])
-            outcome.checks |= {str(check.check_name): check for check in checks}
-            if isinstance(event, dg.MaterializeResult):
-                outcome.results.append(event)
-    except dg.Failure as failure:
-        outcome.failure = failure
-    return outcome
 
 
 @dataclass(frozen=True)
@@ -147,17 +72,7 @@ def load(
     replay: bool = False,
     labels_only: bool = False,
 ) -> Outcome:
-    asset = build_raw_transactions(spec_of(contract), source)
-    form = ingest_config(source)
-    with dg.build_asset_context() as context:
-        return collect(
-            asset(
-                context,
-                config=form.model_validate({"replay": replay, "labels_only": labels_only}),
-                lakehouse=Databases(lakehouse),
-                loader_cluster=HERE,
-            )
-        )
+    return load_source(Databases(lakehouse), spec_of(contract), source, replay=replay, labels_only=labels_only)
 
 
 def replay(lakehouse: Lakehouse, contract: Contract | str = "creditcard") -> Outcome:

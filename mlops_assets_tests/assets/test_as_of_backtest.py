@@ -18,19 +18,10 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
+from mlops_assets.testing.invoking import Outcome, collect
+from mlops_assets.testing.stores import copy_tables, open_tracking
 from mlops_assets_tests.assets.conftest import Searched
-from mlops_assets_tests.assets.harness import (
-    HERE,
-    QUICK_SPACE,
-    Databases,
-    Outcome,
-    collect,
-    load,
-    spec_of,
-    transactions,
-    write_csv,
-)
-from mlops_assets_tests.installation import copy_tables, open_tracking
+from mlops_assets_tests.assets.harness import HERE, QUICK_SPACE, Databases, load, spec_of, transactions, write_csv
 from mlops_assets_tests.lakehouse.delta_ages import committed_at
 
 if TYPE_CHECKING:
@@ -71,7 +62,7 @@ def grown(grown_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
 def tested(grown_once: Lakehouse, tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> Searched:
     """The backtest as of a day between the two."""
     settings = Settings(home=tmp_path_factory.mktemp("tested"))
-    tracking = open_tracking(settings, empty_mlflow)
+    tracking = open_tracking(settings.home, empty_mlflow)
     return Searched(grown_once, tracking, settings.home, backtest(grown_once, tracking, BETWEEN))
 
 

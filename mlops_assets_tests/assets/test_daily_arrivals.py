@@ -18,19 +18,9 @@ from mlops_assets.data.ingest.validation import INPUT_CHECKS
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import (
-    HERE,
-    SMALL,
-    Databases,
-    Outcome,
-    collect,
-    load,
-    replaced,
-    spec_of,
-    transactions,
-    write_csv,
-)
-from mlops_assets_tests.installation import copy_tables
+from mlops_assets.testing.invoking import Outcome, collect
+from mlops_assets.testing.stores import copy_tables
+from mlops_assets_tests.assets.harness import HERE, SMALL, Databases, load, replaced, spec_of, transactions, write_csv
 
 FIRST, SECOND, QUIET = "2026-05-01", "2026-05-02", "2026-05-03"
 

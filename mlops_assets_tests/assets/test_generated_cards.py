@@ -13,7 +13,8 @@ from mlops_assets.assets.sources import CardTransactions
 from mlops_assets.data.sources.cards import Simulation, simulate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import pinned_sets
-from mlops_assets_tests.assets.harness import Outcome, bring_labels, load, plain, split
+from mlops_assets.testing.invoking import Outcome, plain
+from mlops_assets_tests.assets.harness import bring_labels, load, split
 
 CHOSEN = {"customers": 250, "terminals": 60, "days": 40, "seed": 3}
 DELAY = pd.Timedelta(days=7)

@@ -39,9 +39,9 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import quarantined_rows
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.settings import Settings
+from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.assets.conftest import Loaded
 from mlops_assets_tests.assets.harness import SMALL, Databases, load, replaced, replay, spec_of, transactions, write_csv
-from mlops_assets_tests.installation import copy_tables
 
 
 def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:

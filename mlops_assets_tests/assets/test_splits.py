@@ -13,9 +13,10 @@ from mlops_assets.assets.splits import SplitConfig, Strategy
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.testing.invoking import Outcome, plain
+from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.assets.conftest import Loaded
-from mlops_assets_tests.assets.harness import Outcome, load, plain, split, transactions, write_csv
-from mlops_assets_tests.installation import copy_tables
+from mlops_assets_tests.assets.harness import load, split, transactions, write_csv
 
 
 def by_table(outcome: Outcome) -> dict[str, dict[str, object]]:

@@ -22,8 +22,9 @@ from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.mature_rows import mature_rows
 from mlops_assets.lakehouse.split_sets import pinned_sets
 from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import Databases, bring_labels, load, plain, split, write_csv
-from mlops_assets_tests.installation import copy_tables
+from mlops_assets.testing.invoking import plain
+from mlops_assets.testing.stores import copy_tables
+from mlops_assets_tests.assets.harness import Databases, bring_labels, load, split, write_csv
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 CARDS = Contract(

@@ -12,18 +12,8 @@ from mlops_assets.assets.upkeep import MAINTAINED, UpkeepConfig, build_table_upk
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests.assets.harness import (
-    HERE,
-    Databases,
-    Outcome,
-    collect,
-    load,
-    plain,
-    spec_of,
-    split,
-    transactions,
-    write_csv,
-)
+from mlops_assets.testing.invoking import Outcome, collect, plain
+from mlops_assets_tests.assets.harness import HERE, Databases, load, spec_of, split, transactions, write_csv
 from mlops_assets_tests.registry.test_pins import registered, searched
 
 MODEL = "fraud_creditcard_synthetic"

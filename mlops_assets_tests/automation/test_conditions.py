@@ -1,14 +1,13 @@
 """The conditions, evaluated by Dagster over real runs on an instance of their own.
 
 The assets here have the platform's names, dependencies, checks and metadata and no content: what they would make is
-set by the test. Whether a condition is *written* as wanted says nothing; what is asked for after which history does.
+set by the test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -23,6 +22,7 @@ from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.automation.conditions import conditions, current_sets, follow_sensors, last_training
 from mlops_assets.automation.triggers import SetsFact
 from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.testing.ticking import Ticks
 from mlops_assets_tests.assets.harness import spec_of
 
 SETS = tuple(TABLES.values())
@@ -32,10 +32,10 @@ SPEC = spec_of(retrain_rows=100)
 
 
 @dataclass
-class World:
+class World(Ticks):
     """A code location whose tables grow as a test says, and the daemon's look at it."""
 
-    instance: dg.DagsterInstance
+    defs: dg.Definitions = field(init=False)
     raw_version: int = 0
     rows: int = 300
     late: int = 0
@@ -45,8 +45,6 @@ class World:
     promotes: bool = True
     broken: set[str] = field(default_factory=set)
     code: str = "1"
-    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(minute=1, second=30, microsecond=0))
-    _cursor: Any = None
     _made: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,44 +147,6 @@ class World:
         """Bring rows of a past day, or of none."""
         self.raw_version, self.rows = self.raw_version + bool(rows), self.rows + rows
         self.execute({DAILY_ARRIVALS})
-
-    def look(self, minutes: int = 1) -> set[str]:
-        """Evaluate all conditions once, some minutes later; return the names of what is asked for."""
-        self.now += timedelta(minutes=minutes)
-        result = dg.evaluate_automation_conditions(
-            defs=self.defs, instance=self.instance, cursor=self._cursor, evaluation_time=self.now
-        )
-        self._cursor = result.cursor
-        keys = {dg.AssetKey(name) for name in (*SETS, TUNED_MODEL, REGISTERED_MODEL)}
-        return {key.to_user_string() for key in keys if result.get_num_requested(key)}
-
-    def execute(self, names: set[str]) -> bool:
-        job = self.defs.resolve_implicit_global_asset_job_def()
-        return job.execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(name) for name in names],
-            raise_on_error=False,
-        ).success
-
-    def start(self, names: set[str]) -> dg.DagsterRun:
-        """Begin a run that somebody else executes, and leave it going."""
-        job = self.defs.resolve_implicit_global_asset_job_def()
-        run = self.instance.create_run_for_job(
-            job_def=job, asset_selection=frozenset(dg.AssetKey(name) for name in names)
-        )
-        event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job.name)
-        self.instance.report_dagster_event(event, run.run_id)
-        return run
-
-    def settle(self) -> list[set[str]]:
-        """Look and run what is asked for until nothing is; return what was run, in order."""
-        ran: list[set[str]] = []
-        for _ in range(10):
-            if not (asked := self.look()):
-                return ran
-            ran.append(asked)
-            self.execute(asked)
-        raise AssertionError(f"it does not come to rest: {ran}")
 
 
 @pytest.fixture

@@ -3,66 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pytest
 
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.fraud_model.deployment import build_resources, build_shared
+from mlops_assets.fraud_model.deployment import build_shared
 from mlops_assets.fraud_model.factory import build_fraud_model
-from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 from mlops_assets.spec import FraudModelSpec
+from mlops_assets.testing.rows import draw_transactions
+from mlops_assets.testing.stores import open_lakehouse, open_resources, open_tracking
 from mlops_assets_tests.assets.harness import transactions
-from mlops_assets_tests.installation import open_tracking
 
 NAMES = ("cards", "transfers")
 SPACE = {"max_depth": {"low": 2, "high": 3}, "n_estimators": {"low": 5, "high": 12}}
 SEARCH = {"space": SPACE, "trials": 2, "parallelism": 1, "alerts_per_day": 20, "replicates": 50}
 TABLES = ("raw_transactions", "train_set", "validation_set", "test_set")
-
-
-def transfers(contract: Contract, rows: int, first_id: int, start: datetime, days: float) -> pa.Table:
-    """Return transactions of the handbook's contract; frauds have high amounts."""
-    random = np.random.default_rng(first_id)
-    seconds = np.sort(random.uniform(0, days * 86_400, rows))
-    fraud = random.random(rows) < 0.1
-    columns: dict[str, Any] = {
-        column.name: random.integers(0, 2, rows)
-        if column.type == "long"
-        else np.minimum(random.gamma(2.0, 20.0, rows), np.inf if column.max is None else column.max)
-        for column in contract.columns
-    }
-    columns |= {
-        "transaction_id": np.arange(first_id, first_id + rows),
-        "tx_datetime": [start + timedelta(seconds=round(second)) for second in seconds],
-        "customer_id": random.integers(0, 50, rows),
-        "tx_amount": random.gamma(2.0, 20.0, rows) + 200.0 * fraud,
-        "tx_fraud": fraud.astype("int64"),
-    }
-    return pa.table(columns)
-
-
-@dataclass(frozen=True)
-class OnSharedSpark:
-    """Stands in for `LakehouseResource`: the same databases, with the Spark of the test session."""
-
-    databases: LakehouseResource
-    spark: SparkResource
-
-    def open(self, spec: FraudModelSpec) -> Lakehouse:
-        return replace(self.databases.open(spec), spark=lambda: self.spark.session)
 
 
 @dataclass(frozen=True)
@@ -71,7 +37,7 @@ class World:
 
     specs: dict[str, FraudModelSpec]
     definitions: dg.Definitions
-    databases: OnSharedSpark
+    databases: LakehouseResource
     tracking: Tracking
     instance: dg.DagsterInstance
     landing: Path
@@ -99,7 +65,7 @@ def world(
     for name in NAMES:
         (landing / name).mkdir(parents=True)
     pa_csv.write_csv(transactions(1_500, fraud_rate=0.1, days=6), landing / "cards" / "a.csv")
-    rows = transfers(handbook, 1_500, 0, datetime(2025, 1, 1), 40)  # noqa: DTZ001 - as the handbook's files have it
+    rows = draw_transactions(handbook, 1_500, days=40, fraud_rate=0.1)
     pa_csv.write_csv(rows, landing / "transfers" / "a.csv")
     contracts = {"cards": creditcard, "transfers": handbook}
     specs = {
@@ -113,10 +79,9 @@ def world(
         for name in NAMES
     }
     settings = Settings(home=home)
-    tracking = open_tracking(settings, empty_mlflow)
-    resources = build_resources(settings)
-    databases = OnSharedSpark(resources["lakehouse"], spark_resource)
-    resources |= {"lakehouse": databases, "tracking": tracking}
+    tracking = open_tracking(settings.home, empty_mlflow)
+    databases = open_lakehouse(settings.home, spark_resource)
+    resources = open_resources(settings, databases, tracking)
     definitions = dg.Definitions.merge(
         build_shared(settings, lambda: None, resources=resources),
         *(build_fraud_model(spec, settings) for spec in specs.values()),
@@ -184,7 +149,7 @@ def test_new_rows_of_one_model_are_followed_by_that_model_alone(world: World, ha
 
     before, cursor = requested(None)
     assert before == set()
-    rows = transfers(handbook, 200, 1_500, datetime(2025, 2, 10), 2)  # noqa: DTZ001 - as above
+    rows = draw_transactions(handbook, 200, days=2, fraud_rate=0.1, first_day=40, first_row=1_500)
     pa_csv.write_csv(rows, world.landing / "transfers" / "b.csv")
     assert world.run("transfers__load_data").success
 

@@ -16,7 +16,7 @@ from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.maintenance import MaintenanceReport, maintain, plan_maintenance
 from mlops_assets.lakehouse.retention import Pin
-from mlops_assets_tests.installation import copy_tables
+from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.lakehouse.delta_ages import committed_at, days_ago
 from mlops_assets_tests.lakehouse.kinds import FOLDER_FIRST
 from mlops_assets_tests.lakehouse.sessions import numbers, session_settings

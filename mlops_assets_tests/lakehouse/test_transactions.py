@@ -19,7 +19,7 @@ from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import MANIFEST, QUARANTINED, RAW, quarantined_rows
 from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
-from mlops_assets_tests.installation import copy_tables
+from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.lakehouse.dying import Killed, Kind, dying
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from mlops_assets.fraud_model.deployment import build_resources
 from mlops_assets.lineage import RESUMED_FROM_TAG, SEARCH_KEY_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
-from mlops_assets_tests.assets.harness import Outcome, tune
+from mlops_assets.testing.invoking import Outcome
+from mlops_assets_tests.assets.harness import tune
 from mlops_assets_tests.processes.conftest import on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, TUNING, worker
 from mlops_assets_tests.processes.points import Point, Then

@@ -1,0 +1,3 @@
+"""Switches the test kit on; its fixtures start with `mlops_`."""
+
+pytest_plugins = ["mlops_assets.testing"]
