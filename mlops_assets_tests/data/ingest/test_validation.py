@@ -251,10 +251,10 @@ def test_a_day_without_frauds_is_fine_where_reports_come_later():
     late = LabelColumns(key="number", label="fraud", known_at="at")
     genuine = {**GOOD, "fraud": [0, 0, 0, 0], "number": [1, 2, 3, 4]}
 
-    assert set(failed(judged(genuine, contract=CARDS.model_copy(update=by_number)))) == {"both_classes"}
+    assert set(failed(judged(genuine, contract=CARDS.model_copy(update=by_number)))) == {"load_classes"}
     outcomes = judged(genuine, contract=CARDS.model_copy(update=by_number | {"labels": late}))
     assert failed(outcomes) == {}
-    assert outcomes["both_classes"].description.endswith("; labels may come later")
+    assert outcomes["load_classes"].description.endswith("; labels may come later")
 
 
 def test_order_is_not_asked_for_where_the_contract_says_so():
