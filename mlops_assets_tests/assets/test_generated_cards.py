@@ -53,7 +53,7 @@ def test_all_come_in_genuine_and_each_report_labels_its_own_transaction(
     assert (reports.failure, rows.failure) == (None, None)
     assert (reports.metadata["rows_added"], reports.metadata["rows_quarantined"]) == (simulated.labels.num_rows, 0)
     assert (rows.metadata["rows_added"], rows.metadata["rows_quarantined"]) == (len(truth), 0)
-    assert "0 frauds and" in str(rows.checks["both_classes"].description)
+    assert "0 frauds and" in rows.findings["load_classes"][1]
     reported = truth.index[truth.reported_at.notna()]
     assert rows.metadata["frauds"] == rows.metadata["late_labels"] == len(reported) < truth.fraud.sum()
     raw = lakehouse.require("raw_transactions", made_by="raw_transactions")
