@@ -60,11 +60,11 @@ def both_classes(*, frauds: int, genuine: int, contract: Contract) -> CheckOutco
     Args:
         frauds: Rows of the table that are labelled as frauds.
         genuine: Rows of the table that are labelled as genuine.
-        contract: The data contract; if its target is nullable, labels may come later.
+        contract: The data contract; if it has `labels`, they may come later.
     """
     both = bool(frauds and genuine)
     text = f"{contract.target}: {frauds:,} frauds and {genuine:,} genuine rows in the table"
-    if not both and contract.column(contract.target).nullable:
+    if not both and contract.labels is not None:
         text, both = f"{text}; labels may come later", True
     if not both:
         text += "; a model needs both: also load a file with the other class"
