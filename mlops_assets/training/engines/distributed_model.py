@@ -193,7 +193,7 @@ def score_in_order(
     ordered = ordered.withColumn(_PLACE, F.monotonically_increasing_id()).persist(StorageLevel.DISK_ONLY)
     held.callback(ordered.unpersist)
     kept = [_LABEL, _TIME, _AMOUNT, _PLACE]
-    added = {_ENTITY: F.lit(0).cast("long"), _SCORE: F.lit(0.0).cast("float")}
+    added = {_ENTITY: F.lit(None).cast("long"), _SCORE: F.lit(0.0).cast("float")}
     schema, names = ordered.select(*kept).withColumns(added).schema, [*kept, *added]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
