@@ -22,6 +22,7 @@ from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.uploads import Uploaded, Uploads
+from mlops_assets.databricks.pipes_asset import find_asset
 from mlops_assets.databricks.pipes_client import (
     DatabricksPipes,
     Interrupted,
@@ -61,6 +62,7 @@ class PipesRunner:
         launch = PipesLaunch(log=context.log, folder=attempt.folder, context=context)
         failure: dg.Failure | None = None
         try:
+            find_asset(self._location(context), _key_of(context))
             uploaded = self._uploads.of(step)
             body = submission.submission(self._spec, attempt, python_file=uploaded.python_file, parameters=[])
             client = DatabricksPipes(self._api, self._uploads.staging, self._spec, launch, body)
@@ -91,12 +93,15 @@ class PipesRunner:
 
     # --- before the submit --------------------------------------------------------------------------------------------
 
+    def _location(self, context: dg.AssetExecutionContext) -> str:
+        return _location_of(context.run) or self._definitions
+
     def _extras(self, context: dg.AssetExecutionContext, uploaded: Uploaded) -> dict[str, Any]:
         run_config: Mapping[str, Any] = context.op_execution_context.run_config
         ops: Mapping[str, Any] = run_config.get("ops") or {}
         return {
-            "asset": min(key.to_escaped_user_string() for key in context.assets_def.keys),
-            "definitions": _location_of(context.run) or self._definitions,
+            "asset": _key_of(context),
+            "definitions": self._location(context),
             # As given: the code on the cluster applies the same defaults and types.
             "config": (ops.get(context.op_execution_context.op.name) or {}).get("config"),
             "resources_config": dict(run_config.get("resources") or {}),
@@ -148,6 +153,10 @@ def _failure_of(
         text = f"{text}\n\n{launch.view.url}"
     shown = {**(metadata or {}), **launch.evidence(trace)}
     return dg.Failure(description=text, metadata=shown, allow_retries=allow_retries)
+
+
+def _key_of(context: dg.AssetExecutionContext) -> str:
+    return min(key.to_escaped_user_string() for key in context.assets_def.keys)
 
 
 def _location_of(run: dg.DagsterRun) -> str | None:

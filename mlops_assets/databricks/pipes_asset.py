@@ -54,8 +54,7 @@ def run_asset(pipes: PipesContext) -> None:
         LaunchError: The extras name something that does not exist, or the asset yields what Pipes can't carry.
     """
     extras = pipes.extras
-    definitions = _definitions(extras["definitions"])
-    asset = _asset(definitions, dg.AssetKey.from_escaped_user_string(extras["asset"]))
+    definitions, asset = find_asset(extras["definitions"], extras["asset"])
     available = definitions.resources or {}
     resources = {key: available[key] for key in asset.required_resource_keys if key in available}
     config = {key: value for key, value in extras["resources_config"].items() if key in resources}
@@ -267,24 +266,30 @@ def _context(
     return DirectAssetExecutionContext(_OpContext(pipes, resources, resources_config))
 
 
-def _definitions(name: str) -> dg.Definitions:
+def find_asset(name: str, key: str) -> tuple[dg.Definitions, dg.AssetsDefinition]:
+    """Return the definitions and, among them, the asset; the launching side asks too, before anything is paid for.
+
+    Args:
+        name: `<module>:<name>` of the `Definitions`.
+        key: The asset's key, escaped.
+
+    Raises:
+        LaunchError: The module has no such `Definitions`, or they have no such asset.
+    """
     module, _, attribute = name.partition(":")
     named = getattr(importlib.import_module(module), attribute, None)
     if not isinstance(named, dg.Definitions):
         raise LaunchError(
             f"{name} is {type(named).__name__}, not Definitions",
-            where="the code on the cluster",
+            where="the code that is sent to the cluster",
             fix="define the code location's `Definitions` at the top level of a module in the packages that are sent",
         )
-    return named
-
-
-def _asset(definitions: dg.Definitions, key: dg.AssetKey) -> dg.AssetsDefinition:
-    for asset in definitions.assets or []:
-        if isinstance(asset, dg.AssetsDefinition) and key in asset.keys:
-            return asset
+    wanted = dg.AssetKey.from_escaped_user_string(key)
+    for asset in named.assets or []:
+        if isinstance(asset, dg.AssetsDefinition) and wanted in asset.keys:
+            return named, asset
     raise LaunchError(
-        f"there is no asset {key.to_user_string()}",
-        where="the code on the cluster",
+        f"there is no asset {wanted.to_user_string()} in {name}",
+        where="the code that is sent to the cluster",
         fix="make the code location build the same assets there: its models' specs must travel with the code",
     )
