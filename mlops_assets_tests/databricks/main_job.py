@@ -23,11 +23,15 @@ from mlops_assets.lineage import STAGE_TAG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
-    "resources": {"source": {"config": {"rows": 4_000, "days": 6, "fraud_rate": 0.03, "seed": 3}}},
-    "ops": {"tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}}},
+    "ops": {
+        "raw_transactions": {"config": {"source": {"rows": 4_000, "days": 6, "fraud_rate": 0.03, "seed": 3}}},
+        "tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}},
+    },
 }
 # What names the run, its place or its memory, or measures time; everything else must be the same wherever it runs.
-OWN = frozenset({"table", "model", "mlflow_run_id", "model_uri", "search_seconds", "engine_reason"})
+OWN = frozenset(
+    {"table", "model", "mlflow_run_id", "model_uri", "production_model_uri", "search_seconds", "engine_reason"}
+)
 
 
 @dataclass(frozen=True)
