@@ -4,13 +4,18 @@ What belongs here: what a person may choose for one run, and all that depends on
 transactions (`sources`), reading (`data/sources`).
 """
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
-import dagster as dg
 from pydantic import Field
 
-from mlops_assets.assets.sources import LOCATION, CardTransactions, GeneratedCards, SourceConfig, require_within
+from mlops_assets.assets.sources import (
+    LOCATION,
+    CardTransactions,
+    GeneratedCards,
+    InputConfig,
+    SourceConfig,
+    require_within,
+)
 from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
 from mlops_assets.spec import CARDS, FraudModelSpec
 
@@ -18,27 +23,8 @@ if TYPE_CHECKING:
     from mlops_assets.data.sources.base import TransactionSource
 
 
-class LabelConfig(dg.Config, ABC):
+class LabelConfig(InputConfig):
     """Something that yields batches of labels."""
-
-    @abstractmethod
-    def open(self) -> "TransactionSource":
-        """Return the source; nothing is read yet."""
-
-    @property
-    @abstractmethod
-    def arrivals(self) -> Arrivals:
-        """How it shows that there is something new."""
-
-    def require_within(self, place: Self) -> None:
-        """Check that this is a part of a model's labels.
-
-        Args:
-            place: The labels of the model.
-
-        Raises:
-            SettingsError: It leads elsewhere.
-        """
 
 
 class LabelFiles(LabelConfig):

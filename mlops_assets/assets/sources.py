@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 LOCATION = "A file, a folder, a glob or a comma-separated list; local or any fsspec URL."
 
 
-class SourceConfig(dg.Config, ABC):
-    """Something that yields batches of raw transactions."""
+class InputConfig(dg.Config, ABC):
+    """Something that yields batches of rows."""
 
     @abstractmethod
     def open(self) -> "TransactionSource":
@@ -41,14 +41,18 @@ class SourceConfig(dg.Config, ABC):
         """How it shows that there is something new."""
 
     def require_within(self, place: Self) -> None:
-        """Check that this is a part of a model's source.
+        """Check that this is a part of a model's own input.
 
         Args:
-            place: The source of the model's spec.
+            place: The input of the model's spec.
 
         Raises:
             SettingsError: It leads elsewhere.
         """
+
+
+class SourceConfig(InputConfig):
+    """Something that yields batches of raw transactions."""
 
     def arrived_on(self, day: date) -> list[str]:
         """Return the files that were last written on a day (UTC), in the order of their arrival.

@@ -43,6 +43,10 @@ _TAMPERED_PER_DAY = 0.0005  # of a terminal
 _TESTS_PER_DAY = 0.25
 _TESTED_CARDS = 12
 _HIDDEN_SHARE = 0.0002
+_JOINS_LATER = 0.1  # share of customers
+_STILL_PAYS = 0.3  # share of tested cards
+_COPIED = 0.45  # share of the cards at a tampered terminal
+_SATURDAY = 5
 _NEVER_REPORTED = 0.02
 # Lognormal delay of a report, in days.
 _DELAY_MEDIAN_DAYS, _DELAY_SIGMA, _LONGEST_DELAY_DAYS = 1.6, 0.8, 45.0
@@ -176,7 +180,7 @@ def known_features(
             reports.total(terminal, time, seconds, with_now=False) / there, 6
         )
     features["is_night"] = (time % DAY_S < 6 * 3600).astype(np.float64)
-    features["is_weekend"] = (((_START_S + time) // DAY_S + 3) % 7 >= 5).astype(np.float64)  # noqa: PLR2004 - Saturday
+    features["is_weekend"] = (((_START_S + time) // DAY_S + 3) % 7 >= _SATURDAY).astype(np.float64)
     return features
 
 
@@ -191,7 +195,7 @@ class _World:
         self._rate = random.gamma(3.0, 1 / 3, customers)
         self._log_amount = random.normal(3.2, 0.6, customers)
         # One customer in ten joins later.
-        joins = (random.random(customers) < 0.1) * random.random(customers)  # noqa: PLR2004
+        joins = (random.random(customers) < _JOINS_LATER) * random.random(customers)
         self._joined_s = joins * days * DAY_S
         apart = np.linalg.norm(self._home[:, None, :] - self._place[None, :, :], axis=2)
         self._near = np.argsort(apart, axis=1)[:, :_NEIGHBOURS]
@@ -241,7 +245,7 @@ class _World:
         time = begins + random.integers(0, 3600, rows)
         amount = np.round(random.uniform(0.5, 3.0, rows), 2)
         tested = _Purchases(time, customer, terminal, amount, np.full(rows, SCENARIOS.index("tested card")))
-        worked = random.random(rows) < 0.3  # noqa: PLR2004 - share of cards that still pay
+        worked = random.random(rows) < _STILL_PAYS
         return tested, self._series(customer[worked], time[worked] + random.integers(DAY_S, 3 * DAY_S, worked.sum()))
 
     def tampered(self, purchases: _Purchases) -> Integers:
@@ -255,7 +259,7 @@ class _World:
             terminal, begins = random.integers(0, self._terminals), random.integers(-14, self._days) * DAY_S
             ends = begins + random.integers(14, 29) * DAY_S
             hit = (purchases.terminal == terminal) & (purchases.time >= begins) & (purchases.time < ends)
-            hit &= (random.random(len(hit)) < 0.45) & (scenario == 0)  # noqa: PLR2004 - not every card is copied
+            hit &= (random.random(len(hit)) < _COPIED) & (scenario == 0)
             scenario[hit] = SCENARIOS.index("tampered terminal")
         return scenario
 
