@@ -60,7 +60,7 @@ def evaluation_rows(train_rows: int) -> int:
 
 
 def draw_points(space: SearchSpace, count: int, seed: int) -> list[Point]:
-    """Draw points from the space, each parameter uniformly, as hyperopt's random search does."""
+    """Draw points from the space, each parameter on its own scale, as hyperopt's random search does."""
     random = np.random.default_rng(seed)
     return [space.to_point({name: _draw(random, item) for name, item in space.ranges.items()}) for _ in range(count)]
 
@@ -75,6 +75,8 @@ def scaled_text(rows: int) -> str:
 def _draw(random: np.random.Generator, item: Range) -> float:
     if item.scale == "whole":
         return float(random.integers(int(item.low), int(item.high), endpoint=True))
+    if item.scale == "log_uniform":
+        return float(np.clip(np.exp(random.uniform(np.log(item.low), np.log(item.high))), item.low, item.high))
     return float(random.uniform(item.low, item.high))
 
 

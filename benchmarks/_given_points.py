@@ -6,10 +6,10 @@ any `suggest` function can replace TPE, on either side of a comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-Algorithm = Callable[[list[int], Any, Any, int], list[dict[str, Any]]]
+from mlops_assets.training.search.proposals import Algorithm, given
 
 
 def suggest_given(proposals: Sequence[Mapping[str, float]]) -> Algorithm:
@@ -20,17 +20,6 @@ def suggest_given(proposals: Sequence[Mapping[str, float]]) -> Algorithm:
     """
 
     def suggest(new_ids: list[int], domain: Any, trials: Any, _: int) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = []
-        for number in new_ids:
-            values = proposals[number]
-            misc = {
-                "tid": number,
-                "cmd": domain.cmd,
-                "workdir": domain.workdir,
-                "idxs": {label: [number] for label in values},
-                "vals": {label: [value] for label, value in values.items()},
-            }
-            documents += trials.new_trial_docs([number], [None], [domain.new_result()], [misc])
-        return documents
+        return [document for number in new_ids for document in given(number, proposals[number], domain, trials)]
 
     return suggest

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hyperopt import STATUS_OK, fmin, tpe
 
-from benchmarks._given_points import Algorithm, suggest_given
+from benchmarks._given_points import suggest_given
 from benchmarks._meters import Metered
-from mlops_assets.training.search.proposals import decode, raw_values, to_hyperopt
+from mlops_assets.training.search.proposals import Algorithm, Document, point_of, to_hyperopt
 from mlops_assets.training.search.shared_data import BroadcastData, Samples, shared
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.search.trial import Assignment, TrialTask
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mlops_assets.training.matrix import Matrix
-    from mlops_assets.training.plan import Objective
+    from mlops_assets.training.plan import Objective, SearchPlan
 
 
-_METERS = ("value", "seconds", "cpu_seconds", "worker", "peak_bytes", "base_bytes")
+_METERS = ("value", "rounds", "seconds", "cpu_seconds", "worker", "peak_bytes", "base_bytes")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class MeteredTrial:
         number: Its number, in the order of proposal.
         point: What was tried.
         value: The objective on the validation rows.
+        rounds: Trees of the model that has this value.
         seconds: Wall time in the worker.
         cpu_seconds: CPU time of the worker's process during the trial, all threads.
         worker: Process id of the worker.
@@ -52,6 +53,7 @@ class MeteredTrial:
     number: int
     point: Point
     value: float
+    rounds: int
     seconds: float
     cpu_seconds: float
     worker: int
@@ -70,7 +72,7 @@ class MeteredSearch:
 @contextmanager
 def broadcast(spark: SparkSession, train: Matrix, validation: Matrix) -> Iterator[BroadcastData]:
     """Broadcast the rows as `shared` does on a cluster, even on one machine."""
-    sent = spark.sparkContext.broadcast(tuple(Samples(rows.features, rows.X, rows.y) for rows in (train, validation)))
+    sent = spark.sparkContext.broadcast(tuple(Samples.of(rows) for rows in (train, validation)))
     try:
         yield BroadcastData(sent)
     finally:
@@ -85,8 +87,10 @@ def try_points(
     *,
     parallelism: int,
     as_on_a_cluster: bool = False,
+    space: SearchSpace | None = None,
+    early_stopping: SearchPlan | None = None,
 ) -> MeteredSearch:
-    """Try the given points, each for all of its rounds.
+    """Try the given points, each for all of its rounds unless it may stop early.
 
     Args:
         spark: The session whose executors run the trials.
@@ -95,13 +99,22 @@ def try_points(
         points: What to try.
         parallelism: Trials in flight.
         as_on_a_cluster: Broadcasts the rows, although a folder shared with the workers would be enough here.
+        space: The space that the points are from; the preset `seed` if not given.
+        early_stopping: Its rules of early stopping hold here too; None fits all trees.
 
     Raises:
         RuntimeError: A trial failed.
     """
-    proposals = suggest_given(points)
     return _search(
-        spark, train, validation, proposals, len(points), parallelism=parallelism, as_on_a_cluster=as_on_a_cluster
+        spark,
+        train,
+        validation,
+        suggest_given(points),
+        len(points),
+        parallelism=parallelism,
+        as_on_a_cluster=as_on_a_cluster,
+        space=space,
+        early_stopping=early_stopping,
     )
 
 
@@ -145,25 +158,32 @@ def _search(
     seed: int = 42,
     as_on_a_cluster: bool = False,
     space: SearchSpace | None = None,
+    early_stopping: SearchPlan | None = None,
 ) -> MeteredSearch:
     space = space or search_space("seed")
     objective: Objective = "average_precision"
     ended: list[MeteredTrial] = []
 
-    def assign(values: dict[str, Any]) -> Assignment:
-        return Assignment(decode(space, values))
+    def assign(document: Document) -> Assignment:
+        return Assignment(point_of(space, document))
 
-    def note(document: dict[str, Any]) -> None:
+    def note(document: Document) -> None:
         result = document["result"]
         if result["status"] != STATUS_OK:
             raise RuntimeError(f"trial {document['tid']}: {result['error']}")
-        point = decode(space, raw_values(document))
+        point = point_of(space, document)
         ended.append(MeteredTrial(document["tid"], point, **{name: result[name] for name in _METERS}))
 
     started = time.perf_counter()
     with (broadcast if as_on_a_cluster else shared)(spark, train, validation) as data:
         task = TrialTask(
-            uuid.uuid4().hex, data, objective, seed, threads=1, checkpoint_rounds=0, early_stopping_rounds=0
+            uuid.uuid4().hex,
+            data,
+            objective,
+            seed,
+            threads=1,
+            checkpoint_rounds=0 if early_stopping is None else early_stopping.checkpoint_rounds,
+            early_stopping_rounds=0 if early_stopping is None else early_stopping.early_stopping_rounds,
         )
         fmin(
             Metered(task),

@@ -56,6 +56,11 @@ def wall_seconds(trials: Sequence[float], slots: int, costs: Costs) -> float:
         slots: Trials that can run at once.
         costs: What is paid in addition to them.
     """
+    return _schedule(trials, slots, costs)[2]
+
+
+def _schedule(trials: Sequence[float], slots: int, costs: Costs) -> tuple[list[tuple[float, bool]], float, float]:
+    """Return when each slot is free, as a heap, with whether it is still without a worker; the driver; the last end."""
     driver_free = costs.serialize_seconds
     free = [(driver_free, True)] * min(slots, len(trials))
     heapq.heapify(free)
@@ -66,14 +71,46 @@ def wall_seconds(trials: Sequence[float], slots: int, costs: Costs) -> float:
         begins = driver_free + costs.latency_seconds + (costs.first_trial_seconds if first else 0.0)
         ends = max(ends, begins + seconds)
         heapq.heappush(free, (begins + seconds, False))
-    return ends
+    return free, driver_free, ends
+
+
+def useful_share(trials: Sequence[float], slots: int, costs: Costs, extra_share: float) -> float:
+    """Return the share of the slots' time in trials that count, if idle slots try further points at the end.
+
+    Once no trial is left to propose, a free slot takes a further one, of any of the lengths, but it ends after
+    `extra_share` of their mean: a trial that is cut keeps its best checkpoint. It counts if it ends before the last of
+    the trials; what is running then is lost. Averaged over orders of the trials.
+
+    Args:
+        trials: Length of each trial in seconds.
+        slots: Trials that can run at once.
+        costs: What is paid in addition to them; the driver proposes further points too.
+        extra_share: Longest further trial, in mean trials.
+    """
+    random = np.random.default_rng(2)
+    useful = spent = 0.0
+    for order in _orders(trials):
+        free, driver_free, ends = _schedule(order, slots, costs)
+        useful += sum(trials)
+        spent += slots * ends
+        while free[0][0] < ends:
+            asked, first = heapq.heappop(free)
+            length = min(float(random.choice(trials)), extra_share * fmean(trials))
+            driver_free = max(asked, driver_free) + costs.propose_seconds
+            over = driver_free + costs.latency_seconds + (costs.first_trial_seconds if first else 0.0) + length
+            useful += length if over <= ends else 0.0
+            heapq.heappush(free, (over, False))
+    return useful / spent
 
 
 def mean_wall_seconds(trials: Sequence[float], slots: int, costs: Costs) -> float:
     """Return how long a search takes on average over orders of its trials: the last one decides the tail."""
+    return fmean(wall_seconds(order, slots, costs) for order in _orders(trials))
+
+
+def _orders(trials: Sequence[float]) -> list[list[float]]:
     random = np.random.default_rng(1)
-    orders = [random.permutation(len(trials)) for _ in range(_ORDERS)]
-    return fmean(wall_seconds([trials[number] for number in order], slots, costs) for order in orders)
+    return [[trials[number] for number in random.permutation(len(trials))] for _ in range(_ORDERS)]
 
 
 def efficiency(trials: Sequence[float], slots: int, costs: Costs) -> float:

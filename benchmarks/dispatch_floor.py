@@ -19,7 +19,7 @@ from hyperopt.base import JOB_STATE_DONE
 from benchmarks._report import report
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
-from mlops_assets.training.search.proposals import decode, to_hyperopt
+from mlops_assets.training.search.proposals import point_of, to_hyperopt
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.space import search_space
 
@@ -67,7 +67,7 @@ def main() -> None:
     for number in range(-1, ROUNDS):  # round -1 warms up and is not counted
         stock_seconds = seconds_per_trial(SparkTrials(parallelism=PARALLELISM, spark_session=spark))
         our_seconds = seconds_per_trial(
-            EventDrivenSparkTrials(spark, PARALLELISM, partial(decode, SPACE), lambda _: None)
+            EventDrivenSparkTrials(spark, PARALLELISM, partial(point_of, SPACE), lambda _: None)
         )
         print(f"round {number}: stock {stock_seconds:.2f} s, ours {our_seconds:.3f} s per trial and slot", flush=True)
         if number >= 0:

@@ -39,7 +39,8 @@ from benchmarks._report import report
 from benchmarks._sessions import LOCAL
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.automation.jobs import LOAD_DATA
-from mlops_assets.data.contract.contract import Column, Contract, load_contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse

@@ -32,7 +32,7 @@ from benchmarks._report import report
 from databricks_loopback import Workspace
 from databricks_loopback.driving import run_code
 
-CLUSTER = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
+CLUSTER = {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
 PACKAGE = "empty_steps"
 _WANTED_SECONDS = 3.0
 VOLUME = "main.bench.staging"

@@ -18,8 +18,8 @@ import dagster as dg
 
 from benchmarks._report import report
 from mlops_assets.data.contract.contract import load_contract
-from mlops_assets.fraud_model.deployment import build_shared
 from mlops_assets.fraud_model.factory import build_fraud_model
+from mlops_assets.fraud_model.shared import build_shared
 from mlops_assets.settings import Settings
 from mlops_assets.spec import FraudModelSpec
 

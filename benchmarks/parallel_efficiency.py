@@ -10,7 +10,8 @@ well.
 Simulated: the seed project's clusters, from the dispatch, distribution and trial lengths measured in this run, next to
 the figures that the project publishes (100 evaluations: 5133 s on 1 worker, 585 s on 14). There are two questions:
 - The seed's trials are long (51 s on a worker of 8 cores). What would its search lose with our dispatch and
-  distribution? Slots are workers, as in the seed.
+  distribution? Slots are workers, as in the seed. And how much of their time is in trials that count, if slots that are
+  idle at the end try further points (`use_idle_slots`)?
 - Ours are short. How many workers does a search of such trials keep busy, and how long must trials be to fill 14?
 """
 
@@ -43,12 +44,13 @@ from benchmarks._simulation import (
     mean_wall_seconds,
     seed_efficiency,
     stretched,
+    useful_share,
     wall_seconds,
 )
 from mlops_assets.settings import Settings
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.search.proposals import decode, to_hyperopt
-from mlops_assets.training.search.search import run_search
+from mlops_assets.training.search.proposals import point_of, to_hyperopt
+from mlops_assets.training.search.search import EXTRA_LENGTH, run_search
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.space import search_space
 
@@ -64,6 +66,8 @@ ON_LOCAL = f"parallel efficiency, trial CPU time / (slots x wall), {LOCAL}"
 ON_CLUSTER = f"the same on {CLUSTER}"
 WITH_DEFAULTS = f"the same with early stopping and pruning, {LOCAL}, time in trials instead of CPU time"
 SIMULATED = f"the same, simulated on {SIMULATED_AT} workers with 100 trials as long as the seed's"
+USEFUL_TARGET = 0.95
+USEFUL = f"time in trials that count, simulated on {SIMULATED_AT} workers, if idle slots try further points at the end"
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
     ratios = {labels[master]: [_busy(search) for search in each] for master, each in searches.items()}
     ratios[WITH_DEFAULTS] = [usual_trials / (SLOTS * usual.seconds)]
     ratios[SIMULATED] = [simulated["seed_like"][SIMULATED_AT]["busy"]]
+    ratios[USEFUL] = [simulated["seed_like_useful"][SIMULATED_AT]]
     details = {
         "target": TARGET,
         "rows": sizes.rows,
@@ -183,7 +188,7 @@ def _idle_search(spark: SparkSession, trials: int) -> tuple[float, float]:
         to_hyperopt(space),
         algo=partial(tpe.suggest, n_startup_jobs=max(1, min(20, trials // 4))),
         max_evals=trials,
-        trials=EventDrivenSparkTrials(spark, 1, partial(decode, space), lambda _: None),
+        trials=EventDrivenSparkTrials(spark, 1, partial(point_of, space), lambda _: None),
         rstate=np.random.default_rng(1),
         show_progressbar=False,
         return_argmin=False,
@@ -209,6 +214,7 @@ def _simulate(lengths: list[float], costs: Costs, binning_seconds: float) -> dic
         "seed_published": {workers: seed_efficiency(workers) for workers in WORKERS},
         "seed_like": {workers: _at(seed_like, workers, workers, paid) for workers in WORKERS},
         "seed_like_without_any_cost": {workers: _at(seed_like, workers, workers, free) for workers in WORKERS},
+        "seed_like_useful": {workers: useful_share(seed_like, workers, paid, EXTRA_LENGTH) for workers in WORKERS},
         "our_trials_100": {workers: _on_cores(lengths[:SEED_TRIALS], workers, paid) for workers in WORKERS},
         "our_trials_1000": {workers: _on_cores(many, workers, paid) for workers in WORKERS},
         "our_mean_trial_seconds": fmean(lengths),
@@ -298,7 +304,8 @@ def main() -> None:
     report("parallel_efficiency", ratios=ratios, details=details)
     (Settings.from_environment().home / "bench" / "parallel_efficiency.png").write_bytes(picture)
     for label, values in ratios.items():
-        print(f"at least {TARGET:.2f}: {median(values) >= TARGET}, {label}")
+        target = USEFUL_TARGET if label == USEFUL else TARGET
+        print(f"at least {target:.2f}: {median(values) >= target}, {label}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from benchmarks._report import report
+from benchmarks._turns import cpu_seconds
 from mlops_assets.automation.landed_days import fold
 from mlops_assets.automation.landing import LandingState
 from mlops_assets.automation.sensors import new_files_sensor, watched_table_sensor
@@ -111,14 +112,7 @@ def measure(
         looks[f"listing {count}"] = by_the_system(folder / f"files_{count}")
     for count in versions:
         looks[f"versions {count}"] = watched(folder / f"table_{count}", count, instance)
-    seconds: dict[str, list[float]] = {name: [] for name in looks}
-    for number in range(-1, rounds):  # round -1 is not counted: it pays for imports
-        for name, look in looks.items():
-            started = time.process_time()
-            look()
-            if number >= 0:
-                seconds[name].append(time.process_time() - started)
-    return seconds
+    return cpu_seconds(looks, rounds)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ the exception: scatter alone makes it too high, on the rows as on each resample,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -136,7 +136,14 @@ def bootstrap(rows: Rows, *, scores: Array, threshold: float, design: Design) ->
     return Bootstrap(intervals, sample)
 
 
-def compare(rows: Rows, *, candidate: Contender, baseline: Contender, design: Design) -> Comparison:
+def compare(
+    rows: Rows,
+    *,
+    candidate: Contender,
+    baseline: Contender,
+    design: Design,
+    levels: Mapping[str, float] | None = None,
+) -> Comparison:
     """Estimate by how much the candidate is better than the baseline.
 
     Both are evaluated on the same resamples, so what they have in common cancels out; the intervals are much narrower
@@ -147,6 +154,7 @@ def compare(rows: Rows, *, candidate: Contender, baseline: Contender, design: De
         candidate: The model in question.
         baseline: The model that it is compared with.
         design: Replicates, seed and level.
+        levels: Another level of some metrics, by name.
 
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
@@ -166,7 +174,8 @@ def compare(rows: Rows, *, candidate: Contender, baseline: Contender, design: De
     once = np.ones(clusters.count)
     gains = {}
     for number, name in enumerate(names):
-        interval = design.interval(float(estimates[number]), values[:, number], effective=sample.effective)
+        chosen = replace(design, level=(levels or {}).get(name, design.level))
+        interval = chosen.interval(float(estimates[number]), values[:, number], effective=sample.effective)
         gains[name] = Gain(new(once)[at[number]], old(once)[at[number]], interval)
     return Comparison(gains, sample)
 

@@ -7,7 +7,7 @@ What does not: SHAP values (`explanations`), drawing (`curves`), MLflow, Dagster
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from mlops_assets.evaluation.explanations import (
     SAMPLE_ROWS,
     Explanation,
+    Reason,
     RowReasons,
     explain_sample,
     reasons,
@@ -23,7 +24,7 @@ from mlops_assets.evaluation.explanations import (
 from mlops_assets.evaluation.plots import explanations as explain_plots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
     import xgboost as xgb
@@ -65,6 +66,7 @@ def report(
     rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]],
     *,
     seed: int,
+    levels: Mapping[str, Sequence[str]] | None = None,
 ) -> ExplanationReport:
     """Explain a model on rows that it has scored: on average over a sample, and row by row for the highest scores.
 
@@ -75,6 +77,7 @@ def report(
         scores: Its scores of the rows, float32 [rows].
         rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
         seed: Seed of the sample.
+        levels: What the codes of categories mean, by feature.
 
     Raises:
         EvaluationError: There are no rows, or they do not fit the model.
@@ -83,7 +86,7 @@ def report(
     explanation = explain_sample(booster, rows_at(sample), sample, y, features)
     highest = np.argsort(-scores, kind="stable")[:_HIGHEST_ROWS]
     highest_rows = tuple(
-        RowReasons(int(highest[item.row]), item.score, item.margin, item.reasons)
+        RowReasons(int(highest[item.row]), item.score, item.margin, _named(item.reasons, levels or {}))
         for item in reasons(booster, rows_at(highest), features)
     )
     return ExplanationReport(
@@ -97,6 +100,16 @@ def report(
             "shap_importance.png": explain_plots.importance(explanation),
             "shap_summary.png": explain_plots.summary(explanation),
         },
+    )
+
+
+def _named(reasons: Sequence[Reason], levels: Mapping[str, Sequence[str]]) -> tuple[Reason, ...]:
+    """Return reasons with the levels of categories in place of their codes."""
+    return tuple(
+        replace(reason, value=levels[reason.feature][int(reason.value)])
+        if reason.feature in levels and reason.value is not None
+        else reason
+        for reason in reasons
     )
 
 

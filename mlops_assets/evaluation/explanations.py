@@ -40,12 +40,12 @@ class Reason:
 
     Attributes:
         feature: Name of the feature.
-        value: Its value in the row; None when it is missing.
+        value: Its value in the row, the level of a category once its code is translated; None when it is missing.
         contribution: What it added, in log-odds of fraud; negative if it lowered the score.
     """
 
     feature: str
-    value: float | None
+    value: float | str | None
     contribution: float
 
 

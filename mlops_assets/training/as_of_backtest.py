@@ -3,11 +3,14 @@
 What belongs here: the order of these steps, and the content of the MLflow run. What does not: which version of the
 table belongs to a day and how it is split (`data/splits/as_of`), searching and fitting (`tuning`, `engines`), metrics
 by day (`evaluation/backtest`), Dagster.
+
+There is no production refit here: a threshold is carried over to a refit on rows that neither model has seen
+(`production`), and no such rows lie between the past and the days to score. The rehearsal of each tuned model says what
+a refit is worth.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,20 +21,27 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.data.splits.as_of import AsOfBlocks, version_as_of
-from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of, waiting_after
-from mlops_assets.errors import SplitError, StorageError
+from mlops_assets.data.splits.as_of_frames import cut_as_of, frauds_until, rows_as_of, waiting_after
+from mlops_assets.errors import SplitError
 from mlops_assets.evaluation.backtest import DayAfter, days_after
 from mlops_assets.evaluation.plots.backtest import days_after_picture
 from mlops_assets.evaluation.scorer import Rows
-from mlops_assets.lakehouse.catalog_errors import FILES_GONE, spark_errors
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.transaction_tables import RAW
-from mlops_assets.lineage import AS_OF_TAG, BACKTEST_FILE, MODEL_SHA256_TAG, PICTURES_FOLDER, SCORED_VERSION_TAG
+from mlops_assets.lineage import (
+    AS_OF_TAG,
+    BACKTEST_FILE,
+    DAYS_AFTER_PICTURE,
+    MODEL_SHA256_TAG,
+    PICTURES_FOLDER,
+    SCORED_VERSION_TAG,
+)
+from mlops_assets.tracking.artifacts import sha256_of
 from mlops_assets.tracking.provenance import Origin
 from mlops_assets.tracking.runs import ParentRun, TableInput
 from mlops_assets.tracking.store import BACKTEST, Store
-from mlops_assets.training.engines.choice import AskedEngine, choose_engine, cluster_memory
+from mlops_assets.training.engines.choice import AskedEngine, engine_for
 from mlops_assets.training.engines.engines import SetName, SplitTables, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.matrix import entity_ids, event_seconds, hashed, in_order
@@ -139,7 +149,13 @@ def backtest(
         TrackingError: MLflow rejects a request or can't be reached.
     """
     past = _Past.choose(lakehouse, contract, past_day)
-    tables = SplitTables(lakehouse.session, past.frames.__getitem__, contract, gap_days=past_day.gap(contract))
+    tables = SplitTables(
+        lakehouse.session,
+        past.frames.__getitem__,
+        contract,
+        gap_days=past_day.gap(contract),
+        earlier_frauds=lambda: frauds_until(lakehouse.read(RAW, past.today), contract, past.blocks.newest),
+    )
     where = f"{RAW} version {past.version}, as of {past_day.day}"
     names: dict[SetName, str] = {
         "train": f"training rows of {where}",
@@ -147,7 +163,7 @@ def backtest(
         "test": f"the {past_day.days_after:g} days after, in version {past.today}",
     }
     require_ready(tables, evaluation, accepted_leaks, {}, log, names=names)
-    choice = choose_engine(tables.searched_rows(), len(contract.features), cluster_memory(tables.spark), engine)
+    choice = engine_for(tables, plan, engine)
     log(f"{past_day.day} had {RAW} version {past.version}; engine {choice.engine}: {choice.reason}")
     tags = {
         **extra_tags,
@@ -170,7 +186,7 @@ def backtest(
         picture = days_after_picture(
             days, model.evaluation.metrics["average_precision"], as_of=past_day.day.isoformat()
         )
-        digest = hashlib.sha256(model.booster.save_raw()).hexdigest()
+        digest = sha256_of(model.booster)
         report = BacktestReport(
             run.run_id,
             past.version,
@@ -215,23 +231,19 @@ class _Past:
         version = version_as_of(committed, past_day.ends_at, where=lakehouse.location(RAW))
         rows = lakehouse.read(RAW, version)
         where = f"{RAW} version {version}, as of {past_day.day}"
-        try:
-            blocks = cut_as_of(
-                rows,
-                contract,
-                validation_fraction=past_day.validation_fraction,
-                gap_days=past_day.gap(contract),
-                days_after=past_day.days_after,
-                where=where,
-            )
-        except spark_errors() as error:
-            if FILES_GONE not in str(error):
-                raise
-            raise StorageError(
-                f"the files of version {version} of {past_day.day} are gone: they were vacuumed or deleted",
-                where=lakehouse.location(RAW),
-                fix="choose a later day; `upkeep` keeps a week, and versions that registered models are pinned to",
-            ) from None
+        lakehouse.require_files(
+            RAW,
+            version,
+            fix="choose a later day; `upkeep` keeps a week, and versions that registered models are pinned to",
+        )
+        blocks = cut_as_of(
+            rows,
+            contract,
+            validation_fraction=past_day.validation_fraction,
+            gap_days=past_day.gap(contract),
+            days_after=past_day.days_after,
+            where=where,
+        )
         frames = rows_as_of(rows, lakehouse.read(RAW, today), contract, blocks, replaced_rows(lakehouse))
         waiting = waiting_after(lakehouse.read(RAW, today), contract, blocks)
         if frames["test"].isEmpty():
@@ -274,7 +286,7 @@ def _record(
     model, best = report.model, report.search.best
     figures = {"overall": model.evaluation.to_json_dict(), "days": [day.to_json_dict() for day in report.days]}
     run.log_files({BACKTEST_FILE: json.dumps(figures, indent=2).encode()})
-    run.log_files({**model.pictures, "days_after.png": report.picture}, PICTURES_FOLDER)
+    run.log_files({**model.pictures.files, DAYS_AFTER_PICTURE: report.picture}, PICTURES_FOLDER)
     run.log(
         params={
             **best.point,

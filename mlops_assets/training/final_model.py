@@ -7,7 +7,7 @@ rows. What does not: the search, MLflow, Dagster.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,26 +15,31 @@ import numpy.typing as npt
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
-from mlops_assets.evaluation.cards import PastFrauds
 from mlops_assets.evaluation.explanation_report import ExplanationReport, report
 from mlops_assets.evaluation.intervals import Design
-from mlops_assets.evaluation.plots import curves as plots
 from mlops_assets.evaluation.ranking import rows_of_budget
 from mlops_assets.evaluation.report import Evaluation, evaluate
 from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.evaluation.threshold import CostChoice, Threshold, by_alert_budget, by_cost
-from mlops_assets.training.objective import MAXIMIZED, fit, judge, predict, quantized
-from mlops_assets.training.search.plots import tuning_history
+from mlops_assets.tracking.category_codes import levels_of
+from mlops_assets.training.bagging import averaged
+from mlops_assets.training.categories import to_frame
+from mlops_assets.training.objective import BinnedRows, fit_all, judge, quantized
+from mlops_assets.training.pictures import Pictures, pictures_of
+from mlops_assets.training.scored_rows import ScoredRows, past_frauds, pooled, scored
+from mlops_assets.training.search.shared_data import Samples
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xgboost as xgb
 
+    from mlops_assets.evaluation.cards import PastFrauds
     from mlops_assets.training.folds import Fold
     from mlops_assets.training.matrix import Matrix
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
 
-_EXAMPLE_ROWS = 3
+_EXAMPLE_ROWS = 1_000
 REFIT_REPRODUCES = "refit_reproduces_best_trial"
 
 
@@ -74,8 +79,8 @@ class FinalModel:
         evaluation: The report on the test rows.
         test_scores: Probability of fraud, float32 [test rows].
         explanation: Which features drive the model, on the test rows.
-        pictures: PNG by file name, without those of the explanation.
-        example: Feature values of the first validation rows, float32 [at most 3, features].
+        pictures: Pictures, without those of the explanation.
+        example: A row that nobody has made: of each feature the median of validation rows, float32 [1, features].
     """
 
     booster: xgb.Booster
@@ -84,31 +89,13 @@ class FinalModel:
     evaluation: Evaluation
     test_scores: npt.NDArray[np.float32]
     explanation: ExplanationReport
-    pictures: dict[str, bytes]
+    pictures: Pictures
     example: npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """Rows of a set with the model's scores, in the order of `Matrix`.
-
-    Attributes:
-        y: uint8 [rows], 1 = fraud.
-        scores: Probability of fraud, float32 [rows].
-        days: int64 [rows], day number of the event.
-        amounts: float64 [rows], amount of money, or None when the contract has no amount.
-        entities: int64 [rows], id of the row's card (`matrix.entity_ids`), or None when the contract has no entity.
-        rows_at: Returns feature values, float32 [asked, features], of the rows at positions [asked].
-        on_whole_day: bool [rows], as in `Matrix`.
-    """
-
-    y: npt.NDArray[np.uint8]
-    scores: npt.NDArray[np.float32]
-    days: npt.NDArray[np.int64]
-    amounts: npt.NDArray[np.float64] | None
-    entities: npt.NDArray[np.int64] | None
-    rows_at: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]
-    on_whole_day: npt.NDArray[np.bool_] | None = None
+    @property
+    def example_frame(self) -> pd.DataFrame:
+        """The example as a caller of the model would send it."""
+        return to_frame(self.example, self.booster.feature_names or [], levels_of(self.booster))
 
 
 def finish(
@@ -120,6 +107,7 @@ def finish(
     plan: EvaluationPlan,
     older: Sequence[Fold] = (),
     *,
+    between: Sequence[Matrix] = (),
     label_delay_days: float = 0.0,
 ) -> FinalModel:
     """Refit the best point, choose the threshold on validation rows, then evaluate once on the test rows.
@@ -136,6 +124,7 @@ def finish(
         search: What was searched.
         plan: How to evaluate.
         older: Folds before the validation rows that the search has used.
+        between: More rows from before the test rows, such as those of the gaps; their frauds make cards known too.
         label_delay_days: Days until the label of a fraud is known, and its card as compromised.
 
     Raises:
@@ -143,28 +132,30 @@ def finish(
     """
     binned = quantized(train, threads=result.threads)
     best = result.best  # its rounds, not all its trees: early stopping may have dropped the last ones
-    booster = fit(best.point, binned, seed=search.seed, threads=result.threads, rounds=best.rounds)
+
+    def fitted(rows: BinnedRows, rounds: int) -> list[xgb.Booster]:
+        return fit_all(search.bag(best.point).members(rounds), rows, threads=result.threads)
+
+    members = fitted(binned, best.rounds)
     value = judge(
-        search.objective, validation.y, booster.predict(quantized(validation, threads=result.threads, ref=binned))
+        search.objective, validation.y, members[0].predict(quantized(validation, threads=result.threads, ref=binned))
     )
-    known = [_scored(booster, validation)]
+    booster = averaged(members)
+    known = [scored(booster, validation)]
     for fold, record in zip(older, best.folds[1:], strict=True):
-        part = quantized(
-            replace(train, X=train.X[: fold.train_rows], y=train.y[: fold.train_rows]),
-            ref=binned,
-            threads=result.threads,
-        )
-        earlier = fit(best.point, part, seed=search.seed, threads=result.threads, rounds=record.rounds)
-        known.append(_scored(earlier, fold.validation))
+        part = quantized(Samples.of(train).first(fold.train_rows), ref=binned, threads=result.threads)
+        known.append(scored(averaged(fitted(part, record.rounds)), fold.validation))
     return conclude(
         booster,
         judge_refit(value, result),
-        _pooled(known),
-        lambda: _scored(booster, read_test()),
+        pooled(known),
+        lambda: scored(booster, read_test()),
         result,
         search,
         plan,
-        past=past_frauds([(rows.y, rows.days, rows.entities) for rows in (train, validation)], label_delay_days),
+        past=past_frauds(
+            [(rows.y, rows.days, rows.entities) for rows in (train, validation, *between)], label_delay_days
+        ),
     )
 
 
@@ -207,61 +198,25 @@ def conclude(
         alert_cost=plan.alert_cost,
     )
     evaluation = evaluate(rows, scores=test.scores, threshold=threshold, design=plan.design)
-    pictures = {
-        "precision_recall.png": plots.precision_recall(test.y, test.scores, threshold=threshold, dataset="test set"),
-        "calibration.png": plots.calibration(test.y, test.scores, dataset="test set"),
-        "score_histogram.png": plots.score_histogram(test.y, test.scores, threshold=threshold, dataset="test set"),
-        "tuning_history.png": tuning_history(
-            result.trials,
-            objective=f"validation {search.objective}",
-            goal="maximise" if search.objective in MAXIMIZED else "minimise",
-        ),
-        "feature_importance.png": plots.feature_importance(_gains(booster)),
-    }
-    if choice is not None:
-        pictures["cost_against_threshold.png"] = plots.cost_against_threshold(choice, dataset="validation set")
-    example = validation.rows_at(np.arange(min(_EXAMPLE_ROWS, len(validation.y)), dtype=np.int64))
-    explanation = report(booster, booster.feature_names or [], test.y, test.scores, test.rows_at, seed=plan.seed)
+    pictures = pictures_of(test, threshold, choice, result, search, _gains(booster))
+    example = _typical(validation.rows_at(np.arange(min(_EXAMPLE_ROWS, len(validation.y)), dtype=np.int64)))
+    explanation = report(
+        booster,
+        booster.feature_names or [],
+        test.y,
+        test.scores,
+        test.rows_at,
+        seed=plan.seed,
+        levels=levels_of(booster),
+    )
     return FinalModel(booster, reproduction, threshold, evaluation, test.scores, explanation, pictures, example)
 
 
-def _scored(booster: xgb.Booster, data: Matrix) -> ScoredRows:
-    return ScoredRows(
-        data.y, predict(booster, data), data.days, data.amounts, data.entities, lambda at: data.X[at], data.on_whole_day
-    )
-
-
-def past_frauds(
-    sets: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]],
-    label_delay_days: float,
-) -> PastFrauds | None:
-    """Return the frauds of sets, each given as labels, days and entities; None when the contract has no entity."""
-    entities, days = [], []
-    for y, day, entity in sets:
-        if entity is None:
-            return None
-        frauds = (y == 1) & (entity >= 0)  # below 0: no entity
-        entities.append(entity[frauds])
-        days.append(day[frauds])
-    return PastFrauds(np.concatenate(entities), np.concatenate(days), label_delay_days)
-
-
-def _pooled(parts: Sequence[ScoredRows]) -> ScoredRows:
-    """Return scored rows of several folds as one; features can be asked for of the first one's rows only."""
-    if len(parts) == 1:
-        return parts[0]
-    amounts = [part.amounts for part in parts if part.amounts is not None]
-    entities = [part.entities for part in parts if part.entities is not None]
-    whole = [np.ones(len(part.y), bool) if part.on_whole_day is None else part.on_whole_day for part in parts]
-    return ScoredRows(
-        y=np.concatenate([part.y for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        days=np.concatenate([part.days for part in parts]),
-        amounts=np.concatenate(amounts) if amounts else None,
-        entities=np.concatenate(entities) if entities else None,
-        rows_at=parts[0].rows_at,
-        on_whole_day=np.concatenate(whole),
-    )
+def _typical(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return each feature's median, a value that occurs in it [1, features]; NaN where all are missing."""
+    ordered = np.sort(rows, axis=0)  # NaN last
+    last = np.maximum((~np.isnan(rows)).sum(axis=0) - 1, 0)
+    return ordered[last // 2, np.arange(rows.shape[1])][np.newaxis]
 
 
 def judge_refit(value: float, result: SearchResult) -> CheckOutcome:

@@ -5,7 +5,7 @@ What belongs here: turning an Arrow table into arrays, in a fixed row order. Wha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.days import day_numbers, on_whole_days
+from mlops_assets.training.categories import Levels, encoded, recoded, union
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlops_assets.data.contract.contract import Contract
 
@@ -35,6 +36,8 @@ class Matrix:
         amounts: float64 [rows], amount of money, or None when the contract has no amount.
         on_whole_day: bool [rows], whether the split holds the row's whole day; None: it does for all rows.
         entities: int64 [rows], id of the row's card (`entity_ids`), or None when the contract has no entity.
+        levels: What the codes of categories mean, by feature; the rows' own (`categories`).
+        monotone: Features in which the score may only rise (1) or fall (-1).
     """
 
     features: tuple[str, ...]
@@ -44,6 +47,8 @@ class Matrix:
     amounts: npt.NDArray[np.float64] | None
     on_whole_day: npt.NDArray[np.bool_] | None = None
     entities: npt.NDArray[np.int64] | None = None
+    levels: Levels = field(default_factory=dict)
+    monotone: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -57,10 +62,22 @@ class Matrix:
 
     def where(self, kept: npt.NDArray[np.bool_]) -> Matrix:
         """Return the rows at which `kept` [rows] is true, in order."""
-        amounts = None if self.amounts is None else self.amounts[kept]
-        whole = None if self.on_whole_day is None else self.on_whole_day[kept]
-        entities = None if self.entities is None else self.entities[kept]
-        return Matrix(self.features, self.X[kept], self.y[kept], self.days[kept], amounts, whole, entities)
+        return replace(
+            self,
+            X=self.X[kept],
+            y=self.y[kept],
+            days=self.days[kept],
+            amounts=None if self.amounts is None else self.amounts[kept],
+            on_whole_day=None if self.on_whole_day is None else self.on_whole_day[kept],
+            entities=None if self.entities is None else self.entities[kept],
+        )
+
+    def in_columns(self, features: Sequence[str]) -> Matrix:
+        """Return the same rows with some of the features, in this order."""
+        at = [self.features.index(name) for name in features]
+        levels = {name: known for name, known in self.levels.items() if name in features}
+        monotone = {name: sign for name, sign in self.monotone.items() if name in features}
+        return replace(self, features=tuple(features), X=self.X[:, at], levels=levels, monotone=monotone)
 
 
 def joined(parts: Sequence[Matrix]) -> Matrix:
@@ -70,14 +87,26 @@ def joined(parts: Sequence[Matrix]) -> Matrix:
     """
     amounts = [part.amounts for part in parts if part.amounts is not None]
     entities = [part.entities for part in parts if part.entities is not None]
+    levels = union([part.levels for part in parts])
     return Matrix(
         parts[0].features,
-        np.concatenate([part.X for part in parts]),
+        np.concatenate([recoded(part.X, part.features, part.levels, levels) for part in parts]),
         np.concatenate([part.y for part in parts]),
         np.concatenate([part.days for part in parts]),
         np.concatenate(amounts) if amounts else None,
         entities=np.concatenate(entities) if entities else None,
+        levels=levels,
+        monotone=parts[0].monotone,
     )
+
+
+def as_declared(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    """Return a frame of float64 with int64 for whole numbers, as pandas reads a file with the contract's columns.
+
+    Whole numbers that may be missing stay float64, as which pandas reads them where one is.
+    """
+    columns = [contract.column(str(name)) for name in frame.columns]
+    return frame.astype({column.name: "int64" for column in columns if column.type == "long" and not column.nullable})
 
 
 def matrix_columns(contract: Contract) -> list[str]:
@@ -96,8 +125,12 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
     """
     table = in_order(table, contract)
     X = np.empty((table.num_rows, len(contract.features)), dtype=np.float32)
+    levels: dict[str, tuple[str, ...]] = {}
     for number, name in enumerate(contract.features):
-        X[:, number] = doubles(table.column(name))
+        if name in contract.categories:
+            X[:, number], levels[name] = encoded(table.column(name))
+        else:
+            X[:, number] = doubles(table.column(name))
     at = event_seconds(table.column(contract.event_time))
     return Matrix(
         features=contract.features,
@@ -107,6 +140,8 @@ def to_matrix(table: pa.Table, contract: Contract) -> Matrix:
         amounts=None if contract.amount is None else doubles(table.column(contract.amount)),
         on_whole_day=on_whole_days(at, contract.time_zone),
         entities=None if contract.entity is None else entity_ids(hashed(table.column(contract.entity))),
+        levels=levels,
+        monotone=contract.monotone,
     )
 
 

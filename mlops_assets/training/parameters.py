@@ -1,11 +1,11 @@
-"""XGBoost's numeric parameters: their names, whether they take integers, and the values that XGBoost accepts.
+"""What can be searched: the numeric parameters, whether they take integers, and the values that are accepted.
 
-What belongs here: facts about XGBoost, as plain values. What does not: which parameters are searched, and their bounds
-(`space`).
+What belongs here: facts about XGBoost's parameters and about those of the training rows, as plain values. What does
+not: which parameters are searched, and their bounds (`space`), what those of the rows do (`recency`).
 
-The names are those of XGBoost's scikit-learn interface. Left out on purpose: `max_bin` (all trials share one binning of
-the rows), the parameters of the `dart` and `gblinear` boosters and of categorical features (the model is a `gbtree` on
-numbers), and options whose values are text.
+XGBoost's names are those of its scikit-learn interface. Left out on purpose: `max_bin` (all trials share one binning
+of the rows), the parameters of the `dart` and `gblinear` boosters and of categorical features (the model is a `gbtree`
+on numbers), and options whose values are text.
 """
 
 from __future__ import annotations
@@ -64,6 +64,13 @@ PARAMETERS: Final[Mapping[str, Parameter]] = {
     "base_score": Parameter(float, _ABOVE_0, _BELOW_1, "above 0 and below 1"),
     "num_parallel_tree": Parameter(int, 1, 1_000, "between 1 and 1,000"),
 }
+WINDOW, HALF_LIFE = "train_window_days", "half_life_days"
+# How much a training row counts by its age: parameters of the fit that are not XGBoost's.
+RECENCY: Final[Mapping[str, Parameter]] = {
+    WINDOW: Parameter(int, 1, 100_000, "between 1 and 100,000"),
+    HALF_LIFE: Parameter(float, _ABOVE_0, _FINITE, "above 0, and finite"),
+}
+SEARCHABLE: Final[Mapping[str, Parameter]] = {**PARAMETERS, **RECENCY}
 # Names of the native interface for some of these.
 _NATIVE: Final = {
     "eta": "learning_rate",
@@ -80,13 +87,13 @@ def known(name: str) -> Parameter:
     Raises:
         SearchError: The parameter does not exist or can't be searched; the error names the closest one.
     """
-    parameter = PARAMETERS.get(name)
+    parameter = SEARCHABLE.get(name)
     if parameter is not None:
         return parameter
-    close = difflib.get_close_matches(name.lower(), [*PARAMETERS, *_NATIVE], n=1)
+    close = difflib.get_close_matches(name.lower(), [*SEARCHABLE, *_NATIVE], n=1)
     guess = f"did you mean {_NATIVE.get(close[0], close[0])}? " if close else ""
     raise SearchError(
-        f"{name!r} is not an XGBoost parameter that can be searched",
+        f"{name!r} is not a parameter that can be searched",
         where="search space",
-        fix=f"{guess}The names are {', '.join(PARAMETERS)}",
+        fix=f"{guess}The names are {', '.join(SEARCHABLE)}",
     )

@@ -23,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_assets.evaluation.metrics import average_precision
-from mlops_assets.training.objective import fit, predict, quantized
+from mlops_assets.training.bagging import averaged
+from mlops_assets.training.objective import fit_all, predict, quantized
+from mlops_assets.training.recency import counted_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import xgboost as xgb
 
@@ -45,8 +47,9 @@ class ProductionModel:
 
     Attributes:
         booster: The model.
-        trees: Its number of trees.
+        trees: Trees of the best point in it.
         rows: Rows it was fitted on.
+        counted: What they add up to, weighted by their age (`recency`); the same number where they are not.
         frauds: Frauds among them.
         threshold: Alerts as many of the test rows in the rehearsal as the evaluated model does.
         rehearsed_average_precision: Average precision of the rehearsal on the test rows.
@@ -58,6 +61,7 @@ class ProductionModel:
     booster: xgb.Booster
     trees: int
     rows: int
+    counted: float
     frauds: int
     threshold: Threshold
     rehearsed_average_precision: float
@@ -69,6 +73,7 @@ class ProductionModel:
         return {
             "trees": self.trees,
             "rows": self.rows,
+            "counted_rows": self.counted,
             "frauds": self.frauds,
             "threshold": self.threshold.to_json_dict(),
             "rehearsed_average_precision": self.rehearsed_average_precision,
@@ -79,7 +84,7 @@ def refit(
     before_test: Callable[[], Matrix],
     everything: Callable[[], Matrix],
     test: Matrix,
-    searched_rows: int,
+    searched: npt.NDArray[np.int64],
     evaluated: FinalModel,
     result: SearchResult,
     search: SearchPlan,
@@ -90,28 +95,27 @@ def refit(
         before_test: Returns the rows known when the test rows began, with the labels known then.
         everything: Returns all rows with a mature label.
         test: The rows that the evaluated model was evaluated on.
-        searched_rows: Training rows of the search.
+        searched: Day number of each training row of the search [rows].
         evaluated: The evaluated model.
         result: The finished search.
         search: What was searched.
     """
+    point = result.best.point
+    counted = [counted_rows(point, searched[:rows]) for rows in (len(searched), *result.older_rows)]
 
-    def fitted(rows: Matrix) -> xgb.Booster:
-        return fit(
-            result.best.point,
-            quantized(rows, threads=result.threads),
-            seed=search.seed,
-            threads=result.threads,
-            rounds=refit_trees(result, searched_rows, rows.rows),
-        )
+    def fitted(rows: Matrix) -> tuple[xgb.Booster, int]:
+        trees = refit_trees(result, counted, counted_rows(point, rows.days))
+        binned = quantized(rows, threads=result.threads)
+        return averaged(fit_all(search.bag(point).members(trees), binned, threads=result.threads)), trees
 
-    rehearsed = predict(fitted(before_test()), test)
+    rehearsed = predict(fitted(before_test())[0], test)
     rows = everything()
-    booster = fitted(rows)
+    booster, trees = fitted(rows)
     return ProductionModel(
         booster=booster,
-        trees=booster.num_boosted_rounds(),
+        trees=trees,
         rows=rows.rows,
+        counted=counted_rows(point, rows.days),
         frauds=rows.frauds,
         threshold=carried_over(evaluated.threshold, evaluated.test_scores, rehearsed),
         rehearsed_average_precision=average_precision(test.y, rehearsed),
@@ -142,16 +146,16 @@ def carried_over(threshold: Threshold, evaluated: Scores, rehearsed: Scores) -> 
     return replace(threshold, value=float(value), alerts=int((rehearsed >= value).sum()), rows=len(rehearsed))
 
 
-def refit_trees(result: SearchResult, searched_rows: int, rows: int) -> int:
-    """Return the number of trees for a fit on more rows than the search fitted on.
+def refit_trees(result: SearchResult, searched: Sequence[float], rows: float) -> int:
+    """Return the number of trees of the best point for a fit on more rows than the search fitted on.
 
-    Trees grow in proportion to the rows; where the search has several folds, all of them say how many trees a row is
-    worth.
+    Trees grow in proportion to the rows, each by its weight; where the search has several folds, all of them say how
+    many trees a row is worth.
 
     Args:
         result: The finished search.
-        searched_rows: Training rows of the newest fold.
+        searched: Training rows of each fold, newest first.
         rows: Rows of the fit.
     """
     trees = [fold.rounds for fold in result.best.folds] or [result.best.rounds]
-    return round(sum(trees) * rows / sum((searched_rows, *result.older_rows)))
+    return max(1, round(sum(trees) * rows / sum(searched)))

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from mlops_assets.lineage import (
     MODEL_URI,
     PRODUCTION_FILE,
@@ -24,6 +22,8 @@ from mlops_assets.tracking.artifacts import scores_to_bytes
 from mlops_assets.tracking.runs import PRODUCTION_MODEL_NAME
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from mlops_assets.lakehouse.commits import TableVersion
     from mlops_assets.tracking.runs import ParentRun
     from mlops_assets.training.final_model import FinalModel
@@ -60,6 +60,7 @@ def record_production(
     model: ProductionModel,
     evaluated_uri: str,
     evaluated: FinalModel,
+    example: pd.DataFrame,
     result: SearchResult,
     sets: Mapping[str, TableVersion],
 ) -> ProductionRecord:
@@ -70,13 +71,13 @@ def record_production(
         model: The production model.
         evaluated_uri: The evaluated model in MLflow.
         evaluated: The evaluated model.
+        example: A row of features as a caller would send it.
         result: The finished search.
         sets: Version of each set, by the set's name.
 
     Raises:
         TrackingError: MLflow rejects a request or can't be reached.
     """
-    example = pd.DataFrame(evaluated.example.astype("float64"), columns=model.booster.feature_names)
     params = {**result.best.point, "trees": model.trees}
     uri = run.log_model(model.booster, example, params, name=PRODUCTION_MODEL_NAME)
     average_precision = evaluated.evaluation.metrics["average_precision"].estimate

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # More rows would not change a verdict; values limit the sample of a wide table.
 _MOST_FRAUDS, _MOST_GENUINE, _MOST_VALUES = 5_000, 20_000, 5_000_000
 _BUCKETS = 1_000_000
+# A category of more is an id: its levels have too few frauds each to learn from.
+_MOST_LEVELS = 1_000
 
 
 def require_ready(
@@ -55,11 +57,13 @@ def require_ready(
         names: The sets' names in errors.
 
     Raises:
-        EvaluationError: A set has one class only, amounts below 0, or lacks the amounts that the plan needs.
+        EvaluationError: A set has one class only, amounts below 0, or lacks the amounts that the plan needs; or a
+            category has more levels than can be learned from.
         LeakError: A feature leaks and is not accepted, or a reason is empty or for no feature.
     """
     contract = tables.contract
     _check_reasons(accepted, contract)
+    _require_few_levels(tables, names["train"])
     if plan.threshold_rule == "cost" and contract.amount is None:
         raise no_amounts()
     rows, frauds = _require_classes_and_amounts(tables, names)
@@ -135,6 +139,20 @@ def _check_reasons(accepted: Mapping[str, str], contract: Contract) -> None:
             f"no reason is given for: {', '.join(silent)}",
             where=where,
             fix="say why the feature is known, in this form, when a transaction is scored",
+        )
+
+
+def _require_few_levels(tables: SplitTables, shown: str) -> None:
+    categories = tables.contract.categories
+    if not categories:
+        return
+    counts = tables.rows("train").agg(*(F.countDistinct(name).alias(name) for name in categories)).collect()[0]
+    many = [f"{name} has {counts[name]:,}" for name in categories if counts[name] > _MOST_LEVELS]
+    if many:
+        raise EvaluationError(
+            f"too many levels, at most {_MOST_LEVELS:,} can be learned: {', '.join(many)}",
+            where=shown,
+            fix="take it out of the contract's `features` and `categories`, or group its levels before loading",
         )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from mlops_assets.training.space import Point
 
-TrialState = Literal["finished", "pruned", "failed"]
+TrialState = Literal["finished", "screened", "pruned", "failed"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class TrialRecord:
     Attributes:
         number: Its number, in the order of proposal.
         point: The hyperparameters.
-        state: `finished` with a value that counts; `pruned` when it was stopped as hopeless, so it can't be the best;
+        state: `finished` with a value that counts; `screened` with one on a sample of the training rows, so it can't be
+            the best; `pruned` when it was stopped as hopeless, so it can't be the best;
             `failed` with an error, also when its worker process or its executor died.
         value: The objective on the validation rows, in its own direction; the best so far for a pruned trial; the mean
             over the folds, where there are several; None when the trial failed.
@@ -49,6 +50,8 @@ class TrialRecord:
         curve: The objective by number of trees, as (trees, value), trees ascending; empty when it was not watched.
         folds: The results by fold, newest first; fewer than the search has for a pruned trial. Empty where the search
             has one fold only, whose results are the fields above.
+        share: Share of the genuine training rows that it was fitted on; below 1, its value can be compared only with
+            those of the same share.
         error: Why it failed, empty otherwise.
         resumed_from: MLflow run of the earlier, unfinished search that this result comes from; empty otherwise.
     """
@@ -62,6 +65,7 @@ class TrialRecord:
     rounds: int = 0
     curve: tuple[tuple[int, float], ...] = ()
     folds: tuple[FoldRecord, ...] = ()
+    share: float = 1.0
     error: str = ""
     resumed_from: str = ""
 
@@ -97,6 +101,7 @@ class SearchResult:
         return {
             "trials": len(states),
             "trials_finished": states.count("finished"),
+            "trials_screened": states.count("screened"),
             "trials_pruned": states.count("pruned"),
             "trials_failed": states.count("failed"),
             "trials_resumed": sum(bool(trial.resumed_from) for trial in self.trials),

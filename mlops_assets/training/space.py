@@ -8,7 +8,7 @@ To search one more parameter, add a line to a preset.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -49,6 +49,15 @@ def whole(low: float, high: float) -> Range:
     return Range(low, high, "whole")
 
 
+_OF_STARTS: Final = (
+    "max_depth",
+    "learning_rate",
+    "min_child_weight",
+    "max_delta_step",
+    "subsample",
+    "colsample_bytree",
+    "reg_lambda",
+)
 PRESETS: Final[Mapping[str, Mapping[str, Range]]] = {
     # The bounds of the project that the benchmarks compare this one with.
     "seed": {
@@ -82,6 +91,18 @@ PRESETS: Final[Mapping[str, Mapping[str, Range]]] = {
     },
 }
 
+# What a search tries first: settings that people write down without one. So it is at least as good as they are on the
+# validation rows, however small its budget. The last is XGBoost's own default, as far as the ranges go. The first one,
+# with the trees that go with its small steps, is the anchor (`members`).
+STARTS: Final[Mapping[str, tuple[Mapping[str, float], ...]]] = {
+    "wide": tuple(
+        dict(zip(_OF_STARTS, values, strict=True))
+        for values in ((5, 0.05, 5, 10, 0.8, 0.8, 1), (6, 0.1, 1, 10, 0.8, 0.8, 1), (6, 0.3, 1, 10, 1, 1, 1))
+    )
+}
+# Learning rate times trees of the anchor: 300 trees of 0.05, or fewer that take larger steps.
+ANCHOR_STEPS: Final = 15
+
 
 @dataclass(frozen=True)
 class SearchSpace:
@@ -89,12 +110,17 @@ class SearchSpace:
 
     Attributes:
         ranges: Range by name of the parameter in XGBoost's scikit-learn interface; includes the number of trees.
+        starts: Points that a search tries first.
+        anchor: Point that the final model partly consists of, with the number of trees that it is fitted with
+            (`members`); None for none.
 
     Raises:
         SearchError: A name is unknown, or a range is invalid for its parameter.
     """
 
     ranges: Mapping[str, Range]
+    starts: tuple[Point, ...] = ()
+    anchor: Point | None = None
 
     def __post_init__(self) -> None:
         for name, item in self.ranges.items():
@@ -127,6 +153,9 @@ class SearchSpace:
 def search_space(preset: str, *changes: Mapping[str, Any]) -> SearchSpace:
     """Return a preset with ranges replaced or added.
 
+    Starts of the preset that are outside the ranges, or lack a parameter that was added, are left out; so is the anchor
+    if the first start is.
+
     Args:
         preset: Name of the preset.
         changes: Range by name of the parameter, each a mapping with `low`, `high` and, to override the preset's,
@@ -140,7 +169,9 @@ def search_space(preset: str, *changes: Mapping[str, Any]) -> SearchSpace:
     ranges = dict(PRESETS[preset])
     for change in changes:
         ranges |= {str(name): _parse(str(name), given, ranges.get(str(name))) for name, given in change.items()}
-    return SearchSpace(ranges)
+    space, given = SearchSpace(ranges), STARTS.get(preset, ())
+    first = _fitting(space, given[:1])
+    return SearchSpace(ranges, _fitting(space, given), _anchor(space, first[0]) if first else None)
 
 
 def read_ranges(path: Path) -> dict[str, Any]:
@@ -168,6 +199,22 @@ def read_ranges(path: Path) -> dict[str, Any]:
             fix="write lines like `max_depth: {low: 3, high: 8}`",
         )
     return content
+
+
+def _fitting(space: SearchSpace, starts: Iterable[Mapping[str, float]]) -> tuple[Point, ...]:
+    """Return the starts that lie in a space as points of it; what the space fixes is taken from it."""
+    fixed = {name: item.low for name, item in space.ranges.items() if name not in space.free}
+    return tuple(
+        space.to_point(start | fixed)
+        for start in map(dict, starts)
+        if all(name in start and item.low <= start[name] <= item.high for name, item in space.free.items())
+    )
+
+
+def _anchor(space: SearchSpace, start: Point) -> Point:
+    """Return a start with a number of trees of its own, at most that of the space."""
+    trees = min(round(ANCHOR_STEPS / start["learning_rate"]), int(space.ranges[TREES].high))
+    return {**start, TREES: max(1, trees)}
 
 
 def _parse(name: str, given: Any, preset: Range | None) -> Range:

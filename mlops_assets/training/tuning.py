@@ -10,16 +10,17 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-
-import pandas as pd
+from functools import cache
+from typing import TYPE_CHECKING
 
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.evaluation.leaks import ChangedRows
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.mature_rows import mature_rows
+from mlops_assets.lakehouse.mature_rows import mature_rows, split_version
+from mlops_assets.lakehouse.pinned_sets import pinned_sets
 from mlops_assets.lakehouse.replaced_rows import replaced_rows
-from mlops_assets.lakehouse.split_sets import SET_TABLES, pinned_sets
+from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lineage import (
     ACCEPTED_LEAKS_TAG,
@@ -39,13 +40,14 @@ from mlops_assets.lineage import (
     SPLIT_SPEC,
     TEST_VERSION_TAG,
 )
-from mlops_assets.tracking.artifacts import scores_to_bytes
+from mlops_assets.tracking.artifacts import scores_to_bytes, sha256_of
 from mlops_assets.tracking.provenance import Origin, package_versions
 from mlops_assets.tracking.runs import ParentRun, TableInput
 from mlops_assets.tracking.store import Store
-from mlops_assets.training.engines.choice import AskedEngine, EngineChoice, choose_engine, cluster_memory
+from mlops_assets.training.engines.choice import AskedEngine, EngineChoice, engine_for
 from mlops_assets.training.engines.engines import SplitTables, TrainingEngine, key_of, rows_in_place
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
+from mlops_assets.training.matrix import as_declared
 from mlops_assets.training.plan import SearchPlan, search_key
 from mlops_assets.training.production_run import ProductionRecord, record_production
 from mlops_assets.training.readiness import changed_rows, require_ready
@@ -53,6 +55,9 @@ from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets.training.search.progress import SearchProgress
 from mlops_assets.training.search.resume import finished_trials
 from mlops_assets.training.search.trial_writer import TrialWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ROLES = {"train": "training", "validation": "validation", "test": "test"}
 
@@ -84,6 +89,11 @@ class TuningReport:
     model: FinalModel
     production: ProductionRecord | None
 
+    @property
+    def model_sha256(self) -> str:
+        """Digest of the booster that is going to be registered."""
+        return sha256_of((self.model if self.production is None else self.production.model).booster)
+
 
 def tune_model(
     lakehouse: Lakehouse,
@@ -99,6 +109,7 @@ def tune_model(
     origin: Origin,
     extra_tags: Mapping[str, str],
     log: Callable[[str], None],
+    opened: Callable[[str, int], object],
 ) -> TuningReport:
     """Tune a model on the newest sets and record it.
 
@@ -118,23 +129,30 @@ def tune_model(
         origin: The Dagster run behind it.
         extra_tags: More tags of the MLflow run.
         log: Writes a line to the run's log.
+        opened: Takes the MLflow run's id, once there is one, and the version of the raw table behind the sets.
 
     Raises:
-        StorageError: A set is missing, or the sets come from different splits.
+        StorageError: A set is missing, the sets come from different splits, or what lies outside of them is needed and
+            the files of that version of the raw table are gone.
         LeakError: A feature gives the target away and is not accepted.
         SearchError: The rows can't be used for a search, or no trial finished.
         EvaluationError: The model can't be evaluated as configured.
         TrackingError: MLflow rejects a request or can't be reached.
     """
     sets = pinned_sets(lakehouse)
+    mature = cache(lambda: mature_rows(lakehouse, contract, sets))
     tables = SplitTables(
         lakehouse.session,
         lambda role: lakehouse.read(sets[role].name, sets[role].version),
         contract,
         gap_days=float(sets["test"].metadata[SPLIT_SPEC]["gap_days"]),
-        mature=lambda: mature_rows(lakehouse, contract, sets),
+        mature=mature,
+        earlier_frauds=lambda: mature().earlier_frauds,
     )
-    changes = _changes(lakehouse, contract, int(sets["train"].metadata[RAW_VERSION]))
+    if production_refit:
+        mature()  # before the search is paid for: upkeep may have removed the version that was split
+    tables.frauds_before_test()  # for the same reason
+    changes = _changes(lakehouse, contract, sets["train"])
     require_ready(
         tables,
         evaluation,
@@ -143,8 +161,7 @@ def tune_model(
         log,
         names={"train": SET_TABLES["train"], "validation": SET_TABLES["validation"], "test": SET_TABLES["test"]},
     )
-    memory = cluster_memory(tables.spark)
-    choice = choose_engine(tables.searched_rows(), len(contract.features), memory, engine)
+    choice = engine_for(tables, plan, engine)
     key = search_key(plan, {**_searched_data(lakehouse, contract, sets), **key_of(choice.engine, tables.spark)})
     resumed = finished_trials(store, key)
     tags = {**extra_tags, **_tags(origin, lakehouse, sets), SEARCH_KEY_TAG: key}
@@ -153,6 +170,7 @@ def tune_model(
     production = None
     with suppress(_NotTheWinnerError), store.open_run(f"{name} {lakehouse.database}", tags) as run:
         log(f"MLflow run {run.run_id}")
+        opened(run.run_id, int(sets["train"].metadata[RAW_VERSION]))
         with TrialWriter(run, plan.objective, key) as writer:
             run.log_inputs(
                 [TableInput(t.name, lakehouse.location(t.name), t.version, _ROLES[role]) for role, t in sets.items()]
@@ -163,12 +181,15 @@ def tune_model(
                 log(f"searching {plan.trials} points on {rows}")
                 result = watched_search(log, writer, placed, plan, resumed)
                 model = placed.finish(result, plan, evaluation)
-                uri = _record(run, model, result, choice, plan, evaluation)
+                example = as_declared(model.example_frame, contract)
+                uri = _record(run, model, example, result, choice, plan, evaluation)
                 if not model.reproduction.passed:
                     run.log(tags={REFUSED_TAG: model.reproduction.description})
                     raise _NotTheWinnerError
                 if production_refit:
-                    production = record_production(run, placed.refit(model, result, plan), uri, model, result, sets)
+                    production = record_production(
+                        run, placed.refit(model, result, plan), uri, model, example, result, sets
+                    )
                     log(production.message)
     return TuningReport(run.run_id, uri, sets, choice, result, model, production)
 
@@ -203,12 +224,12 @@ def watched_search(
     return result
 
 
-def _changes(lakehouse: Lakehouse, contract: Contract, version: int) -> dict[str, ChangedRows]:
+def _changes(lakehouse: Lakehouse, contract: Contract, train: TableVersion) -> dict[str, ChangedRows]:
     """Compare the rows that were delivered again with what they replaced; empty if there are none."""
     replaced = replaced_rows(lakehouse)
     if contract.key is None or replaced is None:
         return {}
-    return changed_rows(replaced, lakehouse.read(RAW, version), contract)
+    return changed_rows(replaced, split_version(lakehouse, train), contract)
 
 
 def _searched_data(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, TableVersion]) -> dict[str, str]:
@@ -218,6 +239,7 @@ def _searched_data(lakehouse: Lakehouse, contract: Contract, sets: Mapping[str, 
         **{name: f"{lakehouse.location(sets[name].name)}@{sets[name].version}" for name in ("train", "validation")},
         SPLIT_ID: str(sets["train"].metadata[SPLIT_ID]),
         "contract": contract.fingerprint,
+        **({"monotone": json.dumps(contract.monotone, sort_keys=True)} if contract.monotone else {}),
         **{name: versions[name] for name in ("xgboost-cpu", "hyperopt")},
     }
 
@@ -236,6 +258,7 @@ def _tags(origin: Origin, lakehouse: Lakehouse, sets: Mapping[str, TableVersion]
 def _record(
     run: ParentRun,
     model: FinalModel,
+    example: pd.DataFrame,
     result: SearchResult,
     choice: EngineChoice,
     plan: SearchPlan,
@@ -243,11 +266,11 @@ def _record(
 ) -> str:
     """Write the model and its results into the run; return the model's URI."""
     point = result.best.point
-    example = pd.DataFrame(model.example.astype("float64"), columns=model.booster.feature_names)
+    bag = plan.bag(point)
     uri = run.log_model(model.booster, example, point)
     report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
     run.log_files({SCORES_FILE: scores_to_bytes(model.test_scores), EVALUATION_FILE: report})
-    run.log_files(model.pictures, PICTURES_FOLDER)
+    run.log_files(model.pictures.files, PICTURES_FOLDER)
     run.log_files({**model.explanation.files, **model.explanation.pictures}, EXPLANATION_FOLDER)
     run.log(
         params={
@@ -262,6 +285,10 @@ def _record(
             "pruning": plan.pruning,
             "checkpoint_rounds": plan.checkpoint_rounds,
             "folds": 1 + len(result.older_rows),
+            "screening": plan.screening,
+            "use_idle_slots": plan.use_idle_slots,
+            "bagging": bag.size,
+            "anchor": "" if bag.anchor is None else json.dumps(bag.anchor),
             "max_seconds": plan.max_seconds,
             "seed": plan.seed,
             "space": json.dumps(plan.space.as_dict()),

@@ -54,7 +54,7 @@ def run(home: Path) -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=280,
+            timeout=850,
         )
         assert answer.returncode == 0, answer.stdout + answer.stderr
         document: dict[str, Any] = json.loads((home / "bench" / f"{name}.json").read_text("utf-8"))

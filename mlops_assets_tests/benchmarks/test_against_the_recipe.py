@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
-from benchmarks.time_to_quality import seconds_to
+from benchmarks.time_to_quality import median_interval, seconds_to, share_first
 
 if TYPE_CHECKING:
     from mlops_assets_tests.benchmarks.conftest import Run
@@ -18,6 +19,31 @@ def test_the_time_to_a_goal_is_that_of_the_first_trial_that_reaches_it():
     assert seconds_to(0.6, course) == 2.0
     assert seconds_to(0.8, course) == 4.0
     assert seconds_to(0.9, course) is None
+
+
+def test_the_interval_of_a_median_is_that_of_the_binomial_table():
+    """Conover's table A3: with 10 values the second and the ninth, at 97.9 %; with 20 the sixth and the fifteenth."""
+    cases = {
+        (9.0, 1.0, 8.0, 2.0, 7.0, 3.0, 6.0, 4.0, 5.0, 10.0): [2.0, 9.0, 0.979],
+        tuple(map(float, range(1, 21))): [6.0, 15.0, 0.959],
+        (3.0, 1.0, 2.0): [1.0, 3.0, 0.75],
+        (2.0,): [2.0, 2.0, 0.0],
+    }
+    for values, expected in cases.items():
+        assert list(median_interval(values)) == pytest.approx(expected, abs=5e-4)
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says():
+    random = np.random.default_rng(1)
+    held = [
+        low <= 1 <= high
+        for low, high, _ in (median_interval(random.lognormal(0, 2, 10).tolist()) for _ in range(2_000))
+    ]
+    assert np.mean(held) == pytest.approx(0.979, abs=0.01)
+
+
+def test_ours_is_first_where_the_ratio_is_above_one():
+    assert share_first([8.0, 0.8, 1.2, 0.0]) == 0.5
 
 
 @pytest.mark.proof

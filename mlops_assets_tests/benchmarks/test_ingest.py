@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlops_assets_tests.benchmarks.conftest import Run
 
 
+@pytest.mark.proof  # a measurement
 def test_both_sides_load_a_file_and_ours_accounts_for_its_bad_rows(spark_resource: SparkResource, tmp_path: Path):
     (found,) = measure(spark_resource, [Case("keyed", 2_000)], 1, tmp_path)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from benchmarks.many_models import load
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ def test_each_model_is_loaded():
     assert groups == {"model0", "model1"}
 
 
+@pytest.mark.proof  # a measurement
 def test_many_models(run: Run):
     document = run("many_models", "--models", "2", "--rounds", "1")
 

@@ -10,7 +10,7 @@ from benchmarks import _ours
 from benchmarks._data import draw_points, ulb_shaped
 from benchmarks._report import report
 from benchmarks._sessions import LOCAL
-from benchmarks.parallel_efficiency import ON_LOCAL, SIMULATED, WITH_DEFAULTS, Sizes, measure
+from benchmarks.parallel_efficiency import ON_LOCAL, SIMULATED, USEFUL, WITH_DEFAULTS, Sizes, measure
 from mlops_assets.training.space import search_space
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlops_assets_tests.benchmarks.conftest import Run
 
 
+@pytest.mark.proof  # a measurement
 def test_it_measures_and_simulates(sessions: Sessions, home: Path, monkeypatch: pytest.MonkeyPatch):
     sizes = Sizes(rows=2_000, trials=6, rounds=2, idle_trials=4, masters=(LOCAL,))
 
@@ -28,7 +29,7 @@ def test_it_measures_and_simulates(sessions: Sessions, home: Path, monkeypatch: 
     report("parallel_efficiency", ratios=ratios, details=details)
 
     written = json.loads((home / "bench" / "parallel_efficiency.json").read_text("utf-8"))
-    assert list(written["ratios"]) == [ON_LOCAL, WITH_DEFAULTS, SIMULATED]
+    assert list(written["ratios"]) == [ON_LOCAL, WITH_DEFAULTS, SIMULATED, USEFUL]
     assert 0 < written["low"] <= written["ratio"] <= written["high"] <= 1
     assert len(details["trial_seconds"]) == 6
     assert 0.5 < written["details"]["simulated"]["seed_like"]["1"]["busy"] <= 1
@@ -57,5 +58,7 @@ def test_a_failing_trial_ends_the_measurement(spark: SparkSession):
 def test_make_bench(run: Run):
     document = run("parallel_efficiency", "--rows", "2000", "--trials", "4", "--rounds", "1")
 
-    assert len(document["ratios"]) == 4  # local, local-cluster, with defaults, simulated
+    assert (
+        len(document["ratios"]) == 5
+    )  # local, local-cluster, with defaults, simulated, simulated with idle slots used
     assert all(0 < found["ratio"] <= 1 for found in document["ratios"].values())

@@ -22,6 +22,7 @@ def test_a_tick_that_finds_something_new_is_no_measurement(tmp_path: Path, insta
         tick()
 
 
+@pytest.mark.proof  # a measurement
 def test_make_bench(run: Run):
     document = run("sensor_tick", "--files", "20", "2", "--versions", "3", "1", "--rounds", "2")
 

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks._simulation import Costs, bend, chart, efficiency, seed_efficiency, stretched, wall_seconds
+from benchmarks._simulation import (
+    Costs,
+    bend,
+    chart,
+    efficiency,
+    seed_efficiency,
+    stretched,
+    useful_share,
+    wall_seconds,
+)
 
 FREE = Costs(0.0, 0.0, 0.0, 0.0)
 LENGTHS = st.lists(st.floats(0.01, 100), min_size=1, max_size=60)
@@ -39,6 +48,19 @@ def test_costs_never_make_a_search_faster(trials: list[float], slots: int, costs
 def test_equal_trials_without_costs_fill_slots_that_divide_them():
     assert efficiency([1.0] * 100, 10, FREE) == pytest.approx(1.0)
     assert efficiency([1.0] * 100, 14, FREE) == pytest.approx(100 / (14 * 8))
+
+
+@given(st.lists(st.floats(1, 20), min_size=1, max_size=40), st.integers(1, 20), COSTS, st.floats(0.2, 1))
+def test_further_points_use_what_is_left_and_no_more(trials: list[float], slots: int, costs: Costs, extra_share: float):
+    without = efficiency(trials, slots, costs)
+
+    assert without * (1 - 1e-9) <= useful_share(trials, slots, costs, extra_share) <= 1 + 1e-9
+
+
+def test_further_points_fill_what_arithmetic_leaves_them():
+    """100 equal trials on 14 slots: two slots run an eighth one, and twelve have one trial's time left."""
+    assert useful_share([1.0] * 100, 14, FREE, extra_share=1) == pytest.approx(1)
+    assert useful_share([1.0] * 100, 14, FREE, extra_share=0.6) == pytest.approx((100 + 12 * 0.6) / (14 * 8))
 
 
 def test_the_bend_is_where_the_overhead_is_a_tenth():

@@ -81,6 +81,41 @@ def test_cards_are_unknown_until_the_label_of_a_fraud_is_known(case: Any, delay:
     assert np.array_equal(unknown_rows(y == 1, days, cards, past), unknown_by_pandas(y, days, cards, past))
 
 
+def unknown_by_the_handbook(rows: pd.DataFrame, train: int, delay: int, test: int) -> set[int]:
+    """Return the test rows of unknown cards, as `get_train_test_set` of the handbook's shared functions picks them.
+
+    Args:
+        rows: `day`, `card`, `fraud`; days from 0.
+        train: Days of the training period.
+        delay: Days of the delay period, which follows it.
+        test: Days of the test period, which follows that.
+    """
+    known = set(rows[(rows.day < train) & (rows.fraud == 1)].card)
+    kept: set[int] = set()
+    for day in range(test):
+        known |= set(rows[(rows.day == train + day - 1) & (rows.fraud == 1)].card)
+        kept |= set(rows[(rows.day == train + delay + day) & ~rows.card.isin(known)].index)
+    return kept
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frauds_of_the_delay_period_make_cards_known_as_in_the_handbook(seed: int):
+    random = np.random.default_rng(seed)
+    rows = pd.DataFrame({"day": random.integers(0, 30, 900), "card": random.integers(0, 120, 900)})
+    rows["fraud"] = (random.random(900) < 0.15).astype(int)
+    test, before = rows[rows.day >= 22], rows[(rows.day < 22) & (rows.fraud == 1)]
+
+    def unknown(past: pd.DataFrame) -> set[int]:
+        frauds = PastFrauds(past.card.to_numpy(), past.day.to_numpy(), 7)
+        return set(
+            test.index[unknown_rows(test.fraud.to_numpy() == 1, test.day.to_numpy(), test.card.to_numpy(), frauds)]
+        )
+
+    expected = unknown_by_the_handbook(rows, train=15, delay=7, test=8)
+    assert unknown(before) == expected
+    assert unknown(before[before.day < 15]) > expected, "without the delay period, cards that are known are kept"
+
+
 def test_a_card_that_was_found_leaves_the_list_and_one_that_was_missed_stays():
     days, cards = np.array([0, 0, 1, 1, 2, 2]), np.array([7, 8, 7, 8, 7, 8])
     y, scores = np.array([1, 1, 1, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks._series import THRESHOLD, population, truth
 from mlops_assets.evaluation.bootstrap import Contender, bootstrap, compare
 from mlops_assets.evaluation.intervals import Design, Interval
-from mlops_assets_tests.evaluation.series import THRESHOLD, population, truth
 
 # Without a bias that the truth can't be stated for: the budget metrics depend on the number of rows of a day.
 REPORTED = ("average_precision", "roc_auc", "kappa", "f1", "log_loss", "brier", "amount_recall", "money_saved")
@@ -68,6 +68,7 @@ def test_intervals_of_cards_hold_the_truth_and_intervals_of_rows_do_not():
 
 
 @pytest.mark.proof
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize(("frauds", "periods"), [(75, 800), (300, 500), (1_500, 400)])
 def test_ninety_five_percent_intervals_hold_the_truth_in_93_to_97_percent_of_the_periods(frauds: int, periods: int):
     """So for average precision. Others may cover more (all but ROC AUC at least 93 %): too wide is the safe side."""

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from hyperopt import fmin, tpe
 
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.search.proposals import decode, to_hyperopt
+from mlops_assets.training.search.proposals import point_of, to_hyperopt
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.shared_data import BroadcastData, Samples
 from mlops_assets.training.search.slots import count_slots
@@ -87,7 +88,7 @@ def looping_in_c(notes: Path) -> Callable[[Point], dict[str, Any]]:
 
 def ends(spark: SparkSession, task: Any, timeout: float | None = None) -> list[tuple[str, str]]:
     """Run eight trials; return status and error of each that is over."""
-    trials = EventDrivenSparkTrials(spark, 2, lambda values: decode(SPACE, values), lambda document: None)
+    trials = EventDrivenSparkTrials(spark, 2, partial(point_of, SPACE), lambda document: None)
     fmin(
         task,
         to_hyperopt(SPACE),
@@ -105,7 +106,7 @@ def ends(spark: SparkSession, task: Any, timeout: float | None = None) -> list[t
 
 def broadcast_value(spark: SparkSession) -> list[float]:
     """Return the value of one point, tried three times on rows that were broadcast."""
-    samples = tuple(Samples(rows.features, rows.X, rows.y) for rows in make_halves())
+    samples = tuple(Samples.of(rows) for rows in make_halves())
     data = BroadcastData(spark.sparkContext.broadcast(samples))
     task = TrialTask("broadcast", data, "average_precision", 42, 1, 5, 0)
     points = [Assignment(seed_point(3, 20, 0.3))] * 3

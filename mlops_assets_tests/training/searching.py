@@ -10,13 +10,14 @@ import itertools
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hyperopt import fmin, tpe
 
-from mlops_assets.training.search.proposals import Document, decode, to_hyperopt
+from mlops_assets.training.search.proposals import Document, point_of, to_hyperopt
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
 from mlops_assets.training.space import Point
 from mlops_assets_tests.training.spaces import seed_space
@@ -100,7 +101,7 @@ def trials_of(
     timeout: float | None = None,
     before: Sequence[Document] = (),
 ) -> EventDrivenSparkTrials:
-    trials = EventDrivenSparkTrials(spark, parallelism, lambda values: decode(SPACE, values), lambda document: None)
+    trials = EventDrivenSparkTrials(spark, parallelism, partial(point_of, SPACE), lambda document: None)
     trials.insert_trial_docs(before)
     fmin(
         task,

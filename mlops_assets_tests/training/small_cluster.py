@@ -23,7 +23,8 @@ import pyspark
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.training.engines.choice import choose_engine, cluster_memory

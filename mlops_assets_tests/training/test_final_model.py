@@ -13,17 +13,18 @@ from mlops_assets.evaluation.cards import unknown_rows
 from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.evaluation.scorer import CARDS, UNKNOWN_CARDS
 from mlops_assets.evaluation.threshold import by_alert_budget
-from mlops_assets.training.final_model import EvaluationPlan, finish, past_frauds
+from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.matrix import Matrix
 from mlops_assets.training.objective import fit, judge, predict, quantized, to_loss
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.records import SearchResult, TrialRecord
+from mlops_assets.training.scored_rows import past_frauds
 from mlops_assets.training.space import Point
 from mlops_assets_tests.training.spaces import seed_point
 
 POINT = seed_point(3, 12, 0.3)
 PLAN = EvaluationPlan(replicates=50, alerts_per_day=10)
-SEARCH = SearchPlan(trials=1)
+SEARCH = SearchPlan(trials=1, bagging=1)
 NAMES = tuple(f"v{number}" for number in range(1, 29))
 
 
@@ -113,6 +114,28 @@ def test_the_entities_of_the_rows_reach_the_intervals_and_past_frauds_make_cards
     assert estimate == pytest.approx(average_precision(test.y[unknown], model.test_scores[unknown]))
 
 
+def test_a_fraud_between_the_sets_makes_its_card_known(sets: tuple[Matrix, Matrix, Matrix]):
+    train, validation, test = (dataclasses.replace(part, entities=np.arange(part.rows) % 90) for part in sets)
+    searched_here = searched(train, validation)
+    # All cards but ten had a fraud the day before the test rows.
+    day = int(test.days.min()) - 1
+    between = test.where(np.arange(test.rows) < 80)
+    between = dataclasses.replace(between, y=np.ones(80, np.uint8), days=np.full(80, day), entities=np.arange(80))
+    nobody = dataclasses.replace(train, y=train.y, entities=-1 - np.arange(train.rows))
+    unheard = dataclasses.replace(validation, entities=-1 - np.arange(validation.rows))
+
+    model = finish(nobody, unheard, lambda: test, searched_here, SEARCH, PLAN, between=[between], label_delay_days=0)
+
+    assert test.entities is not None
+    first = {int(card): day for card in range(80)}
+    for card, at in zip(test.entities[test.y == 1].tolist(), test.days[test.y == 1].tolist(), strict=True):
+        first[card] = min(first.get(card, at), at)
+    unknown = np.array([first.get(card, 10**9) >= at for card, at in zip(test.entities, test.days, strict=True)])
+    assert 0 < unknown.sum() < test.rows / 5
+    estimate = model.evaluation.metrics[UNKNOWN_CARDS[0]].estimate
+    assert estimate == pytest.approx(average_precision(test.y[unknown], model.test_scores[unknown]))
+
+
 def test_past_frauds_leave_out_rows_without_an_entity():
     y, days = np.array([1, 1, 0], np.uint8), np.array([3, 4, 5])
     past = past_frauds([(y, days, np.array([8, -2, 9]))], 7.0)
@@ -130,7 +153,7 @@ def test_cost_needs_amounts_and_the_alert_budget_does_not(sets: tuple[Matrix, Ma
 
     budget = dataclasses.replace(PLAN, threshold_rule="alert_budget")
     model = finish(train, validation, lambda: test, found, SEARCH, budget)
-    assert "cost_against_threshold.png" not in model.pictures
+    assert "cost_against_threshold.png" not in model.pictures.files
 
 
 def test_the_alert_budget_is_spent_on_whole_days_only(sets: tuple[Matrix, Matrix, Matrix]):

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
+from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.training.matrix import Matrix, entity_ids, hashed, joined, matrix_columns, to_matrix
 

@@ -20,7 +20,7 @@ from mlops_assets.training.records import SearchResult, TrialRecord
 from mlops_assets_tests.training.spaces import seed_point
 
 POINT = seed_point(8, 24, 0.3)  # deep enough to know its rows by heart
-SEARCH = SearchPlan(trials=1)
+SEARCH = SearchPlan(trials=1, bagging=1)  # one fit, so that XGBoost itself can be the witness
 NAMES = tuple(f"v{number}" for number in range(1, 29))
 # As a split by time with a gap leaves them; the last part comes after everything, like the rows of the days to come.
 PARTS = {"train": 3_000, "first gap": 500, "validation": 1_000, "second gap": 500, "test": 3_000, "later": 10_000}
@@ -62,7 +62,7 @@ def refitted(
     known = [rows[name] for name in ("train", "first gap", "validation")]
     everything = [*known, rows["second gap"], rows["test"]]
     return refit(
-        lambda: joined(known), lambda: joined(everything), rows["test"], rows["train"].rows, evaluated, result, SEARCH
+        lambda: joined(known), lambda: joined(everything), rows["test"], rows["train"].days, evaluated, result, SEARCH
     )
 
 
@@ -93,7 +93,7 @@ def test_it_is_the_point_fitted_on_every_row(
             "nthread": 1,
         },
         xgb.QuantileDMatrix(np.concatenate([p.X for p in known]), label=np.concatenate([p.y for p in known])),
-        num_boost_round=refit_trees(result, parts["train"].rows, rows),
+        num_boost_round=refit_trees(result, [parts["train"].rows], rows),
     )
 
     assert (production.rows, production.frauds) == (rows, frauds)

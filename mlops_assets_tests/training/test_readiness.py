@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import EvaluationError, LeakError
 from mlops_assets.evaluation.leaks import ChangedRows
 from mlops_assets.training.engines.engines import SetName, SplitTables
@@ -73,6 +74,26 @@ def ready(
     read = SplitTables(spark, lambda name: spark.createDataFrame(tables[name]), contract)
     require_ready(read, plan, accepted or {}, changes or {}, log.append, names=NAMES)
     return log
+
+
+def with_shops(levels: int, count: int = 2_400) -> pa.Table:
+    """Return rows with a shop; every one of the levels occurs."""
+    return rows(count).append_column("shop", pa.array([f"shop_{number % levels}" for number in range(count)]))
+
+
+def test_a_category_of_too_many_levels_is_refused_and_one_of_a_thousand_passes(spark: SparkSession):
+    contract = Contract.model_validate(
+        CARDS.model_dump()
+        | {
+            "columns": [*CARDS.columns, Column(name="shop", type="string")],
+            "features": ("amount", "hint", "shop"),
+            "categories": ("shop",),
+        }
+    )
+    sets: dict[SetName, pa.Table] = dict.fromkeys(NAMES, with_shops(1_000))
+    assert ready(spark, sets=sets, contract=contract) == ["leak check: no feature gives the target away"]
+    with pytest.raises(EvaluationError, match=r"too many levels, at most 1,000 can be learned: shop has 1,001"):
+        ready(spark, sets={**sets, "train": with_shops(1_001)}, contract=contract)
 
 
 def test_good_sets_pass(spark: SparkSession):

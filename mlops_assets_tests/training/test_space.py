@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ from mlops_assets.errors import SearchError
 from mlops_assets.training.objective import booster_parameters
 from mlops_assets.training.parameters import PARAMETERS
 from mlops_assets.training.plan import SearchPlan
-from mlops_assets.training.space import PRESETS, SearchSpace, log_uniform, read_ranges, search_space, uniform, whole
+from mlops_assets.training.space import (
+    PRESETS,
+    TREES,
+    SearchSpace,
+    log_uniform,
+    read_ranges,
+    search_space,
+    uniform,
+    whole,
+)
 from mlops_assets_tests.training.spaces import fixed_space, seed_point, seed_space
 
 HYPERPARAMETERS = ["max_depth", "n_estimators", "learning_rate", "reg_alpha", "base_score"]
@@ -113,7 +123,7 @@ def test_every_known_parameter_is_one_that_xgboost_has_and_takes_its_bounds():
         ("subsamle", "did you mean subsample"),
         ("eta", "did you mean learning_rate"),
         ("Max_Depth", "did you mean max_depth"),
-        ("max_bin", "'max_bin' is not an XGBoost parameter that can be searched"),
+        ("max_bin", "'max_bin' is not a parameter that can be searched"),
         ("", "The names are n_estimators, max_depth"),
     ],
 )
@@ -196,3 +206,42 @@ def test_a_file_that_holds_no_ranges_is_one_clear_error(tmp_path: Path, content:
         file.write_text(content)
     with pytest.raises(SearchError, match=r"ranges\.yaml\] Fix: "):
         read_ranges(file)
+
+
+def test_starts_lie_in_their_space_and_narrower_or_other_ranges_leave_them_out():
+    wide = search_space("wide")
+    assert all(item.low <= start[name] <= item.high for start in wide.starts for name, item in wide.ranges.items())
+    assert all(start[TREES] == 500 for start in wide.starts), "what is fixed is the space's"
+    assert search_space("seed").starts == (), "the seed's search stays what it was"
+
+    slow = search_space("wide", {"learning_rate": {"low": 0.01, "high": 0.1}})
+    assert {start["learning_rate"] for start in slow.starts} == {0.05, 0.1}
+    assert search_space("wide", {"gamma": {"low": 0.1, "high": 1}}).starts == ()
+    fixed = search_space("wide", {"max_depth": {"low": 4, "high": 4}})
+    assert len(fixed.starts) == len(wide.starts)
+    assert {start["max_depth"] for start in fixed.starts} == {4}
+
+
+def test_one_start_is_xgboost_s_own_default_as_far_as_the_ranges_go():
+    """The witness is what the library reports of a model that was given no setting; max_delta_step ends at 10 here."""
+    data = xgb.DMatrix(np.array([[0.0], [1.0]]), label=[0, 1])
+    tree = json.loads(xgb.train({}, data, 1).save_config())["learner"]["gradient_booster"]["tree_train_param"]
+    defaults = {name: float(tree[name]) for name in ("max_depth", "learning_rate", "min_child_weight", "subsample")}
+    defaults |= {"colsample_bytree": float(tree["colsample_bytree"]), "reg_lambda": float(tree["reg_lambda"])}
+
+    found = [{name: start[name] for name in defaults} for start in search_space("wide").starts]
+    assert any(start == pytest.approx(defaults) for start in found)  # XGBoost keeps floats of 32 bits
+
+
+def test_the_anchor_is_the_first_start_with_trees_that_go_with_its_steps():
+    wide = search_space("wide")
+    assert wide.anchor == {**wide.starts[0], TREES: 300}
+    assert search_space("seed").anchor is None, "the seed's model stays what it was"
+    assert search_space("wide", {"gamma": {"low": 0.1, "high": 1}}).anchor is None
+    assert search_space("wide", {"learning_rate": {"low": 0.1, "high": 0.3}}).anchor is None, "its steps are smaller"
+    fast = search_space("wide", {"learning_rate": {"low": 0.3, "high": 0.3}}).anchor
+    assert fast is not None
+    assert (fast["learning_rate"], fast[TREES]) == (0.3, 50)
+    few = search_space("wide", {TREES: {"low": 20, "high": 20}}).anchor
+    assert few is not None
+    assert few[TREES] == 20

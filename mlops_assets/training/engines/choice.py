@@ -13,7 +13,7 @@ import os
 import re
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +26,9 @@ from mlops_assets.training.search.slots import count_slots
 if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
+
+    from mlops_assets.training.engines.engines import SplitTables
+    from mlops_assets.training.plan import SearchPlan
 
 Engine = Literal["memory", "distributed"]
 AskedEngine = Literal["auto", "memory", "distributed"]
@@ -76,7 +79,9 @@ class _Host:
 _Answer = tuple[int, int | None]
 
 
-def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedEngine = "auto") -> EngineChoice:
+def choose_engine(
+    rows: int, features: int, memory: ClusterMemory, asked: AskedEngine = "auto", *, only_in_memory: Sequence[str] = ()
+) -> EngineChoice:
     """Choose where trials run.
 
     Args:
@@ -85,10 +90,22 @@ def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedE
         memory: The memory that the cluster offers.
         asked: `auto` decides by size; any other value is used as given, with a warning in the reason if the data do
             not fit.
+        only_in_memory: What the search uses that only the engine in memory can.
 
     Raises:
-        SearchError: The number of rows, features or bytes is below 1.
+        SearchError: The number of rows, features or bytes is below 1, or the engine can't use what the search does.
     """
+    choice = _choose(rows, features, memory, asked)
+    if choice.engine == "distributed" and only_in_memory:
+        raise SearchError(
+            f"the engine distributed can't use {' or '.join(only_in_memory)} ({choice.reason})",
+            where="choice of the engine",
+            fix="take workers with more memory and the engine memory, or leave it out",
+        )
+    return choice
+
+
+def _choose(rows: int, features: int, memory: ClusterMemory, asked: AskedEngine) -> EngineChoice:
     if rows < 1 or features < 1 or memory.worker_bytes < 1:
         raise SearchError(
             f"{rows} rows of {features} features, {memory.worker_bytes} bytes a worker",
@@ -110,6 +127,18 @@ def choose_engine(rows: int, features: int, memory: ClusterMemory, asked: AskedE
         return EngineChoice("distributed", obstacle) if obstacle else EngineChoice("memory", f"{size}: they fit")
     warning = f"; but {obstacle}" if obstacle and asked == "memory" else ""
     return EngineChoice(asked, f"asked for by hand{warning}")
+
+
+def engine_for(tables: SplitTables, plan: SearchPlan, asked: AskedEngine) -> EngineChoice:
+    """Choose where a search on the sets runs; arguments and errors as in `choose_engine`."""
+    contract = tables.contract
+    return choose_engine(
+        tables.searched_rows(),
+        len(contract.features),
+        cluster_memory(tables.spark),
+        asked,
+        only_in_memory=[*plan.only_in_memory, *(f"the category {name}" for name in contract.categories)],
+    )
 
 
 def cluster_memory(spark: SparkSession) -> ClusterMemory:

@@ -26,11 +26,10 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin, tpe
+from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin
 from hyperopt.exceptions import AllTrialsFailed
 from xgboost.spark import SparkXGBClassifier
 
@@ -39,7 +38,7 @@ from mlops_assets.training.engines.distributed_metrics import LABEL, judge_on_cl
 from mlops_assets.training.engines.placed_rows import VALIDATION, PlacedRows, task_cpus
 from mlops_assets.training.objective import to_loss, tree_parameters, trees_of
 from mlops_assets.training.records import SearchResult, TrialRecord
-from mlops_assets.training.search.proposals import to_hyperopt
+from mlops_assets.training.search.proposals import proposing, to_hyperopt
 from mlops_assets.training.search.search import best_trial, startup_trials
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import SparkSession
 
+    from mlops_assets.training.members import Member
     from mlops_assets.training.plan import Objective, SearchPlan
     from mlops_assets.training.space import Point
 
@@ -61,6 +61,11 @@ _NO_FOLDS = "trials over the whole cluster are judged on the validation set only
 def fit_on_cluster(data: PlacedRows, point: Point, *, seed: int, rounds: int) -> xgb.Booster:
     """Train one model over the cluster; fewer `rounds` give the same first trees."""
     return _classifier(data, point, seed=seed, rounds=rounds).fit(data.train_rows).get_booster()
+
+
+def fit_all_on_cluster(data: PlacedRows, members: Sequence[Member]) -> list[xgb.Booster]:
+    """Train every member of a bag over the cluster, one after another."""
+    return [fit_on_cluster(data, member.point, seed=member.seed, rounds=member.rounds) for member in members]
 
 
 def run_distributed_search(
@@ -128,7 +133,7 @@ class _Run:
             fmin(
                 self._evaluate,
                 to_hyperopt(plan.space),
-                algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
+                algo=proposing(plan.space, startup_trials(plan)),
                 max_evals=self._budget,
                 timeout=seconds,
                 trials=trials,
@@ -214,10 +219,10 @@ def _classifier(
     data: PlacedRows, point: Point, *, seed: int, rounds: int, stopping: tuple[str, int] | None = None
 ) -> SparkXGBClassifier:
     """Return the estimator for a point; its parameters are those of `objective.booster_parameters`."""
-    watched: dict[str, Any] = {}
+    watched: dict[str, Any] = {"monotone_constraints": dict(data.monotone)} if data.monotone else {}
     if stopping is not None:
         metric, patience = stopping
-        watched = {
+        watched |= {
             "validation_indicator_col": VALIDATION,
             "eval_metric": metric,
             "early_stopping_rounds": patience,

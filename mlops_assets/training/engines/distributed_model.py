@@ -24,13 +24,15 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.metrics import average_precision
+from mlops_assets.training.bagging import averaged
 from mlops_assets.training.engines.choice import result_limit
-from mlops_assets.training.engines.distributed import broadcast_model, fit_on_cluster
+from mlops_assets.training.engines.distributed import broadcast_model, fit_all_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
 from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature, placed
-from mlops_assets.training.final_model import ScoredRows, conclude, judge_refit, past_frauds
+from mlops_assets.training.final_model import conclude, judge_refit
 from mlops_assets.training.matrix import doubles, entity_ids, event_seconds, hashed
 from mlops_assets.training.production import ProductionModel, carried_over, refit_trees
+from mlops_assets.training.scored_rows import ScoredRows, past_frauds
 
 if TYPE_CHECKING:
     import xgboost as xgb
@@ -54,7 +56,7 @@ _SCORE = "_score"
 def finish_on_cluster(
     spark: SparkSession,
     data: PlacedRows,
-    train: DataFrame,
+    earlier: DataFrame,
     validation: DataFrame,
     read_test: Callable[[], DataFrame],
     contract: Contract,
@@ -67,7 +69,8 @@ def finish_on_cluster(
     Args:
         spark: The session.
         data: The rows that the search used: with the same number of workers the refit is the same model.
-        train: The training rows, from which only the frauds' entities and days are read: the contract's columns.
+        earlier: Rows from before the test set, from which only the frauds' entities and days are read, as those of the
+            validation rows: the contract's columns.
         validation: Rows for the threshold: the contract's columns, batch id and row number.
         read_test: Returns the test rows, the same columns; called once, after every choice has been made.
         contract: Names and roles of the columns.
@@ -80,10 +83,12 @@ def finish_on_cluster(
             data do not have, or a metric is not defined.
     """
     best = result.best
-    booster = fit_on_cluster(data, best.point, seed=search.seed, rounds=best.rounds)
+    members = fit_all_on_cluster(data, search.bag(best.point).members(best.rounds))
+    booster = averaged(members)
     with ExitStack() as held:
-        model = held.enter_context(broadcast_model(spark, booster))
-        value = judge_on_cluster(search.objective, data.validation_rows, data.features, model, data.validation)
+        first = held.enter_context(broadcast_model(spark, members[0]))
+        value = judge_on_cluster(search.objective, data.validation_rows, data.features, first, data.validation)
+        model = held.enter_context(broadcast_model(spark, booster)) if len(members) > 1 else first
 
         def scored(rows: DataFrame, dataset: str) -> ScoredRows:
             return score_in_order(rows, contract, model, held, result_limit(spark), where=dataset)
@@ -98,7 +103,7 @@ def finish_on_cluster(
             search,
             plan,
             past=past_frauds(
-                [_frauds(train, contract), (chosen_on.y, chosen_on.days, chosen_on.entities)],
+                [_frauds(earlier, contract), (chosen_on.y, chosen_on.days, chosen_on.entities)],
                 contract.label_delay_days,
             ),
         )
@@ -130,21 +135,22 @@ def refit_on_cluster(
         EvaluationError: The test set is too large for its scores to be collected.
     """
 
-    def fitted(rows: DataFrame) -> tuple[xgb.Booster, ScoredCounts, ScoredRows]:
+    def fitted(rows: DataFrame) -> tuple[xgb.Booster, int, ScoredCounts, ScoredRows]:
         with ExitStack() as held:
             data = held.enter_context(placed(spark, rows, test, contract))
-            trees = refit_trees(result, searched_rows, data.train.rows)
-            booster = fit_on_cluster(data, result.best.point, seed=search.seed, rounds=trees)
+            trees = refit_trees(result, [searched_rows, *result.older_rows], data.train.rows)
+            booster = averaged(fit_all_on_cluster(data, search.bag(result.best.point).members(trees)))
             model = held.enter_context(broadcast_model(spark, booster))
             scored = score_in_order(test, contract, model, held, result_limit(spark), where="test set")
-        return booster, data.train, scored
+        return booster, trees, data.train, scored
 
-    _, _, rehearsed = fitted(mature.before_test)
-    booster, counts, scored = fitted(mature.now)
+    _, _, _, rehearsed = fitted(mature.before_test)
+    booster, trees, counts, scored = fitted(mature.now)
     return ProductionModel(
         booster=booster,
-        trees=booster.num_boosted_rounds(),
+        trees=trees,
         rows=counts.rows,
+        counted=counts.rows,
         frauds=counts.frauds,
         threshold=carried_over(evaluated.threshold, evaluated.test_scores, rehearsed.scores),
         rehearsed_average_precision=average_precision(rehearsed.y, rehearsed.scores),

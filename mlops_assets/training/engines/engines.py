@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from mlops_assets.errors import SearchError
+from mlops_assets.training.bagging import averaged
 from mlops_assets.training.engines import distributed, placed_rows
 from mlops_assets.training.engines.distributed_model import finish_on_cluster, refit_on_cluster
 from mlops_assets.training.final_model import finish
 from mlops_assets.training.folds import earlier_folds
 from mlops_assets.training.matrix import matrix_columns, to_matrix
-from mlops_assets.training.objective import fit, quantized
+from mlops_assets.training.objective import fit_all, quantized
 from mlops_assets.training.production import refit
+from mlops_assets.training.recency import counted_rows
 from mlops_assets.training.search.search import run_search
 from mlops_assets.training.search.slots import Slots, choose_slots
 
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
     from mlops_assets.training.final_model import EvaluationPlan, FinalModel
     from mlops_assets.training.folds import Fold
     from mlops_assets.training.matrix import Matrix
+    from mlops_assets.training.members import Bag
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.production import ProductionModel
     from mlops_assets.training.records import SearchResult, TrialRecord
-    from mlops_assets.training.space import Point
 
 SetName = Literal["train", "validation", "test"]
 
@@ -50,6 +52,8 @@ class SplitTables:
         contract: Names and roles of its columns.
         gap_days: Days that were left out before each cut.
         mature: Returns the rows that the split could have used, also outside the sets; None where nobody asks for them.
+        earlier_frauds: Returns the frauds from before the test set that make cards known, those of the gaps too, or
+            None; without it they are those of training and validation set.
     """
 
     spark: SparkSession
@@ -57,6 +61,7 @@ class SplitTables:
     contract: Contract
     gap_days: float = 0.0
     mature: Callable[[], MatureRows] | None = None
+    earlier_frauds: Callable[[], DataFrame | None] = lambda: None
 
     def rows(self, name: SetName) -> DataFrame:
         """Return the columns of a set that training and evaluation need."""
@@ -70,6 +75,15 @@ class SplitTables:
         """Return the rows between training and validation set as one array in this process, or nothing."""
         rows = None if self.mature is None else self.mature().gap
         return [] if rows is None else [self.matrix_of(rows)]
+
+    def between(self) -> list[Matrix]:
+        """Return the frauds from before the test set as one array in this process, or nothing."""
+        frauds = self.frauds_before_test()
+        return [] if frauds is None else [self.matrix_of(frauds)]
+
+    def frauds_before_test(self) -> DataFrame | None:
+        """Return `earlier_frauds`, if the sets leave any out and the contract names an entity."""
+        return self.earlier_frauds() if self.gap_days and self.contract.entity is not None else None
 
     def matrix_of(self, rows: DataFrame) -> Matrix:
         """Return rows of the contract as arrays in this process."""
@@ -146,13 +160,12 @@ def fit_elsewhere(
     rows: DataFrame,
     judged: DataFrame,
     contract: Contract,
-    point: Point,
+    bag: Bag,
     *,
     trees_per_row: float,
-    seed: int,
     threads: int,
 ) -> xgb.Booster:
-    """Fit a point on other rows than those it was found on, with as many trees a row.
+    """Fit a model on other rows than those it was found on, its best point with as many trees a row.
 
     Args:
         engine: Where.
@@ -160,9 +173,8 @@ def fit_elsewhere(
         rows: Rows to fit on: the contract's columns, batch id and row number.
         judged: Rows of both classes that the model will be judged on; never fitted on.
         contract: Names and roles of the columns.
-        point: The hyperparameters.
-        trees_per_row: Trees for each row.
-        seed: Seed of XGBoost.
+        bag: The fits that it is the mean of.
+        trees_per_row: Trees of the best point for each row, weighted by its age.
         threads: Threads of a fit in memory.
 
     Raises:
@@ -171,11 +183,11 @@ def fit_elsewhere(
     columns = matrix_columns(contract)
     if engine == "memory":
         matrix = to_matrix(rows.select(*columns).toArrow(), contract)
-        rounds = max(1, round(trees_per_row * matrix.rows))
-        return fit(point, quantized(matrix, threads=threads), seed=seed, threads=threads, rounds=rounds)
+        rounds = max(1, round(trees_per_row * counted_rows(bag.best, matrix.days)))
+        return averaged(fit_all(bag.members(rounds), quantized(matrix, threads=threads), threads=threads))
     with placed_rows.placed(spark, rows.select(*columns), judged.select(*columns), contract) as data:
         rounds = max(1, round(trees_per_row * data.train.rows))
-        return distributed.fit_on_cluster(data, point, seed=seed, rounds=rounds)
+        return averaged(distributed.fit_all_on_cluster(data, bag.members(rounds)))
 
 
 def key_of(engine: Engine, spark: SparkSession) -> dict[str, str]:
@@ -226,6 +238,7 @@ class _InMemory:
             plan,
             evaluation,
             self.older,
+            between=self.tables.between(),
             label_delay_days=self.tables.contract.label_delay_days,
         )
 
@@ -235,7 +248,7 @@ class _InMemory:
             lambda: tables.matrix_of(rows.before_test),
             lambda: tables.matrix_of(rows.now),
             tables.matrix("test"),
-            self.train.rows,
+            self.train.days,
             evaluated,
             result,
             plan,
@@ -265,10 +278,11 @@ class _OverCluster:
         return distributed.run_distributed_search(self.tables.spark, self.data, plan, on_trial, resumed)
 
     def finish(self, result: SearchResult, plan: SearchPlan, evaluation: EvaluationPlan) -> FinalModel:
+        earlier = self.tables.frauds_before_test()
         return finish_on_cluster(
             self.tables.spark,
             self.data,
-            self.tables.rows("train"),
+            self.tables.rows("train") if earlier is None else earlier,
             self.tables.rows("validation"),
             lambda: self.tables.rows("test"),
             self.tables.contract,

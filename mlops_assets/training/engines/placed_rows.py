@@ -10,7 +10,7 @@ and with the same number of workers a search is reproducible to the last bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ class PlacedRows:
 
     Attributes:
         features: Names of the feature columns, in the contract's order.
+        monotone: Features in which the score may only rise (1) or fall (-1).
         rows: Features as float (null where missing), `LABEL` and `VALIDATION`; a partition for each XGBoost worker.
         workers: Number of XGBoost workers.
         train: Rows and frauds of the training set.
@@ -44,6 +45,7 @@ class PlacedRows:
     """
 
     features: tuple[str, ...]
+    monotone: Mapping[str, int]
     rows: DataFrame
     workers: int
     train: ScoredCounts
@@ -92,7 +94,7 @@ def placed(spark: SparkSession, train: DataFrame, validation: DataFrame, contrac
             raise SearchError(
                 f"{judged.frauds} frauds in {judged.rows} rows", where="validation set", fix="load a longer period"
             )
-        yield PlacedRows(contract.features, rows, workers, counts[False], judged)
+        yield PlacedRows(contract.features, contract.monotone, rows, workers, counts[False], judged)
     finally:
         rows.unpersist()
 

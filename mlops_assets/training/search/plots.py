@@ -36,6 +36,8 @@ Goal = Literal["maximise", "minimise"]
 def tuning_history(trials: Sequence[TrialRecord], *, objective: str, goal: Goal = "maximise") -> bytes:
     """Draw the objective of each trial in order of finish, the best so far, and the pruned and failed trials.
 
+    Trials on a sample of the training rows are left out: their values can't be compared with the others.
+
     Args:
         trials: All trials, those resumed from an earlier search first.
         objective: Label of the value axis.
@@ -44,6 +46,7 @@ def tuning_history(trials: Sequence[TrialRecord], *, objective: str, goal: Goal 
     Raises:
         EvaluationError: No trial finished, or a value is not finite.
     """
+    trials = [trial for trial in trials if trial.share == 1]
     value, finished = _values(trials)
     pruned = np.array([trial.state == "pruned" for trial in trials])
     failed = np.array([trial.state == "failed" for trial in trials])

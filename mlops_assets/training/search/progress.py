@@ -78,7 +78,7 @@ class SearchProgress:
         self, plan: SearchPlan, parallelism: int, log: Callable[[str], None], now: Callable[[], float] = time.monotonic
     ) -> None:
         self._plan, self._parallelism, self._log, self._now = plan, parallelism, log, now
-        self._total = 1 if plan.space.is_one_point else plan.trials
+        self._total = plan.most_trials
         self._counts: Counter[str] = Counter()
         self._resumed = 0
         self._best: TrialRecord | None = None
@@ -114,14 +114,14 @@ class SearchProgress:
 
     def snapshot(self) -> Snapshot:
         """Return the current progress."""
-        left = self._total - self._done
+        left = max(0, self._total - self._done)
         seconds = self._now() - self._started
         here = self._done - self._resumed
         estimates = [seconds * left / here] if here else []
         if self._plan.max_seconds:
             estimates.append(max(0.0, self._plan.max_seconds - seconds))
         return Snapshot(
-            total=self._total,
+            total=max(self._total, self._done),  # slots that were free may have tried more
             done=self._done,
             running=min(self._parallelism, left),
             pruned=self._counts["pruned"],

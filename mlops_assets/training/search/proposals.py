@@ -9,17 +9,20 @@ registered models that it had never tuned. Here integers are `hp.uniformint`, an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from hyperopt import STATUS_FAIL, STATUS_OK, hp, space_eval
+from hyperopt import STATUS_FAIL, STATUS_OK, hp, space_eval, tpe
 from hyperopt.base import JOB_STATE_DONE
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training.records import FoldRecord, TrialRecord
+from mlops_assets.training.records import FoldRecord, TrialRecord, TrialState
 from mlops_assets.training.space import Point, Range, SearchSpace
 
 Document = dict[str, Any]
+# Proposes the next trial, as hyperopt calls it: new ids (one here), domain, trials, seed.
+Algorithm = Callable[[list[int], Any, Any, int], list[Document]]
 _LAST_BITS = 1e-12
 
 
@@ -38,9 +41,45 @@ def _expression(name: str, item: Range) -> Any:
     return hp.uniform(name, item.low, item.high)
 
 
+def proposing(space: SearchSpace, random_trials: int) -> Algorithm:
+    """Return the algorithm of a search: the space's starts first, then random points, then TPE.
+
+    Args:
+        space: What is searched.
+        random_trials: Points that are drawn at random before TPE has enough to learn from.
+    """
+    learned = partial(tpe.suggest, n_startup_jobs=len(space.starts) + random_trials)
+
+    def propose(new_ids: list[int], domain: Any, trials: Any, seed: int) -> list[Document]:
+        number = new_ids[0]
+        if number >= len(space.starts):
+            return learned(new_ids, domain, trials, seed)
+        return given(number, {name: float(space.starts[number][name]) for name in space.free}, domain, trials)
+
+    return propose
+
+
+def given(number: int, values: Mapping[str, float], domain: Any, trials: Any) -> list[Document]:
+    """Return the document of a trial that tries these raw values, as an algorithm of hyperopt returns it."""
+    misc = {
+        "tid": number,
+        "cmd": domain.cmd,
+        "workdir": domain.workdir,
+        "idxs": {label: [number] for label in values},
+        "vals": {label: [value] for label, value in values.items()},
+    }
+    documents: list[Document] = trials.new_trial_docs([number], [None], [domain.new_result()], [misc])
+    return documents
+
+
 def decode(space: SearchSpace, proposed: dict[str, Any]) -> Point:
     """Return the point behind hyperopt's raw values (`fmin`'s result, or a trial's `misc.vals` unpacked)."""
     return space.to_point(space_eval(to_hyperopt(space), proposed))
+
+
+def point_of(space: SearchSpace, document: Document) -> Point:
+    """Return the point that a trial tries."""
+    return decode(space, raw_values(document))
 
 
 def raw_values(document: Document) -> dict[str, Any]:
@@ -48,20 +87,38 @@ def raw_values(document: Document) -> dict[str, Any]:
     return {name: values[0] for name, values in document["misc"]["vals"].items() if values}
 
 
+def share_of(document: Document) -> float:
+    """Return the share of the genuine training rows that a trial is fitted on."""
+    return float(document["misc"].get("share", 1.0))
+
+
+def with_share(document: Document, share: float) -> Document:
+    """Return the document of a trial that is fitted on this share of the genuine training rows."""
+    return {**document, "misc": {**document["misc"], "share": share}}
+
+
+def is_extra(document: Document) -> bool:
+    """Return whether a trial is in addition to the budget, in a slot that was free."""
+    return bool(document["misc"].get("extra", False))
+
+
 def to_record(document: Document, space: SearchSpace) -> TrialRecord:
     """Return the record of a finished trial's document."""
     result = document["result"]
     good = result["status"] == STATUS_OK
+    share = share_of(document)
+    whole: TrialState = "finished" if share == 1 else "screened"
     return TrialRecord(
         number=int(document["tid"]),
-        point=decode(space, raw_values(document)),
-        state="failed" if not good else "pruned" if result["pruned"] else "finished",
+        point=point_of(space, document),
+        state="failed" if not good else "pruned" if result["pruned"] else whole,
         value=result["value"] if good else None,
         loss=result["loss"] if good else None,
         seconds=float(result.get("seconds", 0.0)),
         rounds=int(result["rounds"]) if good else 0,
         curve=tuple((int(rounds), float(value)) for rounds, value in result["curve"]) if good else (),
         folds=tuple(to_fold(*fold) for fold in result.get("folds", ())) if good else (),
+        share=share,
         error=result.get("error", ""),
     )
 
@@ -86,7 +143,7 @@ def to_document(record: TrialRecord, space: SearchSpace) -> Document:
         )
     # hyperopt's integers are floats before they are decoded.
     raw = {name: [float(record.point[name])] for name in space.free}
-    return {
+    document: Document = {
         "state": JOB_STATE_DONE,
         "tid": tid,
         "spec": None,
@@ -98,6 +155,7 @@ def to_document(record: TrialRecord, space: SearchSpace) -> Document:
         "book_time": None,
         "refresh_time": None,
     }
+    return document if record.share == 1 else with_share(document, record.share)
 
 
 def _is_inside(point: Point, space: SearchSpace) -> bool:

@@ -30,7 +30,7 @@ from mlops_assets.lineage import (
 )
 from mlops_assets.tracking.store import SEARCH, Store
 from mlops_assets.tracking.throttling import patiently
-from mlops_assets.training.parameters import PARAMETERS
+from mlops_assets.training.parameters import SEARCHABLE
 from mlops_assets.training.records import FoldRecord, TrialRecord, TrialState
 from mlops_assets.training.space import TREES
 
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 # Databricks allows 5,000 bytes in a tag's value, and MLflow 100 tags in a request.
 _PART_LENGTH, _MOST_PARTS = 4_000, 50
 _PAGE = 1_000
-_KEPT = {item.name for item in fields(TrialRecord)} - {"resumed_from", "folds"}
+_KEPT = {item.name for item in fields(TrialRecord)} - {"resumed_from", "folds", "share"}
 
 
 def record_tags(record: TrialRecord, search_key: str) -> dict[str, str]:
@@ -54,6 +54,8 @@ def record_tags(record: TrialRecord, search_key: str) -> dict[str, str]:
     del content["resumed_from"]
     if not record.folds:
         del content["folds"]
+    if record.share == 1:
+        del content["share"]
     # JSON writes a float with the digits of `repr`, so it reads back as the same float.
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     parts = [text[at : at + _PART_LENGTH] for at in range(0, len(text), _PART_LENGTH)]
@@ -158,11 +160,11 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parse(content: Any) -> TrialRecord:
     point = content["point"]
-    if TREES not in point or set(content) - {"folds"} != _KEPT:  # every point has a number of trees
+    if TREES not in point or set(content) - {"folds", "share"} != _KEPT:  # every point has a number of trees
         raise KeyError("unexpected fields")
     record = TrialRecord(
         number=_whole(content["number"]),
-        point={name: _whole(v) if PARAMETERS[name].type is int else _real(v) for name, v in point.items()},
+        point={name: _whole(v) if SEARCHABLE[name].type is int else _real(v) for name, v in point.items()},
         state=content["state"],
         value=None if content["value"] is None else _real(content["value"]),
         loss=None if content["loss"] is None else _real(content["loss"]),
@@ -177,12 +179,15 @@ def _parse(content: Any) -> TrialRecord:
             )
             for fold in content.get("folds", ())
         ),
+        share=_real(content.get("share", 1.0)),
         error=content["error"],
     )
     if record.state not in get_args(TrialState) or not isinstance(record.error, str):
         raise TypeError("state or error")
     if (record.state == "failed") != (record.loss is None) or (record.loss is None) != (record.value is None):
         raise TypeError("value and state contradict each other")
+    if not 0 < record.share <= 1 or (record.state, record.share == 1) in (("finished", False), ("screened", True)):
+        raise TypeError("share and state contradict each other")
     return record
 
 

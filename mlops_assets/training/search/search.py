@@ -14,20 +14,30 @@ trees does not. A time budget ends the search whenever the clock says so.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from hyperopt import STATUS_OK, fmin, tpe
+from hyperopt import STATUS_OK, fmin
 from hyperopt.base import JOB_STATE_DONE
 
 from mlops_assets.errors import SearchError
 from mlops_assets.training.objective import to_loss
 from mlops_assets.training.records import SearchResult, TrialRecord
-from mlops_assets.training.search.proposals import decode, to_document, to_hyperopt, to_record
+from mlops_assets.training.search.proposals import (
+    Document,
+    is_extra,
+    point_of,
+    proposing,
+    share_of,
+    to_document,
+    to_hyperopt,
+    to_record,
+)
+from mlops_assets.training.search.screening import screening
 from mlops_assets.training.search.shared_data import shared
 from mlops_assets.training.search.slots import Slots, choose_slots
 from mlops_assets.training.search.spark_trials import EventDrivenSparkTrials
@@ -44,6 +54,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _LARGEST_RANDOM_START = 20
+# Longest trial beyond the budget, in mean trials: what is still running when the search ends is lost. Simulated with 14
+# slots (`benchmarks/_simulation`).
+EXTRA_LENGTH = 1 / 3
 _LEAST_SECONDS = 0.001  # hyperopt refuses a timeout of 0
 
 
@@ -111,13 +124,19 @@ class _Run:
             raise SearchError(
                 "two resumed trials have the same number", where="search", fix="resume one search at a time"
             )
-        self._budget = 1 if plan.space.is_one_point else plan.trials
-        self._trials = EventDrivenSparkTrials(spark, slots.parallelism, self._assign, self._finished)
+        self._budget = plan.most_trials
+        self._trials = EventDrivenSparkTrials(
+            spark,
+            slots.parallelism,
+            self._assign,
+            self._finished,
+            use_idle_slots=plan.use_idle_slots and not plan.space.is_one_point,
+        )
         self._trials.insert_trial_docs([to_document(record, plan.space) for record in self.records])
 
     def to_the_end(self, train: Matrix, validation: Matrix, started: float) -> str:
         """Run the remaining trials, and return why the search ended."""
-        plan, before = self._plan, len(self.records)
+        plan, before, startup = self._plan, len(self.records), startup_trials(self._plan)
         if before >= self._budget:
             return f"all of its {before} trials were resumed: nothing was left to try"
         with shared(self._spark, train, validation, *(fold.validation for fold in self._older)) as data:
@@ -133,7 +152,7 @@ class _Run:
                     older_rows=tuple(fold.train_rows for fold in self._older),
                 ),
                 to_hyperopt(plan.space),
-                algo=partial(tpe.suggest, n_startup_jobs=startup_trials(plan)),
+                algo=screening(plan, startup) if plan.screened_points else proposing(plan.space, startup),
                 max_evals=self._budget,
                 timeout=self._seconds_left(started),
                 trials=self._trials,
@@ -142,32 +161,47 @@ class _Run:
                 return_argmin=False,
             )
         tried = len(self.records)
+        extra = f", {tried - self._budget} more in slots that were free" if tried > self._budget else ""
         if self._trials.fmin_cancelled_reason is not None:
             return f"the time budget of {plan.max_seconds:g} s was used up after {tried} of {self._budget} trials"
         if plan.space.is_one_point:
             return "the space has one point, and it was tried"
-        return f"all {tried} trials were tried" + (f", {before} of them resumed" if before else "")
+        resumed = f", {before} of them resumed" if before else ""
+        whole = sum(record.share == 1 for record in self.records)
+        on_all = f", {whole} on all rows" if whole < tried else ""
+        return f"all {min(tried, self._budget)} trials were tried{resumed}{on_all}{extra}"
 
     def _seconds_left(self, started: float) -> float | None:
         if not self._plan.max_seconds:
             return None
         return max(_LEAST_SECONDS, self._plan.max_seconds - (time.perf_counter() - started))
 
-    def _assign(self, values: dict[str, Any]) -> Assignment:
-        point = decode(self._plan.space, values)
+    def _assign(self, document: Document) -> Assignment:
+        point, share = point_of(self._plan.space, document), share_of(document)
+        seconds = self._extra_seconds() if is_extra(document) else math.inf
         if not self._plan.pruning:
-            return Assignment(point)
-        finished = self._finished_folds()
+            return Assignment(point, share=share, seconds=seconds)
+        finished = self._finished_folds(share)
         curves = [mean_curves(folds) for folds in finished]
         thresholds, *older = (
             median_thresholds([curve[number] for curve in curves]) for number in range(1 + len(self._older))
         )
         return Assignment(
-            point, thresholds, tuple(older), shifts([[value for value, _ in folds] for folds in finished])
+            point,
+            thresholds,
+            tuple(older),
+            shifts([[value for value, _ in folds] for folds in finished]),
+            share,
+            seconds,
         )
 
-    def _finished_folds(self) -> list[list[FoldLosses]]:
-        """Return, for each finished trial so far that was not pruned, loss and curve of losses by fold.
+    def _extra_seconds(self) -> float:
+        """Return how long a trial beyond the budget may take: short ones fill the time until the last trial ends."""
+        seconds = [record.seconds for record in self.records if record.state != "failed"]
+        return EXTRA_LENGTH * sum(seconds) / len(seconds) if seconds else math.inf
+
+    def _finished_folds(self, share: float) -> list[list[FoldLosses]]:
+        """Return, for each finished trial of this share so far that was not pruned, loss and curve of losses by fold.
 
         They come from the documents: these are complete when the next trial is assigned, the records are not.
         """
@@ -176,7 +210,8 @@ class _Run:
             objective = self._plan.objective
             return to_loss(objective, value), [(rounds, to_loss(objective, reached)) for rounds, reached in curve]
 
-        results = [trial["result"] for trial in self._trials.trials if trial["state"] == JOB_STATE_DONE]
+        trials = [trial for trial in self._trials.trials if share_of(trial) == share]
+        results = [trial["result"] for trial in trials if trial["state"] == JOB_STATE_DONE]
         return [
             [losses(value, curve) for value, _, curve in result.get("folds") or [(result["value"], 0, result["curve"])]]
             for result in results

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import SparkSession
 
+    from mlops_assets.training.categories import Levels
     from mlops_assets.training.matrix import Matrix
+
+_ARRAYS = ("X", "y", "days")
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,26 @@ class Samples:
         features: Names of the columns of `X`.
         X: float32 [rows, features].
         y: uint8 [rows], 1 = fraud.
+        days: int64 [rows], day number of the event.
+        levels: What the codes of categories mean, by feature.
+        monotone: Features in which the score may only rise (1) or fall (-1).
     """
 
     features: tuple[str, ...]
     X: npt.NDArray[np.float32]
     y: npt.NDArray[np.uint8]
+    days: npt.NDArray[np.int64]
+    levels: Levels = field(default_factory=dict)
+    monotone: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: Matrix) -> Samples:
+        """Return them from a matrix."""
+        return cls(rows.features, rows.X, rows.y, rows.days, rows.levels, rows.monotone)
+
+    def first(self, rows: int) -> Samples:
+        """Return the first rows."""
+        return replace(self, X=self.X[:rows], y=self.y[:rows], days=self.days[:rows])
 
 
 class SharedData(Protocol):
@@ -72,29 +90,31 @@ class BroadcastData:
 
 @dataclass(frozen=True)
 class MappedData:
-    """Rows in NumPy files on a disk that the workers can read too."""
+    """Rows in NumPy files on a disk that the workers can read too; all sets are of one contract."""
 
     folder: str
-    features: tuple[tuple[str, ...], ...]
+    features: tuple[str, ...]
+    levels: tuple[Levels, ...]
+    monotone: Mapping[str, int]
 
     @classmethod
     def write(cls, folder: Path, sets: Sequence[Matrix]) -> MappedData:
         """Write the sets into a folder."""
         for number, matrix in enumerate(sets):
-            np.save(folder / f"X{number}.npy", matrix.X)
-            np.save(folder / f"y{number}.npy", matrix.y)
-        return cls(str(folder), tuple(matrix.features for matrix in sets))
+            for name in _ARRAYS:
+                np.save(folder / f"{name}{number}.npy", getattr(matrix, name))
+        return cls(str(folder), sets[0].features, tuple(matrix.levels for matrix in sets), sets[0].monotone)
 
     def load(self) -> tuple[Samples, ...]:
         """Return the sets, memory-mapped."""
-        return tuple(self._map(number) for number in range(len(self.features)))
+        return tuple(self._map(number) for number in range(len(self.levels)))
 
     def release(self) -> None:
         """Do nothing: a memory map is closed together with its arrays."""
 
     def _map(self, number: int) -> Samples:
-        X, y = (np.load(Path(self.folder) / f"{name}{number}.npy", mmap_mode="r") for name in ("X", "y"))
-        return Samples(self.features[number], X, y)
+        X, y, days = (np.load(Path(self.folder) / f"{name}{number}.npy", mmap_mode="r") for name in _ARRAYS)
+        return Samples(self.features, X, y, days, self.levels[number], self.monotone)
 
 
 @contextmanager
@@ -109,7 +129,7 @@ def shared(spark: SparkSession, *sets: Matrix) -> Iterator[SharedData]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return
-    broadcast = context.broadcast(tuple(Samples(matrix.features, matrix.X, matrix.y) for matrix in sets))
+    broadcast = context.broadcast(tuple(Samples.of(matrix) for matrix in sets))
     try:
         yield BroadcastData(broadcast)
     finally:

@@ -29,7 +29,7 @@ from hyperopt.spark import FMIN_CANCELLED_REASON_TIMEOUT
 from hyperopt.utils import coarse_utcnow
 from pyspark import TaskContext, inheritable_thread_target
 
-from mlops_assets.training.search.proposals import Document, raw_values
+from mlops_assets.training.search.proposals import Document, is_extra
 from mlops_assets.training.search.trial import failure
 
 if TYPE_CHECKING:
@@ -48,8 +48,10 @@ class EventDrivenSparkTrials(SparkTrials):
     Args:
         spark: The session whose executors run the trials.
         parallelism: Trials in flight.
-        assign: Turns hyperopt's raw values of a trial into the task's input; called in `fmin`'s thread when the trial
-            starts, so it can pass results of earlier trials to the task.
+        assign: Turns a trial's document into the task's input; called in `fmin`'s thread when the trial starts, so it
+            can pass results of earlier trials to the task.
+        use_idle_slots: Whether slots that are free while the last trials run try further points (`is_extra`). The
+            search does not wait for them.
         on_finish: Called in `fmin`'s thread with each finished document, after the free slot was refilled; an error
             that it raises ends the search.
     """
@@ -58,11 +60,14 @@ class EventDrivenSparkTrials(SparkTrials):
         self,
         spark: SparkSession,
         parallelism: int,
-        assign: Callable[[dict[str, Any]], Any],
+        assign: Callable[[Document], Any],
         on_finish: Callable[[Document], None],
+        *,
+        use_idle_slots: bool = False,
     ) -> None:
         super().__init__(parallelism=parallelism, spark_session=spark)
         self._assign, self._on_finish = assign, on_finish
+        self._use_idle_slots = use_idle_slots
 
     def fmin(
         self,
@@ -83,8 +88,9 @@ class EventDrivenSparkTrials(SparkTrials):
         Args:
             fn: Evaluates what `assign` returned on an executor, and returns hyperopt's result document.
             space: hyperopt's search space.
-            algo: Proposes points, such as `tpe.suggest`.
-            max_evals: Number of trials.
+            algo: Proposes points, such as `tpe.suggest`. It may return nothing, and is asked again when the next
+                trial has ended; the search ends if none is running.
+            max_evals: Most trials.
             rstate: NumPy generator behind the proposals, fresh from its seed.
             timeout: Seconds after which it stops proposing and cancels running trials; `fmin_cancelled_reason` is set
                 then.
@@ -101,28 +107,46 @@ class EventDrivenSparkTrials(SparkTrials):
         domain = Domain(fn, space)
         slots = _Slots(self._spark, self.parallelism, fn)
         finished: Document | None = None
+        proposing = True
         try:
             while True:
-                while open_trials > 0 and slots.running < self.parallelism and not _is_past(deadline):
-                    document = self._propose(domain, algo, rstate)
-                    slots.start(document, self._assign(raw_values(document)))
-                    open_trials -= 1
+                proposing = True
+                while proposing and self._wants_one(slots, open_trials) and not _is_past(deadline):
+                    document = self._propose(domain, algo, rstate, extra=not open_trials)
+                    proposing = document is not None
+                    if document is not None:
+                        slots.start(document, self._assign(document))
+                        open_trials = max(0, open_trials - 1)
                 if finished is not None:
                     self._on_finish(finished)
-                if not slots.running:
+                if not slots.awaited:
                     break
                 finished = slots.wait(deadline)
                 if finished is None:
                     break
-            if open_trials > 0 or slots.running:
+            if (proposing and open_trials > 0) or slots.awaited:
                 self._fmin_cancelled, self._fmin_cancelled_reason = True, FMIN_CANCELLED_REASON_TIMEOUT
         finally:
             slots.close()
             self.refresh()
 
-    def _propose(self, domain: Any, algo: Callable[..., list[Document]], rstate: Any) -> Document:
+    def _wants_one(self, slots: _Slots, open_trials: int) -> bool:
+        """Return whether a slot is free for a trial of the budget, or for one more beside the last of them."""
+        if slots.running == self.parallelism:
+            return False
+        return open_trials > 0 or (self._use_idle_slots and slots.awaited > 0)
+
+    def _propose(
+        self, domain: Any, algo: Callable[..., list[Document]], rstate: Any, *, extra: bool
+    ) -> Document | None:
         self.refresh()
-        documents = algo(self.new_trial_ids(1), domain, self, _draw(rstate))
+        new_ids = self.new_trial_ids(1)
+        documents = algo(new_ids, domain, self, _draw(rstate))
+        if not documents:
+            self._ids.difference_update(new_ids)
+            return None
+        if extra:
+            documents[0]["misc"]["extra"] = True
         self.insert_trial_docs(documents)
         self.refresh()
         number = documents[0]["tid"]
@@ -164,6 +188,11 @@ class _Slots:
     def running(self) -> int:
         """Trials in flight."""
         return len(self._in_flight)
+
+    @property
+    def awaited(self) -> int:
+        """Trials in flight that are not in addition to the budget."""
+        return sum(not is_extra(document) for document in self._in_flight.values())
 
     def start(self, document: Document, assignment: Any) -> None:
         """Run a trial in a free slot."""

@@ -27,8 +27,9 @@ from mlops_assets.lineage import (
     STAGE_TAG,
     STATE_TAG,
 )
+from mlops_assets.processes import this_process
 from mlops_assets.tracking.runs import cut, now
-from mlops_assets.tracking.store import TRIAL, this_process
+from mlops_assets.tracking.store import TRIAL
 from mlops_assets.tracking.throttling import patiently
 from mlops_assets.training.search.resume import record_tags
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Only trials whose value counts are FINISHED, so that MLflow's own filter can select them.
-STATUS = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+STATUS = {"finished": "FINISHED", "screened": "KILLED", "pruned": "KILLED", "failed": "FAILED"}
 # While the server makes one request wait, other requests continue. An embedded store writes one at a time anyway.
 _THREADS_TO_A_SERVER = 8
 # How long to keep writing after an error, and after an interrupt, when a person or a scheduler is waiting.
@@ -162,16 +163,23 @@ class TrialWriter:
 
 
 def _metrics(record: TrialRecord, objective: str, ended: int) -> list[Metric]:
-    """Return the value, the time, and the curve with the number of trees as step."""
+    """Return the value, the time, and the curve with the number of trees as step.
+
+    Values on a sample of the training rows have a name of their own, so that nobody sorts them among the others.
+    """
     metrics = [Metric("trial_seconds", record.seconds, ended, 0)]
+    judged = f"validation_{objective}"
+    if record.share < 1:
+        judged = f"screening_{objective}"
+        metrics.append(Metric("share_of_genuine_rows", record.share, ended, 0))
     if record.value is not None:
-        metrics.append(Metric(f"validation_{objective}", record.value, ended, 0))
+        metrics.append(Metric(judged, record.value, ended, 0))
     if record.rounds:
         metrics.append(Metric("rounds", record.rounds, ended, 0))
     every = 1 + len(record.curve) // _CURVE_POINTS
     last = len(record.curve) - 1
     metrics += [
-        Metric(f"validation_{objective}_by_trees", value, ended, trees)
+        Metric(f"{judged}_by_trees", value, ended, trees)
         for number, (trees, value) in enumerate(record.curve)
         if number % every == 0 or number == last
     ]

@@ -15,7 +15,8 @@ from hyperopt import Trials, fmin, tpe
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.evaluation.bootstrap import bootstrap
 from mlops_assets.evaluation.intervals import Design
@@ -142,6 +143,18 @@ def test_the_model_is_a_booster_that_agrees_with_the_one_in_memory(data: PlacedR
     assert intervals["average_precision"].low <= found <= intervals["average_precision"].high
     assert abs(found - intervals["average_precision"].estimate) < 0.02
     assert found > 3 * validation.frauds / validation.rows
+
+
+def test_a_constraint_holds_over_the_cluster(data: PlacedRows, matrices: tuple[Matrix, Matrix]):
+    """These rows rise with `weak`; without the constraint the model does, too."""
+    lower, higher = (dataclasses.replace(matrices[1], X=matrices[1].X.copy()) for _ in range(2))
+    higher.X[:, FEATURES.index("weak")] += 1.0
+
+    free = fit_on_cluster(data, POINT, seed=3, rounds=12)
+    bound = fit_on_cluster(dataclasses.replace(data, monotone={"weak": -1}), POINT, seed=3, rounds=12)
+
+    assert (predict(free, higher) > predict(free, lower)).mean() > 0.5
+    assert (predict(bound, higher) <= predict(bound, lower)).all()
 
 
 def test_missing_values_are_missing_as_in_memory(spark: SparkSession, tables: tuple[DataFrame, DataFrame]):

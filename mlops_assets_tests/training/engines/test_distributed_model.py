@@ -20,6 +20,7 @@ from mlops_assets.training.engines.engines import fit_elsewhere
 from mlops_assets.training.engines.placed_rows import placed
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
+from mlops_assets.training.members import Bag
 from mlops_assets.training.objective import fit, predict, quantized
 from mlops_assets.training.production import refit
 from mlops_assets.training.records import SearchResult, TrialRecord
@@ -72,7 +73,14 @@ def test_a_point_is_fitted_on_other_rows_with_as_many_trees_a_row(
     by_hand = fit(POINT, quantized(matrix, threads=1), seed=1, threads=1, rounds=6)
 
     fitted = fit_elsewhere(
-        engine, spark, rows, table(spark, 500, 4), CONTRACT, POINT, trees_per_row=6 / matrix.rows, seed=1, threads=1
+        engine,
+        spark,
+        rows,
+        table(spark, 500, 4),
+        CONTRACT,
+        Bag(POINT, None, 1, 1),
+        trees_per_row=6 / matrix.rows,
+        threads=1,
     )
 
     assert fitted.num_boosted_rounds() == 6
@@ -138,8 +146,8 @@ def test_the_final_model_is_whole(finished: FinalModel, matrix: Matrix):
     assert finished.booster.feature_names == list(FEATURES)
     assert np.array_equal(finished.test_scores, predict(finished.booster, matrix))
     assert finished.evaluation.rows == 4_000
-    assert finished.example.shape == (3, 4)
-    assert "precision_recall.png" in finished.pictures
+    assert finished.example.shape == (1, 4)
+    assert "precision_recall.png" in finished.pictures.files
     assert finished.evaluation.sample.unit == "entity"
     assert set(UNKNOWN_CARDS) < set(finished.evaluation.metrics)
     here = explain(finished.booster, matrix.X, matrix.y, FEATURES, seed=EVALUATION.seed)
@@ -151,7 +159,7 @@ def test_the_production_model_is_near_the_one_in_memory(
 ):
     columns = matrix_columns(CONTRACT)
     before = table(spark, 4_000, 1).union(table(spark, 2_000, 2)).select(*columns)
-    mature = MatureRows(before.union(table(spark, 1_000, 4).select(*columns)).union(rows), before, None)
+    mature = MatureRows(before.union(table(spark, 1_000, 4).select(*columns)).union(rows), before, None, None)
     best = TrialRecord(0, POINT, "finished", value=0.5, loss=-0.5, seconds=0.1, rounds=8)
     found = SearchResult((best,), best, parallelism=1, seconds=0.1, end_reason="")
 
@@ -161,7 +169,7 @@ def test_the_production_model_is_near_the_one_in_memory(
         lambda: to_matrix(mature.before_test.toArrow(), CONTRACT),
         lambda: to_matrix(mature.now.toArrow(), CONTRACT),
         matrix,
-        4_000,
+        np.zeros(4_000, np.int64),
         finished,
         found,
         PLAN,

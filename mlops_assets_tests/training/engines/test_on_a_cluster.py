@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.training.matrix import Matrix
 
-pytestmark = [pytest.mark.proof, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def found(scratch: Path, shared_home: Path) -> dict[str, Any]:
         env={**os.environ, "SPARK_HOME": str(home), "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=850,
     )
     assert done.returncode == 0, done.stderr[-4_000:]
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.proof
 def told(shared_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("tables")
     command = [sys.executable, "-m", "mlops_assets_tests.training.small_cluster", str(shared_home), str(folder)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=850, check=False)
     assert ran.returncode == 0, ran.stderr[-4_000:]
     found = json.loads(ran.stdout.strip().splitlines()[-1])
     sys.stdout.write(json.dumps({name: found[name] for name in ("seconds", "limit_mib", "choice", "in memory")}))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lineage import PARENT_TAG, SEARCH_KEY_TAG
 from mlops_assets.settings import Settings
 from mlops_assets.tracking.store import Store
@@ -45,6 +45,12 @@ WITH_VALUE = st.builds(
     folds=st.lists(st.builds(FoldRecord, value=FINITE, rounds=st.integers(0, 100_000), curve=CURVES), max_size=4).map(
         tuple
     ),
+)
+ON_A_SAMPLE = st.builds(
+    replace,
+    WITH_VALUE,
+    state=st.sampled_from(["screened", "pruned"]),
+    share=st.floats(0, 1, exclude_min=True, exclude_max=True),
 )
 FAILED = st.builds(
     TrialRecord,
@@ -98,7 +104,7 @@ def without_origin(records: Iterable[TrialRecord]) -> list[tuple[int, float | No
     return [(record.number, record.value) for record in records]
 
 
-@given(st.one_of(WITH_VALUE, FAILED))
+@given(st.one_of(WITH_VALUE, ON_A_SAMPLE, FAILED))
 def test_a_record_comes_back_from_its_tags_exactly(record: TrialRecord):
     tags = record_tags(record, KEY)
 
@@ -170,6 +176,11 @@ def test_the_seal_of_the_bad_cases_is_right():
         {"folds": [{"value": 0.5, "rounds": 3}]},
         {"folds": [{"value": float("nan"), "rounds": 3, "curve": []}]},
         {"new_field": 1},
+        {"share": 0.1},
+        {"share": 1.0, "state": "screened"},
+        {"share": 0, "state": "screened"},
+        {"share": 2, "state": "screened"},
+        {"share": "0.1", "state": "screened"},
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,3 +106,12 @@ def test_degenerate_searches_are_drawn(values: Any):
 def test_a_search_without_a_usable_trial_is_refused(values: Any):
     with pytest.raises(EvaluationError):
         tuning_history(search(values), objective="kappa")
+
+
+def test_trials_on_a_sample_of_the_rows_are_not_drawn():
+    whole = search([0.5, 0.4, None, 0.6])
+    screened = [dataclasses.replace(trial(9, 0.9, state), share=0.1) for state in ("screened", "pruned")]
+
+    drawn = tuning_history([*screened, *whole], objective="kappa")
+
+    assert np.array_equal(opened(drawn), opened(tuning_history(whole, objective="kappa")))

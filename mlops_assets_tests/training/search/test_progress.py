@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import pty
@@ -64,6 +65,24 @@ def test_fast_trials_share_lines_and_the_last_one_is_always_said():
     assert search.said[0].startswith("trial 1 of 1000 done")
     assert search.said[-1].startswith("trial 1000 of 1000 done (0 running")
     assert "left" not in search.said[-1]
+
+
+def test_trials_beyond_the_budget_are_counted_and_never_negative():
+    search = Search(trials=2)
+    for number in range(3):
+        search.end(trial(number), after=30)
+
+    assert search.said[-1].startswith("trial 3 of 3 done (0 running")
+
+
+def test_a_value_on_a_sample_is_not_the_best():
+    search = Search()
+    search.end(dataclasses.replace(trial(0, 0.9, "screened"), share=0.1), after=30)
+    search.end(trial(1, 0.5), after=30)
+
+    assert "of 10 done" in search.said[0]
+    assert "average_precision: none yet" in search.said[0]
+    assert "average_precision: 0.5000 (trial 1)" in search.said[1]
 
 
 def test_a_search_that_ends_early_says_how_far_it_came():

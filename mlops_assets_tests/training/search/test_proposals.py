@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from mlops_assets.errors import SearchError
 from mlops_assets.training.parameters import PARAMETERS
 from mlops_assets.training.records import TrialRecord, TrialState
-from mlops_assets.training.search.proposals import decode, raw_values, to_document, to_hyperopt, to_record
+from mlops_assets.training.search.proposals import decode, proposing, raw_values, to_document, to_hyperopt, to_record
 from mlops_assets.training.space import PRESETS, Point, SearchSpace, search_space
 from mlops_assets_tests.training.spaces import seed_point, seed_space
 
@@ -130,7 +129,7 @@ def test_the_seed_space_is_proposed_as_it_always_was():
     fmin(
         lambda values: -float(values["learning_rate"]),
         to_hyperopt(space),
-        algo=partial(tpe.suggest, n_startup_jobs=3),
+        algo=proposing(space, 3),
         max_evals=8,
         trials=trials,
         rstate=np.random.default_rng(42),
@@ -146,3 +145,43 @@ def test_the_seed_space_is_proposed_as_it_always_was():
         seed_point(5, 22, 0.26578355371775186, 0.09913230315137952, 0.00482700834037514),
         seed_point(5, 40, 0.37943007546754015, 0.05582005659918403, 0.023505108365672944),
     ]
+
+
+def proposed(space: SearchSpace, count: int, random_trials: int) -> list[Point]:
+    trials = Trials()
+    fmin(
+        lambda values: -float(values["learning_rate"]),
+        to_hyperopt(space),
+        algo=proposing(space, random_trials),
+        max_evals=count,
+        trials=trials,
+        rstate=np.random.default_rng(7),
+        show_progressbar=False,
+    )
+    for document in trials.trials:
+        again = to_document(to_record(document | {"result": FAILED}, space), space)
+        assert again["misc"]["vals"] == document["misc"]["vals"], "a start can be resumed, too"
+    return [decode(space, raw_values(document)) for document in trials.trials]
+
+
+FAILED = {"status": "fail", "error": "not tried"}
+
+
+def test_known_settings_are_tried_first_and_the_rest_is_proposed_as_ever():
+    space = search_space("wide")
+    starts = len(space.starts)
+
+    points = proposed(space, starts + 6, random_trials=4)
+
+    assert starts >= 3
+    assert points[:starts] == list(space.starts)
+    assert len({tuple(point.items()) for point in points}) == len(points)
+    # TPE has learned from the starts: at equal seeds it does not propose what it would without them.
+    alone = proposed(SearchSpace(space.ranges), starts + 6, random_trials=starts + 4)
+    assert points[starts : starts + 4] == alone[starts : starts + 4], "random points depend on their number only"
+    assert points[-1] != alone[-1]
+
+
+def test_a_budget_below_the_number_of_starts_is_kept():
+    space = search_space("wide")
+    assert proposed(space, 2, random_trials=1) == list(space.starts[:2])

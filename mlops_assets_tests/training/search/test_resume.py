@@ -49,6 +49,7 @@ def everything(spark: SparkSession, halves: tuple[Matrix, Matrix]) -> tuple[Tria
     return run_search(spark, *halves, WATCHED, lambda record: None).trials
 
 
+@pytest.mark.proof  # many trials
 def test_trials_end_early_and_are_pruned_and_their_records_say_how(everything: tuple[TrialRecord, ...]):
     """So does the search that the tests below cut and resume."""
     assert {record.state for record in everything} == {"finished", "pruned"}

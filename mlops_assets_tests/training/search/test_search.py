@@ -126,6 +126,7 @@ def test_what_the_callback_raises_ends_the_search(spark: SparkSession, halves: t
         run_search(spark, *halves, SearchPlan(space=SPACE, trials=50), full)
 
 
+@pytest.mark.proof  # many trials
 def test_parallelism_leaves_tpe_something_to_learn_from(spark: SparkSession, halves: tuple[Matrix, Matrix]):
     few = run_search(spark, *halves, SearchPlan(space=SPACE, trials=4), lambda record: None)
     many = run_search(spark, *halves, SearchPlan(space=SPACE, trials=8), lambda record: None)
@@ -134,6 +135,7 @@ def test_parallelism_leaves_tpe_something_to_learn_from(spark: SparkSession, hal
     assert many.parallelism == 2
 
 
+@pytest.mark.proof  # a search; `test_slots` tests the rule
 def test_a_parallelism_that_does_not_fit_is_kept_and_noted(
     spark: SparkSession, halves: tuple[Matrix, Matrix], caplog: pytest.LogCaptureFixture
 ):

@@ -42,6 +42,7 @@ def found(spark: SparkSession, halves: tuple[Matrix, Matrix], older: tuple[Fold,
     return run_search(spark, *halves, PLAN, lambda record: None, older=older)
 
 
+@pytest.mark.proof  # many fits
 def test_the_best_trial_has_the_best_mean_over_all_folds(found: SearchResult, older: tuple[Fold, ...]):
     assert {record.state for record in found.trials} == {"finished", "pruned"}
     for record in found.trials:

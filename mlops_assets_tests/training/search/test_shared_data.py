@@ -32,7 +32,7 @@ def test_both_ways_bring_the_same_rows_as_often_as_they_are_asked(
 ):
     ways: list[SharedData] = [
         MappedData.write(tmp_path, halves),
-        BroadcastData(spark.sparkContext.broadcast(tuple(Samples(m.features, m.X, m.y) for m in halves))),
+        BroadcastData(spark.sparkContext.broadcast(tuple(Samples.of(m) for m in halves))),
     ]
     want = [(m.features, "<f4", m.X.tobytes(), m.y.tobytes()) for m in halves]
     for data in ways:

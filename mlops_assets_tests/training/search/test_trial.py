@@ -27,7 +27,7 @@ class Here:
 
     def load(self) -> tuple[Samples, ...]:
         """Return them."""
-        return tuple(Samples(rows.features, rows.X, rows.y) for rows in self.sets)
+        return tuple(Samples.of(rows) for rows in self.sets)
 
     def release(self) -> None:
         """Keep them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 
@@ -62,6 +63,24 @@ def children(client: MlflowClient, experiment_id: str, parent: str) -> dict[str,
     return {run.info.run_name: run for run in found}
 
 
+def test_a_value_on_a_sample_has_a_name_of_its_own(store: Store):
+    """Whoever sorts child runs by the validation metric must not find it there."""
+    screened = TrialRecord(0, POINT, "screened", 0.9, -0.9, seconds=0.1, rounds=10, curve=CURVE, share=0.1)
+    with store.open_run("search", {}) as run, TrialWriter(run, "kappa", KEY) as writer:
+        for record in (screened, dataclasses.replace(PRUNED, share=0.1), finished(1)):
+            writer.write(record)
+
+    found = children(store.client, store.experiment_id, run.run_id)
+    first, cut, full = (found[f"trial {number:03d}"] for number in (0, 8, 1))
+    assert (first.info.status, first.data.tags[STATE_TAG]) == ("KILLED", "screened")
+    assert first.data.metrics["screening_kappa"] == 0.9
+    assert first.data.metrics["screening_kappa_by_trees"] == CURVE[-1][1]
+    assert first.data.metrics["share_of_genuine_rows"] == cut.data.metrics["share_of_genuine_rows"] == 0.1
+    assert not any(name.startswith("validation") for child in (first, cut) for name in child.data.metrics)
+    assert not any(name.startswith("s") for name in full.data.metrics)
+    assert record_from_tags(first.data.tags, KEY) == screened
+
+
 def test_each_state_is_a_child_that_shows_it(store: Store):
     taken_over = TrialRecord(9, POINT, "finished", 0.6, -0.6, seconds=500.0, resumed_from="earlier-run")
     with store.open_run("search", {}) as run, TrialWriter(run, "kappa", KEY) as writer:
@@ -104,6 +123,7 @@ def test_a_long_curve_is_kept_whole_and_drawn_with_fewer_points(store: Store):
     assert (history[-1].step, history[-1].value) == curve[-1]
 
 
+@pytest.mark.proof  # two searches
 def test_a_trial_costs_three_requests(door: Door):
     store = behind(door, "three requests")
     with store.open_run("search", {}) as run:
@@ -116,6 +136,7 @@ def test_a_trial_costs_three_requests(door: Door):
     assert made == {"POST /runs/create": 12, "POST /runs/log-batch": 12, "POST /runs/update": 12}
 
 
+@pytest.mark.proof  # a search against a slow server
 def test_a_throttling_server_keeps_the_search_from_nothing_and_loses_no_trial(door: Door, server: Server):
     """Six requests in ten are refused, with a second to wait: more than MLflow's own four retries bear."""
     store = behind(door, "throttled")
@@ -138,6 +159,7 @@ def test_a_throttling_server_keeps_the_search_from_nothing_and_loses_no_trial(do
     assert longest < 0.1
 
 
+@pytest.mark.proof  # a search against a slow server
 def test_throttling_without_a_word_on_when_to_come_back_is_borne_too(door: Door, server: Server):
     store = behind(door, "no header")
     with store.open_run("search", {}) as run:

@@ -1,7 +1,7 @@
 """A simulated population with known truth: cards, of which a few are compromised and then show a series of frauds.
 
-What belongs here: rows for tests of intervals, and what is true of them. What does not: rows that look like a data set
-(`data/sources`).
+What belongs here: rows for measurements and tests of intervals, and what is true of them. What does not: rows that look
+like a data set (`data/sources`).
 
 Cards are independent of each other. The frauds of a card share most of what makes their scores, so eight of them tell
 little more than one; that is what an interval that draws rows gets wrong. Two models score all rows; the second is a

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from benchmarks.serving import RATIO, SAME_PROTOCOL_RATIO, SEED_RATIO, process
+
+if TYPE_CHECKING:
+    from mlops_assets_tests.benchmarks.conftest import Run
+
+
+def test_a_server_that_does_not_start_is_no_measurement():
+    with pytest.raises(RuntimeError, match="did not start"), process(["-c", "import sys; sys.exit('no')"], 1):
+        pass
+
+
+@pytest.mark.proof  # a measurement
+def test_make_bench(run: Run):
+    document = run("serving", "--requests", "20", "--rounds", "2", "--sizes", "1", "3")
+
+    assert {RATIO, SEED_RATIO, SAME_PROTOCOL_RATIO} < set(document["ratios"])
+    assert {"C API", "empty uvicorn", "ours /v1/score", "mlflow 3"} < set(document["details"]["microseconds"])
