@@ -11,15 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mlops_assets.diagnostics.machine import check_machine, check_settings
+from mlops_assets.diagnostics.sources import check_sources, check_tables
 from mlops_assets.errors import PlatformError
+from mlops_assets.resources.landing import connected, opener_of
+from mlops_assets.spec import FraudModelSpec, models_in
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from mlops_assets.databricks.preflight import Finding
     from mlops_assets.databricks.profile import DatabricksProfile
-    from mlops_assets.settings import Deployment
+    from mlops_assets.deployment import Deployment
 
 
 def diagnose(
@@ -48,7 +53,7 @@ def diagnose(
         from mlops_assets.diagnostics.workspace import check_workspace
     except ModuleNotFoundError:  # the extra is not installed; the finding on packages reports it
         return here
-    return [*here, *check_versions(profile), *check_workspace(profile, dict(credentials or {}))]
+    return [*here, *check_versions(profile), *check_workspace(profile, credentials or {})]
 
 
 def examine(deployment: Deployment, load: Callable[[], object]) -> list[Finding]:
@@ -60,15 +65,28 @@ def examine(deployment: Deployment, load: Callable[[], object]) -> list[Finding]
     """
     problem: PlatformError | None = None
     profile: DatabricksProfile | None = None
+    models: tuple[FraudModelSpec, ...] = ()
+    loaded: object = None
     try:
-        load()
+        loaded = load()
+        models = models_in(getattr(loaded, "metadata", None) or {})
         profile = deployment.profile() if deployment.target == "databricks" else None
     except PlatformError as error:
         problem = error
-    return diagnose(
+    found = diagnose(
         home=deployment.home,
         java_home=deployment.java_home,
         settings_problem=problem,
         profile=profile,
         credentials=deployment.databricks_login(),
     )
+    tables = check_tables(models, lambda: connected(deployment)) if profile is not None else ()
+    return [*found, *_starts(profile, loaded, models), *check_sources(models, opener_of(deployment)), *tables]
+
+
+def _starts(profile: DatabricksProfile | None, loaded: object, models: tuple[FraudModelSpec, ...]) -> list[Finding]:
+    if profile is None or not models:
+        return []
+    from mlops_assets.diagnostics.cluster_starts import check_starts
+
+    return list(check_starts(profile, cast("dg.Definitions", loaded), models))

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlops_assets.databricks.preflight import Finding
-from mlops_assets.settings import LAUNCH_POOL
+from mlops_assets.deployment import LAUNCH_POOL
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from mlops_assets.settings import Deployment
+    from mlops_assets.deployment import Deployment
 
 
 def launch_limit(deployment: Deployment, instance: DagsterInstance) -> Iterator[Finding]:

@@ -9,24 +9,20 @@ from __future__ import annotations
 import base64
 import io
 import uuid
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
 
 import requests
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.config import Config
 
+from mlops_assets.databricks.login import LOGIN_FIX, Credentials
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.databricks.profile import DatabricksProfile
 from mlops_assets.diagnostics.clusters import check_cluster
 from mlops_assets.diagnostics.findings import PATIENCE_SECONDS, PROBE, WORKSPACE_ERRORS, in_one_line, ok, wrong
-
-_LOGIN_FIX: Final = (
-    "set DATABRICKS_TOKEN, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, to credentials of this workspace"
-)
+from mlops_assets.errors import LaunchError
 
 
-def check_workspace(profile: DatabricksProfile, credentials: dict[str, str]) -> Iterator[Finding]:
+def check_workspace(profile: DatabricksProfile, credentials: Mapping[str, str]) -> Iterator[Finding]:
     """Check the workspace of a profile; without a login, only the address is checked.
 
     Args:
@@ -39,13 +35,17 @@ def check_workspace(profile: DatabricksProfile, credentials: dict[str, str]) -> 
     if reached.level == "error":
         return
     try:
-        client = WorkspaceClient(config=Config(host=profile.host, **_login(credentials)))
+        login = Credentials(profile.host, **credentials, unified=not credentials)
+        config = login.config(http_timeout_seconds=PATIENCE_SECONDS, retry_timeout_seconds=PATIENCE_SECONDS)
+        client = WorkspaceClient(config=config)
         user = client.current_user.me().user_name
-    except (*WORKSPACE_ERRORS, ValueError) as error:
-        # ValueError: the SDK finds no credentials, or the login server rejects them.
-        yield wrong("credentials", f"rejected: {in_one_line(error)}; {_LOGIN_FIX}")
+    except LaunchError as error:
+        yield wrong("credentials", f"{error.what}; {error.fix}")
         return
-    yield ok("credentials", f"accepted, as {user}")
+    except (*WORKSPACE_ERRORS, ValueError) as error:  # ValueError: a login server refuses them at the first call
+        yield wrong("credentials", f"rejected: {in_one_line(error)}; {LOGIN_FIX}")
+        return
+    yield ok("credentials", f"accepted, as {user} ({config.auth_type})")
     yield _staging(client, profile)
     if profile.tables == "catalog":
         yield _schema(client, profile)
@@ -62,14 +62,6 @@ def _host(host: str) -> Finding:
         fix = "check the address (MLOPS_DATABRICKS_HOST), VPN and proxy"
         return wrong("host", f"{host} can't be reached: {in_one_line(error)}; {fix}")
     return ok("host", f"{host} answers")
-
-
-def _login(credentials: dict[str, str]) -> dict[str, Any]:
-    waits = {"http_timeout_seconds": PATIENCE_SECONDS, "retry_timeout_seconds": PATIENCE_SECONDS}
-    # Name the type: otherwise the SDK rejects the login if it also finds other credentials in the environment.
-    kinds = {"token": "pat", "client_id": "oauth-m2m"}
-    named = [kind for name, kind in kinds.items() if name in credentials]
-    return {**waits, **credentials, **({"auth_type": named[0]} if named else {})}
 
 
 def _staging(client: WorkspaceClient, profile: DatabricksProfile) -> Finding:

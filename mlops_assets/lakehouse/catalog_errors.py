@@ -36,6 +36,12 @@ _NO_PERMISSION: Final = re.compile(
     r"(PERMISSION_DENIED|INSUFFICIENT_PERMISSIONS|INSUFFICIENT_PRIVILEGES|UNAUTHORIZED_ACCESS)\b"
 )
 _DENIED: Final = re.compile(r"User does not have [^\n.]+? on \w+ [`'\w.]+|Insufficient privileges:[^\n]*")
+# The catalog throttles or restarts (Databricks documentation, "REST API errors"), or the storage behind it does (S3's
+# SlowDown, Azure's ServerBusy); Spark's own retries are over by then.
+_BUSY: Final = re.compile(
+    r"\b(REQUEST_LIMIT_EXCEEDED|RESOURCE_EXHAUSTED|TEMPORARILY_UNAVAILABLE|SlowDown|ServerBusy)\b"
+    r"|UnknownHostException|SocketTimeoutException|Connection reset"
+)
 # A version's log entry is there and its files are not.
 FILES_GONE: Final = "FILE_NOT_EXIST"
 _STACK: Final = "\n\tat "
@@ -44,13 +50,8 @@ _CONFLICT: Final = re.compile(r"DELTA_CONCURRENT|DELTA_METADATA_CHANGED|DELTA_PR
 
 
 def error_condition(error: PySparkException) -> str:
-    """Return the error's condition, such as `DELTA_CONCURRENT_APPEND`; empty if it has none.
-
-    Spark 4 calls it a condition. Spark 3.5 (Databricks Runtime 16.4 LTS) calls it an error class, and has no
-    `getCondition`.
-    """
-    condition = error.getCondition if hasattr(error, "getCondition") else error.getErrorClass
-    return condition() or ""
+    """Return the error's condition, such as `DELTA_CONCURRENT_APPEND`; empty if it has none."""
+    return error.getCondition() or ""
 
 
 def spark_errors() -> tuple[type[Exception], ...]:
@@ -66,6 +67,11 @@ def is_conflict(error: Exception) -> bool:
     return _CONFLICT.search(str(error)) is not None
 
 
+def is_busy(error: Exception) -> bool:
+    """Return whether the catalog, or the storage behind it, is too busy to answer."""
+    return _BUSY.search(str(error)) is not None
+
+
 @contextmanager
 def readable(address: str, catalog: str, schema: str) -> Iterator[None]:
     """Turn a catalog error into a `StorageError` with a fix; let any other error pass.
@@ -76,8 +82,8 @@ def readable(address: str, catalog: str, schema: str) -> Iterator[None]:
         schema: Its schema, without the catalog.
 
     Raises:
-        StorageError: The catalog or schema does not exist, a permission is missing, or the name belongs to something
-            that is not a Delta table.
+        StorageError: The catalog or schema does not exist, a permission is missing, the name belongs to something that
+            is not a Delta table, or catalog or storage are too busy to answer.
     """
     try:
         yield
@@ -121,5 +127,12 @@ def _refusal(error: Exception, address: str, catalog: str, schema: str) -> Stora
             "this name belongs to something that is not a Delta table",
             where=address,
             fix="rename or drop it, or choose another schema (MLOPS_DATABRICKS_SCHEMA)",
+        )
+    if busy := _BUSY.search(message):
+        return StorageError(
+            f"the catalog or its storage does not answer ({busy.group()})",
+            where=address,
+            fix="run again later; if it happens often, ask the workspace's administrators about its limits",
+            transient=True,
         )
     return None

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
+from mlops_assets.lakehouse.history import FOLLOWS
 from mlops_assets.lakehouse.tables import COMMIT_METADATA, Tables
 
 if TYPE_CHECKING:
@@ -175,6 +176,37 @@ class Commits(ABC):
         then = f"WHEN MATCHED AND {when} THEN UPDATE SET {changes}"
         return self._merge(name, rows, list(values), on=on, then=then, base=base, metadata=metadata)
 
+    def remove(
+        self,
+        name: str,
+        rows: DataFrame,
+        *,
+        on: str,
+        base: TableVersion,
+        metadata: Mapping[str, Any],
+        removes: str = "TRUE",
+        restored: Sequence[str] = (),
+    ) -> TableVersion:
+        """Delete rows, or put earlier rows in their place, in one commit; see `append`.
+
+        Args:
+            name: The table.
+            rows: What says which rows, and holds the ones that take their place.
+            on: SQL condition under which one of `rows` (`new`) matches a row of the table (`old`).
+            base: The version that was read.
+            metadata: Commit metadata: what the commit was made from.
+            removes: SQL condition under which a matched row is deleted; the others get the values of `restored`.
+            restored: Columns of `rows` that replace those of the same name.
+
+        Raises:
+            StaleBaseError: Someone else has committed since `base`.
+            StorageError: The platform did not create the table, or the catalog refuses the request.
+        """
+        then = f"WHEN MATCHED AND {removes} THEN DELETE"
+        if restored:
+            then += " WHEN MATCHED THEN UPDATE SET " + ", ".join(f"old.`{name}` = new.`{name}`" for name in restored)
+        return self._merge(name, rows, restored or rows.columns, on=on, then=then, base=base, metadata=metadata)
+
     def _merge(
         self,
         name: str,
@@ -272,7 +304,7 @@ class Commits(ABC):
             if ours.isdisjoint(self.read(name, base.version).columns):
                 self.require_columns(base, ours)
         number = 0 if base is None else base.version + 1
-        document = json.dumps({**metadata, "follows": number - 1}, sort_keys=True)
+        document = json.dumps({**metadata, FOLLOWS: number - 1}, sort_keys=True)
         try:
             write(number, document)
         except spark_errors() as error:

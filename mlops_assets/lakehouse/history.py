@@ -1,4 +1,4 @@
-"""What the history of a Delta table says: its newest version, and which commits changed rows.
+"""What the history of a Delta table says: its newest version, and which commits wrote rows.
 
 What belongs here: reading entries of `DESCRIBE HISTORY`, which delta-rs returns in the same form. What does not:
 getting them (`tables`), the metadata that our own commits carry (`lineage`).
@@ -7,32 +7,37 @@ getting them (`tables`), the metadata that our own commits carry (`lineage`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-# Commits that do not change rows, by their name in a table's history (Delta's `DeltaOperations`). Unity Catalog's
-# predictive optimization may make some of them at any time.
-_UPKEEP: Final = frozenset(
+# Commits of others that write rows, by their name in a table's history (Delta's `DeltaOperations`, and delta-rs). Any
+# other commit without our note is upkeep, whatever its name: Unity Catalog's predictive optimization, or the next
+# runtime, may make some at any time.
+WRITES_ROWS: Final = frozenset(
     {
-        "OPTIMIZE",
-        "VACUUM START",
-        "VACUUM END",
-        "COMPUTE STATS",
-        "REORG",
-        "CLUSTER BY",
-        "SET TBLPROPERTIES",
-        "UNSET TBLPROPERTIES",
-        "UPGRADE PROTOCOL",
-        "ADD FEATURE",
-        "DROP FEATURE",
-        "ADD CONSTRAINT",
-        "DROP CONSTRAINT",
-        "CHANGE COLUMN",
+        "WRITE",
+        "STREAMING UPDATE",
+        "DELETE",
+        "TRUNCATE",
+        "MERGE",
+        "UPDATE",
+        "COPY INTO",
+        "RESTORE",
+        "CLONE",
+        "CONVERT",
+        "CREATE TABLE",
+        "CREATE TABLE AS SELECT",
+        "REPLACE TABLE",
+        "REPLACE TABLE AS SELECT",
+        "CREATE OR REPLACE TABLE",
+        "CREATE OR REPLACE TABLE AS SELECT",
     }
 )
 _LOOK_BACK: Final = 100
 _UNKNOWN: Final = -1
+# Every commit of ours says which version it follows (`Commits._commit`): that makes a note ours.
+FOLLOWS: Final = "follows"
 HISTORY_COLUMNS: Final = ("version", "operation", "userMetadata", "operationMetrics")
 
 
@@ -54,13 +59,13 @@ class LastCommit:
 
 
 def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
-    """Return the newest version, with metadata and counts of the newest commit that changed rows.
+    """Return the newest version, with metadata and counts of the newest commit that wrote rows.
 
     Args:
         history: Entries of the table's history, newest first, with the columns `HISTORY_COLUMNS`.
     """
     entries = list(history)
-    wrote = next((entry for entry in entries if _wrote_rows(entry)), {})
+    wrote: Mapping[str, Any] = next(iter(_row_commits(entries)), {})
     return replace(
         _commit_of({**wrote, "version": entries[0]["version"]}),
         rows_version=int(wrote.get("version", _UNKNOWN)),
@@ -68,7 +73,7 @@ def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
 
 
 def newest_commit(look: Callable[[int | None], Iterable[Mapping[str, Any]]]) -> LastCommit:
-    """Return the newest version; metadata is searched for in `_LOOK_BACK` commits, the rows' version in the whole log.
+    """Return the newest version; the commit that wrote its rows is looked for in the whole log if need be.
 
     Args:
         look: Returns the given number of newest history entries; all of them when None.
@@ -77,20 +82,31 @@ def newest_commit(look: Callable[[int | None], Iterable[Mapping[str, Any]]]) -> 
     if newest.rows_version != _UNKNOWN:
         return newest
     entries = list(look(None))
-    whole = last_commit(entries).rows_version
+    whole = last_commit(entries)
     # If the log begins with upkeep, the rows are at least as old as its first version; that is all it says.
-    oldest = int(entries[-1]["version"])
-    return replace(newest, rows_version=oldest if whole == _UNKNOWN else whole)
+    return replace(whole, rows_version=int(entries[-1]["version"])) if whole.rows_version == _UNKNOWN else whole
 
 
 def commits_after(history: Iterable[Mapping[str, Any]], version: int) -> list[LastCommit]:
-    """Return the commits after a version that changed rows, oldest first."""
-    commits = [_commit_of(entry) for entry in history if int(entry["version"]) > version and _wrote_rows(entry)]
+    """Return the commits after a version that wrote rows, oldest first."""
+    newest_first = sorted(history, key=lambda entry: int(entry["version"]), reverse=True)
+    commits = [_commit_of(entry) for entry in _row_commits(newest_first) if int(entry["version"]) > version]
     return sorted(commits, key=lambda commit: commit.version)
 
 
-def _wrote_rows(entry: Mapping[str, Any]) -> bool:
-    return str(entry["operation"]).upper() not in _UPKEEP
+def _row_commits(newest_first: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the commits that wrote rows: those with a note of ours, and those of others that say so.
+
+    Delta may compact a table right after a write, in the same session and therefore with the same note. A note names
+    the version that its commit follows, so it is unique; the oldest commit that carries it is the write.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for entry in newest_first:
+        if FOLLOWS in _metadata_of(entry.get("userMetadata")):
+            found[str(entry["userMetadata"])] = entry
+        elif str(entry["operation"]).upper() in WRITES_ROWS:
+            found[f"version {entry['version']}"] = entry
+    return list(found.values())
 
 
 def _commit_of(entry: Mapping[str, Any]) -> LastCommit:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mlops_assets.data.ingest.new_inputs import StagedInputs
 from mlops_assets.data.labels.labels import label_files_readable, label_table_columns, labels_accounted, stage_labels
-from mlops_assets.errors import UnreachableError
+from mlops_assets.errors import UnreachableError, are_transient
 from mlops_assets.lakehouse.label_store import LabelCounts, LabelStore
 from mlops_assets.lakehouse.transaction_tables import LABELS
 
@@ -36,6 +36,7 @@ class LabelReport:
         readable: The verdict on the files.
         refusal: What was refused; the error message if a check failed.
         blames_input: Whether the same files would be refused again.
+        transient: Whether files that can't be read may be readable soon.
         staged: The staged files.
         table: The table afterwards; None before the first label.
         counts: Its counts; None without a table.
@@ -46,6 +47,7 @@ class LabelReport:
     readable: CheckOutcome
     refusal: str
     blames_input: bool
+    transient: bool
     staged: StagedInputs
     table: TableVersion | None = None
     counts: LabelCounts | None = None
@@ -77,6 +79,7 @@ def load_labels(store: LabelStore, source: TransactionSource) -> LabelReport:
         readable=label_files_readable(staged),
         refusal=f"refused {refused}; none of their rows were written" if refused else f"{LABELS} is incomplete",
         blames_input=any(not isinstance(error, UnreachableError) for error in staged.errors),
+        transient=are_transient(staged.errors),
         staged=staged,
     )
     if table is None or report.refused_whole:

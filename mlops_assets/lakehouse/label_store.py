@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from mlops_assets.data.columns import BATCH_ID, KNOWN_AT, LABEL
+from mlops_assets.data.ingest.manifest import REVERT, BatchRecord
 from mlops_assets.data.ingest.new_inputs import StagedInputs
 from mlops_assets.data.labels.labels import label_table_columns, require_labels
 from mlops_assets.errors import ContractError
+from mlops_assets.lakehouse.batches import Batch, remove_batches
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, staged_rows
@@ -105,6 +108,19 @@ class LabelStore:
         rows = staged_rows(self.lakehouse, folder, label_table_columns(self.contract))
         metadata = {RECORDS: [asdict(record) for record in staged.records], DAGSTER_RUN: self.dagster_run}
         return self.lakehouse.append(LABELS, rows, base=table, metadata=metadata)
+
+    def revert(self, table: TableVersion, batches: Sequence[Batch]) -> TableVersion:
+        """Delete the rows of label files; the labels in the raw table follow with the next `recover`.
+
+        Raises:
+            StaleBaseError: Someone else has written since; start over.
+        """
+        now = datetime.now(UTC).isoformat()
+        records = [
+            asdict(BatchRecord(batch.batch_id, REVERT, batch.source, batch.rows, 0, 0, 0, "", now)) for batch in batches
+        ]
+        metadata = {RECORDS: records, DAGSTER_RUN: self.dagster_run}
+        return remove_batches(self.lakehouse, table, [batch.batch_id for batch in batches], metadata)
 
     def count(self, table: TableVersion) -> LabelCounts:
         """Count the table's rows and labels."""

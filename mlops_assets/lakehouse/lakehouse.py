@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.errors import StorageError
-from mlops_assets.lakehouse.catalog_errors import error_condition
+from mlops_assets.lakehouse.catalog_errors import FILES_GONE, error_condition, spark_errors
 from mlops_assets.lakehouse.commits import Commits, TableVersion
 from mlops_assets.lakehouse.locks import hold, staging_folder
-from mlops_assets.lakehouse.tables import CatalogTables, PathTables, Tables
+from mlops_assets.lakehouse.tables import CatalogTables, PathTables, Tables, spark_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+
+
+_ID_LENGTH = 8
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Lakehouse(Commits):
         catalog: Catalog with the tables `catalog.database.table`; empty for tables in folders below `root`.
         locks: Folder of the lock files; empty where the storage itself keeps two writers apart.
         catalog_here: Whether this process's Spark can reach `catalog`.
+        explorer: With a catalog: address of the pages that show its tables.
     """
 
     spark: Callable[[], SparkSession]
@@ -42,6 +46,7 @@ class Lakehouse(Commits):
     catalog: str = ""
     locks: str = ""
     catalog_here: bool = True
+    explorer: str = ""
 
     @property
     def session(self) -> SparkSession:
@@ -51,6 +56,21 @@ class Lakehouse(Commits):
     def location(self, name: str) -> str:
         """Return the table's folder or its three-level name."""
         return self._tables.address(name)
+
+    def url(self, name: str) -> str:
+        """Return an address of the table: its page in the catalog's explorer, or its folder."""
+        address = self.location(name)
+        if self.catalog:
+            return f"{self.explorer}/{address.replace('.', '/')}" if self.explorer else address
+        path = spark_path(address)
+        return path if path.startswith("dbfs:") else Path(path).absolute().as_uri()
+
+    def data_version(self, table: TableVersion) -> str:
+        """Return what identifies the rows of a table: the version that last changed them, and which table it is.
+
+        Version numbers alone are the same in every table; a table that was created anew is another one.
+        """
+        return f"{table.rows_version}-{self._tables.identity(table.name).replace('-', '')[:_ID_LENGTH]}"
 
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
@@ -110,6 +130,32 @@ class Lakehouse(Commits):
                 where=self.location(name),
                 fix="run `upkeep` once if the table does not keep old versions yet; if the version is gone, use a "
                 "newer one",
+            ) from None
+
+    def require_files(self, name: str, version: int, *, fix: str) -> None:
+        """Check that a version's files are there; the log may still know a version whose files were removed.
+
+        Args:
+            name: The table.
+            version: The version.
+            fix: What to do if they are gone.
+
+        Raises:
+            StorageError: Files are gone, or the version can't be read.
+        """
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
+        rows = self.read(name, version)
+        try:
+            # A value that depends on each row: counts and extremes come from the log without looking at a file.
+            rows.agg(F.bit_xor(F.xxhash64(rows.columns[0]))).collect()
+        except spark_errors() as error:
+            if FILES_GONE not in str(error):
+                raise
+            raise StorageError(
+                f"files of version {version} are gone: they were vacuumed or deleted",
+                where=self.location(name),
+                fix=fix,
             ) from None
 
     def add_columns(

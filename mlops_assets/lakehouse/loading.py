@@ -1,4 +1,4 @@
-"""What a run does to the tables of transactions: load a source, replay the quarantine, or only merge late labels.
+"""What a run does to the tables of transactions: load, replay the quarantine, merge late labels, revert batches.
 
 What belongs here: the steps of each, and a report on every input and row. What does not: the verdicts (`validation` on
 inputs and `table_checks` on the table, in `data/ingest`), the commits (`transactions`), how a report is shown (assets).
@@ -9,17 +9,27 @@ Hold `lakehouse.exclusive(RAW)` around each of them; if another writer was faste
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad, first_staged, stage_load
-from mlops_assets.data.ingest.table_checks import both_classes, rows_accounted, rows_kept
+from mlops_assets.data.ingest.table_checks import both_classes, rows_accounted, rows_kept, rows_reverted
 from mlops_assets.data.ingest.validation import judge_load, refuses_load
-from mlops_assets.errors import UnreachableError
-from mlops_assets.lakehouse.transaction_tables import RAW, Snapshot, Totals, count_classes, quarantined_rows
-from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
+from mlops_assets.errors import UnreachableError, are_transient
+from mlops_assets.lakehouse.batches import batches, chosen
+from mlops_assets.lakehouse.label_store import LabelStore
+from mlops_assets.lakehouse.transaction_tables import (
+    LABELS,
+    MANIFEST,
+    RAW,
+    Snapshot,
+    Totals,
+    count_classes,
+    quarantined_rows,
+)
+from mlops_assets.lakehouse.transactions import Outcome, Reverted, TransactionStore
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.sources.base import TransactionSource
     from mlops_assets.errors import PlatformError
+    from mlops_assets.lakehouse.batches import Batch
     from mlops_assets.lakehouse.commits import TableVersion
 
 PREVIEW_ROWS = 5
@@ -54,13 +65,14 @@ class LoadedTables:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The result of a load, a replay or a merge of labels.
+    """The result of a load, a replay, a merge of labels or a revert.
 
     Attributes:
         of_table: One verdict per check of `TABLE_CHECKS`, in that order; none if nothing was written.
         of_inputs: Verdicts of `INPUT_CHECKS`; none if no input was read.
         refusal: What was refused; the error message if a check failed.
         blames_input: Whether the same inputs would be refused again.
+        transient: Whether inputs that can't be read may be readable soon.
         summary: The outcome in one line; empty if the whole load was refused.
         tables: The tables afterwards; None if the whole load was refused and nothing was written.
         rows: Rows read from inputs that were not refused; in a replay, the rows that were in quarantine.
@@ -74,12 +86,17 @@ class LoadReport:
         inputs_added: Inputs that were loaded.
         inputs_known: Inputs that were loaded before.
         inputs_refused: Inputs that were refused.
+        accepted_changes: What the load changes although it is more than the contract allows, and why; empty if nothing.
+        reverted: Batches that were taken out again.
+        removed: Rows of the raw table that a revert took out.
+        restored: Rows of the raw table that an earlier row of their key has replaced in a revert.
     """
 
     of_table: Sequence[CheckOutcome] = ()
     of_inputs: Sequence[CheckOutcome] = ()
     refusal: str = ""
     blames_input: bool = False
+    transient: bool = False
     summary: str = ""
     tables: LoadedTables | None = None
     rows: int = 0
@@ -93,6 +110,10 @@ class LoadReport:
     inputs_added: Sequence[str] = ()
     inputs_known: Sequence[str] = ()
     inputs_refused: Sequence[str] = ()
+    accepted_changes: str = ""
+    reverted: Sequence[Batch] = ()
+    removed: int = 0
+    restored: int = 0
 
     @property
     def outcomes(self) -> list[CheckOutcome]:
@@ -100,8 +121,13 @@ class LoadReport:
         return [*self.of_table, *self.of_inputs]
 
 
-def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
+def load(store: TransactionStore, source: TransactionSource, accept_changes: str = "") -> LoadReport:
     """Load the inputs of a source that the tables do not have yet.
+
+    Args:
+        store: The tables.
+        source: The source.
+        accept_changes: Why the load may change more than the contract allows; empty if it may not.
 
     Raises:
         PlatformError: The source can't be read, or the tables can't be written.
@@ -120,18 +146,27 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
         blames_input = _blames_input(staged, contract, judged)
         if refuses_load(judged) or (refused and not staged.records):
             return _refused_whole(staged, judged, refused, blames_input=blames_input)
-        done = store.commit(snapshot, staged, folder) if staged.records else _nothing_new(store, snapshot)
+        if staged.records:
+            done = store.commit(snapshot, staged, folder, accept_changes)
+        else:
+            done = _nothing_new(store, snapshot)
+        if done.changes is not None:
+            judged = [*judged, done.changes]
+        if done.refused:
+            return _refused_whole(staged, judged, refused, blames_input=True)
         tables = _tables(store, done, _first_rows(staged, done, folder), _first_bad(staged, folder))
     rows = staged.known_rows + sum(record.rows for record in staged.records)
     known = staged.known_rows + done.known
     accounted = rows_accounted(rows=rows, accepted=done.accepted, quarantined=done.quarantined, known=known)
     added = [record.source for record in done.records if record.kind == "load"]
+    accepted_changes = done.changes.description if done.changes is not None and accept_changes else ""
     loaded = f"; loaded: {', '.join(record.source for record in staged.records)}" if staged.records else ""
     return LoadReport(
         of_table=[accounted, _both_classes(tables, contract)],
         of_inputs=judged,
         refusal=f"refused {', '.join(refused)}; none of their rows were written{loaded}" if refused else _INCOMPLETE,
         blames_input=blames_input,
+        transient=are_transient(staged.errors),
         summary=_summary(done, staged),
         tables=tables,
         rows=rows,
@@ -146,6 +181,7 @@ def load(store: TransactionStore, source: TransactionSource) -> LoadReport:
         inputs_added=sorted(added),
         inputs_known=sorted(staged.known),
         inputs_refused=sorted(refused),
+        accepted_changes=accepted_changes,
     )
 
 
@@ -182,6 +218,57 @@ def merge_labels(store: TransactionStore) -> LoadReport:
     return _without_input(store, done, tables, accounted, rows=0, summary=summary)
 
 
+def revert(store: TransactionStore, wanted: Sequence[str]) -> LoadReport:
+    """Take batches out of the tables again, as if they had never come; they may be loaded again.
+
+    Args:
+        store: The tables.
+        wanted: Ids of batches, of transactions or of labels, or the beginnings of ids.
+
+    Raises:
+        PlatformError: There is no such batch, or the tables can't be read or written.
+        StaleBaseError: Someone else has written since; start over.
+    """
+    lakehouse = store.lakehouse
+    with lakehouse.staging(RAW) as folder:
+        snapshot = store.recover(folder)
+        before = lakehouse.require(RAW, made_by=RAW)
+        reverted = chosen(batches(lakehouse), wanted, where=lakehouse.location(MANIFEST))
+        rows_before = lakehouse.read(RAW, before.version).count()
+        of_labels = [batch for batch in reverted if batch.of_labels]
+        if of_labels:
+            with lakehouse.exclusive(LABELS):
+                labels = LabelStore(lakehouse, store.contract, store.dagster_run)
+                labels.revert(lakehouse.require(LABELS, made_by=LABELS), of_labels)
+            snapshot = store.recover(folder)
+        done = Reverted(snapshot)
+        if len(of_labels) < len(reverted):
+            done = store.revert(snapshot, [batch for batch in reverted if not batch.of_labels], folder)
+    outcome = Outcome(done.snapshot)
+    tables = _tables(store, outcome)
+    accounted = rows_reverted(before=rows_before, removed=done.removed, after=tables.totals.rows)
+    listed = ", ".join(f"{batch.source} ({batch.batch_id[:12]})" for batch in reverted)
+    return replace(
+        _without_input(
+            store, outcome, tables, accounted, rows=0, summary=f"reverted {listed}: {accounted.description}"
+        ),
+        reverted=reverted,
+        removed=done.removed,
+        restored=done.restored,
+    )
+
+
+def repair(store: TransactionStore) -> list[str]:
+    """Take batches that the raw table lacks out of the manifest; return their ids.
+
+    Raises:
+        PlatformError: The tables can't be read or written.
+        StaleBaseError: Someone else has written since; start over.
+    """
+    with store.lakehouse.staging(RAW) as folder:
+        return store.drop_missing(folder)
+
+
 def _refused_whole(
     staged: StagedLoad, judged: Sequence[CheckOutcome], refused: Sequence[str], *, blames_input: bool
 ) -> LoadReport:
@@ -192,6 +279,7 @@ def _refused_whole(
         of_inputs=judged,
         refusal=f"refused {', '.join(named)}; nothing was written",
         blames_input=blames_input,
+        transient=are_transient(staged.errors),
         inputs_refused=sorted(refused),
     )
 
@@ -267,7 +355,8 @@ def _combined(errors: Sequence[PlatformError]) -> PlatformError:
     if not rest:
         return first
     others = "; ".join(f"{error.where}: {error.what}" for error in rest)
-    return type(first)(f"{first.what}; also {others}", where=first.where, fix=first.fix, diff=first.diff)
+    what = f"{first.what}; also {others}"
+    return type(first)(what, where=first.where, fix=first.fix, diff=first.diff, transient=are_transient(errors))
 
 
 def _summary(done: Outcome, staged: StagedLoad) -> str:

@@ -43,6 +43,7 @@ def hold(path: Path, wait_seconds: float | None, *, where: str) -> Iterator[None
             f"another run has held the table for {patience:.0f} s",
             where=where,
             fix="wait for it or cancel it in the Dagster UI",
+            transient=True,
         ) from None
     except OSError as error:
         raise StorageError.not_writable(path.parent, error) from error
@@ -59,12 +60,13 @@ def staging_folder(shared: Path, *, locked: bool) -> Iterator[Path]:
     Args:
         shared: The folder in which all writers stage rows for one table.
         locked: Whether a lock keeps other writers out. If so, anything in the folder was left by a killed process and
-            is removed. If not, each writer gets a subfolder of its own, and abandoned ones are removed after a week.
+            is removed. If not, each writer gets a subfolder of its own, named with the time, and abandoned ones are
+            removed after a week.
 
     Raises:
         StorageError: The folder can't be written.
     """
-    folder = shared if locked else shared / uuid.uuid4().hex
+    folder = shared if locked else shared / f"{time.time():.0f}-{uuid.uuid4().hex}"
     try:
         if locked:
             shutil.rmtree(shared, ignore_errors=True)
@@ -80,11 +82,11 @@ def staging_folder(shared: Path, *, locked: bool) -> Iterator[Path]:
 
 
 def _remove_abandoned(shared: Path) -> None:
-    """Remove the staging folders whose owners can't be running any more."""
+    """Remove the staging folders whose owners can't be running any more.
+
+    A folder's age is in its name: what a volume says of a folder's modification time is not reliable.
+    """
     for folder in shared.iterdir() if shared.is_dir() else ():
-        try:
-            age = time.time() - folder.stat().st_mtime
-        except FileNotFoundError:  # its owner has just removed it
-            continue
-        if age > _ABANDONED_SECONDS:
+        made = folder.name.partition("-")[0]
+        if made.isdigit() and time.time() - int(made) > _ABANDONED_SECONDS:
             shutil.rmtree(folder, ignore_errors=True)

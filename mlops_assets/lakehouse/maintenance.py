@@ -1,14 +1,13 @@
 """Upkeep of a table: compaction, and VACUUM that leaves pinned versions alone.
 
-What belongs here: the order of the commands, the check before files are deleted, and the counts. What does not: which
-versions are pinned (`registry/pins`), how long files are kept (`lakehouse/retention`), Dagster.
+What belongs here: the order of the commands, and the counts. What does not: which versions are pinned
+(`registry/pins`), how long files are kept (`lakehouse/retention`), what is deleted (`lakehouse/vacuum`), Dagster.
 
 Everything here may be killed at any moment and run again: compaction is one commit, VACUUM deletes only files that no
 kept version references, and the table's properties are set before anything is deleted.
 
-Two safeguards protect a pinned version from VACUUM. The retention reaches back to before the version was committed.
-And a dry run lists what VACUUM would delete: if the list holds a file of a pinned version, VACUUM is not run. The
-second covers tables whose log no longer says which files were removed when (`tables.RETENTION`).
+The retention reaches back to before a pinned version was committed; how VACUUM then leaves its files alone is in
+`vacuum`.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
 from mlops_assets.lakehouse.retention import Pin, Retention, decide_retention
 from mlops_assets.lakehouse.tables import RETENTION
+from mlops_assets.lakehouse.vacuum import vacuum
 from mlops_assets.lineage import RAW_VERSION
 
 if TYPE_CHECKING:
@@ -208,12 +207,7 @@ def maintain(lakehouse: Lakehouse, plan: MaintenancePlan) -> MaintenanceReport:
             lakehouse.sql(f"ALTER TABLE {{table}} SET TBLPROPERTIES ({listed})", name)
         lakehouse.sql("OPTIMIZE {table}", name)
         after = _detail(lakehouse, name)
-        vacuum = f"VACUUM {{table}} RETAIN {plan.retention.hours} HOURS"
-        doomed = {_file_name(row["path"]) for row in lakehouse.sql(f"{vacuum} DRY RUN", name).collect()}
-        for version in pinned if doomed else ():
-            _require_intact(lakehouse, name, version, doomed)
-        if doomed:
-            lakehouse.sql(vacuum, name)
+        vacuum(lakehouse, name, plan.retention)
     done = lakehouse.require(name, made_by=name)
     return MaintenanceReport(
         table=name,
@@ -222,24 +216,12 @@ def maintain(lakehouse: Lakehouse, plan: MaintenancePlan) -> MaintenanceReport:
         files_after=after["numFiles"],
         bytes_before=before["sizeInBytes"],
         bytes_after=after["sizeInBytes"],
-        files_deleted=len(doomed),
-        bytes_deleted=_bytes_deleted(lakehouse, name, plan.table.version) if doomed else 0,
+        files_deleted=_sum_since(lakehouse, name, plan.table.version, "VACUUM END", "numDeletedFiles"),
+        bytes_deleted=_sum_since(lakehouse, name, plan.table.version, "VACUUM START", "sizeOfDataToDelete"),
         retention_hours=plan.retention.hours,
         retention_reason=plan.retention.reason,
         pinned_versions=pinned,
     )
-
-
-def _require_intact(lakehouse: Lakehouse, name: str, version: int, doomed: set[str]) -> None:
-    needed = {_file_name(path) for path in lakehouse.read(name, version).inputFiles()}
-    if lost := needed & doomed:
-        raise StorageError(
-            f"VACUUM would delete {len(lost)} of {len(needed)} files of version {version}, which is pinned: the "
-            "table's log no longer says when they were removed; the table was compacted, but not vacuumed",
-            where=lakehouse.location(name),
-            fix="ask for a retention longer than the age of the table's oldest file, or delete the registered versions "
-            "that are pinned to it",
-        )
 
 
 def _detail(lakehouse: Lakehouse, name: str) -> Mapping[str, Any]:
@@ -247,15 +229,10 @@ def _detail(lakehouse: Lakehouse, name: str) -> Mapping[str, Any]:
     return detail
 
 
-def _bytes_deleted(lakehouse: Lakehouse, name: str, since: int) -> int:
-    history = lakehouse.sql("DESCRIBE HISTORY {table}", name).where(f"version > {since}")
-    metrics = [row["operationMetrics"] or {} for row in history.where("operation = 'VACUUM START'").collect()]
-    return sum(int(counts.get("sizeOfDataToDelete", 0)) for counts in metrics)
-
-
-def _file_name(path: str) -> str:
-    """Return the last part of a path: file names hold a UUID, and the two commands write paths differently."""
-    return unquote(path).rstrip("/").rpartition("/")[2]
+def _sum_since(lakehouse: Lakehouse, name: str, since: int, operation: str, metric: str) -> int:
+    """Return the sum of a metric over the commits of an operation after a version."""
+    history = lakehouse.sql("DESCRIBE HISTORY {table}", name).where(f"version > {since} AND operation = '{operation}'")
+    return sum(int((row["operationMetrics"] or {}).get(metric, 0)) for row in history.collect())
 
 
 @contextmanager

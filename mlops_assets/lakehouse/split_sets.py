@@ -1,7 +1,7 @@
-"""Train, validation and test set as tables: split from one pinned version of the raw table, and read back together.
+"""Train, validation and test set as tables: split from one pinned version of the raw table.
 
-What belongs here: planning a split, refusing it, committing the three tables, checking them once written, and finding
-sets that belong together. What does not: the rules of a split (`data/splits`), Dagster.
+What belongs here: planning a split, refusing it, committing the three tables, and checking them once written. What does
+not: the rules of a split (`data/splits`), finding sets that belong together (`pinned_sets`), Dagster.
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ from mlops_assets.lakehouse.commits import StaleBaseError, TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.replaced_rows import replaced_rows
 from mlops_assets.lakehouse.transaction_tables import RAW
-from mlops_assets.lineage import AS_OF, DAGSTER_RUN, RAW_VERSION, SPLIT_ID, SPLIT_SPEC
+from mlops_assets.lineage import (
+    AS_OF,
+    DAGSTER_RUN,
+    LATE_LABELS,
+    RAW_DATA_VERSION,
+    RAW_VERSION,
+    ROW_COUNT,
+    SPLIT_ID,
+    SPLIT_SPEC,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,8 +43,7 @@ SET_TABLES = {name: f"{name}_set" for name in SET_NAMES}
 SETS_LOCK = "splits"
 # Increase this by hand whenever the same specification divides the same rows differently: sets of the older rules are
 # then written again.
-_RULES = 2
-_TOGETHER = "materialize train_set, validation_set and test_set together"
+SPLIT_RULES = 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,8 @@ class SplitReport:
 
     Attributes:
         raw: Version of the raw table that was split (`TableVersion.named_by_rows`).
-        split_id: Identifies the split: the same rows split the same way have the same id.
+        split_id: Identifies the split: the same rows of the same version, split the same way, have the same id in
+            every database, and other rows another one.
         spec: How the rows were divided.
         maturity: What counts as a mature label; None where labels do not age.
         rows: Row counts by set name, the gap, or the reason why rows were left out.
@@ -108,7 +117,7 @@ def split_tables(lakehouse: Lakehouse, contract: Contract, request: SplitRequest
             tables = cut.write(dagster_run)
         except StaleBaseError:
             raise StorageError(
-                "someone else wrote the sets at the same time", where="splits", fix="run again"
+                "someone else wrote the sets at the same time", where="splits", fix="run again", transient=True
             ) from None
         return cut.verified(tables)
 
@@ -158,21 +167,23 @@ class _Cut:
             ) from None
         # Reading uses the compacted files, but the split is named by the rows: upkeep is no reason to split again.
         raw = raw.named_by_rows
-        summaries = summarize(assigned, contract, F.col(SET_COLUMN))
+        summaries = summarize(assigned, contract, F.col(SET_COLUMN), content=True)
         moments = _moments(summaries, request.spec)
         later: dict[str, int] = {}
         if moments and (replaced is not None or LABEL_KNOWN_AT in rows.columns):
             known_today = summaries
             assigned = labels_known_by(assigned, replaced, contract, moments)
-            summaries = summarize(assigned, contract, F.col(SET_COLUMN))
+            summaries = summarize(assigned, contract, F.col(SET_COLUMN), content=True)
             later = {n: known_today[n].frauds - summaries[n].frauds for n in moments if n in summaries}
         return cls(request, contract, lakehouse, raw, maturity, assigned, summaries, later)
 
     @property
     def split_id(self) -> str:
         parts = {
-            "rules": _RULES,
+            "rules": SPLIT_RULES,
             RAW_VERSION: self.raw.version,
+            # Versions alone are the same for synthetic and for real rows.
+            "content": {str(name): str(summary.content) for name, summary in self.summaries.items()},
             "contract": self.contract.fingerprint,
             **self.request.spec.as_dict(),
         }
@@ -191,6 +202,7 @@ class _Cut:
             DAGSTER_RUN: dagster_run,
             SPLIT_SPEC: self.request.spec.as_dict(),
             AS_OF: None if self.maturity is None else self.maturity.as_of,
+            RAW_DATA_VERSION: self.lakehouse.data_version(self.raw),
         }
         written = {}
         for name, table in SET_TABLES.items():
@@ -199,7 +211,9 @@ class _Cut:
                 written[name] = present.named_by_rows
                 continue
             rows = self.assigned.where(F.col(SET_COLUMN) == name).drop(SET_COLUMN, *HISTORY_COLUMNS)
-            written[name] = self.lakehouse.replace(table, rows, base=present, metadata=metadata)
+            late = 0 if self.maturity is None else self.summaries[name].late_labels
+            counts = {ROW_COUNT: self.summaries[name].rows, LATE_LABELS: late}
+            written[name] = self.lakehouse.replace(table, rows, base=present, metadata={**metadata, **counts})
         return written
 
     def verified(self, tables: Mapping[str, TableVersion]) -> SplitReport:
@@ -265,33 +279,3 @@ def _moments(summaries: Mapping[str, SetSummary], spec: SplitSpec) -> dict[str, 
     begins = {name: summaries[name].first for name in SET_NAMES if name in summaries}
     pairs = [(name, begins.get(following)) for name, following in pairwise(SET_NAMES)]
     return {name: moment for name, moment in pairs if moment is not None}
-
-
-def pinned_sets(lakehouse: Lakehouse) -> dict[str, TableVersion]:
-    """Return the newest version of each set, after checking that all three come from one split.
-
-    The three tables are committed one after another; they belong together if their commits carry the same split id.
-    If another run is writing them, this waits for it.
-
-    Raises:
-        StorageError: A set is missing, or they come from different splits.
-    """
-    with lakehouse.exclusive(SETS_LOCK):
-        # The versions that the split wrote: lookups by a model's sets would not know a version made by upkeep since.
-        sets = {name: lakehouse.require(table, made_by=table).named_by_rows for name, table in SET_TABLES.items()}
-    for table in sets.values():
-        if SPLIT_ID not in table.metadata:
-            raise StorageError(
-                f"version {table.version} was not written by the platform: its commit has no split id",
-                where=lakehouse.location(table.name),
-                fix=_TOGETHER,
-            )
-    ids = {name: str(table.metadata[SPLIT_ID]) for name, table in sets.items()}
-    if len(set(ids.values())) != 1:
-        listed = ", ".join(f"{name}: {split_id}" for name, split_id in ids.items())
-        raise StorageError(
-            f"the sets come from different splits ({listed})",
-            where=", ".join(lakehouse.location(table.name) for table in sets.values()),
-            fix=_TOGETHER,
-        )
-    return sets

@@ -36,6 +36,10 @@ class Tables(Protocol):
         """Return the table's folder or its full name."""
         ...
 
+    def identity(self, name: str) -> str:
+        """Return the id that Delta gave the table when it was created."""
+        ...
+
     def newest(self, name: str) -> LastCommit | None:
         """Return the newest commit, or None when the table was never written."""
         ...
@@ -105,6 +109,12 @@ class PathTables:
         """Return the table's folder."""
         return str(Path(self.root) / name)
 
+    def identity(self, name: str) -> str:
+        """Read the table's metadata with delta-rs."""
+        from deltalake import DeltaTable
+
+        return str(DeltaTable(self.address(name)).metadata().id)
+
     def newest(self, name: str) -> LastCommit | None:
         """Read the log with delta-rs: that takes 0.1 s, and starting a Spark session takes five."""
         from deltalake import DeltaTable
@@ -168,6 +178,15 @@ class CatalogTables:
     def address(self, name: str) -> str:
         """Return the three-level name."""
         return f"{self.catalog}.{self.schema}.{name}"
+
+    def identity(self, name: str) -> str:
+        """Ask the table.
+
+        Raises:
+            StorageError: The catalog refuses the request.
+        """
+        (detail,) = self.sql(self.session(), "DESCRIBE DETAIL {table}", name).select("id").collect()
+        return str(detail["id"])
 
     def newest(self, name: str) -> LastCommit | None:
         """Ask the catalog, then the table's history.

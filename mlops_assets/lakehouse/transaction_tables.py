@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from mlops_assets.data.columns import BATCH_ID, LABEL_KNOWN_AT, QUARANTINE_SCHEMA, REPLAY, SOURCE
 from mlops_assets.data.contract.diff import new_columns
-from mlops_assets.data.ingest.manifest import BatchRecord
+from mlops_assets.data.ingest.manifest import REVERT, BatchRecord, loaded
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.tables import spark_path
@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
     from mlops_assets.data.contract.contract import Contract
 
+
 RAW = "raw_transactions"
 QUARANTINED = "quarantined_transactions"
 MANIFEST = "ingested_batches"
 LABELS = "transaction_labels"
 REPLACED = "replaced_transactions"
+KNOWN = "known_transactions"
+# Batch id, kind and time of a record.
+_RecordId = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Snapshot:
         raw: Raw table, None before the first load.
         quarantined: Quarantine, None before its first commit.
         manifest: Manifest, None before its first commit.
-        recorded: Ids of all batches and replays that were committed, whether the manifest has them yet or not.
+        recorded: Ids of all batches and replays that were committed and not reverted, whether the manifest has them
+            yet or not.
         pending: Records in the raw table's commit metadata that the manifest does not have yet.
         rules: The contract's rules under which the newest row was accepted; None before the first row.
         labels: Label table whose labels the raw table has; None without one, and before `TransactionStore.recover`.
@@ -58,6 +63,11 @@ class Snapshot:
     rules: str | None = None
     labels: TableVersion | None = None
     labelled: int = 0
+
+    @property
+    def reverting(self) -> list[str]:
+        """Batches that the raw table has lost and the manifest has not: other tables may still have rows of them."""
+        return [record.batch_id for record in self.pending if record.kind == REVERT]
 
     @property
     def orphans(self) -> list[str]:
@@ -109,11 +119,11 @@ def take_snapshot(lakehouse: Lakehouse, contract: Contract) -> Snapshot:
     for version, columns in ours:
         if version is not None:
             lakehouse.require_columns(version, columns)
-    known: list[str] = []
+    known: list[_RecordId] = []
     rules = None
     if manifest is not None:
         table = lakehouse.fetch(manifest, ["batch_id", "kind", "recorded_at", "rules"])
-        known = table.column("batch_id").to_pylist()
+        known = list(zip(*(table.column(name).to_pylist() for name in table.column_names[:3]), strict=True))
         of_contract = table.filter(pc.equal(table.column("kind"), "contract")).sort_by("recorded_at")
         rules = of_contract.column("rules").to_pylist()[-1] if of_contract.num_rows else None
     pending = _pending(lakehouse, raw, manifest, known)
@@ -121,8 +131,8 @@ def take_snapshot(lakehouse: Lakehouse, contract: Contract) -> Snapshot:
         rules = record.rules or rules
     if rules is not None:
         new_columns(contract, rules, where=lakehouse.location(RAW))
-    recorded = frozenset([*known, *(record.batch_id for record in pending)])
-    return Snapshot(raw, quarantined, manifest, recorded, pending, rules)
+    named = [(batch_id, kind) for batch_id, kind, _ in known] + [(record.batch_id, record.kind) for record in pending]
+    return Snapshot(raw, quarantined, manifest, frozenset(loaded(named)), pending, rules)
 
 
 def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int | None = None) -> pa.Table:
@@ -185,7 +195,7 @@ def count_quarantined(lakehouse: Lakehouse, snapshot: Snapshot) -> int:
 
 
 def _pending(
-    lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None, known: Collection[str]
+    lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None, known: Collection[_RecordId]
 ) -> tuple[BatchRecord, ...]:
     # After a hundred upkeep commits the metadata that says up to which raw version the manifest is complete is out of
     # reach; the manifest's rows still say which batches it has.
@@ -196,7 +206,8 @@ def _pending(
     commits = lakehouse.commit_metadata_since(RAW, accounted)
     pending = [BatchRecord(**record) for metadata in commits for record in metadata.get(RECORDS, [])]
     if raw_version is None:
-        pending = [record for record in pending if record.batch_id not in known]
+        there = set(known)
+        pending = [record for record in pending if (record.batch_id, record.kind, record.recorded_at) not in there]
     if manifest is None:
         pending = [*_without_record(lakehouse, raw, {record.batch_id for record in pending}), *pending]
     return tuple(pending)

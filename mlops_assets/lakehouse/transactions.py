@@ -24,7 +24,12 @@ table that they are about, and the commit's metadata says which version of the l
 sees what a killed one left undone. A row that comes after its label gets the label before it is written. So does a row
 that replaces another one: the merge would drop the label otherwise.
 
-Before a row replaces another one, `replaced_transactions` gets a copy of the old one (`replaced_rows`).
+Before a row replaces another one, `replaced_transactions` gets a copy of the old one (`replaced_rows`), and rows that
+lose against another write of their key go to `known_transactions` (`known_rows`).
+
+A revert is decided by the raw table, too: one commit takes the rows of the batches out, puts earlier rows in their
+place, and records the batches as reverted. The other tables lose their rows afterwards, and the manifest gets the
+record last; `recover` finishes both.
 
 Each commit carries the transaction number that follows the version its writer read, so of two concurrent writers one
 has to start over (`StaleBaseError`).
@@ -33,7 +38,7 @@ has to start over (`StaleBaseError`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -45,15 +50,19 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, TECHNICAL_COLUMNS
 from mlops_assets.data.contract.diff import table_rules
-from mlops_assets.data.ingest.manifest import BatchRecord, as_table
+from mlops_assets.data.ingest.changes import judge_changes
+from mlops_assets.data.ingest.manifest import REVERT, BatchRecord, as_table
 from mlops_assets.data.ingest.merge import key_range
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad
 from mlops_assets.errors import ContractError
-from mlops_assets.lakehouse.known_rows import NewRows, with_known, without_known
+from mlops_assets.lakehouse.batches import Batch, of_batches, remove_batches
+from mlops_assets.lakehouse.completeness import missing_batches, require_whole
+from mlops_assets.lakehouse.known_rows import NewRows, keep_known, with_known, without_known
 from mlops_assets.lakehouse.label_merge import merge_labels, merged_labels, with_labels
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.quarantine_table import QuarantineTable
 from mlops_assets.lakehouse.replaced_rows import keep_replaced
+from mlops_assets.lakehouse.reverted_rows import GONE, forget, taken_out
 from mlops_assets.lakehouse.tables import spark_path
 from mlops_assets.lakehouse.transaction_tables import (
     MANIFEST,
@@ -67,11 +76,12 @@ from mlops_assets.lakehouse.transaction_tables import (
     staged_rows,
     take_snapshot,
 )
-from mlops_assets.lineage import DAGSTER_RUN, RAW_VERSION, RECORDS
+from mlops_assets.lineage import ACCEPTED_CHANGES, DAGSTER_RUN, RAW_VERSION, RECORDS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.contract.contract import Contract
 
 
@@ -86,6 +96,8 @@ class Outcome:
         quarantined: Rows written to the quarantine, by its log; after a replay, the rows that stay there.
         known: Rows whose key the raw table already has from the same or a later write.
         counted: Row counts of the tables, if they were counted on the way; use `TransactionStore.totals` to read them.
+        refused: Why nothing was written: the load would change too much of what is known.
+        changes: The verdict on what the load changes; None if it replaces no row.
     """
 
     snapshot: Snapshot
@@ -94,6 +106,23 @@ class Outcome:
     quarantined: int = 0
     known: int = 0
     counted: Totals | None = None
+    refused: bool = False
+    changes: CheckOutcome | None = None
+
+
+@dataclass(frozen=True)
+class Reverted:
+    """What a revert did.
+
+    Attributes:
+        snapshot: The tables afterwards.
+        removed: Rows of the raw table that are gone.
+        restored: Rows of the raw table in whose place an earlier row stands again.
+    """
+
+    snapshot: Snapshot
+    removed: int = 0
+    restored: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,8 +142,37 @@ class TransactionStore:
     dagster_run: str = ""
 
     def snapshot(self) -> Snapshot:
-        """Return the tables as they are; see `transaction_tables.take_snapshot`."""
-        return take_snapshot(self.lakehouse, self.contract)
+        """Return the tables as they are; see `transaction_tables.take_snapshot`.
+
+        Raises:
+            ContractError: The contract is not compatible with the one that the tables were written under.
+            StorageError: A table was not created by the platform, or the raw table lacks batches that the manifest has.
+        """
+        snapshot = take_snapshot(self.lakehouse, self.contract)
+        require_whole(self.lakehouse, snapshot.raw, snapshot.manifest)
+        return snapshot
+
+    def drop_missing(self, folder: Path) -> list[str]:
+        """Take batches that the raw table lacks out of the manifest, so that they may be loaded again.
+
+        Args:
+            folder: Where to stage rows.
+
+        Returns:
+            Their ids; none if the table has all of them.
+
+        Raises:
+            StaleBaseError: Someone else has written since.
+        """
+        snapshot = take_snapshot(self.lakehouse, self.contract)
+        lost = missing_batches(self.lakehouse, snapshot.raw, snapshot.manifest)
+        if lost:
+            # The manifest goes last: a repair that is killed before is simply wanted again.
+            forget(self.lakehouse, snapshot, list(lost), {DAGSTER_RUN: self.dagster_run})
+            now, by = datetime.now(UTC).isoformat(), self.contract.versioned_name
+            records = [BatchRecord(name, REVERT, source, 0, 0, 0, 0, by, now) for name, source in lost.items()]
+            self._record(snapshot, records, folder / "dropped.parquet")
+        return list(lost)
 
     def recover(self, folder: Path) -> Snapshot:
         """Finish what a killed process left undone, merge new labels, and return the tables as they are then.
@@ -128,19 +186,22 @@ class TransactionStore:
             StaleBaseError: Someone else is writing.
         """
         snapshot = self.snapshot()
+        if snapshot.reverting:
+            snapshot = forget(self.lakehouse, snapshot, snapshot.reverting, {DAGSTER_RUN: self.dagster_run})
         if snapshot.pending:
             snapshot = self._record(snapshot, snapshot.pending, folder / "pending.parquet")
         if snapshot.replayed:
             snapshot = self._quarantine.forget_replayed(snapshot)
-        return merge_labels(self.lakehouse, self.contract, self._widen(snapshot, folder), self._commit_metadata([]))
+        return merge_labels(self.lakehouse, self.contract, self._widen(snapshot, folder), self.commit_metadata([]))
 
-    def commit(self, snapshot: Snapshot, load: StagedLoad, folder: Path) -> Outcome:
-        """Commit a staged load.
+    def commit(self, snapshot: Snapshot, load: StagedLoad, folder: Path, accept_changes: str = "") -> Outcome:
+        """Commit a staged load, unless it would change too much (`data/ingest/changes`).
 
         Args:
             snapshot: The tables as they were when the load was staged.
             load: The staged load.
             folder: Where it was staged.
+            accept_changes: Why all that it changes is right; kept in the commit's metadata.
 
         Raises:
             StaleBaseError: Someone else has written since; take a new snapshot and stage again.
@@ -149,16 +210,77 @@ class TransactionStore:
         with ThreadPoolExecutor(max_workers=1) as beside:
             setting_aside = beside.submit(self._quarantine.set_aside, snapshot, load, folder / BAD)
             counts = {record.batch_id: record.accepted for record in load.records if record.accepted}
-            new = None
+            new, staged = None, None
             if load.staged_rows:
                 staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
                 new = without_known(staged, self._raw_rows(snapshot), self.contract, counts, key_range=load.key_range)
             snapshot = setting_aside.result()
+        more: dict[str, Any] = {}
+        changes = None
+        if new is not None and new.replaces:
+            changes = judge_changes(new.changes, self.contract, accept_changes)
+            if not changes.passed:  # bad rows that were set aside don't count without a record of their batch
+                return Outcome(snapshot, refused=True, changes=changes)
+            if accept_changes:
+                more = {ACCEPTED_CHANGES: {"reason": accept_changes, "changes": changes.description}}
         quarantined = snapshot.quarantined.rows_written if load.bad_rows and snapshot.quarantined is not None else 0
         records = load.records if new is None else [with_known(record, new.known) for record in load.records]
         known = sum(record.already_known for record in records)
-        snapshot, accepted, counted = self._accept(snapshot, records, new, folder)
-        return Outcome(snapshot, records, accepted, quarantined, known, counted)
+        if new is not None and staged is not None and new.known:
+            keep_known(self.lakehouse, staged, new, self.commit_metadata(records))
+        snapshot, accepted, counted = self._accept(snapshot, records, new, folder, more)
+        return Outcome(snapshot, records, accepted, quarantined, known, counted, changes=changes)
+
+    def revert(self, snapshot: Snapshot, batches: Sequence[Batch], folder: Path) -> Reverted:
+        """Take batches of transactions out again, as if they had never come (`reverted_rows`).
+
+        Args:
+            snapshot: The tables, after `recover`; there is a raw table.
+            batches: The batches.
+            folder: Where to stage rows.
+
+        Raises:
+            StaleBaseError: Someone else has written since.
+        """
+        raw = snapshot.raw
+        if raw is None:
+            raise ValueError("there is no raw table to revert")
+        names = [batch.batch_id for batch in batches]
+        table = self.lakehouse.read(RAW, raw.version)
+        held = {
+            row[BATCH_ID]: int(row["count"])
+            for row in table.where(of_batches(names)).groupBy(BATCH_ID).count().collect()
+        }
+        now = datetime.now(UTC).isoformat()
+        records = [
+            BatchRecord(
+                b.batch_id, REVERT, b.source, held.get(b.batch_id, 0), 0, 0, 0, self.contract.versioned_name, now
+            )
+            for b in batches
+        ]
+        metadata = self.commit_metadata(records)
+        if snapshot.labels is not None:
+            metadata |= merged_labels(self.contract, snapshot.labels)
+        key = self.contract.key
+        if not held:  # a commit without rows decides, too
+            written = self.lakehouse.append(RAW, table.where("FALSE"), base=raw, metadata=metadata)
+        elif key is None:
+            written = remove_batches(self.lakehouse, raw, names, metadata)
+        else:
+            written = self.lakehouse.remove(
+                RAW,
+                taken_out(self.lakehouse, self.contract, snapshot, names),
+                on=f"old.`{key}` = new.`{key}`",
+                removes=f"new.`{GONE}`",
+                restored=table.columns,
+                base=raw,
+                metadata=metadata,
+            )
+        pending = tuple(records)
+        snapshot = forget(self.lakehouse, replace(snapshot, raw=written), names, {DAGSTER_RUN: self.dagster_run})
+        snapshot = self._record(snapshot, pending, folder / "reverted.parquet")
+        restored = written.metrics.get("numTargetRowsUpdated", 0)
+        return Reverted(snapshot, sum(held.values()) - restored, restored)
 
     def replay(self, snapshot: Snapshot, folder: Path) -> Outcome:
         """Retry the rows in quarantine under the current contract.
@@ -195,6 +317,8 @@ class TransactionStore:
             again=True,
         )
         known = sum(new.known.values())
+        if known and self.contract.key is not None:
+            keep_known(self.lakehouse, staged, new, self.commit_metadata([]))
         record = BatchRecord(
             batch_id=replay,
             kind="replay",
@@ -235,10 +359,11 @@ class TransactionStore:
         records = self._new_rules(snapshot)
         new = {name: self.contract.column(name) for name in missing}
         columns = {name: (column.type, column.description) for name, column in new.items()}
-        written = self.lakehouse.add_columns(snapshot.raw, columns, self._commit_metadata(records))
+        written = self.lakehouse.add_columns(snapshot.raw, columns, self.commit_metadata(records))
         return self._record(replace(snapshot, raw=written), records, folder / "widen.parquet")
 
-    def _commit_metadata(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
+    def commit_metadata(self, records: Sequence[BatchRecord]) -> dict[str, Any]:
+        """Return the metadata of a commit to the raw table."""
         return {
             "batches": len([record for record in records if record.kind == "load"]),
             "contract": self.contract.fingerprint,
@@ -255,7 +380,12 @@ class TransactionStore:
         return None if snapshot.raw is None else self.lakehouse.read(RAW, snapshot.raw.version)
 
     def _accept(
-        self, snapshot: Snapshot, records: Sequence[BatchRecord], new: NewRows | None, folder: Path
+        self,
+        snapshot: Snapshot,
+        records: Sequence[BatchRecord],
+        new: NewRows | None,
+        folder: Path,
+        more: Mapping[str, Any] | None = None,
     ) -> tuple[Snapshot, int, Totals | None]:
         """Commit the remaining rows with their records; return the snapshot, Delta's count of written rows, the totals.
 
@@ -264,7 +394,7 @@ class TransactionStore:
         records = [*self._new_rules(snapshot), *records]
         if new is None or not sum(record.accepted for record in records):
             return (self._record(snapshot, records, folder / "records.parquet") if records else snapshot), 0, None
-        metadata = self._commit_metadata(records)
+        metadata = self.commit_metadata(records) | dict(more or {})
         if snapshot.labels is not None:
             metadata |= merged_labels(self.contract, snapshot.labels)
         if new.replaces and snapshot.raw is not None and self.contract.key is not None:
@@ -295,6 +425,7 @@ class TransactionStore:
         rows = self.lakehouse.session.read.parquet(spark_path(staged))
         metadata = {RAW_VERSION: -1 if snapshot.raw is None else snapshot.raw.version}
         manifest = self.lakehouse.append(MANIFEST, rows, base=snapshot.manifest, metadata=metadata)
-        recorded = snapshot.recorded | {record.batch_id for record in records}
+        gone = {record.batch_id for record in records if record.kind == REVERT}
+        recorded = (snapshot.recorded | {record.batch_id for record in records}) - gone
         rules = next((record.rules for record in reversed(records) if record.rules), snapshot.rules)
         return replace(snapshot, manifest=manifest, recorded=recorded, pending=(), rules=rules)

@@ -21,8 +21,6 @@ from mlops_assets.diagnostics.checkup import diagnose
 from mlops_assets.errors import SettingsError
 from mlops_assets_tests.databricks.conftest import MakeProfile
 
-OFFERED = {"CLUSTERS__LOADER__SPARK_VERSION": "18.0.x-scala2.13", "CLUSTERS__TRIALS__SPARK_VERSION": "18.0.x-scala2.13"}
-
 NOBODYS = "dapi0000"
 
 
@@ -77,10 +75,10 @@ def test_no_java_no_settings_no_place_to_write(tmp_path: Path):
 
 def test_all_is_well_and_nothing_was_started_or_left(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
     before = (len(ready.clusters.all()), len(list(ready.runs)))
-    found = look(profile_there("dev", **OFFERED), empty_home, token=ready.token)
+    found = look(profile_there("dev"), empty_home, token=ready.token)
     assert wrong(found) == {}
     assert {"host", "credentials", "staging", "schema", "clusters.trials.node_type", "mlflow"} <= set(found)
-    assert found["credentials"].text == "accepted, as engineer@example.com"
+    assert found["credentials"].text == "accepted, as engineer@example.com (pat)"
     assert (len(ready.clusters.all()), len(list(ready.runs))) == before
     assert not ready.calls.matching(path="/api/*/jobs/*")
     assert not ready.calls.matching("POST", "/api/*/clusters/*")
@@ -89,8 +87,8 @@ def test_all_is_well_and_nothing_was_started_or_left(ready: Workspace, profile_t
 
 def test_a_service_principal_logs_in(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
     secret = ready.tokens.register("app-id")
-    found = look(profile_there("dev", **OFFERED), empty_home, client_id="app-id", client_secret=secret)
-    assert found["credentials"].text == "accepted, as app-id"
+    found = look(profile_there("dev"), empty_home, client_id="app-id", client_secret=secret)
+    assert found["credentials"].text == "accepted, as app-id (oauth-m2m)"
     refused = look(profile_there("dev"), empty_home, client_id="app-id", client_secret=NOBODYS)
     assert "invalid_client" in wrong(refused)["credentials"]
 
@@ -133,13 +131,13 @@ def test_no_right_to_write(ready: Workspace, profile_there: MakeProfile, empty_h
         return ApiError(403, "PERMISSION_DENIED", "User does not have WRITE VOLUME on Volume 'x'.").reply()
 
     with ready.faults.on_call("deny", deny, method="PUT", path="/api/2.0/fs/files/*"):
-        found = wrong(look(profile_there("dev", **OFFERED), empty_home, token=ready.token))
+        found = wrong(look(profile_there("dev"), empty_home, token=ready.token))
     assert list(found) == ["staging"]
     assert "User does not have WRITE VOLUME" in found["staging"]
 
 
 def test_dbfs(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
-    profile = profile_there("dev", STAGING="dbfs", **OFFERED)
+    profile = profile_there("dev", STAGING="dbfs")
     assert wrong(look(profile, empty_home, token=ready.token)) == {}
     assert list(ready.storage.in_dbfs("/mlops_assets").iterdir()) == []
     with ready.faults.no_dbfs():
@@ -154,19 +152,14 @@ def test_tables_in_folders_need_no_schema(workspace: Workspace, profile_there: M
 
 
 def test_a_runtime_that_is_named_otherwise_there(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
-    found = wrong(look(profile_there("dev"), empty_home, token=ready.token))
-    assert found["clusters.loader.runtime"].endswith("set spark_version to 18.0.x-scala2.13")
-    old = profile_there("dev", CLUSTERS__LOADER__RUNTIME="16.4-lts", CLUSTERS__TRIALS__RUNTIME="17.3-lts")
-    found = wrong(look(old, empty_home, token=ready.token))
-    assert found == {
-        "clusters.loader.runtime": "this workspace does not offer 16.4.x-scala2.12; choose another runtime"
-    }
+    assert wrong(look(profile_there("dev"), empty_home, token=ready.token)) == {}
+    other = profile_there("dev", CLUSTERS__LOADER__SPARK_VERSION="18.1.x-scala2.13")
+    found = wrong(look(other, empty_home, token=ready.token))
+    assert found["clusters.loader.runtime"].endswith("set spark_version to 18.x-scala2.13 or 18.x-photon-scala2.13")
 
 
 def test_machine_types(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
-    profile = profile_there(
-        "dev", CLUSTERS__LOADER__NODE_TYPE="Standard_Nowhere", CLUSTERS__TRIALS__TASK_CPUS="8", **OFFERED
-    )
+    profile = profile_there("dev", CLUSTERS__LOADER__NODE_TYPE="Standard_Nowhere", CLUSTERS__TRIALS__TASK_CPUS="8")
     found = wrong(look(profile, empty_home, token=ready.token))
     assert "does not offer Standard_Nowhere; choose one that it offers, such as" in found["clusters.loader.node_type"]
     assert "has 4 cores and task_cpus is 8; set it to 4" in found["clusters.trials.node_type"]
@@ -180,7 +173,7 @@ def test_policies_and_pools(ready: Workspace, profile_there: MakeProfile, empty_
 
     def see(policy_id: str, pool_id: str) -> dict[str, Finding]:
         there = {"CLUSTERS__LOADER__POLICY_ID": policy_id, "CLUSTERS__LOADER__INSTANCE_POOL_ID": pool_id}
-        return look(profile_there("dev", **OFFERED, **pools, **there), empty_home, token=ready.token)
+        return look(profile_there("dev", **pools, **there), empty_home, token=ready.token)
 
     good = see(policy, pool)
     assert wrong(good) == {}
@@ -191,13 +184,13 @@ def test_policies_and_pools(ready: Workspace, profile_there: MakeProfile, empty_
 
 
 def test_an_existing_cluster(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
-    spec = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
+    spec = {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
     forever = ready.clusters.add(spec, source="API", creator="a").id
     ending = ready.clusters.add(spec | {"autotermination_minutes": 20}, source="API", creator="a").id
 
     def see(cluster_id: str) -> dict[str, str]:
         there = f"{{runtime: '18', existing_cluster_id: {cluster_id}, autotermination_minutes: 30}}"
-        profile = profile_there("dev", CLUSTERS__LOADER=there, CLUSTERS__TRIALS__SPARK_VERSION="18.0.x-scala2.13")
+        profile = profile_there("dev", CLUSTERS__LOADER=there, CLUSTERS__TRIALS__SPARK_VERSION="18.x-scala2.13")
         return wrong(look(profile, empty_home, token=ready.token))
 
     assert see(ending) == {}
@@ -214,7 +207,7 @@ def test_secret_scopes(ready: Workspace, profile_there: MakeProfile, empty_home:
         "SECRETS": "{KAFKA_USER: kafka/user}",
         "CLUSTERS__LOADER__SPARK_ENV_VARS": "{API_TOKEN: '{{secrets/kafka/password}}'}",
     }
-    profile = profile_there("dev", **wanted, **OFFERED)
+    profile = profile_there("dev", **wanted)
     found = wrong(look(profile, empty_home, token=ready.token))
     assert found == {"secret scope kafka": "has no password; databricks secrets put-secret kafka password"}
     ready.secrets.put("kafka", "password", "p")
@@ -225,7 +218,7 @@ def test_secret_scopes(ready: Workspace, profile_there: MakeProfile, empty_home:
 
 
 def test_the_workspaces_mlflow(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
-    profile = profile_there("dev", **OFFERED)
+    profile = profile_there("dev")
     assert look(profile, empty_home, token=ready.token)["mlflow"].level == "ok"
     ready.faults.clear()
     deny = ApiError(403, "PERMISSION_DENIED", "no workspace access").reply()
@@ -249,26 +242,27 @@ def test_an_mlflow_server_of_ones_own(ready: Workspace, profile_there: MakeProfi
     thread.start()
     uri = f"http://127.0.0.1:{server.server_port}"
     try:
-        found = look(profile_there("dev", TRACKING_URI=uri, **OFFERED), empty_home, token=ready.token)
+        found = look(profile_there("dev", TRACKING_URI=uri), empty_home, token=ready.token)
         assert found["mlflow"].text == f"{uri} responds"
-        found = look(profile_there("dev", TRACKING_URI=f"{uri}/x", **OFFERED), empty_home, token=ready.token)
+        found = look(profile_there("dev", TRACKING_URI=f"{uri}/x"), empty_home, token=ready.token)
         assert "returned 404; is it an MLflow server?" in wrong(found)["mlflow"]
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
-    found = look(profile_there("dev", TRACKING_URI=uri, **OFFERED), empty_home, token=ready.token)
+    found = look(profile_there("dev", TRACKING_URI=uri), empty_home, token=ready.token)
     assert "Connection refused" in wrong(found)["mlflow"]
-    found = look(profile_there("dev", TRACKING_URI="sqlite:////tmp/x.db", **OFFERED), empty_home, token=ready.token)
+    found = look(profile_there("dev", TRACKING_URI="sqlite:////tmp/x.db"), empty_home, token=ready.token)
     assert found["mlflow"].level == "warning"
     ready.faults.clear()
 
 
 def test_versions_are_compared_before_anything_starts(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
     profile = profile_there(
-        "dev", CLUSTERS__LOADER__RUNTIME="16.4-lts", **{**OFFERED, "CLUSTERS__LOADER__SPARK_VERSION": ""}
+        "dev",
+        CLUSTERS__LOADER__RUNTIME="17.3-lts",
     )
     findings = diagnose(home=empty_home, java_home=None, profile=profile, credentials={"token": ready.token})
     lines = [finding for finding in findings if finding.subject == "versions of loader"]
-    assert any("spark 3.5.2 on the cluster" in line.text for line in lines)
+    assert any("spark 4.0.0 on the cluster" in line.text for line in lines)
     assert {line.level for line in lines} == {"warning"}

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.data.columns import LABEL_HISTORY, LABEL_KNOWN_AT, OWN_LABEL
-from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.contract.column import Column, LabelColumns
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.staging import stage_load
 from mlops_assets.data.labels.labels import stage_labels
 from mlops_assets.data.sources.base import SourceBatch
@@ -135,6 +136,7 @@ def database(lakehouse: Lakehouse) -> Database:
     return Database(lakehouse)
 
 
+@pytest.mark.proof  # several loads
 def test_the_label_that_became_known_last_stands_whatever_order_files_come_in(database: Database):
     database.load((1, "a", 1.0, "0"), (2, "a", 2.0, ""), (3, "b", 3.0, "0"))
     assert database.bring((1, "1", 50.0), (2, "1", 20.0), (2, "0", 30.0)) is not None
@@ -154,6 +156,7 @@ def test_the_label_that_became_known_last_stands_whatever_order_files_come_in(da
     assert database.version() == before + 1, "a merge that changes nothing makes no version"
 
 
+@pytest.mark.proof  # several loads
 def test_a_label_waits_for_its_transaction_and_outlives_its_replacement(database: Database):
     database.bring((1, "1", 9.0), (7, "1", 9.0))
     assert database.waiting() == 2
@@ -174,6 +177,7 @@ def test_a_label_waits_for_its_transaction_and_outlives_its_replacement(database
     assert database.version() == version
 
 
+@pytest.mark.proof  # several loads; `data/labels` tests the rule
 def test_a_label_by_entity_is_about_what_happened_before_it_within_its_window(lakehouse: Lakehouse):
     database = Database(lakehouse, contract(by="card"))
     database.load((1, "a", 1.0, "0"), (2, "a", 9.0, "0"), (3, "b", 1.0, "0"), (7, "a", 0.5, "0"))
@@ -220,6 +224,7 @@ def test_a_row_that_is_replaced_is_kept_as_it_was(database: Database):
     assert database.raw() == [(1, 1, 9.0), (2, 0, None), (3, 0, None), (4, 0, None)]
 
 
+@pytest.mark.proof  # several loads
 def test_a_home_from_before_histories_goes_on(lakehouse: Lakehouse):
     """Its table has the label in force alone: columns are added without a rewrite, and the next merge fills them."""
     database = Database(lakehouse)
@@ -240,6 +245,7 @@ def test_a_home_from_before_histories_goes_on(lakehouse: Lakehouse):
     assert [[(label.known_at, label.label) for label in row[1] or []] for row in rows] == [[(5.0, 0), (9.0, 1)], [], []]
 
 
+@pytest.mark.proof  # several loads
 def test_a_table_without_labels_is_left_as_it_is_and_gets_the_column_once(lakehouse: Lakehouse):
     before = Database(lakehouse, contract(labels=False, nullable=False))
     before.load((1, "a", 1.0, "0"))
@@ -265,6 +271,7 @@ STEPS: dict[str, Kind] = {
 }
 
 
+@pytest.mark.proof  # a kill and a recovery each
 @pytest.mark.parametrize(
     ("killed_at", "then"), [("labels in their table", "load"), ("column added", "merge"), ("labels merged", "load")]
 )

@@ -18,7 +18,7 @@ from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import readable
 from mlops_assets.lakehouse.history import last_commit
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.lakehouse.pinned_sets import pinned_sets
 from mlops_assets.lakehouse.transaction_tables import take_snapshot
 from mlops_assets_tests.assets.harness import load, replaced, replay, transactions, write_csv
 
@@ -35,6 +35,30 @@ def test_a_table_has_three_levels(catalog: Lakehouse, spark: SparkSession, schem
 
     assert catalog.location("t") == f"spark_catalog.{schema}.t"
     assert spark.table(f"spark_catalog.{schema}.t").count() == 3
+
+
+def test_a_data_version_names_the_rows_and_the_table(catalog: Lakehouse, lakehouse: Lakehouse, spark: SparkSession):
+    for database in (catalog, lakehouse):
+        first = database.append("t", spark.range(3), base=None, metadata={})
+        version = database.data_version(database.require("t", made_by="test"))
+        database.sql("OPTIMIZE {table}", "t").collect()
+        assert database.data_version(database.require("t", made_by="test")) == version, "upkeep changes no row"
+        more = database.append("t", spark.range(1), base=database.require("t", made_by="test"), metadata={})
+        assert database.data_version(first) == version
+        assert database.data_version(more).partition("-")[2] == version.partition("-")[2]
+        assert database.data_version(more) != version
+
+    tables = [database.data_version(database.require("t", made_by="test")) for database in (catalog, lakehouse)]
+    assert len(set(tables)) == 2
+
+
+def test_a_table_has_an_address_to_link_to(catalog: Lakehouse, lakehouse: Lakehouse, schema: str):
+    explorer = "https://example.azuredatabricks.net/explore/data"
+
+    assert elsewhere(catalog, explorer=explorer).url("t") == f"{explorer}/spark_catalog/{schema}/t"
+    assert catalog.url("t") == catalog.location("t"), "nothing is known of an explorer"
+    assert lakehouse.url("t") == f"file://{lakehouse.location('t')}"
+    assert elsewhere(lakehouse, root="/dbfs/mlops/tables").url("t") == "dbfs:/mlops/tables/t"
 
 
 def test_pinned_versions_stay_readable_for_years(catalog: Lakehouse, spark: SparkSession):
@@ -114,6 +138,20 @@ def test_a_missing_right_is_named_with_the_grants_that_mend_it(spark: SparkSessi
         assert caught.__cause__ is None
 
 
+def test_a_busy_catalog_or_storage_may_answer_later(spark: SparkSession):
+    said = "[REQUEST_LIMIT_EXCEEDED] Your workspace has exceeded the rate limit."
+    java: Any = spark.sparkContext._jvm
+
+    with pytest.raises(StorageError, match="REQUEST_LIMIT_EXCEEDED") as busy, readable("main.s.t", "main", "s"):
+        spark.sql(f'SELECT raise_error("{said}")').collect()
+    with pytest.raises(StorageError, match="UnknownHostException") as away, readable("main.s.t", "main", "s"):
+        java.java.net.InetAddress.getByName("no-such-host.invalid")
+    with pytest.raises(StorageError) as denied, readable("main.s.t", "main", "s"):
+        spark.sql('SELECT raise_error("PERMISSION_DENIED: no")').collect()
+
+    assert [caught.value.transient for caught in (busy, away, denied)] == [True, True, False]
+
+
 def test_what_is_no_refusal_passes(spark: SparkSession):
     with pytest.raises(Exception, match="DIVIDE_BY_ZERO"), readable("main.s.t", "main", "s"):
         spark.sql("SELECT 1 / 0").collect()
@@ -140,12 +178,46 @@ def test_upkeep_does_not_hide_who_wrote_the_rows(request: pytest.FixtureRequest,
 
 @pytest.mark.parametrize("text", [None, "", "a remark", "[1]", '{"a": '])
 def test_a_commit_of_someone_else_has_no_note_of_ours(text: str | None):
-    ours = {"version": 1, "operation": "WRITE", "userMetadata": '{"split_id": "one"}'}
+    ours = {"version": 1, "operation": "WRITE", "userMetadata": '{"split_id": "one", "follows": 0}'}
     theirs = {"version": 2, "operation": "DELETE", "userMetadata": text}
 
     found = last_commit([theirs, ours])
 
     assert (found.version, found.metadata) == (2, {})
+
+
+@pytest.mark.parametrize("operation", ["AUTO TTL", "REWRITE MANIFEST", "REORG TABLE UPGRADE UNIFORM"])
+def test_upkeep_of_a_name_that_nobody_knows_yet_does_not_hide_our_note(operation: str):
+    note = '{"split_id": "one", "follows": 0}'
+    ours = {"version": 1, "operation": "WRITE", "userMetadata": note, "operationMetrics": {"numOutputRows": "7"}}
+    upkeep = {"version": 2, "operation": operation, "userMetadata": None}
+
+    found = last_commit([upkeep, ours])
+
+    assert (found.version, found.rows_version, found.metadata["split_id"]) == (2, 1, "one")
+    assert found.metrics == {"numOutputRows": 7}
+
+
+def test_a_compaction_that_carries_our_note_is_not_taken_for_the_write(catalog: Lakehouse, spark: SparkSession):
+    """Delta compacts after a write where auto compaction is on, in the session of the write and under its note."""
+    auto = {"enabled": "true", "minNumFiles": "2"}
+    table = catalog.append("t", spark.range(0, 2, 1, 1), base=None, metadata={"split_id": "one"})
+    for name, value in auto.items():
+        spark.conf.set(f"spark.databricks.delta.autoCompact.{name}", value)
+    spark.conf.set("spark.databricks.delta.commitInfo.userMetadata", '{"split_id": "two", "follows": 0}')
+    try:
+        spark.range(2, 5, 1, 1).write.format("delta").mode("append").saveAsTable(catalog.location("t"))
+    finally:
+        spark.conf.unset("spark.databricks.delta.commitInfo.userMetadata")
+        for name in auto:
+            spark.conf.unset(f"spark.databricks.delta.autoCompact.{name}")
+
+    history = {row["version"]: row for row in spark.sql(f"DESCRIBE HISTORY {catalog.location('t')}").collect()}
+    assert (history[2]["operation"], history[2]["userMetadata"]) == ("OPTIMIZE", history[1]["userMetadata"])
+    found = catalog.require("t", made_by="t")
+
+    assert (found.version, found.rows_version, found.rows_written) == (2, 1, 3)
+    assert len(catalog.commit_metadata_since("t", table.version)) == 1
 
 
 @pytest.mark.parametrize("kind", [pytest.param("catalog", marks=pytest.mark.proof), "lakehouse"])
@@ -178,8 +250,8 @@ def test_loads_and_replays_account_for_rows_whatever_upkeep_comes_between(
     ]
 
 
-def test_a_manifest_whose_note_upkeep_has_buried_still_accounts(lakehouse: Lakehouse, tmp_path: Path):
-    """A hundred commits back is as far as a note is looked for."""
+def test_a_note_that_upkeep_has_buried_is_found(lakehouse: Lakehouse, tmp_path: Path):
+    """A look reads a hundred commits, and all of them if there is no note among these."""
     load(lakehouse, write_csv(transactions(), tmp_path / "1.csv"))
     before = take_snapshot(lakehouse, load_contract("creditcard"))
     for number in range(101):
@@ -191,6 +263,6 @@ def test_a_manifest_whose_note_upkeep_has_buried_still_accounts(lakehouse: Lakeh
 
     assert after.manifest is not None
     assert before.manifest is not None
-    assert after.manifest.rows_version == before.manifest.version, "so far back the version of the rows is looked for"
-    assert dict(after.manifest.metadata) == {}
+    assert after.manifest.rows_version == before.manifest.version
+    assert after.manifest.metadata == before.manifest.metadata
     assert (after.recorded, after.pending, after.rules) == (before.recorded, (), before.rules)

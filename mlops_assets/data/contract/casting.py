@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.data.contract.arrow_types import is_text, plain_type, undecodable
-from mlops_assets.data.contract.contract import ColumnType
+from mlops_assets.data.contract.column import ColumnType
 
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "double": pa.float64(),
@@ -32,6 +33,9 @@ _NUMBER = r"^(?i:[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|inf|infinit
 _WHOLE = r"^[+-]?\d+(?:\.0*)?$"
 # Sign, leading zeros and empty decimals taken off, so that the digits can be counted and compared.
 _WHOLE_PARTS = r"^\+?(-?)0*(\d+?)(?:\.0*)?$"
+_FRACTION = r"^[+-]?\d*\.\d*[1-9]\d*$"
+_SCIENTIFIC = r"^[+-]?[\d.]+[eE]"
+_MANY_DIGITS = r"^[+-]?[0.]*[1-9](?:\.?\d){15,}"
 _LONG_DIGITS = 19
 _LARGEST_LONG, _SMALLEST_LONG = str(2**63 - 1), str(2**63)
 # Below 2 to this power a float of so many bits holds every whole number; beyond, digits of an id may be lost already.
@@ -163,12 +167,28 @@ def _mixed_text_as_long(text: pa.ChunkedArray) -> Reading:
     digits = pc.replace_substring_regex(_blank(text, pc.invert(whole)), _WHOLE_PARTS, r"\1\2")
     fits = pc.and_(whole, pc.fill_null(_fits_long(digits), False))
     exact = _blank(digits, pc.invert(fits)).cast(pa.int64())
-    other = pc.and_not(_matches(text, _NUMBER), whole)
+    other = pc.and_not(pc.and_not(_matches(text, _NUMBER), whole), _rounded_to_whole(text))
     floating = _float_as_long(_blank(text, pc.invert(other)).cast(pa.float64()))
     wrong = pc.and_not(pc.is_valid(text), pc.or_(fits, other))
     if floating.unreadable is not None:
         wrong = pc.or_(wrong, floating.unreadable)
     return _reading(pc.coalesce(exact, floating.values), wrong, floating.infinite)
+
+
+def _rounded_to_whole(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return which numbers are not whole and might seem so as a double: 5.0000000000000001 would become the id 5."""
+    fraction = _matches(text, _FRACTION)
+    # Numbers of 15 digits are different doubles if they are different; the others are few, and are compared exactly.
+    long = pc.and_(_matches(text, _SCIENTIFIC), _matches(text, _MANY_DIGITS))
+    if not _count(long):
+        return fraction
+    found = [chosen and not _is_whole(value) for value, chosen in zip(text.to_pylist(), long.to_pylist(), strict=True)]
+    return pc.or_(fraction, pa.chunked_array([pa.array(found, pa.bool_())]))
+
+
+def _is_whole(text: str) -> bool:
+    number = Decimal(text)
+    return number.adjusted() < _LONG_DIGITS and number == number.to_integral_value()
 
 
 def _fits_long(digits: pa.ChunkedArray) -> pa.ChunkedArray:

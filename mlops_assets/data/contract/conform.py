@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 
 from mlops_assets.data.columns import ROW_NUMBER
 from mlops_assets.data.contract.casting import example, read_column
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.contract.diff import require_columns
 
 UNREADABLE, NULL, INFINITE, OUT_OF_RANGE, NOT_BINARY = "unreadable", "null", "infinite", "out_of_range", "not_binary"

@@ -10,7 +10,6 @@ that was written as `V1` and read as `v1` is a bug that shows only in production
 from __future__ import annotations
 
 import hashlib
-import re
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -20,87 +19,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mlops_assets.data.contract.column import Column, LabelColumns
 from mlops_assets.errors import ContractError
 
-ColumnType = Literal["double", "long", "timestamp", "string"]
 SHIPPED = ("creditcard", "handbook", "cards")
 SECONDS_PER_DAY = 86_400.0
-_ROUNDING = 1e-9
-
-
-class Column(BaseModel):
-    """One column that must be there.
-
-    Attributes:
-        name: Lower-cased name of letters, digits and underscores; names that start with an underscore are the
-            platform's own.
-        type: Storage type; `long` and `double` are 64 bit, `timestamp` is UTC with microseconds.
-        nullable: Whether nulls are accepted; a feature may be nullable (XGBoost treats null as missing).
-        min: Smallest accepted value, in the column's own unit (numeric columns only).
-        max: Largest accepted value (numeric columns only).
-        tolerance: How far a `double` may lie outside `min` and `max` and still be accepted, as the bound itself: sums
-            of floating point numbers end a rounding error below 0. In the column's own unit; 0 accepts nothing outside.
-        description: What the column means, shown in the catalogue.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    type: ColumnType
-    nullable: bool = False
-    min: float | None = Field(default=None, allow_inf_nan=False)
-    max: float | None = Field(default=None, allow_inf_nan=False)
-    tolerance: float = Field(default=_ROUNDING, ge=0, allow_inf_nan=False)
-    description: str = ""
-
-    @field_validator("name")
-    @classmethod
-    def _plain_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            raise ValueError(f"{name!r}: use lower-case letters, digits and underscores, starting with a letter")
-        return name
-
-    @model_validator(mode="after")
-    def _range_makes_sense(self) -> Self:
-        bounded = self.min is not None or self.max is not None
-        if bounded and self.type not in ("double", "long"):
-            raise ValueError(f"column {self.name}: a range needs a numeric column, not {self.type}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"column {self.name}: min {self.min} is above max {self.max}")
-        if self.tolerance != _ROUNDING and not (bounded and self.type == "double"):
-            raise ValueError(f"column {self.name}: a tolerance needs a `min` or `max` and the type double")
-        return self
-
-
-class LabelColumns(BaseModel):
-    """The columns of files that bring labels after the transactions; any others in them are left unread.
-
-    Attributes:
-        key: Column that says which transactions a label is about, under the name it has in the contract: the contract's
-            key (one transaction) or its entity (its transactions of the last `window_days`, see `labels_frames`).
-        label: Column with the label, 1 = fraud, 0 = genuine.
-        known_at: Column with the time at which the label became known, on the clock of the contract's event time.
-        window_days: How many days a label by entity looks back; required for one, and refused for one by key.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    key: str
-    label: str
-    known_at: str
-    window_days: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-
-    @field_validator("key", "label", "known_at")
-    @classmethod
-    def _lower(cls, name: str) -> str:
-        return name.lower()
-
-    @model_validator(mode="after")
-    def _are_three(self) -> Self:
-        names = (self.key, self.label, self.known_at)
-        if len(set(names)) < len(names):
-            raise ValueError("key, label and known_at must be three columns")
-        return self
+BY_EVENT_TIME, BY_ARRIVAL = "event_time", "arrival"
+_OF_MODELS = {"categories": True, "monotone": True}
 
 
 class Contract(BaseModel):
@@ -111,10 +36,14 @@ class Contract(BaseModel):
         version: Raised by hand whenever the columns change; stored with the table.
         columns: All columns that are kept, in the order of the raw table.
         features: Names of the columns that a model may see, in the order of the feature matrix.
+        categories: Features that are text: a model splits their levels into groups.
+        monotone: Features in which a model's score may only rise (1) or fall (-1), all else equal.
         target: The label, 1 = fraud, 0 = genuine; must be of type long.
         event_time: When the transaction happened: `timestamp`, or a number of seconds since any fixed origin.
         key: Column that identifies a row, if there is one: rows with one key are one row, and its last write wins (see
             `data/ingest/merge`).
+        last_write: What decides which of several rows with one key is the last write: `event_time`, `arrival`, or the
+            name of a column that holds the row's version.
         time_zone: IANA name of the zone whose days count: sets are cut at their borders, alert budgets and label delays
             are in these days. Only for timestamps; seconds since an origin have days of 86,400 seconds and no zone.
         entity: Column that identifies the customer or card, if there is one.
@@ -129,6 +58,8 @@ class Contract(BaseModel):
         max_bad_share: Largest share of rows of one input that may be set aside; an input with more is refused whole.
             The default is one in a hundred: more points to a changed export, a wrong file or a wrong contract, and
             frauds are rare enough to get lost in it.
+        max_changed_share: Largest share of a column's known values, or of the known labels of one class, that one load
+            may change; a load that would change more is refused whole (see `data/ingest/changes`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,10 +69,13 @@ class Contract(BaseModel):
     description: str = ""
     columns: tuple[Column, ...] = Field(min_length=3)
     features: tuple[str, ...] = Field(min_length=1)
+    categories: tuple[str, ...] = ()
+    monotone: dict[str, Literal[-1, 1]] = {}
     target: str
     event_time: str
     time_zone: str = "UTC"
     key: str | None = None
+    last_write: str = BY_EVENT_TIME
     entity: str | None = None
     amount: str | None = None
     ignored: tuple[str, ...] = ()
@@ -150,6 +84,7 @@ class Contract(BaseModel):
     labels: LabelColumns | None = None
     min_rows: int = Field(default=1, ge=1)
     max_bad_share: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
+    max_changed_share: float = Field(default=0.2, ge=0, le=1, allow_inf_nan=False)
 
     @field_validator("ignored")
     @classmethod
@@ -182,6 +117,7 @@ class Contract(BaseModel):
             raise ValueError(f"roles that name no column: {', '.join(absent)}")
         self._check_features()
         self._check_roles()
+        self._check_last_write()
         self._check_labels()
         kept = sorted(set(names) & set(self.ignored))
         if kept:
@@ -222,6 +158,20 @@ class Contract(BaseModel):
                 "load the money at stake as a column of its own, 0 for a refund"
             )
 
+    def _check_last_write(self) -> None:
+        if self.last_write in (BY_EVENT_TIME, BY_ARRIVAL):
+            return
+        if self.key is None:
+            raise ValueError("last_write is about rows with one key: name a `key`")
+        if self.last_write not in self.column_names:
+            raise ValueError(f"last_write must be `{BY_EVENT_TIME}`, `{BY_ARRIVAL}` or a column, not {self.last_write}")
+        column = self.column(self.last_write)
+        if column.type == "string" or column.nullable or column.name in (self.key, self.target):
+            raise ValueError(
+                f"last_write: {column.name} can't be a row's version: that is a number or a timestamp, not nullable, "
+                "and neither the key nor the target"
+            )
+
     def _check_labels(self) -> None:
         if self.labels is None:
             return
@@ -247,9 +197,15 @@ class Contract(BaseModel):
             raise ValueError(f"never a feature: {', '.join(sorted(str(name) for name in forbidden))} (a leak)")
         if len(set(self.features)) != len(self.features):
             raise ValueError("a feature is listed twice")
-        textual = [name for name in self.features if self.column(name).type not in ("double", "long")]
+        numeric = [name for name in self.features if name not in self.categories]
+        textual = [name for name in numeric if self.column(name).type not in ("double", "long")]
         if textual:
-            raise ValueError(f"features must be numeric: {', '.join(textual)}")
+            raise ValueError(f"features must be numeric, or text named under `categories`: {', '.join(textual)}")
+        other = [name for name in self.categories if name not in self.features or self.column(name).type != "string"]
+        if other:
+            raise ValueError(f"categories must be features of type string: {', '.join(other)}")
+        if other := sorted(set(self.monotone) - set(numeric)):
+            raise ValueError(f"monotone is for numeric features: {', '.join(other)}")
 
     def column(self, name: str) -> Column:
         """Return the column called `name`; raises KeyError for one that is not in the contract."""
@@ -257,6 +213,11 @@ class Contract(BaseModel):
             if column.name == name:
                 return column
         raise KeyError(name)
+
+    @property
+    def versioned_by(self) -> str | None:
+        """The column whose greater value is the later write of a key; None if the later arrival is."""
+        return {BY_EVENT_TIME: self.event_time, BY_ARRIVAL: None}.get(self.last_write, self.last_write)
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -270,10 +231,14 @@ class Contract(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of everything that the contract says about the table; descriptions and label columns do not count."""
-        meaning = self.model_dump_json(
-            exclude={"description": True, "labels": True, "columns": {"__all__": {"description"}}}
-        )
+        """Hash of everything that the contract says about the table.
+
+        Descriptions, label columns, how much a load may change and what is about models alone do not count.
+        """
+        about = {"description": True, "labels": True, "max_changed_share": True}
+        if self.last_write == BY_EVENT_TIME:  # as before there was a choice
+            about["last_write"] = True
+        meaning = self.model_dump_json(exclude={**about, **_OF_MODELS, "columns": {"__all__": {"description"}}})
         return hashlib.sha256(meaning.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

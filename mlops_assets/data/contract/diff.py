@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_assets.data.contract.arrow_types import plain_type
-from mlops_assets.data.contract.contract import Column, ColumnType, Contract
+from mlops_assets.data.contract.column import Column, ColumnType
+from mlops_assets.data.contract.contract import BY_EVENT_TIME, Contract
 from mlops_assets.errors import ContractError, SchemaMismatchError
 
 # What a row must be to enter the table. The rest of a contract is about whole loads and about models: changing it
@@ -106,6 +107,8 @@ def _can_be_read(found: pa.DataType, wanted: ColumnType) -> bool:
 def table_rules(contract: Contract) -> str:
     """Return what a contract says about single rows, as JSON, to be stored with a table."""
     document = contract.model_dump(mode="json", include=set(_RULES))
+    if contract.last_write != BY_EVENT_TIME:  # left out before there was a choice
+        document["last_write"] = contract.last_write
     document["columns"] = {c["name"]: {rule: c[rule] for rule in _COLUMN_RULES} for c in document["columns"]}
     return json.dumps({**document, "version": contract.version}, sort_keys=True)
 
@@ -154,7 +157,8 @@ def new_columns(contract: Contract, rules: str, *, where: str) -> list[Column]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    roles = [role for role in _RULES if role != "columns" and before[role] != now[role]]
+    before, now = ({"last_write": BY_EVENT_TIME, **rules} for rules in (before, now))
+    roles = [role for role in (*_RULES, "last_write") if role != "columns" and before[role] != now[role]]
     found = [Difference(role, "changed role", _shown(before[role]), _shown(now[role])) for role in roles]
     old, new = before["columns"], now["columns"]
     found += [Difference(name, "removed", old[name]["type"]) for name in old if name not in new]

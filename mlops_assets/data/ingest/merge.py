@@ -7,6 +7,9 @@ The last write is the row with the greatest (event time, arrival, position in it
 files may come in any order. On equal event times - usually a correction of the same transaction - the row that arrived
 later wins, so arrival decides only where the data does not. Because the rule picks a maximum, the result does not
 depend on the order of the rows, and applying it twice changes nothing.
+
+A contract may name a column with the row's version instead of event time (`last_write`), or leave it to the arrival
+alone; then the order in which files come decides.
 """
 
 from __future__ import annotations
@@ -34,7 +37,8 @@ def last_writes(rows: pa.Table, contract: Contract, good: pa.ChunkedArray | None
     """
     if contract.key is None:
         return good
-    deciding = rows.select([contract.key, contract.event_time, ROW_NUMBER])
+    versions = [] if contract.versioned_by is None else [contract.versioned_by]
+    deciding = rows.select([contract.key, *versions, ROW_NUMBER])
     deciding = deciding if good is None else deciding.filter(good)
     if _all_differ(deciding.column(contract.key).combine_chunks()):
         return good

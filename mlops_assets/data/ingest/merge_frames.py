@@ -29,10 +29,12 @@ def last_of_each_key(rows: DataFrame, key: str, contract: Contract) -> DataFrame
 def merge_outcomes(
     rows: DataFrame, table: DataFrame, key: str, contract: Contract, key_range: tuple[Any, Any] | None
 ) -> DataFrame:
-    """Return key, batch id and merge outcome of the rows whose key is in the table.
+    """Return key, batch id, merge outcome and changes of the rows whose key is in the table.
 
     The outcome is `replaces` if the row is a later write than the table's row, and `known` if it is not, or if its
-    values are equal: delivering a row again leaves the table's row unchanged.
+    values are equal: delivering a row again leaves the table's row unchanged. For each column of the contract
+    `change_of(column)` says whether the row would replace a value that the table has by another one, or by none; that
+    of the target holds the table's label then, and null otherwise.
 
     Args:
         rows: One row per key.
@@ -45,19 +47,29 @@ def merge_outcomes(
         table = table.where(F.col(key).between(F.lit(key_range[0]), F.lit(key_range[1])))
     old, new = table.alias("old"), rows.alias("new")
     same, order = F.lit(True), _order(contract)  # the neutral element of AND
+    changed = []
     for name in contract.column_names:
         before = F.col(f"old.{name}") if name in table.columns else F.lit(None)
-        same = same & before.eqNullSafe(F.col(f"new.{name}"))
+        equal = before.eqNullSafe(F.col(f"new.{name}"))
+        same = same & equal
+        change = before.isNotNull() & ~equal
+        changed.append((F.when(change, before) if name == contract.target else change).alias(change_of(name)))
     later = _struct("new", order) > _struct("old", order)
     outcome = F.when(later & ~same, F.lit(REPLACES)).otherwise(F.lit(KNOWN))
     joined = new.join(old, F.col(f"new.{key}") == F.col(f"old.{key}"))
     return joined.select(
-        F.col(f"new.{key}").alias(key), F.col(f"new.{BATCH_ID}").alias(BATCH_ID), outcome.alias(MERGE_OUTCOME)
+        F.col(f"new.{key}").alias(key), F.col(f"new.{BATCH_ID}").alias(BATCH_ID), outcome.alias(MERGE_OUTCOME), *changed
     )
 
 
+def change_of(name: str) -> str:
+    """Return the column of `merge_outcomes` that says whether a row changes the value of a column."""
+    return f"_change_of_{name}"
+
+
 def _order(contract: Contract) -> list[str]:
-    return [contract.event_time, INGESTED_AT, ROW_NUMBER]
+    versions = [] if contract.versioned_by is None else [contract.versioned_by]
+    return [*versions, INGESTED_AT, ROW_NUMBER]
 
 
 def _struct(side: str, names: list[str]) -> Column:

@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER, SOURCE, TECHNICAL_COLUMNS
 from mlops_assets.data.contract.arrow_types import is_text, plain_type, undecodable
 from mlops_assets.data.contract.casting import EXACT_BITS
+from mlops_assets.data.contract.column import ColumnType
 from mlops_assets.data.contract.conform import ConformedBatch, conform
-from mlops_assets.data.contract.contract import ColumnType, Contract
+from mlops_assets.data.contract.contract import Contract
 
 NOT_TEXT = "not_text"
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, INGESTED_AT, REPLAY, SOURCE
+from mlops_assets.data.contract.clock import require_seconds
 from mlops_assets.data.contract.conform import conform
 from mlops_assets.data.contract.diff import require_columns
 from mlops_assets.data.ingest.merge import key_range, last_writes
@@ -109,6 +110,9 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
 def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
     require_columns(batch.table.schema, contract, where=batch.origin)
     conformed = conform(batch.table, contract, where=batch.origin)
+    times = conformed.table.column(contract.event_time)
+    good = times if conformed.bad is None else times.filter(pc.invert(conformed.bad))
+    require_seconds(good, contract, where=batch.origin)
     findings = InputFindings.of(conformed, contract, origin=batch.origin)
     load.findings.inputs.append(findings)
     if findings.refused(contract):

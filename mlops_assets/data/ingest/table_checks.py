@@ -12,7 +12,8 @@ from mlops_assets.data.contract.contract import Contract
 ROWS_ACCOUNTED = "rows_accounted"
 BOTH_CLASSES = "both_classes"
 TABLE_CHECKS: dict[str, str] = {
-    ROWS_ACCOUNTED: "Rows in = accepted + quarantined + already known. Merging labels adds and loses no row.",
+    ROWS_ACCOUNTED: "Rows in = accepted + quarantined + already known. Merging labels adds and loses no row, and a "
+    "revert loses those of its batches.",
     BOTH_CLASSES: "The table holds frauds and genuine transactions, unless labels may come later.",
 }
 
@@ -51,6 +52,25 @@ def rows_kept(before: int, after: int) -> CheckOutcome:
         text += "; report it with the run's log"
     return CheckOutcome(
         ROWS_ACCOUNTED, passed=before == after, description=text, details={"rows_before": before, "rows_after": after}
+    )
+
+
+def rows_reverted(*, before: int, removed: int, after: int) -> CheckOutcome:
+    """Return the verdict of the first check after a revert: are exactly the rows gone that were to go?
+
+    Args:
+        before: Rows of the raw table before.
+        removed: Rows that no other batch has, by its log.
+        after: Rows afterwards.
+    """
+    text = f"{before:,} rows before batches were reverted - {removed:,} taken out = {after:,} afterwards"
+    if before - removed != after:
+        text += "; report it with the run's log"
+    return CheckOutcome(
+        ROWS_ACCOUNTED,
+        passed=before - removed == after,
+        description=text,
+        details={"rows_before": before, "rows_removed": removed, "rows_after": after},
     )
 
 

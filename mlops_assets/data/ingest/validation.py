@@ -30,6 +30,7 @@ from mlops_assets.data.contract.conform import (
     ConformedBatch,
 )
 from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.ingest.changes import KNOWN_VALUES
 from mlops_assets.errors import PlatformError
 
 INPUT_CHECKS: dict[str, str] = {
@@ -44,6 +45,7 @@ INPUT_CHECKS: dict[str, str] = {
     "volume": "The load has at least as many rows as the contract requires.",
 }
 _REASON_OF = {"contract_types": UNREADABLE, "no_nulls": NULL, "no_infinities": INFINITE, "ranges": OUT_OF_RANGE}
+_OF_LOAD = ("load_classes", "volume", KNOWN_VALUES)
 _EXAMPLES = 5
 
 
@@ -157,7 +159,7 @@ def judge_load(
 
 def refuses_load(outcomes: Iterable[CheckOutcome]) -> bool:
     """Return whether the whole load is refused, as opposed to some of its inputs."""
-    return any(not outcome.passed for outcome in outcomes if outcome.name in ("load_classes", "volume"))
+    return any(not outcome.passed for outcome in outcomes if outcome.name in _OF_LOAD)
 
 
 def _inputs_readable(errors: Sequence[PlatformError]) -> CheckOutcome:

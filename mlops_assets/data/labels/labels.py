@@ -30,8 +30,9 @@ from mlops_assets.data.columns import (
     ROW_NUMBER,
     TECHNICAL_COLUMNS,
 )
+from mlops_assets.data.contract.column import Column, LabelColumns
 from mlops_assets.data.contract.conform import conform_column
-from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.contract.diff import Difference, as_markdown
 from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
 from mlops_assets.data.ingest.quarantine import count_reasons, set_aside

@@ -7,8 +7,12 @@ what is started then (automation).
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from mlops_assets.data.sources.locations import is_web, split_list
+
+# The property of a Delta table whose commits say which rows they added, changed and deleted.
+CHANGE_DATA_FEED: Final = "delta.enableChangeDataFeed"
 
 
 class Arrivals(Enum):

@@ -7,9 +7,9 @@ rows mean (`contract`, `conform`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -47,6 +47,15 @@ class TransactionSource(Protocol):
             SourceError: The input can't be fetched, or can't be read as a table; its `where` names the file.
             SchemaMismatchError: Two columns differ only by case.
         """
+        ...
+
+
+@runtime_checkable
+class ResumableSource(TransactionSource, Protocol):
+    """A source that knows the identity of its batches before it reads them, so that known ones need not be read."""
+
+    def batches_except(self, known: Collection[str]) -> Iterator[SourceBatch]:
+        """Yield the batches whose `content_hash` is not among the known ones; as `batches` in everything else."""
         ...
 
 

@@ -110,7 +110,10 @@ def _ask(location: str, action: Callable[[], Answered]) -> Answered:
         fix = "load the newest rows by hand, then reset the cursor; keep the table's log and files for longer"
         problem = SourceError(f"a version is no longer readable{_said(error, location)}", where=where, fix=fix)
     except (OSError, pa.ArrowException) as error:
-        problem = UnreachableError(f"the table can't be read{_said(error, location)}", where=where, fix=fix)
+        lasting = isinstance(error, PermissionError | FileNotFoundError)
+        problem = UnreachableError(
+            f"the table can't be read{_said(error, location)}", where=where, fix=fix, transient=not lasting
+        )
     raise problem  # outside of the handlers, so that no foreign message, which may repeat a secret, is chained to it
 
 

@@ -22,7 +22,7 @@ from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attem
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError, SSLError
 
 from mlops_assets.data.sources.locations import shown
-from mlops_assets.errors import SettingsError, SourceError
+from mlops_assets.errors import SettingsError, SourceError, UnreachableError
 
 _CHUNK_BYTES = 1 << 16
 _ERROR_BODY_BYTES = 1 << 16
@@ -102,7 +102,8 @@ def download(url: str, sink: BinaryIO, policy: HttpPolicy, *, max_bytes: int | N
         The answer; `sink` is complete if it is `ok`. A body shorter than the server announced counts as a failed try.
 
     Raises:
-        SourceError: No answer within the policy, a redirect elsewhere, a bad certificate, a body over `max_bytes`.
+        UnreachableError: No answer within the policy.
+        SourceError: A redirect elsewhere, a bad certificate, a body over `max_bytes`.
     """
     deadline = time.monotonic() + policy.total_timeout
     doubling = wait_exponential(multiplier=policy.backoff)
@@ -123,7 +124,8 @@ def download(url: str, sink: BinaryIO, policy: HttpPolicy, *, max_bytes: int | N
         )
     if isinstance(outcome, Answer):
         return outcome
-    raise SourceError(outcome.reason, where=shown(url), fix=outcome.fix)
+    kind = SourceError if outcome.final else UnreachableError
+    raise kind(outcome.reason, where=shown(url), fix=outcome.fix, transient=not outcome.final)
 
 
 def _failure(state: RetryCallState) -> _Failure:

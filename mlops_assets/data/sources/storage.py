@@ -13,9 +13,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mlops_assets.data.sources.locations import holds_secret, shown
-from mlops_assets.errors import SourceError, UnreachableError
+from mlops_assets.errors import PlatformError, SourceError, UnreachableError
 
 Answered = TypeVar("Answered")
+# Returns the file system of a location and the path in it, as `file_system` does.
+Opener = Callable[[str], tuple[Any, str]]
 
 
 def file_system(item: str) -> tuple[Any, str]:
@@ -67,11 +69,14 @@ def ask(item: str, action: Callable[[], Answered], where: str | None = None) -> 
         return action()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PlatformError:
+        raise
     except PermissionError:
-        what, fix = "permission denied", "give the user of this process the right to read it"
+        denied, what, fix = True, "permission denied", "give the user of this process the right to read it"
     except Exception as error:  # noqa: BLE001 - each driver raises what its own library raises
-        what, fix = _foreign(error, item), "check that the storage is reachable from here with these access rights"
-    raise UnreachableError(what, where=where or shown(item), fix=fix)
+        denied, what = False, _foreign(error, item)
+        fix = "check that the storage is reachable from here with these access rights"
+    raise UnreachableError(what, where=where or shown(item), fix=fix, transient=not denied)
 
 
 def _foreign(error: Exception, item: str) -> str:

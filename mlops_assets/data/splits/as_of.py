@@ -10,6 +10,7 @@ event time: what comes after the newest event of the version is what the model c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY
+from mlops_assets.data.days import day_start
 from mlops_assets.data.splits.split import Block
 from mlops_assets.errors import SplitError, StorageError
 
@@ -27,8 +29,8 @@ class AsOfBlocks:
     """Ranges of event time, in seconds.
 
     Attributes:
-        train: Rows of the past version to fit on.
-        validation: Its later rows, for the search and the threshold.
+        train: Rows of the past version to fit on; it ends at midnight.
+        validation: Its later rows, for the search and the threshold; it begins at midnight.
         newest: The newest event of the past version.
         after: Rows of today's version to score: later than `newest`, not later than the asked number of days.
     """
@@ -63,24 +65,29 @@ def version_as_of(committed: Mapping[int, float], end: float, *, where: str) -> 
 
 
 def as_of_blocks(
-    keys: npt.NDArray[np.float64],
+    days: npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
+    newest: float,
     *,
+    zone: str,
     validation_fraction: float,
     gap_days: float,
     days_after: float,
     where: str,
 ) -> AsOfBlocks:
-    """Cut the rows of a past version in time: the later share is for validation, equal event times stay together.
+    """Cut the rows of a past version in time: the later days are for validation, and no day is in two blocks.
 
-    The gap is taken off the end of both blocks, as in `split.cut_points`: labels of its rows would not have been
-    known when the next block begins.
+    As in `split.cut_days`, the gap before the validation block is whole days, is reserved first, and the shares are
+    those of the rows that are left. Of the newest days, whose labels are not mature, no row is used; where they begin
+    and where scoring begins follows from the newest event, so these days may be partial (`days.on_whole_days`).
 
     Args:
-        keys: Distinct event times of the version in seconds, ascending.
-        counts: Rows per event time, same length.
-        validation_fraction: Share of rows in the validation block, gap included.
-        gap_days: Days left out before each cut.
+        days: Distinct days that have rows with a mature label, ascending (`days.day_numbers`).
+        counts: Such rows per day, same length.
+        newest: The newest event of the version, mature or not, in seconds.
+        zone: IANA name of the zone whose days they are.
+        validation_fraction: Share of the validation block in the rows of the two blocks.
+        gap_days: Days left out before the validation block, rounded up to whole days, and before `newest`.
         days_after: Days to score after the newest event.
         where: The table, for the error.
 
@@ -94,24 +101,36 @@ def as_of_blocks(
             where="configuration of the backtest",
             fix="choose a share between 0 and 1, a gap of 0 days or more, and more than 0 days to score",
         )
-    before = np.cumsum(counts) - counts  # rows before each key
-    cut_at = int(np.searchsorted(before, counts.sum() * (1 - validation_fraction) - 1e-9))
-    if not 0 < cut_at < len(keys):
+    gap = math.ceil(gap_days)
+    before = np.concatenate(([0], np.cumsum(counts)))
+    # For a validation block that begins on each day: rows before it and before its gap, and rows from it on.
+    train, validation = before[np.searchsorted(days, days - gap)], before[-1] - before[:-1]
+    possible = train > 0
+    if not possible.any():
+        span = int(days[-1] - days[0]) + 1 if len(days) else 0
         raise SplitError(
-            f"{int(counts.sum()):,} rows with {len(keys):,} distinct event times can't fill two sets",
+            f"{int(before[-1]):,} rows with mature labels on {len(days):,} days of a span of {span:,} can't fill two "
+            f"sets: the shortest span that can be cut is {2 + gap:,} days",
             where=where,
-            fix="choose a later day, or another share for validation",
+            fix="choose a later day, or shorten the gap (gap_days, or label_delay_days of the contract)",
         )
-    cut, newest, gap = float(keys[cut_at]), float(keys[-1]), gap_days * SECONDS_PER_DAY
-    train = Block(None, cut - gap)
+    distance = np.where(possible, np.abs(validation / (train + validation) - validation_fraction), np.inf)
+    begins = int(days[np.argmin(np.round(distance, 12))])
     # A block holds its start and not its end; scoring begins after the newest event and ends with its window.
     start, end = np.nextafter([newest, newest + days_after * SECONDS_PER_DAY], np.inf).tolist()
-    validation = Block(cut, newest - gap if gap else start)
-    for name, block in (("train", train), ("validation", validation)):
-        if not block.contains(keys).any():
-            raise SplitError(
-                f"a gap of {gap_days:g} days leaves nothing of: {name}",
-                where=where,
-                fix="shorten the gap (gap_days, or label_delay_days of the contract) or choose a later day",
-            )
-    return AsOfBlocks(train, validation, newest, Block(start, end))
+    return AsOfBlocks(
+        train=Block(None, day_start(begins - gap, zone)),
+        validation=Block(day_start(begins, zone), mature_until(newest, gap_days)),
+        newest=newest,
+        after=Block(start, end),
+    )
+
+
+def mature_until(newest: float, gap_days: float) -> float:
+    """Return the moment before which rows of a past version are used, in seconds.
+
+    Args:
+        newest: The newest event of the version, in seconds.
+        gap_days: Days before it that are left out.
+    """
+    return newest - gap_days * SECONDS_PER_DAY if gap_days else float(np.nextafter(newest, np.inf))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import SET_COLUMN
 from mlops_assets.data.labels.as_known import labels_known_by
 from mlops_assets.data.labels.maturity_frames import event_seconds, left_out, maturity_of
-from mlops_assets.data.splits.as_of import AsOfBlocks, as_of_blocks
-from mlops_assets.data.splits.split_frames import inside
+from mlops_assets.data.splits.as_of import AsOfBlocks, as_of_blocks, mature_until
+from mlops_assets.data.splits.split_frames import inside, rows_per_day
+from mlops_assets.errors import SplitError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -36,10 +36,17 @@ def cut_as_of(
     Raises:
         SplitError: The version can't be cut as asked.
     """
-    counted = past.groupBy(event_seconds(contract).alias("key")).count().orderBy("key").toArrow()
+    time = event_seconds(contract)
+    (newest,) = past.agg(F.max(time)).collect()[0]
+    if newest is None:
+        raise SplitError("the version has no rows", where=where, fix="choose a later day")
+    usable = past.where(time < F.lit(mature_until(float(newest), gap_days)))
+    days, counts = rows_per_day(usable, time, contract.time_zone)
     return as_of_blocks(
-        counted.column("key").to_numpy().astype(np.float64),
-        counted.column("count").to_numpy().astype(np.int64),
+        days,
+        counts,
+        float(newest),
+        zone=contract.time_zone,
         validation_fraction=validation_fraction,
         gap_days=gap_days,
         days_after=days_after,
@@ -85,6 +92,14 @@ def waiting_after(today: DataFrame, contract: Contract, blocks: AsOfBlocks) -> t
     rows = today.where(inside(event_seconds(contract), blocks.after) & waiting)
     counted, frauds = rows.agg(F.count(F.lit(1)), F.sum(contract.target)).collect()[0]
     return int(counted), int(frauds or 0)
+
+
+def frauds_until(today: DataFrame, contract: Contract, newest: float) -> DataFrame:
+    """Return the rows known as frauds today whose event time is not later than the newest event of the past version.
+
+    Whether one was known on a day that is scored follows from its age (`evaluation/cards`).
+    """
+    return today.where((F.col(contract.target) == 1) & (event_seconds(contract) <= F.lit(newest)))
 
 
 def _mature(table: DataFrame, contract: Contract) -> DataFrame:

@@ -34,6 +34,7 @@ class SetSummary:
         late_labels: Rows whose label came later than the row.
         youngest_label_days: Days for which the youngest label has been known; None where labels do not age.
         label_age_days: The same for the median label (approximate).
+        content: Sum of the hashes of its rows, the same for the same rows in any order; None if not asked for.
     """
 
     rows: int
@@ -43,6 +44,7 @@ class SetSummary:
     late_labels: int = 0
     youngest_label_days: float | None = None
     label_age_days: float | None = None
+    content: int | None = None
 
     @property
     def fraud_rate(self) -> float:

@@ -81,15 +81,26 @@ def assign_sets(
 
 
 def _cuts_in_time(table: DataFrame, key: Column, zone: str, spec: SplitSpec, *, where: str) -> Cuts:
+    days, per_day = rows_per_day(table, key, zone)
+    if len(days) < len(SET_NAMES) and not spec.gap_days:
+        # Too short for days, such as the two of the ULB set: budgets count parts of days, and reports say so.
+        return _cuts_along(table, key, spec, where=where)
+    return in_seconds(cut_days(days, per_day, spec, where=where), zone)
+
+
+def rows_per_day(table: DataFrame, key: Column, zone: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the days that have rows, ascending, and their rows.
+
+    Args:
+        table: The rows.
+        key: Event time in seconds; rows without one are not counted.
+        zone: IANA name of the zone whose days they are.
+    """
     # Days of every zone in use today begin on a quarter of an hour; counting by it keeps the choice of the zone's rules
     # in one place (`data/days`), and what is collected small. Rows are assigned by their exact time.
     quarters, rows = _counted(table, F.floor(key / F.lit(_QUARTER)))
     days, day_of_quarter = np.unique(day_numbers(quarters * _QUARTER, zone), return_inverse=True)
-    if len(days) < len(SET_NAMES) and not spec.gap_days:
-        # Too short for days, such as the two of the ULB set: budgets count parts of days, and reports say so.
-        return _cuts_along(table, key, spec, where=where)
-    per_day = np.bincount(day_of_quarter, weights=rows, minlength=len(days)).astype(np.int64)
-    return in_seconds(cut_days(days, per_day, spec, where=where), zone)
+    return days, np.bincount(day_of_quarter, weights=rows, minlength=len(days)).astype(np.int64)
 
 
 def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -> Cuts:
@@ -123,11 +134,21 @@ def inside(key: Column, block: Block) -> Column:
 
 
 def summarize(
-    table: DataFrame, contract: Contract, by: Column, maturity: Maturity | None = None
+    table: DataFrame, contract: Contract, by: Column, maturity: Maturity | None = None, *, content: bool = False
 ) -> dict[str, SetSummary]:
-    """Return, per value of `by`, counts, bounds in time and, with a maturity rule, ages of labels."""
+    """Return, per value of `by`, counts, bounds in time and, with a maturity rule, ages of labels.
+
+    Args:
+        table: The rows.
+        contract: Names and roles of the columns.
+        by: What the rows are grouped by.
+        maturity: What counts as a mature label.
+        content: Whether to hash the rows too, which reads all of their columns.
+    """
     age = F.lit(None).cast("double") if maturity is None else label_age_days(table, contract, maturity)
     late = F.col(LABEL_KNOWN_AT).isNotNull() if LABEL_KNOWN_AT in table.columns else F.lit(False)
+    # A decimal, because a sum of 64-bit hashes overflows.
+    hashed = row_hash(contract, 0).cast("decimal(20, 0)") if content else F.lit(None).cast("decimal(20, 0)")
     rows = (
         table.groupBy(by.alias("name"))
         .agg(
@@ -138,12 +159,20 @@ def summarize(
             F.count_if(late).alias("late"),
             F.min(age).alias("youngest"),
             F.percentile_approx(age, 0.5).alias("age"),
+            F.sum(hashed).alias("content"),
         )
         .collect()
     )
     return {
         r["name"]: SetSummary(
-            int(r["rows"]), int(r["frauds"] or 0), r["first"], r["last"], int(r["late"]), r["youngest"], r["age"]
+            int(r["rows"]),
+            int(r["frauds"] or 0),
+            r["first"],
+            r["last"],
+            int(r["late"]),
+            r["youngest"],
+            r["age"],
+            None if r["content"] is None else int(r["content"]),
         )
         for r in rows
     }

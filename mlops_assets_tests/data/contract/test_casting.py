@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.contract.casting import ARROW_TYPES, Reading, example, read_column
-from mlops_assets.data.contract.contract import ColumnType
+from mlops_assets.data.contract.column import ColumnType
 
 MISSING, UNREADABLE, INFINITE = "missing", "unreadable", "infinite"
 

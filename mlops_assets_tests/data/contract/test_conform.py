@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import ROW_NUMBER
+from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.conform import FLOAT32_OVERFLOW, ColumnFaults, ConformedBatch, conform
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.contract.diff import require_columns
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.sources.synthetic import generate

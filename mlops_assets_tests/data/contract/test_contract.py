@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_assets.data.contract.contract import SHIPPED, Column, Contract, LabelColumns, load_contract, parse_contract
+from mlops_assets.data.contract.column import Column, LabelColumns
+from mlops_assets.data.contract.contract import SHIPPED, Contract, load_contract, parse_contract
 from mlops_assets.errors import ContractError
 
 ULB = ["time", *(f"v{number}" for number in range(1, 29)), "amount", "class"]
@@ -68,6 +69,14 @@ def with_column(**column: Any) -> list[dict[str, Any]]:
     """Return the columns, one replaced or added by name."""
     kept = [c for c in document()["columns"] if c["name"] != column["name"]]
     return [*kept, {"type": "double", **column}]
+
+
+# A text column that is a feature.
+SHOPS = {
+    "columns": [*document()["columns"], {"name": "shop", "type": "string", "nullable": True}],
+    "features": ["amount", "tries", "shop"],
+    "categories": ["shop"],
+}
 
 
 def parsed(**changes: Any) -> Contract:
@@ -268,7 +277,13 @@ def test_a_good_contract_is_accepted():
         ({"features": ["id", "amount"]}, "never a feature: id"),
         ({"columns": with_column(name="at"), "features": ["at"]}, "never a feature: at"),
         ({"features": ["amount", "card"]}, "never a feature: card"),
-        ({"features": ["amount", "card"], "entity": None}, "features must be numeric: card"),
+        ({"features": ["amount", "card"], "entity": None}, "features must be numeric, or text .*: card"),
+        ({"categories": ["tries"]}, "categories must be features of type string: tries"),
+        ({"categories": ["card"]}, "categories must be features of type string: card"),
+        ({"monotone": {"merchant": 1}}, "monotone is for numeric features: merchant"),
+        ({"monotone": {"id": 1}}, "monotone is for numeric features: id"),
+        ({"monotone": {"amount": 2}}, "monotone.amount: Input should be -1 or 1"),
+        ({**SHOPS, "monotone": {"shop": 1}}, "monotone is for numeric features: shop"),
         ({"features": ["amount", "amount"]}, "a feature is listed twice"),
         ({"target": "amount", "amount": None, "features": ["tries"]}, "target amount must be of type long"),
         ({"event_time": "card", "entity": None}, "event_time card must be a timestamp or a number of seconds"),
@@ -369,6 +384,18 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path):
 
     with pytest.raises(ContractError, match=r"can't be read: .* \[.*cards.yaml\] .* UTF-8"):
         load_contract(str(path))
+
+
+def test_a_contract_may_have_categories_and_constraints_and_they_are_silent_about_the_table():
+    contract = parsed(**SHOPS, monotone={"amount": 1, "tries": -1})
+
+    assert parse_contract(contract.to_yaml(), where="x") == contract
+    assert contract.monotone == {"amount": 1, "tries": -1}
+    assert parsed(monotone={"amount": 1}).fingerprint == parsed().fingerprint
+
+
+def test_a_table_of_before_there_were_models_in_contracts_keeps_its_fingerprint(creditcard: Contract):
+    assert creditcard.fingerprint == "f78083db8e8fd7c1"  # pragma: allowlist secret
 
 
 def test_a_contract_has_a_time_zone():

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.contract.diff import new_columns, require_columns, table_rules
 from mlops_assets.errors import ContractError, SchemaMismatchError
 

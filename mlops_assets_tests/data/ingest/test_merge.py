@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import ROW_NUMBER
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.merge import last_writes
 
 KEYED = Contract(
@@ -53,6 +54,16 @@ def test_the_later_event_wins_wherever_it_stands():
 def test_of_equal_event_times_the_row_further_down_wins():
     """A correction follows what it corrects."""
     assert kept([("a", 1.0), ("a", 1.0), ("b", 1.0)]) == [1, 2]
+
+
+def test_the_contract_says_what_the_last_write_is():
+    """Row 0 is the newest event, row 1 has the highest version, row 2 comes last."""
+    table = rows([("a", 3.0), ("a", 2.0), ("a", 1.0)]).append_column("score", pa.array([1.0, 9.0, 5.0]))
+
+    for says, stays in (("event_time", 0), ("score", 1), ("arrival", 2)):
+        mask = last_writes(table, KEYED.model_copy(update={"last_write": says}))
+        assert mask is not None
+        assert table.filter(mask).column(ROW_NUMBER).to_pylist() == [stays], says
 
 
 def test_without_a_key_all_rows_stay():

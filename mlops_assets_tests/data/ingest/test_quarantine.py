@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import ORIGINAL, REASONS, ROW_NUMBER
+from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.conform import ConformedBatch, conform
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons, first_originals, try_again
 from mlops_assets.data.sources.synthetic import generate
 

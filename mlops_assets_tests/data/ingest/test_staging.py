@@ -26,7 +26,8 @@ from mlops_assets.data.columns import (
     SOURCE,
     TECHNICAL_COLUMNS,
 )
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad, first_staged, stage_load
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.data.sources.files import FilesSource

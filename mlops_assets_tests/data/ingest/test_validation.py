@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.contract.column import Column, LabelColumns
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.validation import (
     INPUT_CHECKS,
     InputFindings,

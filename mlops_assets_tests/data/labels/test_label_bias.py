@@ -1,22 +1,18 @@
-"""A simulation whose truth is known: what the rule of maturity does to the figures of a fixed scorer.
-
-90 days of 1,000 transactions, 0.8 % frauds, a label delay of 7 days; a fraud is reported after 2 days in the mean
-(exponential). The scorer is fixed and never fitted, so its average precision on any days is that of the whole.
-"""
+"""What the rule of maturity does to the figures of a fixed scorer, on a simulation whose truth is known."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from benchmarks._late_reports import DAY, DAYS, DELAY, Simulated, figures, simulate
 from mlops_assets.data.columns import LABEL_KNOWN_AT, SET_COLUMN
-from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.contract.column import Column, LabelColumns
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.labels.maturity import Maturity
 from mlops_assets.data.labels.maturity_frames import left_out
 from mlops_assets.data.splits.as_of_frames import cut_as_of, rows_as_of, waiting_after
@@ -26,7 +22,6 @@ from mlops_assets.data.splits.split_frames import assign_sets
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-DAY, DAYS, PER_DAY, DELAY = 86_400.0, 90, 1_000, 7.0
 CARDS = Contract(
     name="cards",
     version=1,
@@ -45,44 +40,11 @@ CARDS = Contract(
 )
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """What happened (`truth`) and what was known of it at the end; arrays with one value per transaction."""
-
-    at: npt.NDArray[np.float64]
-    truth: npt.NDArray[np.bool_]
-    scores: npt.NDArray[np.float64]
-    reported: npt.NDArray[np.float64]
-
-    @property
-    def known(self) -> npt.NDArray[np.bool_]:
-        return self.truth & (self.reported <= DAYS * DAY)
-
-    def table(self) -> pd.DataFrame:
-        """Return the raw table at the end: genuine rows carry a 0 of their own, reported frauds a late label."""
-        late = np.where(self.known, self.reported, np.nan)
-        columns = {"id": np.arange(len(self.at)), "at": self.at, "fraud": self.known.astype(int), "score": self.scores}
-        return pd.DataFrame({**columns, LABEL_KNOWN_AT: late}).astype({LABEL_KNOWN_AT: object}).replace({np.nan: None})
-
-    def average_precision(self, rows: npt.NDArray[np.bool_]) -> float:
-        return float(average_precision_score(self.known[rows], self.scores[rows]))
-
-
-def simulate(seed: int) -> Simulated:
-    random = np.random.default_rng(seed)
-    count = DAYS * PER_DAY
-    at = np.sort(random.uniform(0, DAYS * DAY, count))
-    truth = random.random(count) < 0.008
-    scores = random.normal(size=count) + 2.2 * truth
-    return Simulated(at, truth, scores, at + random.exponential(2.0 * DAY, count))
-
-
-def last_fifth(rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the test block of a split in time: the last fifth of the rows that can be used."""
-    chosen = np.flatnonzero(rows)
-    block = np.zeros_like(rows)
-    block[chosen[int(len(chosen) * 0.8) :]] = True
-    return block
+def table_of(cards: Simulated) -> pd.DataFrame:
+    """Return the raw table at the end: genuine rows carry a 0 of their own, reported frauds a late label."""
+    late = np.where(cards.known, cards.reported, np.nan)
+    columns = {"id": np.arange(len(cards.at)), "at": cards.at, "fraud": cards.known.astype(int), "score": cards.scores}
+    return pd.DataFrame({**columns, LABEL_KNOWN_AT: late}).astype({LABEL_KNOWN_AT: object}).replace({np.nan: None})
 
 
 # Means over 20 histories, as `docs/explanation/honest-figures.md` has them.
@@ -91,24 +53,20 @@ PUBLISHED = {"true": 0.31, "test set": (0.32, 0.36), "week after a past day": (0
 
 def test_frauds_that_are_reported_early_do_not_raise_the_figures():
     """By the rule the average precision is the true one; if an early report admitted a row, it would not be."""
-    found = []
-    for seed in range(20):
-        cards = simulate(seed)
-        by_age = cards.at <= Maturity(DAYS * DAY, DELAY).newest_event
-        or_reported = by_age | cards.known
-        week = (cards.at > 80 * DAY) & (cards.at <= 87 * DAY)
-        blocks = (last_fifth(by_age), last_fifth(or_reported), week & by_age, week & or_reported)
-        true = average_precision_score(cards.truth, cards.scores)
-        found.append([true, *map(cards.average_precision, blocks)])
+    found = [figures(simulate(seed)) for seed in range(20)]
 
-    true, *figures = np.mean(found, axis=0).round(2).tolist()
-    assert {"true": true, "test set": tuple(figures[:2]), "week after a past day": tuple(figures[2:])} == PUBLISHED
+    mean = {name: round(float(np.mean([each[name] for each in found])), 2) for name in found[0]}
+    assert {
+        "true": mean["true"],
+        "test set": (mean["test set by age"], mean["test set by report"]),
+        "week after a past day": (mean["week by age"], mean["week by report"]),
+    } == PUBLISHED
 
 
 def test_the_sets_and_the_backtest_hold_no_fraud_of_days_whose_genuine_rows_are_too_young(spark: SparkSession):
     cards = simulate(1)
     table = spark.createDataFrame(
-        cards.table(), f"id long, at double, fraud long, score double, {LABEL_KNOWN_AT} double"
+        table_of(cards), f"id long, at double, fraud long, score double, {LABEL_KNOWN_AT} double"
     )
     rule = Maturity(DAYS * DAY, DELAY)
     truth = average_precision_score(cards.truth, cards.scores)

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, KNOWN_AT, LABEL, ORIGINAL, REASONS, ROW_NUMBER, SOURCE
-from mlops_assets.data.contract.contract import Column, Contract, LabelColumns
+from mlops_assets.data.contract.column import Column, LabelColumns
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.new_inputs import StagedInputs
 from mlops_assets.data.labels.labels import (
     label_files_readable,

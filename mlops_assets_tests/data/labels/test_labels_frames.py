@@ -62,6 +62,7 @@ def seen(rows: DataFrame) -> list[tuple[int | None, float | None]]:
     return [(row["fraud"], None if row[LABEL_KNOWN_AT] is None else row[LABEL_KNOWN_AT] / DAY) for row in found]
 
 
+@pytest.mark.proof  # many random histories
 @FORGIVING
 @example(labels=[(0, 10.0, 1), (0, 5.0, 1)], events=[(0, 4.0, 0), (0, 5.0, 0), (0, 5.25, 0), (0, 0.0, 0)], by="card")
 @example(labels=[(0, 10.0, 1), (0, 12.0, 0)], events=[(0, 9.0, 0), (0, 11.0, 1), (0, 5.0, 0)], by="card")
@@ -87,6 +88,7 @@ def test_a_report_makes_no_fraud_of_a_cards_whole_past(spark: SparkSession):
     assert [day for day, (fraud, _) in enumerate(found) if fraud] == [296, 297, 298, 299, 300]
 
 
+@pytest.mark.proof  # many random histories
 @FORGIVING
 @given(labels=LABELS, events=EVENTS, by=st.sampled_from(["id", "card"]), moment=QUARTERS)
 def test_looking_back_is_as_if_later_labels_had_never_come(
@@ -139,6 +141,7 @@ def as_of(spark: SparkSession, day: float) -> dict[int, tuple[int, float, str | 
     return {row["id"]: (row["fraud"], row["amount"], row["reason"]) for row in rows.collect()}
 
 
+@pytest.mark.proof  # several versions
 def test_rows_count_from_their_arrival_on_in_the_version_that_had_arrived(spark: SparkSession):
     came, late = (0, 0.0, None), (1, 1.0, "not_arrived")
 
@@ -155,6 +158,7 @@ def test_before_the_first_arrival_the_event_time_stands_for_it(spark: SparkSessi
     assert {row: reason for row, (_, _, reason) in found.items()} == dict.fromkeys(range(4), "immature")
 
 
+@pytest.mark.proof  # several loads
 def test_a_label_that_arrived_after_the_moment_does_not_count_though_it_is_dated_before(spark: SparkSession):
     rules = contract(delay=0.0)
     label: tuple[Any, ...] = (0, 1, START + dt.timedelta(days=3), [], 0, START + dt.timedelta(days=9))

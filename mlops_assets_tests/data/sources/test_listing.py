@@ -118,6 +118,8 @@ def test_a_file_named_twice_is_listed_once(tmp_path: Path):
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
     with pytest.raises(SourceError, match=r"no such folder.*MLOPS_SOURCE"):
         landed_files(str(tmp_path / "none"))
+    with pytest.raises(SourceError, match=r"no such folder.*MLOPS_SOURCE"):
+        landed_files(f"{tmp_path}/none/*.csv")
 
 
 def test_a_server_that_does_not_answer_is_unreachable():

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import SET_COLUMN
-from mlops_assets.data.contract.contract import Column, Contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.days import day_numbers
 from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec, cut_days, in_seconds
 from mlops_assets.data.splits.split_checks import SetSummary

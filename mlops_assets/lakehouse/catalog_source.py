@@ -1,0 +1,169 @@
+"""Transactions from a table of Unity Catalog that someone else writes, commit by commit, read by Spark.
+
+What belongs here: which rows a commit wrote, by the table's change data feed. What does not: tables in folders, which
+need no Spark (`data.sources.delta`), our own tables (`tables`), when to look.
+
+Spark reads it where the step runs, as the cluster's identity: delta-rs can use neither the credentials that the catalog
+hands out nor deletion vectors, which new tables may have. The change data feed says of every row whether a commit
+added, changed or deleted it ("Use Delta Lake change data feed" of the Databricks reference); without it only whole
+files can be compared. So the table must have it: for commits that only append it writes nothing.
+
+A commit is a batch with the identity of table and version, as in `data.sources.delta`. A table that got its feed later
+begins with one more batch: all its rows as of the version before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from mlops_assets.data.sources.arrivals import CHANGE_DATA_FEED
+from mlops_assets.data.sources.base import SourceBatch, lower_case_columns
+from mlops_assets.errors import SourceError, UnreachableError
+from mlops_assets.lakehouse.catalog_errors import is_busy, spark_errors
+from mlops_assets.lakehouse.history import WRITES_ROWS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Answered = TypeVar("Answered")
+_KIND, _ADDED = "_change_type", ("insert", "update_postimage")
+_TECHNICAL: Final = (_KIND, "_commit_version", "_commit_timestamp")
+
+
+class CatalogSource:
+    """Yields one batch per commit that wrote rows.
+
+    Args:
+        name: Three-level name of the table.
+        session: Returns the Spark session; called when rows are asked for.
+        after_version: The last version to skip; -1 starts with the first.
+        up_to_version: The last version to read; the newest when None.
+        has_key: Whether rows are merged by a key, so that changed ones may come again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session: Callable[[], SparkSession],
+        *,
+        after_version: int = -1,
+        up_to_version: int | None = None,
+        has_key: bool = False,
+    ) -> None:
+        self._name, self._session = name, session
+        self._sql_name = ".".join(f"`{part}`" for part in name.split("."))
+        self._after, self._up_to, self._has_key = after_version, up_to_version, has_key
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Yield the rows that each commit added or changed, oldest commit first.
+
+        Raises:
+            SourceError: There is no such table, it has no change data feed, a commit is no longer readable, or changed
+                rows that have no key.
+            UnreachableError: The catalog or its storage does not answer.
+        """
+        return self.batches_except(frozenset())
+
+    def batches_except(self, known: Collection[str]) -> Iterator[SourceBatch]:
+        """Yield the batches whose identity is not among the known ones; those are not read. Errors as in `batches`."""
+        identity = self._identity()
+        operations = {int(entry["version"]): entry for entry in self._history()}
+        newest = max(operations)
+        last = newest if self._up_to is None else self._up_to
+        if last > newest:
+            raise self._error(
+                f"version {last} was requested but the newest is {newest}: the table was recreated",
+                "load all its versions: leave after_version and up_to_version out",
+            )
+        recorded = _recorded_from(operations)
+        if self._after < recorded - 1:
+            yield from self._before_the_feed(identity, recorded - 1, known)
+        for version in range(max(self._after + 1, recorded), last + 1):
+            digest = _digest(identity, str(version))
+            operation = str(operations.get(version, {}).get("operation"))
+            if digest not in known and operation in WRITES_ROWS:
+                rows = self._changes(version, operation)
+                if rows.num_rows:
+                    origin = f"{self._name}@v{version}"
+                    yield SourceBatch(origin, digest, lower_case_columns(rows, where=origin))
+
+    def _before_the_feed(self, identity: str, version: int, known: Collection[str]) -> Iterator[SourceBatch]:
+        digest, origin = _digest(identity, f"..{version}"), f"{self._name}@v0..v{version}"
+        if self._after >= 0:
+            raise self._error(
+                f"the changes of versions {self._after + 1} to {version} were not recorded",
+                f"load all versions once: leave after_version out; rows up to version {version} come as one input",
+            )
+        if digest not in known:
+            rows = self._asked(
+                lambda session: session.read.option("versionAsOf", version).table(self._sql_name).toArrow()
+            )
+            if rows.num_rows:
+                yield SourceBatch(origin, digest, lower_case_columns(rows, where=origin))
+
+    def _changes(self, version: int, operation: str) -> Any:
+        def read(session: SparkSession) -> DataFrame:
+            reader = session.read.option("readChangeFeed", "true")
+            return reader.option("startingVersion", version).option("endingVersion", version).table(self._sql_name)
+
+        kinds = {
+            str(row[_KIND]) for row in self._asked(lambda session: read(session).select(_KIND).distinct().collect())
+        }
+        if kinds - {"insert"} and not self._has_key:
+            raise self._error(
+                f"version {version} ({operation}) changed or deleted rows, and without a key there is no telling which "
+                "ones",
+                "name the key column in the contract, or have the table written by appending only",
+            )
+        return self._asked(lambda session: read(session).where(f"{_KIND} IN {_ADDED}").drop(*_TECHNICAL).toArrow())
+
+    def _identity(self) -> str:
+        (detail,) = self._asked(
+            lambda session: session.sql(f"DESCRIBE DETAIL {self._sql_name}").select("id", "properties").collect()
+        )
+        if (detail["properties"] or {}).get(CHANGE_DATA_FEED) != "true":
+            raise self._error(
+                "the table has no change data feed, so its commits can't be told apart",
+                f"its owner runs ALTER TABLE {self._name} SET TBLPROPERTIES ({CHANGE_DATA_FEED} = true); what it has "
+                "by then is loaded as one input",
+            )
+        return str(detail["id"])
+
+    def _history(self) -> list[dict[str, Any]]:
+        columns = ("version", "operation", "operationParameters")
+        entries = self._asked(
+            lambda session: session.sql(f"DESCRIBE HISTORY {self._sql_name}").select(*columns).collect()
+        )
+        return [entry.asDict() for entry in entries]
+
+    def _asked(self, action: Callable[[SparkSession], Answered]) -> Answered:
+        try:
+            return action(self._session())
+        except spark_errors() as error:
+            text = str(error).partition("\n\tat ")[0].split("JVM stacktrace")[0]
+            message, busy = " ".join(text.split())[:300], is_busy(error)
+        fix = (
+            "correct the name, or grant USE CATALOG, USE SCHEMA and SELECT on it to the identity that runs the cluster"
+        )
+        if busy:
+            raise UnreachableError(f"the catalog or its storage does not answer: {message}", where=self._name, fix=fix)
+        raise self._error(f"the table can't be read: {message}", fix)
+
+    def _error(self, what: str, fix: str) -> SourceError:
+        return SourceError(what, where=self._name, fix=fix)
+
+
+def _recorded_from(operations: Mapping[int, Mapping[str, Any]]) -> int:
+    """Return the version from which on changes are recorded: that of the last switch to on; 0 if none is known."""
+    for version in sorted(operations, reverse=True):
+        properties = (operations[version]["operationParameters"] or {}).get("properties")
+        if properties and json.loads(properties).get(CHANGE_DATA_FEED) == "true":
+            return version
+    return 0
+
+
+def _digest(identity: str, version: str) -> str:
+    return hashlib.sha256(f"table:{identity}:{version}".encode()).hexdigest()

@@ -1,0 +1,178 @@
+"""The table path without a SparkContext: what serverless compute has is a Spark Connect session and nothing else.
+
+The proof runs the loading and cutting assets against a real Spark Connect server, which refuses whatever needs the JVM
+of the driver. The list of classic-only calls is what it can't see: calls in branches that it does not take.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyspark
+import pytest
+
+import mlops_assets
+from mlops_assets.resources.spark import SparkResource
+
+PACKAGE = Path(mlops_assets.__file__).parent
+CHECKOUT = PACKAGE.parent
+# What the Python client of Spark Connect has not, or serverless compute refuses (`persist` and its kin).
+CLASSIC = frozenset(
+    {"sparkContext", "_sc", "_jvm", "_jsc", "_jdf", "_jsparkSession", "rdd", "toJSON", "emptyRDD", "parallelize"}
+    | {"accumulator", "addPyFile", "setLocalProperty", "setJobGroup", "foreachPartition"}
+    | {"persist", "unpersist", "cache", "checkpoint", "localCheckpoint"}
+)
+# The rooms whose code runs in a loader's step.
+TABLE_PATH = ("data", "lakehouse", "assets", "registry", "tracking")
+# Why the search stays on classic compute.
+SEARCH = "training"
+
+
+def classic_calls(folder: Path) -> list[str]:
+    """Return `file: name` of each use of a classic-only attribute of Spark."""
+    found = set()
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in CLASSIC:
+                found.add(f"{path.relative_to(folder).as_posix()}: {node.attr}")
+    return sorted(found)
+
+
+def test_no_classic_only_call_is_left_in_the_table_path():
+    assert {room: classic_calls(PACKAGE / room) for room in TABLE_PATH} == {room: [] for room in TABLE_PATH}
+
+
+def test_the_list_sees_them(tmp_path: Path):
+    assert classic_calls(PACKAGE / SEARCH) != [], "SparkTrials needs a SparkContext"
+    (tmp_path / "bad.py").write_text("def f(spark, rows):\n    spark.sparkContext.addPyFile('x')\n    rows.persist()\n")
+    assert classic_calls(tmp_path) == ["bad.py: addPyFile", "bad.py: persist", "bad.py: sparkContext"]
+
+
+CLIENT = """
+import json, sys
+from pathlib import Path
+import dagster as dg
+from pyspark.sql import SparkSession
+from mlops_assets.definitions import build_defs
+from mlops_assets.lakehouse.tables import PathTables
+from mlops_assets.resources.lakehouse import LakehouseResource
+from mlops_assets.resources.spark import SparkResource
+from mlops_assets.settings import Settings
+
+home, remote = Path(sys.argv[1]), sys.argv[2]
+settings = Settings(home=home)
+# On a cluster the session is the one that the platform has; SPARK_REMOTE makes that a Connect session.
+spark = SparkResource(home=str(home), on_cluster=bool(remote))
+lakehouse = LakehouseResource(spark=spark, root=str(home / "lakehouse"), locks=str(home / "locks"))
+job = build_defs(settings, lakehouse=lakehouse).resolve_job_def("main")
+names = ["raw_transactions", "quarantined_transactions", "train_set", "validation_set", "test_set"]
+config = {"ops": {"raw_transactions": {"config": {"source": {"rows": 3000, "days": 6, "fraud_rate": 0.03, "seed": 3}}}}}
+with dg.DagsterInstance.ephemeral() as instance:
+    for _ in range(2):  # the second load finds what the first has written
+        job.execute_in_process(
+            run_config=config, instance=instance, asset_selection=[dg.AssetKey(name) for name in names]
+        )
+tables = PathTables(str(home / "lakehouse" / "creditcard_synthetic"))
+found = {}
+for name in names:
+    newest = tables.newest(name)
+    query = f"SELECT COUNT(*) AS n, SUM(HASH(*)) AS h FROM delta.`{tables.address(name)}`"
+    rows = spark.session.sql(query).collect()[0]
+    found[name] = [newest.version, newest.metadata.get("split_id"), rows["n"], rows["h"]]
+print("FOUND", json.dumps({"session": type(spark.session).__module__, "tables": found}))
+"""
+
+
+def ran(home: Path, remote: str, **variables: str) -> dict[str, Any]:
+    """Load and cut in a process of its own; return the class of its session and what the tables hold."""
+    home.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT, str(home), remote],
+        cwd=CHECKOUT,
+        env={**os.environ, "MLOPS_HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    assert done.returncode == 0, done.stderr[-6_000:]
+    (line,) = lines
+    return dict(json.loads(line.removeprefix("FOUND ")))
+
+
+@pytest.fixture
+def server(tmp_path: Path, shared_home: Path) -> Iterator[str]:
+    """A Spark Connect server of the pyspark package, with Delta."""
+    settings = SparkResource(home=str(shared_home), master="local[2]")._configuration()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    settings |= {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.sql.warehouse.dir": str(tmp_path / "warehouse"),
+    }
+    conf = [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
+    home = Path(pyspark.__file__).parent
+    main = ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
+    log = tmp_path / "server.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            [str(home / "bin" / "spark-submit"), *main, *conf, "spark-internal"],
+            cwd=tmp_path,
+            env={**os.environ, "SPARK_HOME": str(home)},
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, log.read_text("utf-8")[-4_000:]
+                    assert time.monotonic() < deadline, log.read_text("utf-8")[-4_000:]
+                    time.sleep(0.5)
+            yield f"sc://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.fixture
+def client_packages(tmp_path: Path) -> Path:
+    """What the client of Spark Connect needs besides pyspark; no installation of ours needs it, serverless has it."""
+    folder = tmp_path / "client"
+    uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+    needed = [f"grpcio-status=={version('grpcio')}", "googleapis-common-protos>=1.71", "zstandard>=0.25"]
+    subprocess.run([*uv, "--python", sys.executable, *needed], check=True, timeout=300)
+    return folder
+
+
+@pytest.mark.proof  # reason: two Spark sessions and a server
+@pytest.mark.timeout(900)
+def test_loading_and_cutting_need_no_spark_context(
+    tmp_path: Path, shared_home: Path, server: str, client_packages: Path
+):
+    embedded = tmp_path / "embedded"
+    embedded.mkdir()
+    (embedded / "jars").symlink_to(shared_home / "jars")
+    here = ran(embedded, "")
+    there = ran(tmp_path / "remote", server, SPARK_REMOTE=server, PYTHONPATH=str(client_packages))
+    assert here["session"] == "pyspark.sql.session"
+    assert there["session"] == "pyspark.sql.connect.session"
+    assert there["tables"] == here["tables"]
+    assert there["tables"]["raw_transactions"][2] == 3_000
