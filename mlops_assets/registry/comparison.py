@@ -12,7 +12,7 @@ rehearsal, which was fitted on what was known when the test rows began.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -21,15 +21,17 @@ import numpy.typing as npt
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY
 from mlops_assets.data.days import on_whole_days
-from mlops_assets.errors import PlatformError, StorageError, TrackingError
+from mlops_assets.errors import EvaluationError, PlatformError, StorageError, TrackingError
 from mlops_assets.evaluation.bootstrap import Contender, compare
 from mlops_assets.evaluation.intervals import Design
+from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.lakehouse.unseen_rows import UNSEEN, trained_on, with_unseen
 from mlops_assets.lineage import DATABASE_TAG, REHEARSED_SCORES_FILE, SCORES_FILE, SPLIT_ID_TAG
-from mlops_assets.registry.gate import Contest, GateRule
+from mlops_assets.registry.gate import RANKING, Contest, GateRule
 from mlops_assets.registry.tuned_run import ITSELF, REHEARSAL, TunedRun
-from mlops_assets.registry.versions import Version, booster_bytes, score
+from mlops_assets.registry.verified import BrokenVersionError, UnnotedVersionError, load_verified
+from mlops_assets.registry.versions import Version, score
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.training.engines.engines import fit_elsewhere
 from mlops_assets.training.matrix import event_seconds, in_order
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.lakehouse.lakehouse import Lakehouse
+    from mlops_assets.registry.verified import VerifiedModel
     from mlops_assets.tracking.store import Store
     from mlops_assets.training.engines.choice import Engine
     from mlops_assets.training.matrix import Matrix
@@ -86,43 +89,73 @@ def contest(
 
     Raises:
         TrackingError: An artifact of the candidate can't be read, or the champion does not accept the features.
-        EvaluationError: A metric is not defined on the unseen rows.
     """
-    name = f"champion version {champion.number}"
-    age = (time.time() - champion.created) / SECONDS_PER_DAY
-    if booster_bytes(store, version) == booster_bytes(store, champion):
-        return Contest(name, age, identical=True)
+    unjudged = Contest(f"champion version {champion.number}", (time.time() - champion.created) / SECONDS_PER_DAY)
+    try:
+        loaded = load_verified(store, champion.name, champion.number)
+    except UnnotedVersionError as error:  # of a version of an earlier release nothing is known; that is no damage
+        return replace(unjudged, obstacle=_text(error))
+    except BrokenVersionError as error:
+        return replace(unjudged, broken=_text(error))
+    if version.sha256 == loaded.sha256:
+        return replace(unjudged, identical=True)
     try:
         old = TunedRun.read(store, champion.run_id)
-        if old.tags[DATABASE_TAG] != lakehouse.database:
-            return Contest(name, age, obstacle=f"{name} was trained on tables of database {old.tags[DATABASE_TAG]}")
-        seen = trained_on(lakehouse, contract, old.tables, old.tags[SPLIT_ID_TAG], production=champion.production)
+        seen = _seen(lakehouse, contract, old, champion)
     except (StorageError, TrackingError) as error:
-        return Contest(name, age, obstacle=f"what {name} has seen is not known: {_text(error)}")
+        return replace(unjudged, obstacle=f"what {unjudged.champion} has seen is not known: {_text(error)}")
+    return _judged(store, lakehouse, contract, rule, candidate, (old, champion, loaded), seen, test, unjudged)
 
+
+def _seen(lakehouse: Lakehouse, contract: Contract, old: TunedRun, champion: Version) -> DataFrame:
+    """Return the rows that the champion was trained on."""
+    if old.tags[DATABASE_TAG] != lakehouse.database:
+        raise TrackingError(
+            f"it was trained on tables of database {old.tags[DATABASE_TAG]}",
+            where=f"MLflow run {old.run_id}",
+            fix="register models of several databases under several names",
+        )
+    return trained_on(lakehouse, contract, old.tables, old.tags[SPLIT_ID_TAG], production=champion.production)
+
+
+def _judged(
+    store: Store,
+    lakehouse: Lakehouse,
+    contract: Contract,
+    rule: GateRule,
+    candidate: TunedRun,
+    held_by: tuple[TunedRun, Version, VerifiedModel],
+    seen: DataFrame,
+    test: JudgedRows,
+    unjudged: Contest,
+) -> Contest:
+    """Compare on the rows that neither has seen; `held_by` is the champion's run, version and model."""
+    old, champion, loaded = held_by
     marked = with_unseen(test.frame, seen, contract)
     at, unseen = _collected(marked, contract)
-    refresh = candidate.point == old.point
+    refresh = replace(candidate.bag, seed=old.bag.seed) == old.bag
     frauds = int(test.matrix.y[unseen].sum())
+    found = replace(unjudged, refresh=refresh, rows=int(unseen.sum()), frauds=frauds)
     if frauds < rule.min_unseen_frauds:
-        return Contest(name, age, refresh=refresh, rows=int(unseen.sum()), frauds=frauds)
+        return found
     rows = _rows(test.matrix, unseen, at, contract, candidate)
     known = None if refresh or not champion.production else seen
     method, contender = _stand_in(store, lakehouse, contract, candidate, known, marked, test.matrix, unseen)
-    held = Contender(score(store, champion, test.matrix)[unseen], old.threshold(production=champion.production).value)
+    held = Contender(score(loaded, test.matrix)[unseen], old.threshold(production=champion.production).value)
     design = Design(int(candidate.params["bootstrap_replicates"]), int(candidate.params["seed"]))
-    comparison = compare(rows, candidate=contender, baseline=held, design=design)
+    try:
+        comparison = compare(rows, candidate=contender, baseline=held, design=design, levels={RANKING: rule.level})
+    except EvaluationError as error:  # such as scores that are no probabilities
+        return replace(found, method=method, broken=_text(error))
     money = 0.0 if rows.amounts is None else float(rows.amounts[rows.y == 1].sum())
-    return Contest(
-        name,
-        age,
-        refresh=refresh,
-        method=method,
-        rows=len(rows.y),
-        frauds=frauds,
-        fraud_money=money,
-        gains=comparison.gains,
-    )
+    return replace(found, method=method, fraud_money=money, gains=comparison.gains)
+
+
+def amount_alone(test: Matrix) -> float | None:
+    """Return the average precision of the amounts as scores; None without amounts, or where none is above 0."""
+    if test.amounts is None or not test.amounts.max() > 0:
+        return None
+    return average_precision(test.y, np.clip(test.amounts / test.amounts.max(), 0, 1))
 
 
 def _text(error: PlatformError) -> str:
@@ -184,9 +217,8 @@ def _stand_in(
         known,
         marked.where(UNSEEN),
         contract,
-        candidate.point,
-        trees_per_row=candidate.production["trees"] / candidate.production["rows"],
-        seed=int(candidate.params["seed"]),
+        candidate.bag,
+        trees_per_row=candidate.trees_per_row,
         threads=int(candidate.params["threads"]),
     )
     scores = predict(booster, test.where(unseen))

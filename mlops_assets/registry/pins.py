@@ -18,6 +18,9 @@ from mlflow.exceptions import MlflowException
 from mlops_assets.errors import TrackingError
 from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.lineage import DATABASE_TAG, RAW_VERSION_TAG, STAGE_TAG, TEST_VERSION_TAG
+from mlops_assets.registry.retirement import retirement
+from mlops_assets.registry.versions import registered
+from mlops_assets.tracking.error_codes import is_missing
 from mlops_assets.tracking.store import SEARCH
 
 if TYPE_CHECKING:
@@ -26,14 +29,12 @@ if TYPE_CHECKING:
 
     from mlops_assets.tracking.store import Store
 
-_GONE = "RESOURCE_DOES_NOT_EXIST"
-
 
 def pins_of_models(store: Store, model: str, database: str, *, raw: str, test: str) -> list[Pin]:
     """Return the table versions that a model's registered versions and its latest searches are pinned to.
 
     Every version in the registry counts, with or without an alias. The newest finished search counts too, because it
-    may be registered next, and so do running searches.
+    may be registered next, and so do running searches. A retired model pins nothing.
 
     Args:
         store: Tracking store and registry.
@@ -46,25 +47,12 @@ def pins_of_models(store: Store, model: str, database: str, *, raw: str, test: s
         TrackingError: The registry can't be reached, or a version does not name its tables.
     """
     with store.answering():
-        pins = [pin for version in _versions(store, model) for pin in _of_version(store, version, database, raw, test)]
+        if retirement(store, model) is not None:
+            return []
+        pins = [pin for version in registered(store, model) for pin in _of_version(store, version, database, raw, test)]
         for holder, run in _searches(store, database):
             pins += _of_run(run.data.tags, run, holder, raw, test)
     return pins
-
-
-def _versions(store: Store, model: str) -> Iterator[ModelVersion]:
-    token = None
-    while True:
-        try:
-            page = store.client.search_model_versions(f"name = '{model}'", page_token=token)
-        except MlflowException as error:
-            if error.error_code == _GONE:  # Unity Catalog has no such model yet
-                return
-            raise
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _of_version(store: Store, version: ModelVersion, database: str, raw: str, test: str) -> list[Pin]:
@@ -72,7 +60,7 @@ def _of_version(store: Store, version: ModelVersion, database: str, raw: str, te
     try:
         run = store.client.get_run(version.run_id) if version.run_id else None
     except MlflowException as error:
-        if error.error_code != _GONE:
+        if not is_missing(error):
             raise
         run = None
     # If the run is gone, tags that a person put on the version replace its tags.

@@ -8,6 +8,7 @@ What is registered is what is served: the run's production model if it has one, 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from mlops_assets.data.checks import CheckOutcome
@@ -19,11 +20,19 @@ from mlops_assets.lineage import (
     DAGSTER_RUN_TAG,
     DATABASE_TAG,
     MODEL_URI_TAG,
+    ROLLED_BACK_TAG,
     TEST_VERSION_TAG,
 )
-from mlops_assets.registry.comparison import JudgedRows, contest
-from mlops_assets.registry.gate import GateRule, Verdict, judge_promotion
+from mlops_assets.registry.alias_moves import ChampionLedger, Move
+from mlops_assets.registry.approval import wait_for_approval
+from mlops_assets.registry.comparison import JudgedRows, amount_alone, contest
+from mlops_assets.registry.gate import GateRule, Verdict, already_champion, judge_promotion, rolled_back
+from mlops_assets.registry.golden import keep_golden
+from mlops_assets.registry.ledger import Entry
+from mlops_assets.registry.record import record_verdict
+from mlops_assets.registry.retirement import require_active
 from mlops_assets.registry.tuned_run import TunedRun
+from mlops_assets.registry.verified import load_verified
 from mlops_assets.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -38,7 +47,7 @@ from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.tracking.store import Store
 from mlops_assets.training.matrix import matrix_columns, to_matrix
 
-_LOCK = "registered_model"
+REGISTRATION_LOCK = "registered_model"
 
 
 @dataclass(frozen=True)
@@ -50,12 +59,14 @@ class RegistrationReport:
         test_version: Version of the test set used to verify and evaluate it.
         reproduced: Whether the version gives the same scores on the test rows as the trained model.
         verdict: Whether it may become champion; None when the scores differ, and then it gets no alias.
+        moves: The ledger of champions, oldest first; empty where none is kept, and where nothing was judged.
     """
 
     version: Version
     test_version: int
     reproduced: CheckOutcome
     verdict: Verdict | None
+    moves: tuple[Entry, ...] = ()
 
     @property
     def aliases(self) -> list[str]:
@@ -79,7 +90,9 @@ def register_tuned(
         dagster_run: A model tuned in this run takes precedence.
 
     Raises:
+        RetiredError: The model is retired.
         TrackingError: There is no tuned model, its artifacts can't be read, or MLflow rejects a request.
+        LedgerError: The ledger of champions is not what was written.
         StorageError: The test set is missing.
     """
     with store.answering():
@@ -87,16 +100,23 @@ def register_tuned(
         test_version = int(run.tags[TEST_VERSION_TAG])
         frame = lakehouse.read(SET_TABLES["test"], test_version)
         test = JudgedRows(frame, to_matrix(frame.select(*matrix_columns(contract)).toArrow(), contract))
-        with lakehouse.exclusive(_LOCK):
+        with lakehouse.exclusive(REGISTRATION_LOCK):
+            require_active(store, name)
+            ledger = ChampionLedger.of(store, name, lakehouse)
+            ledger.settle()
             trained = scores_from_bytes(read_artifact(store, run.run_id, run.served_scores))
             version = register_once(store, name, run.run_id, run.tags[MODEL_URI_TAG], run.production_uri)
-            reproduced = judge_served_scores(version, trained, score(store, version, test.matrix))
+            loaded = load_verified(store, name, version.number)
+            reproduced = judge_served_scores(version, trained, score(loaded, test.matrix))
             if not reproduced.passed:
                 return RegistrationReport(version, test_version, reproduced, verdict=None)
+            keep_golden(store, loaded, test.matrix)
             set_alias(store, version, CHALLENGER)
             champion = by_alias(store, name, CHAMPION)
-            if champion == version:
-                champion = None  # it must not compete with itself
+            if champion == version:  # it must not compete with itself
+                return RegistrationReport(version, test_version, reproduced, already_champion(version.number))
+            if withdrawn := loaded.version.tags.get(ROLLED_BACK_TAG):
+                return RegistrationReport(version, test_version, reproduced, rolled_back(withdrawn))
             verdict = judge_promotion(
                 rule,
                 average_precision=run.average_precision,
@@ -105,10 +125,15 @@ def register_tuned(
                 contest=None
                 if champion is None
                 else contest(store, lakehouse, contract, rule, run, version, champion, test),
-            )
+                amount_alone=amount_alone(test.matrix),
+            ).after_approval(rule.approvals)
+            record_verdict(store, loaded, run, verdict, rule, champion)
+            if verdict.awaited:
+                wait_for_approval(ledger, version, champion, verdict.awaited)
             if verdict.promoted:
-                set_alias(store, version, CHAMPION)
-    return RegistrationReport(version, test_version, reproduced, verdict)
+                said = json.dumps(verdict.to_json_dict())
+                ledger.move(version.number, Move("promoted", verdict.reason, said, dagster_run))
+            return RegistrationReport(version, test_version, reproduced, verdict, tuple(ledger.entries()))
 
 
 def _tuned_run(store: Store, dagster_run: str, database: str) -> str:

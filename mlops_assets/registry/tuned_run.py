@@ -28,6 +28,8 @@ from mlops_assets.lineage import (
 )
 from mlops_assets.registry.pins import input_versions
 from mlops_assets.tracking.artifacts import read_artifact
+from mlops_assets.tracking.error_codes import is_missing
+from mlops_assets.training.members import Bag
 
 if TYPE_CHECKING:
     from mlops_assets.tracking.store import Store
@@ -67,7 +69,7 @@ class TunedRun:
         try:
             run = store.client.get_run(run_id)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if not is_missing(error):
                 raise
             raise _unusable(run_id, "the run is gone") from None
         tags = run.data.tags
@@ -107,6 +109,25 @@ class TunedRun:
         if self.production is not None:
             return dict(self.production["point"])
         return {name: float(self.params[name]) for name in json.loads(self.params["space"])}
+
+    @property
+    def trees_per_row(self) -> float:
+        """Trees of the production model for each of its rows, weighted by its age."""
+        if self.production is None:
+            raise _unusable(self.run_id, "it has no production model")
+        rows = self.production.get("counted_rows", self.production["rows"])  # a name that older runs do not have
+        return float(self.production["trees"] / rows)
+
+    @property
+    def bag(self) -> Bag:
+        """The fits that it is the mean of; runs of before there were several have one."""
+        anchor = self.params.get("anchor")
+        return Bag(
+            self.point,
+            json.loads(anchor) if anchor else None,
+            size=int(self.params.get("bagging", 1)),
+            seed=int(self.params["seed"]),
+        )
 
     def threshold(self, *, production: bool) -> Threshold:
         """Return the threshold of the production model, or of the evaluated one."""

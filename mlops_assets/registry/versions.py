@@ -6,21 +6,32 @@ What belongs here: all calls of the MLflow registry. What does not: the promotio
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import mlflow
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import TrackingError
-from mlops_assets.lineage import MODEL_URI_TAG, PRODUCTION_MODEL_URI_TAG
+from mlops_assets.lineage import (
+    FILES_SHA256_TAG,
+    MODEL_SHA256_TAG,
+    MODEL_URI_TAG,
+    PRODUCTION_MODEL_URI_TAG,
+    REGISTERED_BY_TAG,
+)
+from mlops_assets.registry.verified import BOOSTER_FILE, BrokenVersionError, digests, note_of, read_files
+from mlops_assets.tracking.error_codes import exists_already, is_missing
+from mlops_assets.tracking.provenance import this_actor
+from mlops_assets.training.objective import predict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlflow.entities.model_registry import ModelVersion
 
+    from mlops_assets.registry.verified import VerifiedModel
     from mlops_assets.tracking.store import Store
     from mlops_assets.training.matrix import Matrix
 
@@ -40,6 +51,7 @@ class Version:
         run_id: MLflow run that made it.
         production: Whether it serves the run's production model instead of the evaluated one.
         created: When it was registered, seconds since 1970.
+        sha256: Digest of its booster; empty if it was registered before that was noted.
     """
 
     name: str
@@ -47,10 +59,14 @@ class Version:
     run_id: str
     production: bool = False
     created: float = field(default=0.0, compare=False)
+    sha256: str = field(default="", compare=False)
 
 
 def register_once(store: Store, name: str, run_id: str, model_uri: str, production_uri: str = "") -> Version:
-    """Register what a run has for service, or return its existing version: running again adds nothing.
+    """Register what a run has for service, or return the version that it is already.
+
+    Running again adds nothing, and neither does another run that ended at the same booster: two runs of one search can
+    (one may have taken over what the other had finished), and a copy of a version is no news.
 
     Args:
         store: The registry.
@@ -58,26 +74,77 @@ def register_once(store: Store, name: str, run_id: str, model_uri: str, producti
         run_id: The run.
         model_uri: Its evaluated model.
         production_uri: Its production model, which is then what is registered; empty if there is none.
+
+    Raises:
+        BrokenVersionError: The model's files are not those of the model that was trained.
+        TrackingError: The artifact store can't be reached.
     """
     client = store.client
     try:
         client.create_registered_model(name)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if not exists_already(error):
             raise
+    uri = production_uri or model_uri
     # Unity Catalog's registry accepts only one condition in a filter.
     for found in client.search_model_versions(f"run_id = '{run_id}'"):
         if found.name == name:
             version = _version(client.get_model_version(name, found.version))  # a search may leave the tags out
             if version.production == bool(production_uri):
                 return version
-    uri = production_uri or model_uri
-    tags = {MODEL_URI_TAG: model_uri} | ({PRODUCTION_MODEL_URI_TAG: production_uri} if production_uri else {})
+    files = read_files(store, uri, where=f"model {uri} of MLflow run {run_id}")
+    digest = digests(files)[BOOSTER_FILE]
+    _require_trained(store, uri, digest)
+    same = [version for version in all_versions(store, name) if version.sha256 == digest]
+    if same:
+        return min(same, key=lambda version: version.number)
+    tags = {
+        MODEL_URI_TAG: model_uri,
+        MODEL_SHA256_TAG: digest,
+        FILES_SHA256_TAG: note_of(files),
+        REGISTERED_BY_TAG: this_actor(),
+    }
+    if production_uri:
+        tags[PRODUCTION_MODEL_URI_TAG] = production_uri
     with store.selected():
         created = client.create_model_version(
             name, uri, run_id=run_id, model_id=uri.removeprefix("models:/"), tags=tags
         )
-    return replace(_version(created), production=bool(production_uri))
+    return replace(_version(created), production=bool(production_uri), sha256=digest)
+
+
+def all_versions(store: Store, name: str) -> Iterator[Version]:
+    """Yield the versions of a model, newest first; none if there is no such model."""
+    for found in registered(store, name):
+        # A search may leave the tags out, as Unity Catalog's does.
+        yield _version(found if found.tags else store.client.get_model_version(name, found.version))
+
+
+def registered(store: Store, name: str) -> Iterator[ModelVersion]:
+    """Yield the registry's entries of a model, newest first, as its search gives them; none if there is no model."""
+    token = None
+    while True:
+        try:
+            page = store.client.search_model_versions(f"name = '{name}'", page_token=token)
+        except MlflowException as error:
+            if is_missing(error):  # Unity Catalog has no such model yet
+                return
+            raise
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _require_trained(store: Store, uri: str, digest: str) -> None:
+    """Refuse a booster that is not the one whose digest the tracking store noted before the file was written."""
+    trained = store.client.get_logged_model(uri.removeprefix("models:/")).tags.get(MODEL_SHA256_TAG, digest)
+    if trained != digest:
+        raise BrokenVersionError(
+            f"{BOOSTER_FILE} is not the model that was trained: SHA-256 {digest} instead of {trained}",
+            where=uri,
+            fix="materialize `tuned_model` again, and find out who can write to the artifact store",
+        )
 
 
 def by_alias(store: Store, name: str, alias: str) -> Version | None:
@@ -85,7 +152,7 @@ def by_alias(store: Store, name: str, alias: str) -> Version | None:
     try:
         version = store.client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if is_missing(error) or error.error_code == "INVALID_PARAMETER_VALUE":
             return None
         raise
     return _version(version)
@@ -98,6 +165,7 @@ def _version(found: ModelVersion) -> Version:
         found.run_id,
         production=PRODUCTION_MODEL_URI_TAG in found.tags,
         created=found.creation_timestamp / 1000,
+        sha256=found.tags.get(MODEL_SHA256_TAG, ""),
     )
 
 
@@ -106,35 +174,26 @@ def set_alias(store: Store, version: Version, alias: str) -> None:
     store.client.set_registered_model_alias(version.name, alias, str(version.number))
 
 
-def score(store: Store, version: Version, rows: Matrix) -> Scores:
-    """Score rows with the version as a caller does: loaded from the registry, through its signature.
+def score(model: VerifiedModel, rows: Matrix) -> Scores:
+    """Score rows with a version; features that it does not have are left out.
 
     Returns:
         Probability of fraud, float32 [rows].
 
     Raises:
-        TrackingError: The version can't be loaded, or does not accept these features.
+        TrackingError: The version does not accept these features.
     """
-    where = f"{version.name} version {version.number}"
-    frame = pd.DataFrame(rows.X.astype(np.float64), columns=list(rows.features))
-    try:
-        with store.selected():
-            model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.number}")
-        scores: Any = model.predict(frame)
-    except (MlflowException, OSError) as error:
+    wanted = model.booster.feature_names or []
+    wrong = sorted(set(wanted) - set(rows.features))
+    texts = {name for name, kind in model.inputs.items() if kind == "string"}
+    wrong += sorted(texts.symmetric_difference(rows.levels) & set(wanted) & set(rows.features))
+    if wrong:
         raise TrackingError(
-            f"the version can't be loaded or does not accept the features: {str(error).splitlines()[0]}",
-            where=where,
+            f"the version does not accept the features: {', '.join(wrong)} are missing or of another type",
+            where=f"{model.name} version {model.number}",
             fix="if the contract has changed, set a new MLOPS_MODEL_NAME; otherwise materialize `tuned_model` again",
-        ) from None
-    return np.asarray(scores, dtype=np.float32)
-
-
-def booster_bytes(store: Store, version: Version) -> bytes:
-    """Return the version's booster in XGBoost's own format; equal for equal boosters."""
-    with store.selected():
-        booster = mlflow.xgboost.load_model(f"models:/{version.name}/{version.number}")
-    return bytes(booster.save_raw())
+        )
+    return predict(model.booster, rows.in_columns(wanted))
 
 
 def judge_served_scores(version: Version, trained: Scores, served: Scores) -> CheckOutcome:

@@ -1,11 +1,12 @@
 """Artifacts of an MLflow run that a later step reads: files, and scores without pickle.
 
-What belongs here: reading, and the file format of scores. What does not: writing files into a run (`runs`), names of
-artifacts (`mlops_assets/lineage`).
+What belongs here: reading, the file format of scores, and the digest of a model. What does not: writing files into a
+run (`runs`), names of artifacts (`mlops_assets/lineage`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
 from pathlib import Path
@@ -16,8 +17,11 @@ import numpy.typing as npt
 from mlflow.exceptions import MlflowException
 
 from mlops_assets.errors import TrackingError
+from mlops_assets.tracking.throttling import is_transient
 
 if TYPE_CHECKING:
+    import xgboost as xgb
+
     from mlops_assets.tracking.store import Store
 
 Scores = npt.NDArray[np.float32]
@@ -37,7 +41,13 @@ def read_artifact(store: Store, run_id: str, path: str) -> bytes:
                 f"artifact {path} can't be read: {error}",
                 where=f"MLflow run {run_id}",
                 fix="materialize `tuned_model` again",
+                transient=is_transient(error),
             ) from None
+
+
+def sha256_of(booster: xgb.Booster) -> str:
+    """Return the digest of a model's own bytes: two boosters with the same one are the same model."""
+    return hashlib.sha256(booster.save_raw()).hexdigest()
 
 
 def scores_to_bytes(scores: Scores) -> bytes:

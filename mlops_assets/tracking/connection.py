@@ -21,7 +21,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError  # what an embedded store raises below MLflow
 
 from mlops_assets.errors import StorageError, TrackingError
+from mlops_assets.tracking.error_codes import exists_already
 from mlops_assets.tracking.store import Store, without_credentials
+from mlops_assets.tracking.throttling import is_transient
 
 _PROBE_SECONDS = 5.0
 # Retries of MLflow's client when a server disappears during a run, unless the user's environment sets others: a run
@@ -88,6 +90,7 @@ def connect(address: Address) -> Store:
             f"the MLflow store rejected a request: {without_credentials(str(error))}",
             where=without_credentials(address.uri),
             fix=_fix(address.uri),
+            transient=is_transient(error),
         ) from None
     return Store(client, experiment_id, address.uri, address.registry_uri)
 
@@ -116,7 +119,7 @@ def _experiment(client: MlflowClient, address: Address) -> str:
     try:
         return str(client.create_experiment(address.experiment, artifact_location=address.artifact_root))
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+        if not exists_already(error):
             raise
         created = client.get_experiment_by_name(address.experiment)  # a concurrent run created it first
         if created is None:
@@ -135,11 +138,30 @@ def _require_reachable(address: Address) -> None:
                 f"the MLflow server does not answer ({type(error).__name__})",
                 where=without_credentials(address.uri),
                 fix="start it, or correct MLOPS_TRACKING_URI",
+                transient=is_transient(error),
             ) from None
     elif address.uri.startswith(_SQLITE):
+        _require_not_lost(Path(address.uri.removeprefix(_SQLITE)), address.artifact_root)
         _require_writable(Path(address.uri.removeprefix(_SQLITE)).parent)
     if address.artifact_root is not None:
         _require_writable(Path(address.artifact_root))
+
+
+def _require_not_lost(database: Path, artifact_root: str | None) -> None:
+    """Refuse to begin a new store beside the artifacts of one that is gone.
+
+    In a new, empty store no version would be registered, so upkeep would delete the tables' versions that the lost
+    models need.
+    """
+    if artifact_root is None or (database.is_file() and database.stat().st_size > 0):
+        return
+    left = next((entry for entry in Path(artifact_root).rglob("*") if entry.is_file()), None)
+    if left is not None:
+        raise StorageError(
+            f"the MLflow store is gone, and artifacts of its runs are still there, such as {left.name}",
+            where=str(database),
+            fix=f"restore the file from a backup; if its models may go, remove or rename {artifact_root}",
+        )
 
 
 def _require_writable(folder: Path) -> None:

@@ -13,9 +13,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 from mlflow.data.delta_dataset_source import DeltaDatasetSource
@@ -23,8 +22,14 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
+from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.types import ColSpec, Schema
 
+from mlops_assets.lineage import MODEL_SHA256_TAG, PROBABILITY
+from mlops_assets.tracking import category_codes
+from mlops_assets.tracking.artifacts import sha256_of
+from mlops_assets.tracking.category_codes import levels_of
+from mlops_assets.tracking.provenance import package_versions
 from mlops_assets.tracking.throttling import patiently
 
 if TYPE_CHECKING:
@@ -33,7 +38,6 @@ if TYPE_CHECKING:
 
     from mlops_assets.tracking.store import Store
 
-PROBABILITY = "probability_of_fraud"
 MODEL_NAME = "model"
 PRODUCTION_MODEL_NAME = "production_model"
 _MAX_TAG = 4_000
@@ -122,28 +126,33 @@ class ParentRun:
 
         It logs a plain booster, not a scikit-learn wrapper: MLflow serves `predict`, which returns the label for a
         wrapper but the probability of fraud for a booster, as the signature says. The booster is stored in XGBoost's
-        own format, so loading it unpickles nothing.
+        own format, so loading it unpickles nothing. The store notes the digest of what was trained, before any file is
+        written.
 
         Args:
             model: The trained booster.
-            example: A few rows of features as a caller would send them (float64).
+            example: A few rows of features as a caller would send them: float64, int64, and text for categories.
             params: Shown with the model in MLflow's UI.
             name: Name of the model within the run.
         """
+        levels = levels_of(model)
         signature = ModelSignature(
-            inputs=Schema([ColSpec("double", str(name)) for name in example.columns]),
+            inputs=Schema([ColSpec(_type_of(example, name, levels), str(name)) for name in example.columns]),
             outputs=Schema([ColSpec("float", PROBABILITY)]),
         )
         shown = {name: str(value) for name, value in params.items()}
+        noted = {MODEL_SHA256_TAG: sha256_of(model)}
         client, experiment_id = self.store.client, self.store.experiment_id
         with self.store.selected():
             logged = patiently(
-                lambda: client.create_logged_model(experiment_id, name=name, source_run_id=self.run_id, params=shown)
+                lambda: client.create_logged_model(
+                    experiment_id, name=name, source_run_id=self.run_id, params=shown, tags=noted
+                )
             )
             patiently(
                 lambda: Model.log(
                     artifact_path=None,
-                    flavor=mlflow.xgboost,
+                    flavor=_TextFlavor if levels else mlflow.xgboost,
                     run_id=self.run_id,
                     model_id=logged.model_id,
                     xgb_model=model,
@@ -156,6 +165,17 @@ class ParentRun:
         return f"models:/{logged.model_id}"
 
 
+class _TextFlavor:
+    """MLflow's XGBoost flavor for a model with categories: loaded through `category_codes`, a copy of which it has."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, **given: Any) -> None:
+        """Write the model as the XGBoost flavor does, and name the other loader."""
+        mlflow.xgboost.save_model(path=path, mlflow_model=mlflow_model, code_paths=[category_codes.__file__], **given)
+        mlflow_model.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.MAIN] = Path(category_codes.__file__).stem
+        mlflow_model.save(str(Path(path) / MLMODEL_FILE_NAME))
+
+
 def cut(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags, shortened so that every store accepts them."""
     return {name: str(value)[:_MAX_TAG] for name, value in tags.items()}
@@ -166,5 +186,11 @@ def now() -> int:
     return int(time.time() * 1000)
 
 
+def _type_of(example: pd.DataFrame, name: str, levels: Mapping[str, object]) -> str:
+    """Return MLflow's type of a column."""
+    return "string" if name in levels else "long" if example[name].dtype == "int64" else "double"
+
+
 def _serving_requirements() -> list[str]:
-    return [f"{name}=={version(name)}" for name in ("mlflow", "numpy", "pandas", "xgboost-cpu")]
+    versions = package_versions()
+    return [f"{name}=={versions[name]}" for name in ("mlflow", "numpy", "pandas", "xgboost-cpu")]

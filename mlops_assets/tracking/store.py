@@ -10,14 +10,11 @@ thread in a global variable, so runs of parallel assets could be mixed up or lef
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
@@ -25,8 +22,9 @@ from mlflow.exceptions import MlflowException
 
 from mlops_assets.errors import TrackingError
 from mlops_assets.lineage import PARENT_TAG, PROCESS_TAG, RUN_NAME_TAG, STAGE_TAG
+from mlops_assets.processes import has_died, this_process
 from mlops_assets.tracking.runs import ParentRun, cut
-from mlops_assets.tracking.throttling import patiently
+from mlops_assets.tracking.throttling import is_transient, patiently
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +95,7 @@ class Store:
                 f"MLflow rejected a request or can't be reached: {message[:_MAX_MESSAGE]}",
                 where=without_credentials(self.uri),
                 fix="check the MLflow server and its disk, then run again",
+                transient=is_transient(error),
             ) from error
 
     def close_abandoned(self) -> list[str]:
@@ -104,7 +103,7 @@ class Store:
         ended = []
         marked = f"attributes.status = 'RUNNING' and tags.`{PROCESS_TAG}` != ''"
         for run in patiently(lambda: self.client.search_runs([self.experiment_id], marked)):
-            if _has_died(run.data.tags[PROCESS_TAG]):
+            if has_died(run.data.tags[PROCESS_TAG]):
                 self.client.set_terminated(run.info.run_id, "KILLED")
                 ended.append(run.info.run_id)
         return ended
@@ -138,36 +137,3 @@ class Store:
 def without_credentials(text: str) -> str:
     """Return the text with user and password removed from any address in it."""
     return re.sub(r"://[^/@\s]+@", "://", text)
-
-
-def this_process() -> str:
-    """Return the tag from which `close_abandoned` tells whether a run's process is still alive."""
-    return f"{platform.node()}:{os.getpid()}:{_start_of(os.getpid())}"
-
-
-def _has_died(process: str) -> bool:
-    """Return whether a process tag names a process of this machine that has died."""
-    host, _, rest = process.partition(":")
-    pid, _, start = rest.partition(":")
-    if host != platform.node() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return start != _start_of(int(pid)) if start else False
-
-
-def _start_of(pid: int) -> str:
-    """Return the start time of a process in the kernel's ticks; empty for a zombie, or where there is no /proc.
-
-    The process number alone is not enough: in a container, every run may get the number of a run that was killed.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()  # from field 3 of proc(5) on; the name before it may contain spaces
-    return "" if fields[0] in "ZX" else fields[19]

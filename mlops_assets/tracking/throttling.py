@@ -1,7 +1,7 @@
 """Retrying requests that an MLflow server throttles.
 
-What belongs here: telling throttling from other errors, and waiting. What does not: the requests themselves
-(`tracking`, `trial_writer`).
+What belongs here: telling throttling and other transient errors from lasting ones, and waiting. What does not: the
+requests themselves (`tracking`, `trial_writer`).
 
 MLflow's own client honours Retry-After, but counts each 429 as one of its few retries. It must give up soon on a server
 that is down, so it gives up just as soon on one that is only busy. Rate limits of managed servers last for minutes
@@ -28,6 +28,7 @@ from tenacity import (
 Answer = TypeVar("Answer")
 
 TOO_MANY_REQUESTS = 429
+_UNAVAILABLE = (TOO_MANY_REQUESTS, 502, 503, 504)
 PATIENCE_SECONDS = 600.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
@@ -67,3 +68,16 @@ def is_throttled(error: BaseException) -> bool:
     # After the last retry `requests` raises, and MLflow wraps that error without a status code.
     cause = error.__cause__ or error.__context__
     return isinstance(cause, requests.exceptions.RetryError) and f"too many {TOO_MANY_REQUESTS} error" in str(cause)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same request may succeed later: the server is busy, restarts, or can't be reached.
+
+    Status 500 does not count: MLflow also gives it to its own errors, and to any exception without a code.
+    """
+    if isinstance(error, requests.HTTPError):
+        return error.response is not None and error.response.status_code in _UNAVAILABLE
+    if isinstance(error, MlflowException) and error.get_http_status_code() in _UNAVAILABLE:
+        return True
+    unreachable = (requests.ConnectionError, requests.Timeout, requests.exceptions.RetryError)
+    return isinstance(error, unreachable) or isinstance(error.__cause__ or error.__context__, unreachable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.bootstrap import Gain
 from mlops_assets.evaluation.intervals import Interval
-from mlops_assets.registry.gate import Contest, Decision, GateRule, Verdict, judge_promotion
+from mlops_assets.registry.gate import (
+    Contest,
+    Decision,
+    GateRule,
+    Verdict,
+    already_champion,
+    judge_promotion,
+    rolled_back,
+)
 
 SHARES = st.floats(min_value=0, max_value=1)
 CHAMPION = "champion version 1"
@@ -49,6 +58,49 @@ def verdict_on(candidate: float = 0.6, *, rate: float = 0.01, against: Contest |
 
 def decided(against: Contest, **rule: Any) -> Decision:
     return verdict_on(against=against, **rule).decision
+
+
+def test_a_first_version_must_be_better_than_the_amount_alone():
+    def first(amount: float | None) -> Verdict:
+        return judge_promotion(
+            GateRule(), average_precision=0.6, judged="", fraud_rate=0.01, contest=None, amount_alone=amount
+        )
+
+    assert first(0.59).promoted
+    assert first(None).promoted
+    assert first(0.6).decision == "kept"
+    assert "is not above 0.7000, that of the amount alone" in first(0.7).reason
+    assert first(math.nan).decision == "broken"
+    later = judge_promotion(
+        GateRule(), average_precision=0.6, judged="", fraud_rate=0.01, contest=contest(), amount_alone=0.7
+    )
+    assert later.promoted, "with a champion it is the champion that must be beaten"
+
+
+def test_a_champion_that_is_not_what_was_registered_breaks_the_gate():
+    against = contest(broken="the version is broken: model.ubj differ [fraud version 1]")
+
+    assert decided(against) == "broken"
+    assert verdict_on(against=against).outcome.severity == "error"
+    assert "nothing is compared with it" in verdict_on(against=against).reason
+
+
+def test_the_champion_itself_passes_and_what_was_rolled_back_does_not():
+    assert already_champion(3).promoted
+    back = rolled_back("2026-11-01T00:00:00+00:00: too many alerts")
+    assert back.decision == "kept"
+    assert "too many alerts" in back.reason
+
+
+def test_the_gates_of_a_year_share_its_chance():
+    assert GateRule().level == pytest.approx(1 - 2 * 0.05 / 52)
+    assert GateRule(false_promotions=0.025, gates_a_year=1).level == pytest.approx(0.95)
+
+
+def test_a_verdict_is_strict_json():
+    said = verdict_on(math.nan).to_json_dict()
+
+    assert json.loads(json.dumps(said, allow_nan=False))["decision"] == "broken"
 
 
 def test_a_first_version_must_be_better_than_chance():
@@ -168,6 +220,10 @@ def test_a_rule_that_lets_a_coin_pass_is_refused(lift: float):
     "rule",
     [
         {"min_gain": -0.01},
+        {"false_promotions": 0.0},
+        {"false_promotions": 1.0},
+        {"false_promotions": math.nan},
+        {"gates_a_year": 0},
         {"min_unseen_frauds": 0},
         {"brier_margin": -0.1},
         {"precision_margin": math.nan},

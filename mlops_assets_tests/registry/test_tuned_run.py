@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -22,6 +23,7 @@ from mlops_assets.registry.tuned_run import ITSELF, REHEARSAL, TunedRun
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.runs import TableInput
 from mlops_assets.tracking.store import Store
+from mlops_assets.training.members import Bag
 
 TAGS = {DATABASE_TAG: "db", MODEL_URI_TAG: "models:/m-1", SPLIT_ID_TAG: "abc", TEST_VERSION_TAG: "3"}
 POINT = {"max_depth": 5, "learning_rate": 0.1 + 0.2}
@@ -87,3 +89,20 @@ def test_a_run_that_is_gone_or_is_no_search_is_refused(store: Store):
         TunedRun.read(store, other.run_id)
     with pytest.raises(TrackingError, match="the run is gone"):
         TunedRun.read(store, "0" * 32)
+
+
+def test_what_a_point_is_fitted_with_again_is_on_record_and_older_runs_have_one_model(store: Store):
+    run = TunedRun.read(store, recorded(store, production=True))
+    assert run.production is not None
+    older = dataclasses.replace(run, params={"seed": "42"})
+    newer = dataclasses.replace(
+        run, params={"seed": "42", "bagging": "3"}, production={**run.production, "counted_rows": 36.0}
+    )
+
+    assert (older.bag, older.trees_per_row) == (Bag(run.point, None, size=1, seed=42), 0.1)
+    assert (newer.bag, newer.trees_per_row) == (Bag(run.point, None, size=3, seed=42), 0.25)
+    anchor = {"n_estimators": 300, "max_depth": 5}
+    anchored = dataclasses.replace(newer, params={**newer.params, "anchor": json.dumps(anchor)})
+    assert anchored.bag.anchor == anchor
+    with pytest.raises(TrackingError, match="it has no production model"):
+        dataclasses.replace(run, production=None).trees_per_row  # noqa: B018 - it raises
