@@ -1,8 +1,8 @@
 """The clusters that steps run on: a typed model that renders the JSON of the Jobs API.
 
-What belongs here: sizes, machines, Spark settings and tags, their rules, and their JSON. What does not: who may see and
-manage it (`permissions`), which settings must be secrets (`credentials`), which asset runs where (`profile`), what is
-installed (`libraries`), submitting (`launch`).
+What belongs here: sizes, machines, Spark settings and tags, and their JSON. What does not: rules that concern more than
+one field (`cluster_rules`), who may see and manage it (`permissions`), which settings must be secrets (`credentials`),
+which asset runs where (`profile`), what is installed (`libraries`), submitting (`launch`).
 
 Rules and fields: "Jobs API 2.2" (`runs/submit`, `new_cluster`) and "Create a single-node cluster with the API" of the
 Databricks reference.
@@ -13,22 +13,34 @@ API without that schema.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mlops_assets.databricks.clouds import Cloud, attributes_of
+from mlops_assets.databricks.cluster_rules import (
+    LONGEST_TAG,
+    MOST_TAGS,
+    check_existing,
+    check_machines,
+    check_reuse,
+    check_size,
+    check_tags,
+    check_trials,
+)
 from mlops_assets.databricks.credentials import check_setting, reference_of
+from mlops_assets.databricks.destinations import check_init_script, check_log_destination, init_script, log_conf
 from mlops_assets.databricks.permissions import Permissions
 from mlops_assets.databricks.runtimes import RUNTIMES, Runtime
 from mlops_assets.errors import SettingsError
 
 CostClass = Literal["loader", "trials"]
-Cloud = Literal["aws", "azure", "gcp"]
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_BREAKS_EXPORT = frozenset("'\"`\n\r")
 _TASK_CPUS = "spark.task.cpus"
-# A cluster has at most 45 tags; a launch adds four of its own (`launch.attempt`).
-_TAGS, _TAG_NAME, _TAG_VALUE = 45 - 4, 127, 255
 
 
 class Autoscale(BaseModel):
@@ -67,11 +79,19 @@ class ClusterSpec(BaseModel):
         spot: Workers on spot capacity, falling back to on-demand; the driver stays on-demand.
         cloud: The cloud provider, needed for spot; `profile` derives it from the workspace's address.
         policy_id: Cluster policy.
+        apply_policy_default_values: Whether the policy's defaults fill in what is not set here.
+        runtime_engine: `PHOTON` or `STANDARD`; by default that of the runtime's build.
+        instance_profile_arn: On AWS, the instance profile of the machines.
+        init_scripts: Scripts that each machine runs when it starts: workspace files, or files of a volume.
+        log_destination: Folder, in a volume or DBFS, to which the logs of the machines are delivered.
         spark_conf: More Spark settings.
-        spark_env_vars: Environment of the cluster. A value that looks like a secret must be a reference,
-            `{{secrets/<scope>/<key>}}`.
+        spark_env_vars: Environment of the cluster's processes. The platform puts each into a shell script, as
+            `export NAME='value'` without escaping, so quotes and line breaks are refused. A value that looks like a
+            secret must be a reference, `{{secrets/<scope>/<key>}}`.
         tags: Tags of the machines, such as the cost centre.
-        timeout_minutes: Time limit of the run.
+        timeout_minutes: Time limit of the run, for all steps that share its cluster.
+        reuse_minutes: How long the cluster waits after a step for the next one of the same Dagster run; 0 ends it with
+            the step.
         permissions: Access lists.
     """
 
@@ -93,17 +113,23 @@ class ClusterSpec(BaseModel):
     spot: bool = False
     cloud: Cloud | None = None
     policy_id: str | None = Field(default=None, min_length=1)
+    apply_policy_default_values: bool = False
+    runtime_engine: Literal["PHOTON", "STANDARD"] | None = None
+    instance_profile_arn: str | None = Field(default=None, pattern=r"^arn:aws[\w-]*:iam::\d{12}:instance-profile/\S+$")
+    init_scripts: tuple[str, ...] = Field(default=(), max_length=10)
+    log_destination: str | None = None
     spark_conf: Mapping[str, str] = Field(default_factory=dict)
     spark_env_vars: Mapping[str, str] = Field(default_factory=dict)
     tags: Mapping[str, str] = Field(default_factory=dict)
     timeout_minutes: int = Field(default=120, ge=1)
+    reuse_minutes: int = Field(default=0, ge=0)
     permissions: Permissions = Permissions()
 
     @field_validator("runtime")
     @classmethod
     def _supported(cls, key: str) -> str:
         if key not in RUNTIMES:
-            raise ValueError(f"not a supported Databricks Runtime; use one of {', '.join(RUNTIMES)}")
+            raise ValueError(f"not a supported Databricks Runtime (Spark 4.0 or 4.1); use one of {', '.join(RUNTIMES)}")
         return key
 
     @field_validator("spark_conf", "spark_env_vars", mode="after")
@@ -113,10 +139,34 @@ class ClusterSpec(BaseModel):
             check_setting(name, value)
         return settings
 
+    @field_validator("init_scripts")
+    @classmethod
+    def _scripts(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            check_init_script(path)
+        return paths
+
+    @field_validator("log_destination")
+    @classmethod
+    def _logs(cls, path: str | None) -> str | None:
+        if path is not None:
+            check_log_destination(path)
+        return path
+
+    @field_validator("spark_env_vars")
+    @classmethod
+    def _as_shell_script(cls, variables: Mapping[str, str]) -> Mapping[str, str]:
+        for name, value in variables.items():
+            if not _VARIABLE.fullmatch(name):
+                raise ValueError(f"{name!r} is not a valid name of an environment variable")
+            if set(value) & _BREAKS_EXPORT:
+                raise ValueError(f"{name}: Databricks exports the value unescaped; it can't have quotes or line breaks")
+        return variables
+
     @field_validator("tags")
     @classmethod
     def _tag_sizes(cls, tags: Mapping[str, str]) -> Mapping[str, str]:
-        _check_tags(tags)
+        check_tags(tags)
         return tags
 
     @model_validator(mode="after")
@@ -124,64 +174,16 @@ class ClusterSpec(BaseModel):
         if self.spark_version is not None and not self.databricks_runtime.names(self.spark_version):
             raise ValueError(f"spark_version {self.spark_version} is not a build of runtime {self.runtime}")
         if self.existing_cluster_id is not None:
-            self._check_existing()
+            check_existing(self)
         else:
-            self._check_size()
-            self._check_machines()
+            check_size(self)
+            check_machines(self)
         if _TASK_CPUS in self.spark_conf:
             raise ValueError(f"set task_cpus instead of {_TASK_CPUS} in spark_conf")
         if self.cost_class == "trials":
-            self._check_trials()
+            check_trials(self)
+        check_reuse(self)
         return self
-
-    def _check_existing(self) -> None:
-        own = {
-            "workers": self.workers is not None,
-            "autoscale": self.autoscale is not None,
-            "node_type": self.node_type is not None,
-            "driver_node_type": self.driver_node_type is not None,
-            "instance_pool_id": self.instance_pool_id is not None,
-            "driver_instance_pool_id": self.driver_instance_pool_id is not None,
-            "spot": self.spot,
-            "policy_id": self.policy_id is not None,
-            "spark_conf": bool(self.spark_conf),
-            "spark_env_vars": bool(self.spark_env_vars),
-            "tags": bool(self.tags),
-            # dagster-databricks rejects this one only after it has submitted, and abandons the run.
-            "permissions.cluster": bool(self.permissions.cluster),
-        }
-        given = [name for name, is_given in own.items() if is_given]
-        if given:
-            raise ValueError(f"an existing cluster has its own {', '.join(given)}; remove them here")
-
-    def _check_size(self) -> None:
-        if (self.workers is None) == (self.autoscale is None):
-            raise ValueError("give exactly one of workers and autoscale")
-        if self.autotermination_minutes is not None:
-            raise ValueError(
-                "autotermination_minutes is for existing clusters: a job's cluster ends with its run; "
-                "use timeout_minutes"
-            )
-
-    def _check_machines(self) -> None:
-        if (self.node_type is None) == (self.instance_pool_id is None):
-            raise ValueError("give exactly one of node_type and instance_pool_id")
-        if self.instance_pool_id is None and self.driver_instance_pool_id is not None:
-            raise ValueError("driver_instance_pool_id needs instance_pool_id for the workers")
-        if self.instance_pool_id is not None and self.driver_node_type is not None:
-            raise ValueError("with instance_pool_id the driver comes from a pool too; use driver_instance_pool_id")
-        if self.spot and self.instance_pool_id is not None:
-            raise ValueError("the pool decides about spot; for an on-demand driver set driver_instance_pool_id")
-        if self.spot and self.cloud is None:
-            raise ValueError("spot needs the cloud; set cloud to aws, azure or gcp")
-
-    def _check_trials(self) -> None:
-        if self.autoscale is not None:
-            raise ValueError("trials can't autoscale: SparkTrials fixes its parallelism when it starts; give workers")
-        if self.workers == 0:
-            raise ValueError("trials need at least one worker")
-        if self.task_cpus is None:
-            raise ValueError("trials need task_cpus: the number of cores of a worker")
 
     @property
     def databricks_runtime(self) -> Runtime:
@@ -218,12 +220,12 @@ class ClusterSpec(BaseModel):
         if self.existing_cluster_id is not None:
             raise ValueError(f"cluster {self.existing_cluster_id} exists already")
         single = {"ResourceClass": "SingleNode"} if self.workers == 0 else {}
-        custom_tags = {**self.tags, **{name: value[:_TAG_VALUE] for name, value in tags.items()}, **single}
-        if len(custom_tags) > _TAGS:
+        custom_tags = {**self.tags, **{name: value[:LONGEST_TAG] for name, value in tags.items()}, **single}
+        if len(custom_tags) > MOST_TAGS:
             raise SettingsError(
-                f"{len(custom_tags)} tags, counting that of the cost class; the limit is {_TAGS}",
+                f"{len(custom_tags)} tags, counting that of the cost class; the limit is {MOST_TAGS}",
                 where=f"clusters.{self.cost_class}.tags",
-                fix=f"remove {len(custom_tags) - _TAGS}",
+                fix=f"remove {len(custom_tags) - MOST_TAGS}",
             )
         cluster = {
             "spark_version": self.api_spark_version,
@@ -235,10 +237,14 @@ class ClusterSpec(BaseModel):
             "instance_pool_id": self.instance_pool_id,
             "driver_instance_pool_id": self.driver_instance_pool_id,
             "policy_id": self.policy_id,
+            "apply_policy_default_values": self.apply_policy_default_values or None,
+            "runtime_engine": self.runtime_engine,
+            "init_scripts": [init_script(path) for path in self.init_scripts] or None,
+            "cluster_log_conf": None if self.log_destination is None else log_conf(self.log_destination),
             "spark_conf": self._spark_conf() or None,
             "spark_env_vars": dict(self.spark_env_vars) or None,
             "custom_tags": custom_tags or None,
-            **self._availability(),
+            **attributes_of(self.cloud, spot=self.spot, instance_profile_arn=self.instance_profile_arn),
         }
         return {name: value for name, value in cluster.items() if value is not None}
 
@@ -257,22 +263,3 @@ class ClusterSpec(BaseModel):
         single = {"spark.databricks.cluster.profile": "singleNode", "spark.master": "local[*]"}
         cpus = {} if self.task_cpus is None else {_TASK_CPUS: str(self.task_cpus)}
         return {**(single if self.workers == 0 else {}), **self.spark_conf, **cpus}
-
-    def _availability(self) -> dict[str, dict[str, Any]]:
-        if not self.spot or self.cloud is None:
-            return {}
-        attributes: dict[Cloud, dict[str, dict[str, Any]]] = {
-            "aws": {"aws_attributes": {"first_on_demand": 1, "availability": "SPOT_WITH_FALLBACK"}},
-            "azure": {"azure_attributes": {"first_on_demand": 1, "availability": "SPOT_WITH_FALLBACK_AZURE"}},
-            # On GCP this applies to executors only: the driver is on-demand anyway.
-            "gcp": {"gcp_attributes": {"availability": "PREEMPTIBLE_WITH_FALLBACK_GCP"}},
-        }
-        return attributes[self.cloud]
-
-
-def _check_tags(tags: Mapping[str, str]) -> None:
-    if len(tags) > _TAGS:
-        raise ValueError(f"{len(tags)} tags; the limit is {_TAGS}")
-    for name, value in tags.items():
-        if not 1 <= len(name) <= _TAG_NAME or len(value) > _TAG_VALUE:
-            raise ValueError(f"tag {name[:40]!r}: a name has 1 to {_TAG_NAME} characters, a value up to {_TAG_VALUE}")

@@ -1,8 +1,8 @@
 """The launching side of `launcher: pipes`: runs an asset on Databricks through Dagster's own Pipes client.
 
 What belongs here: the files and context of a run, its results, its failure. What does not: the session
-(`pipes_client`), what runs on the cluster (`pipes_main`, `pipes_asset`), and how a run is submitted, watched and
-cancelled, which is shared with the step launcher (`launch`).
+(`pipes_client`), what runs on the cluster (`pipes_main`, `pipes_asset`, `pipes_results`), and how a run is submitted,
+watched and cancelled, which is shared with the step launcher (`launch`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import dagster as dg
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.jobs import SubmitTask
 
-from mlops_assets.dagster_internals import ModuleCodePointer, metadata_map_from_external
+from mlops_assets.dagster_internals import metadata_map_from_external
 from mlops_assets.databricks import pipes_main
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.attempt import Attempt
+from mlops_assets.databricks.launch.project import module_of
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.uploads import Uploaded, Uploads
 from mlops_assets.databricks.pipes_asset import find_asset
@@ -64,7 +65,13 @@ class PipesRunner:
         try:
             find_asset(self._location(context), _key_of(context))
             uploaded = self._uploads.of(step)
-            body = submission.submission(self._spec, attempt, python_file=uploaded.python_file, parameters=[])
+            body = submission.submission(
+                self._spec,
+                attempt,
+                python_file=uploaded.python_file,
+                parameters=[],
+                libraries=uploaded.libraries,
+            )
             client = DatabricksPipes(self._api, self._uploads.staging, self._spec, launch, body)
             client.run(
                 context=context, extras=self._extras(context, uploaded), task=SubmitTask.from_dict(body["tasks"][0])
@@ -76,6 +83,8 @@ class PipesRunner:
         except (PlatformError, DatabricksError) as error:
             failure = self._failure(launch, error)
         finally:
+            # Dagster's client demands every output of the asset; an optional one may be left out here as elsewhere.
+            step._requires_typed_event_stream = False  # noqa: SLF001 - there is no other way to take it back
             launch.cancel(self._api, self._spec.orphan_seconds)
             self._uploads.release(step, launch.folder, failed=not launch.succeeded)
         yield from launch.results()
@@ -94,7 +103,8 @@ class PipesRunner:
     # --- before the submit --------------------------------------------------------------------------------------------
 
     def _location(self, context: dg.AssetExecutionContext) -> str:
-        return _location_of(context.run) or self._definitions
+        found = module_of(context.run)
+        return self._definitions if found is None else ":".join(found)
 
     def _extras(self, context: dg.AssetExecutionContext, uploaded: Uploaded) -> dict[str, Any]:
         run_config: Mapping[str, Any] = context.op_execution_context.run_config
@@ -121,7 +131,7 @@ class PipesRunner:
         view, summary = launch.view, launch.failure
         if error is not None:
             problem = str(error) if isinstance(error, PlatformError) else f"the workspace rejected a call: {error}"
-            return _failure_of(launch, problem, allow_retries=False)
+            return _failure_of(launch, problem, allow_retries=isinstance(error, PlatformError) and error.transient)
         if summary is not None:
             own = summary["failure"]
             if own is not None:
@@ -129,10 +139,11 @@ class PipesRunner:
                 text = own["description"] or summary["text"]
                 return _failure_of(launch, text, metadata=metadata, allow_retries=own["allow_retries"])
             text = summary["text"] if not summary["trace"] else f"{summary['type']}: {summary['text']}"
-            return _failure_of(launch, text, trace=summary["trace"], allow_retries=bool(summary["trace"]))
+            return _failure_of(launch, text, trace=summary["trace"], allow_retries=False)
         if view is None or view.succeeded:
             problem = f"Databricks run {launch.run_id} succeeded, but its reports did not arrive"
-            return _failure_of(launch, f"{problem}. Fix: check the storage behind {self._uploads.staging.root}")
+            text = f"{problem}. Fix: check the storage behind {self._uploads.staging.root}"
+            return _failure_of(launch, text, allow_retries=False)
         ending = launch.ending(self._api, view)
         return _failure_of(launch, ending.text, trace=ending.trace, allow_retries=ending.is_transient)
 
@@ -146,7 +157,7 @@ def _failure_of(
     *,
     metadata: Mapping[str, Any] | None = None,
     trace: str = "",
-    allow_retries: bool = True,
+    allow_retries: bool,
 ) -> dg.Failure:
     """Return a failure with its text and what is known about the run."""
     if launch.view is not None and launch.view.url:
@@ -157,9 +168,3 @@ def _failure_of(
 
 def _key_of(context: dg.AssetExecutionContext) -> str:
     return min(key.to_escaped_user_string() for key in context.assets_def.keys)
-
-
-def _location_of(run: dg.DagsterRun) -> str | None:
-    """Return `<module>:<name>` of the code location that started a run, None if it is not one that can be imported."""
-    pointer = run.job_code_origin.repository_origin.code_pointer if run.job_code_origin is not None else None
-    return f"{pointer.module}:{pointer.fn_name}" if isinstance(pointer, ModuleCodePointer) else None

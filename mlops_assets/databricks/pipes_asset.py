@@ -1,47 +1,27 @@
-"""Runs the asset on the cluster with `launcher: pipes`, and reports its results through Pipes.
+"""Runs the asset on the cluster with `launcher: pipes`: calls its function and reports what that yields.
 
-What belongs here: resources and config of the invocation, and the conversion of Dagster's results to Pipes. What does
-not: starting and ending the script (`pipes_main`), the launching side (`pipes`).
+What belongs here: finding the asset, and the arguments of its function. What does not: the conversion of results to
+Pipes (`pipes_results`), starting and ending the script (`pipes_main`), the launching side (`pipes`).
 
-The asset is the same object that Dagster has on the launching side, called by direct invocation as in a unit test.
-Pipes (dagster-pipes 1.13) can't express everything that Dagster can. What it lacks is sent beside a result as a custom
-message and restored on the other side: the description of a check result, the tags of a materialization, and metadata
-that Pipes has no type for (pool, job, Python artifact, code references, constraints of a whole table). An observation
-is such a message of its own. Anything else (outputs with a value) is rejected, so that nothing is lost silently.
+The asset's function is called as any other function: with its config, its resources, and a context of ours that has
+what is known on the cluster. Dagster runs no step there.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import GeneratorType
+from typing import Any, NoReturn, cast, get_type_hints
 
 import dagster as dg
 from dagster_pipes import PipesContext
+from pydantic import ValidationError
 
-from mlops_assets.dagster_internals import (
-    DirectAssetExecutionContext,
-    DirectOpExecutionContext,
-    NoValueSentinel,
-    normalize_metadata,
-)
+from mlops_assets.databricks.launch.step_on_cluster import reporting_tags
+from mlops_assets.databricks.pipes_results import report
 from mlops_assets.errors import LaunchError
-
-_PLAIN: dict[type[dg.MetadataValue[Any]], str] = {
-    dg.TextMetadataValue: "text",
-    dg.UrlMetadataValue: "url",
-    dg.PathMetadataValue: "path",
-    dg.NotebookMetadataValue: "notebook",
-    dg.JsonMetadataValue: "json",
-    dg.MarkdownMetadataValue: "md",
-    dg.FloatMetadataValue: "float",
-    dg.IntMetadataValue: "int",
-    dg.BoolMetadataValue: "bool",
-    dg.TimestampMetadataValue: "timestamp",
-    dg.DagsterRunMetadataValue: "dagster_run",
-    dg.NullMetadataValue: "null",
-}
 
 
 def run_asset(pipes: PipesContext) -> None:
@@ -55,215 +35,111 @@ def run_asset(pipes: PipesContext) -> None:
     """
     extras = pipes.extras
     definitions, asset = find_asset(extras["definitions"], extras["asset"])
+    function: Callable[..., Any] = cast("Any", asset.op.compute_fn).decorated_fn
     available = definitions.resources or {}
     resources = {key: available[key] for key in asset.required_resource_keys if key in available}
     config = {key: value for key, value in extras["resources_config"].items() if key in resources}
-    with _context(pipes, resources, config) as context:
-        for result in cast("Any", asset(context)):
-            _report(pipes, asset, result)
+    run = dg.DagsterRun(job_name=str(pipes.job_name), run_id=pipes.run_id, tags=extras["run_tags"])
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_resources(resources, instance=instance, resource_config=config, dagster_run=run) as made,
+        reporting_tags(instance, run, lambda added: pipes.report_custom_message({"run_tags": added})),
+    ):
+        given = dict(cast("Any", made).original_resource_dict)
+        context = _Context(pipes, run, instance, asset)
+        for result in _results(function(**_arguments(function, given, extras["config"], context))):
+            report(pipes, asset, result)
 
 
-def failure_fields(failure: dg.Failure) -> dict[str, Any]:
-    """Return the fields that recreate a `dagster.Failure` on the other side."""
-    return {
-        "description": failure.description,
-        "metadata": external_metadata(failure.metadata),
-        "allow_retries": failure.allow_retries,
-    }
+def _arguments(
+    function: Callable[..., Any], resources: Mapping[str, Any], config: Mapping[str, Any] | None, context: _Context
+) -> dict[str, Any]:
+    """Return what a function is called with: parameters are told apart by their names, as Dagster does.
 
-
-def external_metadata(metadata: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Return metadata in the format of Pipes, each value with its type.
-
-    Values without a type in Pipes become the nearest one: a pool or job its name as text, a Python artifact its dotted
-    name as text, code references JSON. A table's schema loses the constraints of the table but keeps those of its
-    columns. `beyond_pipes` has these values exactly.
+    Raises:
+        LaunchError: The config does not fit: Dagster would have looked up a value by the name of a variable.
     """
-    return {
-        name: dict(zip(("type", "raw_value"), _external(value), strict=True))
-        for name, value in normalize_metadata(dict(metadata or {})).items()
-    }
+    arguments: dict[str, Any] = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name == "config":
+            kind = parameter.annotation if isinstance(parameter.annotation, type) else get_type_hints(function)[name]
+            try:
+                arguments[name] = kind(**(config or {}))
+            except ValidationError as error:
+                wrong = "; ".join(f"{'.'.join(map(str, at['loc']))}: {at['msg']}" for at in error.errors())
+                raise LaunchError(
+                    f"the config does not fit: {wrong}",
+                    where=f"{kind.__name__} on the cluster",
+                    fix="give values instead of `env: <variable>`, or set `launcher: step`",
+                ) from None  # pydantic's own text holds the values
+        else:
+            arguments[name] = resources.get(name, context)
+    return arguments
 
 
-def beyond_pipes(metadata: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the metadata that Pipes can only approximate, in Dagster's own serialization."""
-    values = normalize_metadata(dict(metadata or {})).items()
-    return {name: dg.serialize_value(cast("Any", value)) for name, value in values if not _is_exact(value)}
+def _results(returned: object) -> Iterator[object]:
+    if isinstance(returned, GeneratorType):
+        yield from returned
+    elif returned is not None:
+        yield returned
 
 
-def _is_exact(value: dg.MetadataValue[Any]) -> bool:
-    if isinstance(value, (dg.TableMetadataValue, dg.TableSchemaMetadataValue)):
-        return not value.schema.constraints.other
-    return type(value) in _PLAIN or isinstance(value, dg.DagsterAssetMetadataValue | dg.TableColumnLineageMetadataValue)
+class _Context:
+    """What a function sees as its context: run, log and partitions of the step that waits for it.
 
+    Args:
+        pipes: What the launching side has said.
+        run: The Dagster run, as it was launched.
+        instance: This process's own; it has the run with its tags.
+        asset: The asset.
+    """
 
-def _external(value: dg.MetadataValue[Any]) -> tuple[str, Any]:
-    kind, raw = type(value), value.value
-    if isinstance(value, dg.DagsterAssetMetadataValue):
-        return "asset", value.asset_key.to_user_string()
-    if isinstance(value, dg.TableMetadataValue):
-        raw = {"records": [dict(record.data) for record in value.records], "schema": _columns(value.schema)}
-        return "table", raw
-    if isinstance(value, dg.TableSchemaMetadataValue):
-        return "table_schema", {"columns": _columns(value.schema)}
-    if isinstance(value, dg.TableColumnLineageMetadataValue):
-        raw = {
-            column: [{"asset_key": list(dep.asset_key.path), "column_name": dep.column_name} for dep in sources]
-            for column, sources in value.column_lineage.deps_by_column.items()
-        }
-        return "table_column_lineage", {"deps_by_column": raw}
-    return (_PLAIN[kind], raw) if kind in _PLAIN else _nearest(value)
-
-
-def _nearest(value: dg.MetadataValue[Any]) -> tuple[str, Any]:
-    if isinstance(value, dg.PythonArtifactMetadataValue):
-        return "text", f"{value.module}.{value.name}"
-    if isinstance(value, dg.DagsterJobMetadataValue):
-        return "text", value.job_name
-    if isinstance(value, dg.CodeReferencesMetadataValue):
-        return "json", [dict(vars(reference)) for reference in value.code_references]
-    return "text", str(value.value)
-
-
-def _columns(schema: dg.TableSchema) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": column.name,
-            "type": column.type,
-            "description": column.description,
-            "tags": dict(column.tags or {}),
-            "constraints": {
-                "nullable": column.constraints.nullable,
-                "unique": column.constraints.unique,
-                "other": list(column.constraints.other or []),
-            },
-        }
-        for column in schema.columns
-    ]
-
-
-def _report(pipes: PipesContext, asset: dg.AssetsDefinition, result: object) -> None:
-    if isinstance(result, dg.AssetCheckResult):
-        _report_check(pipes, asset, result)
-    elif isinstance(result, dg.MaterializeResult) and result.value is NoValueSentinel:
-        key = _key_of(asset, result)
-        pipes.report_asset_materialization(
-            metadata=cast("Any", external_metadata(result.metadata)),
-            data_version=None if result.data_version is None else result.data_version.value,
-            asset_key=key,
-        )
-        _report_rest(pipes, key, None, metadata=beyond_pipes(result.metadata), tags=dict(result.tags or {}))
-        for check in result.check_results or []:
-            _report_check(pipes, asset, check)
-    elif isinstance(result, dg.AssetObservation):
-        pipes.report_custom_message({"observation": dg.serialize_value(result)})
-    else:
-        what = "the value of an asset" if isinstance(result, dg.MaterializeResult) else type(result).__name__
-        raise LaunchError(
-            f"Dagster Pipes can't carry {what}",
-            where=f"asset {asset.node_def.name}",
-            fix="yield only checks, observations and MaterializeResult without a value, or set `launcher: step`",
-        )
-
-
-def _report_check(pipes: PipesContext, asset: dg.AssetsDefinition, result: dg.AssetCheckResult) -> None:
-    # As in Dagster, what a result leaves out is taken from the only check that matches.
-    (spec,) = _only(
-        [
-            spec
-            for spec in asset.check_specs
-            if result.check_name in (None, spec.name) and result.asset_key in (None, spec.asset_key)
-        ],
-        f"check {result.check_name}",
-        asset,
-    )
-    key = spec.asset_key.to_escaped_user_string()
-    pipes.report_asset_check(
-        check_name=spec.name,
-        passed=result.passed,
-        severity=result.severity.value,
-        metadata=cast("Any", external_metadata(result.metadata)),
-        asset_key=key,
-    )
-    description = {} if result.description is None else {"description": result.description}
-    _report_rest(pipes, key, spec.name, metadata=beyond_pipes(result.metadata), **description)
-
-
-def _report_rest(pipes: PipesContext, asset_key: str, check: str | None, **rest: Any) -> None:
-    """Send the part of a result that Pipes can't express; `pipes_client.PipesLaunch.results` restores it."""
-    if any(rest.values()):
-        pipes.report_custom_message({"asset_key": asset_key, "check": check, **rest})
-
-
-def _key_of(asset: dg.AssetsDefinition, result: dg.MaterializeResult[Any]) -> str:
-    """Return the asset of a result; it may be left out if there is only one."""
-    if result.asset_key is None and len(asset.keys) != 1:
-        raise LaunchError(
-            f"a result does not say which of {len(asset.keys)} assets it is for",
-            where=f"asset {asset.node_def.name}",
-            fix="set `asset_key`",
-        )
-    return (result.asset_key or asset.key).to_escaped_user_string()
-
-
-def _only(specs: Sequence[dg.AssetCheckSpec], what: str, asset: dg.AssetsDefinition) -> Sequence[dg.AssetCheckSpec]:
-    if len(specs) != 1:
-        raise LaunchError(
-            f"{what}: {len(specs)} declared checks match",
-            where=f"asset {asset.node_def.name}",
-            fix="set `asset_key` and `check_name`",
-        )
-    return specs
-
-
-class _OpContext(DirectOpExecutionContext):
-    """The context of a direct invocation, with run and log of the launching Dagster run."""
-
-    def __init__(self, pipes: PipesContext, resources: Mapping[str, Any], resources_config: Mapping[str, Any]) -> None:
-        self._pipes = pipes
-        super().__init__(
-            op_config=pipes.extras["config"],
-            resources_dict=resources,
-            resources_config=resources_config,
-            instance=None,
-            partition_key=pipes.partition_key if pipes.is_partition_step else None,
-            partition_key_range=None,
-            mapping_key=None,
-            run_tags=pipes.extras["run_tags"],
-            event_loop=None,
-        )
-        self._log = dg.DagsterLogManager.create(loggers=[], handlers=[_ToPipes(pipes)])
+    def __init__(
+        self, pipes: PipesContext, run: dg.DagsterRun, instance: dg.DagsterInstance, asset: dg.AssetsDefinition
+    ) -> None:
+        self._pipes, self._asset = pipes, asset
+        self.run, self.instance = run, instance
+        self.run_id, self.job_name = run.run_id, run.job_name
+        self.retry_number = pipes.retry_number
+        self.has_partition_key = pipes.is_partition_step
+        self.log = pipes.log
 
     @property
-    def run_id(self) -> str:
-        return self._pipes.run_id
+    def op_execution_context(self) -> _Context:
+        """Dagster has a part of what a function can ask for here."""
+        return self
 
     @property
-    def job_name(self) -> str:
-        return str(self._pipes.job_name)
+    def partition_key(self) -> str:
+        """The partition of the run."""
+        return self._pipes.partition_key
 
     @property
-    def retry_number(self) -> int:
-        return self._pipes.retry_number
+    def partition_keys(self) -> Sequence[str]:
+        """The partitions of a backfill in one run, which Pipes leaves out."""
+        first, last = (self.run.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end"))
+        partitions = self._asset.partitions_def
+        if partitions is None:
+            raise LaunchError(
+                f"a run of partitions of {self._asset.node_def.name}, which has none",
+                where="the code that is sent to the cluster",
+                fix="send the code that Dagster has loaded: reload the code location, and launch again",
+            )
+        return partitions.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))
 
+    def get_step_execution_context(self) -> NoReturn:
+        """Say that there is no step here.
 
-class _ToPipes(logging.Handler):
-    """Sends records of `context.log` to Dagster's event log."""
+        Raises:
+            dg.DagsterError: Always.
+        """
+        raise dg.DagsterError("a function on a cluster is no step")
 
-    def __init__(self, pipes: PipesContext) -> None:
-        super().__init__()
-        self._pipes = pipes
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # The log manager has prefixed the message with run and step; the launching side will do so again.
-        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
-        self._pipes.log.log(record.levelno, "%s", meta.get("orig_message", record.getMessage()))
-
-
-def _context(
-    pipes: PipesContext, resources: Mapping[str, Any], resources_config: Mapping[str, Any]
-) -> DirectAssetExecutionContext:
-    return DirectAssetExecutionContext(_OpContext(pipes, resources, resources_config))
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"with `launcher: pipes` the context on a cluster has no `{name}`. "
+            "Fix: do without it in the asset's function, or set `launcher: step`"
+        )
 
 
 def find_asset(name: str, key: str) -> tuple[dg.Definitions, dg.AssetsDefinition]:
@@ -278,6 +154,7 @@ def find_asset(name: str, key: str) -> tuple[dg.Definitions, dg.AssetsDefinition
     """
     module, _, attribute = name.partition(":")
     named = getattr(importlib.import_module(module), attribute, None)
+    named = named() if callable(named) else named  # `@dg.definitions` makes a function of it
     if not isinstance(named, dg.Definitions):
         raise LaunchError(
             f"{name} is {type(named).__name__}, not Definitions",

@@ -1,7 +1,7 @@
 """Dagster's own Pipes client with this project's submit and watch, for one run.
 
 What belongs here: the session between the two sides, and the state of a launch. What does not: the files and the
-failure of a run (`pipes`), what runs on the cluster (`pipes_main`, `pipes_asset`).
+failure of a run (`pipes`), what runs on the cluster (`pipes_main`, `pipes_asset`, `pipes_results`).
 
 `PipesDatabricksClient` (dagster-databricks 0.29.27) is used through its parameters: a context injector, a message
 reader, and a client that submits. Its watch is replaced, because it abandons a run when one of its calls fails, and
@@ -10,6 +10,7 @@ because it treats an interrupt as the end of the run and goes on as if the run h
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ from mlops_assets.databricks.launch.staging import Staging
 from mlops_assets.databricks.launch.watch import Watch
 
 Result = dg.MaterializeResult[Any] | dg.AssetCheckResult
-Reported = Result | dg.AssetObservation
+Event = dg.AssetObservation | dg.AssetMaterialization
+Reported = Result | Event
 
 
 @dataclass(kw_only=True)
@@ -60,22 +62,27 @@ class PipesLaunch(LaunchedRun):
             super().take(record)
 
     def results(self) -> Iterator[Reported]:
-        """Yield the asset's results in their order, completed with what Pipes could not carry; then observations."""
+        """Yield the asset's results in their order, completed with what Pipes could not carry; then other events.
+
+        Tags that the asset has added to its run are added here, too.
+        """
         if self.messages is None:
             return
         messages = self.messages.get_custom_messages()
-        rest = {(each["asset_key"], each["check"]): each for each in messages if "observation" not in each}
+        rest = {(each["asset_key"], each["check"]): each for each in messages if "asset_key" in each}
         for result in self.messages.get_reported_results():
             key = "" if result.asset_key is None else result.asset_key.to_escaped_user_string()  # Pipes always sets it
             check = result.check_name if isinstance(result, dg.AssetCheckResult) else None
             yield _completed(result, rest.get((key, check), {}))
         for message in messages:
-            if "observation" in message:
-                yield dg.deserialize_value(message["observation"], dg.AssetObservation)
+            if "run_tags" in message:
+                self.context.instance.add_run_tags(self.context.op_execution_context.run_id, message["run_tags"])
+            if "event" in message:
+                yield dg.deserialize_value(message["event"], (dg.AssetObservation, dg.AssetMaterialization))
 
 
 def _completed(result: Result, rest: Mapping[str, Any]) -> Result:
-    """Return a result with what was sent beside it (`pipes_asset.beyond_pipes`)."""
+    """Return a result with what was sent beside it (`pipes_results.beyond_pipes`)."""
     exact = {name: dg.deserialize_value(text) for name, text in rest.get("metadata", {}).items()}
     metadata: dict[str, Any] = {**(result.metadata or {}), **exact}
     if isinstance(result, dg.AssetCheckResult):
@@ -169,8 +176,9 @@ class _Injector(dg.PipesContextInjector):
     @contextmanager
     def inject_context(self, context_data: PipesContextData) -> Iterator[PipesParams]:
         """See the base class."""
-        self._staging.put(self._name, json.dumps(context_data).encode())
-        yield {"path": self._staging.on_cluster(self._name)}
+        content = json.dumps(context_data).encode()
+        self._staging.put(self._name, content)
+        yield {"path": self._staging.on_cluster(self._name), "sha256": hashlib.sha256(content).hexdigest()}
 
     def no_messages_debug_text(self) -> str:
         """See the base class."""

@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 from mlops_assets.databricks.libraries import (
     SAME_ON_BOTH_SIDES,
-    cluster_libraries,
+    cluster_pins,
     cluster_requirements,
     installed_version,
     runtime_version,
@@ -33,8 +33,10 @@ Level = Literal["ok", "warning", "error"]
 
 OLDEST_PYTHON: Final = (3, 11)
 # Their events, step references and search state may be unreadable to, or misread by, another version.
-_ONE_VERSION = ("dagster-databricks", "dagster-pyspark", "dagster-mlflow", "hyperopt")
-_OLDEST_SPARK, _SPARK_4 = (3, 5), (4, 0)
+_ONE_VERSION = ("dagster-mlflow", "hyperopt")
+# They produce the figures. Each release of pyarrow is a major one.
+_FIGURES = SAME_ON_BOTH_SIDES | {"numpy", "pandas", "pyarrow"}
+_OLDEST_SPARK = (4, 0)
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,12 @@ def runtime_versions(runtime: Runtime, installed: Mapping[str, str] | None = Non
 
     Args:
         runtime: Its runtime.
-        installed: As in `cluster_libraries`.
+        installed: As in `cluster_pins`.
     """
-    pins = dict(library["pypi"]["package"].split("==", 1) for library in cluster_libraries(runtime, installed))
+    pins = cluster_pins(runtime, installed)
     kept = {name: version for name in cluster_requirements() if (version := runtime_version(runtime, name))}
-    return _versions(runtime.python, runtime.spark, kept | pins)
+    ours = {name: version for name, version in pins.items() if name in cluster_requirements()}
+    return _versions(runtime.python, runtime.spark, kept | ours)
 
 
 def compare(local: Versions, remote: Versions, *, only_data: bool = True) -> list[Finding]:
@@ -184,15 +187,7 @@ def _pydantic(local: Versions, remote: Versions) -> list[Finding]:
         return [Finding("error", "pydantic", "not installed on the cluster")]
     what = f"{remote.pydantic} on the cluster, {local.pydantic} here"
     if _line(remote.pydantic)[0] != _line(local.pydantic)[0]:
-        return [Finding("error", "pydantic", f"{what}; objects pickled by one can't be read by the other")]
-    if _line(remote.pydantic) != _line(local.pydantic):
-        return [
-            Finding(
-                "warning",
-                "pydantic",
-                f"{what}; pickled objects are only guaranteed to be readable by the same minor version",
-            )
-        ]
+        return [Finding("error", "pydantic", f"{what}; the code is written for the latter")]
     return []
 
 
@@ -201,15 +196,7 @@ def _spark(local: Versions, remote: Versions) -> list[Finding]:
         return [Finding("error", "spark", "there is no Spark on the cluster")]
     there, here = _line(remote.spark), _line(local.spark)
     if there < _OLDEST_SPARK:
-        return [Finding("error", "spark", f"{remote.spark} on the cluster; the code needs DataFrame.toArrow (Spark 4)")]
-    if there < _SPARK_4:
-        # Spark 4 API that the code uses: DataFrame.toArrow, which Databricks has since Runtime 15.3 (its PySpark
-        # reference).
-        text = (
-            f"{remote.spark} on the cluster, {local.spark} here; the code is written and tested for Spark 4, and "
-            "the numpy, pandas and pyarrow there are newer than that Spark supports"
-        )
-        return [Finding("warning", "spark", text)]
+        return [Finding("error", "spark", f"{remote.spark} on the cluster; the code needs Spark 4")]
     if there != here:
         return [Finding("warning", "spark", f"{remote.spark} on the cluster; the tests ran on {local.spark}")]
     return []
@@ -223,9 +210,9 @@ def _packages(local: Versions, remote: Versions) -> list[Finding]:
             findings.append(Finding("error", name, "not installed on the cluster"))
         elif there == here:
             continue
-        elif name in _ONE_VERSION or (name in SAME_ON_BOTH_SIDES and _line(there)[0] != _line(here)[0]):
+        elif name in _ONE_VERSION or (name in _FIGURES - {"pyarrow"} and _line(there)[0] != _line(here)[0]):
             findings.append(Finding("error", name, f"{there} on the cluster, {here} here; they must be the same"))
-        elif name in SAME_ON_BOTH_SIDES:
+        elif name in _FIGURES:
             findings.append(Finding("warning", name, f"{there} on the cluster, {here} here; figures may differ"))
     return findings
 

@@ -2,7 +2,7 @@
 
 What belongs here: addresses, names, placements and clusters of one environment, validated. What does not: credentials
 (they stay in the environment of the launching process; `credentials` keeps them out), reading the environment
-(`settings`), calling the workspace.
+(`mlops_assets.deployment`) and the file (`profile_document`), calling the workspace.
 
 An override is `MLOPS_DATABRICKS_<FIELD>`, two underscores going one level down: `MLOPS_DATABRICKS_HOST`,
 `MLOPS_DATABRICKS_CLUSTERS__TRIALS__WORKERS`. Its value is a string; `null` unsets a field, and a value that starts
@@ -13,25 +13,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mlops_assets.databricks.cluster import Cloud, ClusterSpec, CostClass
-from mlops_assets.databricks.credentials import SecretRef, refuse_credentials
-from mlops_assets.errors import SettingsError
+from mlops_assets.databricks.clouds import Cloud
+from mlops_assets.databricks.cluster import ClusterSpec, CostClass
+from mlops_assets.databricks.credentials import SecretRef
+from mlops_assets.databricks.profile_document import SHIPPED, read_document, refused_document
 
-SHIPPED: Final = ("dev", "staging", "prod")
-PREFIX: Final = "MLOPS_DATABRICKS_"
+__all__ = ["SHIPPED", "Clusters", "DatabricksProfile", "Placement", "cloud_of", "load_profile"]
+
 Placement = Literal["loader", "trials", "local"]
 
-# Names the profile; not a field of it.
-_SELECTOR = f"{PREFIX}PROFILE"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VOLUME = re.compile(r"/Volumes(/[^/\s:]+){3,}")
 _DBFS = re.compile(r"dbfs:(/[^/\s:]+)+")
@@ -75,19 +71,22 @@ class DatabricksProfile(BaseModel):
         db_schema: Schema of tables and models; `schema` in YAML.
         tables: `catalog` names tables `catalog.schema.table`; `path` stores them in folders of `table_root`, for old
             workspaces and the loopback workspace.
-        table_root: Folder of the tables with `tables: path`.
+        table_root: Folder of the tables with `tables: path`, `dbfs:/...`; a volume can't hold tables.
         secrets: Environment variables of a step on the cluster, each with its secret.
         tracking_uri: MLflow tracking on the cluster; `databricks` uses the cluster's own identity.
         registry_uri: MLflow registry on the cluster.
         launcher: `step` launches Dagster steps, `pipes` uses Dagster Pipes.
         clusters: A cluster for each cost class.
+        package_index: Address of a package index that clusters install from instead of PyPI, without credentials.
+        budget_policy_id: Budget policy that runs are billed to.
         placement: Assets that run elsewhere than their definition says: on another cost class, or `local`, where
             Dagster runs. Each launch starts a cluster, which may not be worth it for a small asset; with `local`, that
             machine must be able to reach the asset's tables. Assets of one step (the three sets) share one place.
         keep_staging_on_failure: Whether the staged files of a failed run are kept.
         poll_seconds: Longest pause between two polls of a run, and longest time that its reports wait on the cluster;
             at first and after a change polls are more frequent.
-        max_concurrent_launches: Limit of the Dagster pool of launches.
+        max_concurrent_launches: How many runs may launch steps at once (limit of the Dagster pool of launches), and how
+            many steps of one run.
         reap_after_minutes: A Databricks run whose Dagster run is gone is cancelled after this many minutes.
     """
 
@@ -106,6 +105,8 @@ class DatabricksProfile(BaseModel):
     registry_uri: str = "databricks-uc"
     launcher: Literal["step", "pipes"] = "step"
     clusters: Clusters
+    package_index: str | None = None
+    budget_policy_id: str | None = Field(default=None, min_length=1)
     placement: Mapping[str, Placement] = Field(default_factory=dict)
     keep_staging_on_failure: bool = True
     poll_seconds: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
@@ -142,6 +143,18 @@ class DatabricksProfile(BaseModel):
             raise ValueError(f"give only the address, without a path: https://{parts.hostname}")
         return host.rstrip("/")
 
+    @field_validator("package_index")
+    @classmethod
+    def _index(cls, address: str | None) -> str | None:
+        if address is not None:
+            parts = urlsplit(address)
+            if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+                raise ValueError(
+                    "use https://<index>/simple without credentials; set those for the workspace (Settings, Compute, "
+                    "Default package repositories) or in an init script"
+                )
+        return address
+
     @field_validator("staging_path")
     @classmethod
     def _no_trailing_slash(cls, path: str) -> str:
@@ -174,10 +187,15 @@ class DatabricksProfile(BaseModel):
             raise ValueError(f"staging_path {self.staging_path!r}: with staging: {self.staging} use {example}")
         if (self.tables == "path") != (self.table_root is not None):
             raise ValueError("set table_root with tables: path, and only then")
-        if self.table_root is not None and not (_VOLUME.fullmatch(self.table_root) or _DBFS.fullmatch(self.table_root)):
+        if self.table_root is not None and self.table_root.startswith("/Volumes"):
+            # "You can't use volumes as a location for tables" (Databricks, "What are Unity Catalog volumes?").
             raise ValueError(
-                f"table_root {self.table_root!r}: use dbfs:/... or /Volumes/<catalog>/<schema>/<volume>/..."
+                f"table_root {self.table_root!r}: Databricks keeps no tables in volumes; use tables: catalog"
             )
+        if self.table_root is not None and not _DBFS.fullmatch(self.table_root):
+            raise ValueError(f"table_root {self.table_root!r}: use dbfs:/<folder>")
+        if self.launcher == "pipes" and (self.clusters.loader.reuse_minutes or self.clusters.trials.reuse_minutes):
+            raise ValueError("reuse_minutes needs launcher: step; Pipes opens a run for each asset")
         return self
 
     def cluster(self, cost_class: CostClass) -> ClusterSpec:
@@ -187,6 +205,21 @@ class DatabricksProfile(BaseModel):
     def place(self, asset: str, default: Placement) -> Placement:
         """Return where an asset runs; `default` is the place in its definition."""
         return self.placement.get(asset, default)
+
+    def of_branch(self, branch: str) -> Self:
+        """Return the profile of a branch deployment: its schema, volumes in it and folder of tables are its own.
+
+        Args:
+            branch: Its name; letters, digits and underscores.
+        """
+        schema = f"{self.db_schema}_{branch}"
+
+        def own(path: str) -> str:
+            here = f"/Volumes/{self.catalog}/"
+            return path.replace(f"{here}{self.db_schema}/", f"{here}{schema}/")
+
+        root = None if self.table_root is None else f"{self.table_root.rstrip('/')}/{branch}"
+        return self.model_copy(update={"db_schema": schema, "staging_path": own(self.staging_path), "table_root": root})
 
     def three_level(self, name: str) -> str:
         """Return the Unity Catalog name of a table or model."""
@@ -203,22 +236,13 @@ def load_profile(name_or_path: str | Path, environ: Mapping[str, str]) -> Databr
     Raises:
         SettingsError: There is no such profile; a field is missing, misspelt or out of range; it contains credentials.
     """
-    where, text = _text(name_or_path)
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SettingsError("not valid YAML", where=where, fix=str(error).replace("\n", " ")) from None
-    if not isinstance(document, dict):
-        raise SettingsError("not a mapping of fields", where=where, fix="see mlops_assets/databricks/profiles/dev.yaml")
-    refuse_credentials(document, where)
-    for name, value in sorted(environ.items()):
-        if name.startswith(PREFIX) and name != _SELECTOR and value:
-            _override(document, name, value)
+    fields = [item.alias or field for field, item in DatabricksProfile.model_fields.items()]
+    where, document = read_document(name_or_path, environ, fields)
     try:
         return DatabricksProfile.model_validate(document)
     except ValidationError as error:
-        # Without the cause: pydantic's text repeats the values, among which a secret may be.
-        raise SettingsError("; ".join(_problems(error)), where=where, fix=_fix_of(error)) from None
+        # Without the cause: pydantic's text repeats the values.
+        raise refused_document(error, where) from None
 
 
 def cloud_of(host: str) -> Cloud:
@@ -227,66 +251,3 @@ def cloud_of(host: str) -> Cloud:
     if name.endswith((".azuredatabricks.net", ".databricks.azure.us", ".databricks.azure.cn")):
         return "azure"
     return "gcp" if name.endswith(".gcp.databricks.com") else "aws"
-
-
-def _text(name_or_path: str | Path) -> tuple[str, str]:
-    name = str(name_or_path)
-    if name.startswith("{"):  # the document itself, which a step on a cluster receives: JSON is YAML
-        return "profile from the launching side", name
-    if name in SHIPPED:
-        return f"profile {name}", (resources.files("mlops_assets.databricks") / "profiles" / f"{name}.yaml").read_text(
-            "utf-8"
-        )
-    path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        raise SettingsError(
-            f"no profile {name!r}", where="profile", fix=f"use one of {', '.join(SHIPPED)}, or the path of a YAML file"
-        )
-    try:
-        return f"profile {path}", path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(
-            f"can't be read: {reason}", where=f"profile {path}", fix=f"name one of {', '.join(SHIPPED)}, or a file"
-        ) from error
-
-
-def _override(document: dict[str, Any], name: str, text: str) -> None:
-    fields = {item.alias or field for field, item in DatabricksProfile.model_fields.items()}
-    parts = name.removeprefix(PREFIX).split("__")
-    # The keys of `secrets` are names of variables, which keep their case.
-    path = [parts[0].lower(), *(parts[1:] if parts[0] == "SECRETS" else [part.lower() for part in parts[1:]])]
-    refuse_credentials({path[-1]: text}, name, ".".join(path[:-1]))
-    if path[0] not in fields:
-        guess = get_close_matches(path[0], fields, n=1, cutoff=0.6)
-        fix = f"did you mean {PREFIX}{guess[0].upper()}?" if guess else f"the fields are {', '.join(sorted(fields))}"
-        raise SettingsError(f"{path[0]} is not a field of a profile", where=name, fix=fix)
-    value: Any = None if text == "null" else text
-    if text.startswith(("{", "[")):
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingsError("not valid YAML", where=name, fix=str(error).replace("\n", " ")) from None
-        refuse_credentials(value, name)
-    target = document
-    for part in path[:-1]:
-        inner = target.get(part)
-        target[part] = dict(inner) if isinstance(inner, Mapping) else {}
-        target = target[part]
-    target[path[-1]] = value
-
-
-def _problems(error: ValidationError) -> list[str]:
-    problems = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        problems.append(f"{place}: {message}" if place else message)
-    return problems
-
-
-def _fix_of(error: ValidationError) -> str:
-    missing = [str(item["loc"][0]) for item in error.errors() if item["type"] == "missing" and len(item["loc"]) == 1]
-    if missing:
-        return f"set {', '.join(f'{PREFIX}{name.upper()}' for name in missing)}, or write it into the profile"
-    return f"fix the profile, or the {PREFIX}* variable that sets it"

@@ -3,11 +3,12 @@
 What belongs here: facts about the platform's images. What does not: what is installed on top (`libraries`), and whether
 the result is compatible with the launching side (`preflight`).
 
-Sources, read in November 2026: the package lists that Databricks derives from its release notes
-(github.com/databricks/environments, `python/dbr/<spark_version>/constraints.txt`; the lists of 16.4 LTS and 17.3 LTS
-agree with `ubuntu/python/requirements.txt` of the release branches of github.com/databricks/containers), and the table
-"MLflow-Databricks Runtime compatibility matrix" of the release notes. A package whose version could not be confirmed
-is not in the table, so it is installed; hyperopt is one (16.4 LTS ML has a patched 0.2.7, later runtimes have none).
+Sources: for packages those that each file in `constraints/` names with its date; for the rest the release notes and the
+table "MLflow-Databricks Runtime compatibility matrix", read in November 2026. A package that is not in a runtime's file
+is not known to be there, so it is installed; hyperopt is one (these runtimes have none).
+
+16.4 LTS is not supported, because it is Spark 3.5 and the code is written for Spark 4; 19 is not yet, because it is
+Spark 4.2, which no test has run on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from types import MappingProxyType
 from typing import Final
 
@@ -30,7 +32,7 @@ class Runtime:
         spark_version: Its name in the Jobs API (`new_cluster.spark_version`).
         python: Minor version of its Python.
         spark: Version of its Apache Spark.
-        packages: Versions of the packages that this project needs, by normalized name.
+        packages: Versions of its packages that this project's requirements lead to, by normalized name.
     """
 
     key: str
@@ -50,58 +52,25 @@ class Runtime:
         Photon and GPU builds count; an ML image is not a build of the plain one.
         """
         line = self.key.removesuffix("-ml").removesuffix("-lts")
-        built = re.fullmatch(rf"{re.escape(line)}(\.\d+)?\.x((?:-\w+)*)-scala2\.1[23]", spark_version)
+        built = re.fullmatch(rf"{re.escape(line)}(\.\d+)?\.x((?:-\w+)*)-scala2\.13", spark_version)
         return built is not None and ("-ml" in built[2]) == self.is_ml
 
 
-def _runtime(key: str, spark_version: str, spark: str, **packages: str) -> Runtime:
-    named = {name.replace("_", "-"): version for name, version in sorted(packages.items())}
-    return Runtime(key, spark_version, "3.12", spark, MappingProxyType(named))
+def _runtime(key: str, spark_version: str, spark: str) -> Runtime:
+    text = (resources.files("mlops_assets.databricks") / "constraints" / f"{key}.txt").read_text("utf-8")
+    pins = (line.split("~=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    return Runtime(key, spark_version, "3.12", spark, MappingProxyType(dict(pins)))
 
-
-_16_4 = {
-    "databricks_sdk": "0.30.0",
-    "filelock": "3.15.4",
-    "matplotlib": "3.8.4",
-    "numpy": "1.26.4",
-    "pandas": "1.5.3",
-    "pillow": "10.3.0",
-    "pyarrow": "15.0.2",
-    "pydantic": "2.8.2",
-    "pyyaml": "6.0.1",
-    "requests": "2.32.2",
-    "scikit_learn": "1.4.2",
-}
-_16_4_ML = _16_4 | {"filelock": "3.13.1", "fsspec": "2023.5.0", "mlflow": "2.21.3", "xgboost": "2.0.3"}
-_17_3 = {
-    "databricks_sdk": "0.49.0",
-    "filelock": "3.18.0",
-    "fsspec": "2023.5.0",
-    "matplotlib": "3.10.0",
-    "numpy": "2.1.3",
-    "pandas": "2.2.3",
-    "pillow": "11.1.0",
-    "pyarrow": "19.0.1",
-    "pydantic": "2.10.6",
-    "pyyaml": "6.0.2",
-    "requests": "2.32.3",
-    "scikit_learn": "1.6.1",
-}
-_17_3_ML = _17_3 | {"filelock": "3.13.1", "mlflow": "3.0.1", "xgboost": "3.0.0"}
-_18 = _17_3 | {"databricks_sdk": "0.67.0", "deltalake": "1.1.4", "filelock": "3.17.0", "pyarrow": "21.0.0"}
-_18_ML = _18 | {"mlflow": "3.8.1", "xgboost": "3.1.1"}
 
 RUNTIMES: Final[Mapping[str, Runtime]] = MappingProxyType(
     {
         made.key: made
         for made in (
-            _runtime("16.4-lts", "16.4.x-scala2.12", "3.5.2", **_16_4),
-            _runtime("16.4-lts-ml", "16.4.x-cpu-ml-scala2.12", "3.5.2", **_16_4_ML),
-            _runtime("17.3-lts", "17.3.x-scala2.13", "4.0.0", **_17_3),
-            _runtime("17.3-lts-ml", "17.3.x-cpu-ml-scala2.13", "4.0.0", **_17_3_ML),
+            _runtime("17.3-lts", "17.3.x-scala2.13", "4.0.0"),
+            _runtime("17.3-lts-ml", "17.3.x-cpu-ml-scala2.13", "4.0.0"),
             # 18.0, 18.1 and 18.2 list the same versions of these packages; 18.0 has reached its end of support.
-            _runtime("18", "18.2.x-scala2.13", "4.1.0", **_18),
-            _runtime("18-ml", "18.2.x-cpu-ml-scala2.13", "4.1.0", **_18_ML),
+            _runtime("18", "18.x-scala2.13", "4.1.0"),
+            _runtime("18-ml", "18.x-cpu-ml-scala2.13", "4.1.0"),
         )
     }
 )

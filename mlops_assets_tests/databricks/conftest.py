@@ -13,7 +13,7 @@ import pytest
 from databricks_loopback import Workspace
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 
-_LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py")
+_LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py", "test_project_there.py")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {
 # What names the run, its place or its memory, or measures time; everything else must be the same wherever it runs.
 OWN = frozenset(
     {"table", "model", "mlflow_run_id", "model_uri", "production_model_uri", "search_seconds", "engine_reason"}
+    | {"mlflow_run", "mlflow_version", "pictures", "raw_data_version"}
 )
 
 
@@ -55,6 +56,13 @@ class Finished:
             (run,) = instance.get_runs()
             entries = instance.all_logs(run.run_id)
         return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that say what the run was for and made from."""
+        with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
+            (run,) = instance.get_runs()
+        return {name: tag for name, tag in run.tags.items() if name.startswith("mlops_assets/")}
 
     @property
     def materialized(self) -> dict[str, dict[str, Any]]:
@@ -113,7 +121,7 @@ def run_main_job(home: Path, variables: Mapping[str, str], config: Mapping[str, 
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=850,
     )
     return Finished(home, done.returncode == 0, done.stderr)
 

@@ -20,6 +20,9 @@ LOADER: dict[str, Any] = {"runtime": "18", "cost_class": "loader", "workers": 1,
 TRIALS: dict[str, Any] = LOADER | {"cost_class": "trials", "workers": 6, "task_cpus": 4}
 
 
+ARN = "arn:aws:iam::123456789012:instance-profile/fraud"
+
+
 def spec(base: dict[str, Any], **fields: Any) -> ClusterSpec:
     """Return a spec; a field given as None is left out."""
     return ClusterSpec.model_validate({name: item for name, item in (base | fields).items() if item is not None})
@@ -28,7 +31,7 @@ def spec(base: dict[str, Any], **fields: Any) -> ClusterSpec:
 def test_the_seeds_trials_cluster():
     made = spec(TRIALS, tags={"cost_centre": "fraud"}).new_cluster(tags={"asset": "tuned_model", "dagster_run": "r1"})
     assert made == {
-        "spark_version": "18.2.x-scala2.13",
+        "spark_version": "18.x-scala2.13",
         "data_security_mode": "SINGLE_USER",
         "num_workers": 6,
         "node_type_id": "i3.xlarge",
@@ -71,6 +74,28 @@ def test_spot_workers_have_an_on_demand_driver(cloud: str, attributes: dict[str,
     assert not any(name.endswith("_attributes") for name in spec(TRIALS, cloud=cloud).new_cluster(tags={}))
 
 
+def test_what_a_companys_platform_asks_for():
+    made = spec(
+        LOADER,
+        cloud="aws",
+        spot=True,
+        policy_id="ABC",
+        apply_policy_default_values=True,
+        runtime_engine="PHOTON",
+        instance_profile_arn=ARN,
+        init_scripts=["/Volumes/main/ml/scripts/certificates.sh", "/Workspace/Shared/proxy.sh"],
+        log_destination="/Volumes/main/ml/logs",
+    ).new_cluster(tags={})
+    assert made["aws_attributes"]["instance_profile_arn"] == ARN
+    assert made["aws_attributes"]["availability"] == "SPOT_WITH_FALLBACK"
+    assert made["init_scripts"] == [
+        {"volumes": {"destination": "/Volumes/main/ml/scripts/certificates.sh"}},
+        {"workspace": {"destination": "/Shared/proxy.sh"}},
+    ]
+    assert made["cluster_log_conf"] == {"volumes": {"destination": "/Volumes/main/ml/logs"}}
+    assert (made["runtime_engine"], made["apply_policy_default_values"]) == ("PHOTON", True)
+
+
 def test_another_build_of_the_runtime():
     made = spec(LOADER, runtime="18-ml", spark_version="18.x-cpu-ml-scala2.13").new_cluster(tags={})
     assert made["spark_version"] == "18.x-cpu-ml-scala2.13"
@@ -96,7 +121,8 @@ def test_another_build_of_the_runtime():
             "the pool decides about spot",
         ),
         (LOADER, {"spot": True}, "spot needs the cloud"),
-        (LOADER, {"runtime": "11.1"}, "16.4-lts"),
+        (LOADER, {"runtime": "16.4-lts"}, "not a supported Databricks Runtime.*17.3-lts"),
+        (LOADER, {"runtime": "19"}, "Spark 4.0 or 4.1"),
         (LOADER, {"spark_version": "17.3.x-scala2.13"}, "not a build of runtime 18"),
         (LOADER, {"autotermination_minutes": 20}, "use timeout_minutes"),
         (LOADER, {"timeout_minutes": 0}, "greater than or equal to 1"),
@@ -110,7 +136,14 @@ def test_another_build_of_the_runtime():
         (LOADER, {"tags": {"x" * 128: "y"}}, "1 to 127 characters"),
         (LOADER, {"tags": {"x": "y" * 256}}, "up to 255"),
         (LOADER, {"tags": {str(number): "" for number in range(42)}}, "the limit is 41"),
-        (LOADER, {"init_scripts": []}, "Extra inputs"),
+        (LOADER, {"docker_image": {}}, "Extra inputs"),
+        (LOADER, {"init_scripts": ["dbfs:/init.sh"]}, "use /Volumes/"),
+        (LOADER, {"init_scripts": ["/Volumes/main/ml/scripts"]}, "use /Volumes/.*<file>"),
+        (LOADER, {"log_destination": "/logs"}, "use /Volumes/"),
+        (LOADER, {"instance_profile_arn": "fraud"}, "should match pattern"),
+        (LOADER, {"instance_profile_arn": ARN, "cloud": "azure"}, "for AWS, and the workspace is on azure"),
+        (LOADER, {"runtime_engine": "photon"}, "PHOTON"),
+        (LOADER, {"apply_policy_default_values": True}, "needs policy_id"),
         (LOADER, {"permissions": {"job": [{"level": "CAN_VIEW"}]}}, "exactly one of user, group"),
         (LOADER, {"permissions": {"job": [{"level": "CAN_VIEW", "user": "a", "group": "b"}]}}, "exactly one of user"),
         (LOADER, {"permissions": {"job": [{"level": "CAN_RESTART", "user": "a"}]}}, "CAN_MANAGE_RUN"),
@@ -200,13 +233,37 @@ def test_access_lists_name_users_groups_and_service_principals():
     cloud=st.sampled_from(["aws", "azure", "gcp"]),
     spot=st.booleans(),
     policy=st.sampled_from([None, "ABC"]),
+    engine=st.sampled_from([None, "PHOTON", "STANDARD"]),
+    scripts=st.lists(st.sampled_from(["/Volumes/main/ml/scripts/init.sh", "/Workspace/Shared/init.sh"]), max_size=2),
+    logs=st.sampled_from([None, "/Volumes/main/ml/logs", "dbfs:/logs"]),
     tags=st.dictionaries(st.text("abc", min_size=1), st.text(max_size=255), max_size=5),
 )
 def test_every_spec_is_the_object_that_the_sdk_knows(
-    runtime: str, workers: int, pool: bool, cloud: str, spot: bool, policy: str | None, tags: dict[str, str]
+    runtime: str,
+    workers: int,
+    pool: bool,
+    cloud: str,
+    spot: bool,
+    policy: str | None,
+    engine: str | None,
+    scripts: list[str],
+    logs: str | None,
+    tags: dict[str, str],
 ):
     machines: dict[str, Any] = {"node_type": None, "instance_pool_id": "p"} if pool else {"spot": spot}
-    made = spec(TRIALS, runtime=runtime, workers=workers, cloud=cloud, policy_id=policy, **machines)
+    made = spec(
+        TRIALS,
+        runtime=runtime,
+        workers=workers,
+        cloud=cloud,
+        policy_id=policy,
+        apply_policy_default_values=policy is not None,
+        runtime_engine=engine,
+        instance_profile_arn=ARN if cloud == "aws" else None,
+        init_scripts=scripts,
+        log_destination=logs,
+        **machines,
+    )
     cluster = made.new_cluster(tags=tags)
     check_object(cluster, compute.ClusterSpec)
     assert compute.ClusterSpec.from_dict(cluster).as_dict() == cluster

@@ -83,26 +83,32 @@ class Way:
             "LAUNCHER": self.launcher,
             "CLUSTERS__TRIALS__TASK_CPUS": "1",
             **({"CATALOG": self.catalog} if self.catalog else by_path),
+            **({"CLUSTERS__LOADER__REUSE_MINUTES": "20"} if self.reuses_clusters else {}),
         }
         login = {"MLOPS_TARGET": "databricks", "DATABRICKS_TOKEN": workspace.token}
         return login | {f"MLOPS_DATABRICKS_{name}": value for name, value in fields.items()}
 
     @property
+    def reuses_clusters(self) -> bool:
+        """Whether the loader's steps share a cluster; only one of the ways, so that the others show that it is off."""
+        return self.launcher == "step" and bool(self.catalog)
+
+    @property
     def table_root(self) -> str:
-        return "/Volumes/main/mlops_assets_dev/staging/tables"
+        return "dbfs:/mlops_assets/tables"
 
     def tables(self, workspace: Workspace) -> Tables:
         """Return the tables as they lie in the workspace's storage."""
         if self.catalog:
             return PathTables(str(workspace.storage.dbfs / "user/hive/warehouse/mlops_assets_dev.db"))
-        return PathTables(str(workspace.storage.in_volumes(f"{self.table_root}/creditcard_synthetic")))
+        return PathTables(str(workspace.storage.in_dbfs(f"{self.table_root}/creditcard_synthetic")))
 
     def address(self, table: str) -> str:
         """Return what the table is called."""
         return (
             f"{self.catalog}.mlops_assets_dev.{table}"
             if self.catalog
-            else f"{self.table_root}/creditcard_synthetic/{table}"
+            else f"dbfs:/mlops_assets/tables/creditcard_synthetic/{table}"
         )
 
 
@@ -135,8 +141,10 @@ def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: P
             model = MODEL
             assert int(remote.get_model_version_by_alias(model, "champion").version) == 1
 
-    # Each asset was a launch of its own, and the search reported while it ran.
-    assert len(workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit")) == 4
+    # Each asset was a launch of its own, unless they share clusters, and the search reported while it ran.
+    started = [cluster.spec["custom_tags"]["cost_class"] for cluster in workspace.clusters.all()]
+    assert started == (["loader", "trials"] if way.reuses_clusters else ["loader", "loader", "trials", "loader"])
+    assert not any(run.is_active for run in workspace.runs)
     assert there.log.index("trial 4 of 4 done") < there.log.index('Finished execution of step "tuned_model"')
     # The token that launched is nowhere in what was sent, and MLflow was called with the clusters' own identity.
     assert workspace.token not in json.dumps(
@@ -150,8 +158,15 @@ def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: P
         asset: without_own(told) for asset, told in here.materialized.items()
     }
     assert there.checks == here.checks
+    for ran in (there, here):
+        run_id = json.loads(ran.materialized["tuned_model"]["mlflow_run_id"])["text"]
+        named = {"model": "creditcard_synthetic", "raw_version": "0", "mlflow_run": run_id}
+        assert ran.tags == {f"mlops_assets/{name}": tag for name, tag in named.items()}
     tables = {asset: told["table"] for asset, told in there.materialized.items() if "table" in told}
-    assert {asset: json.loads(text)["text"] for asset, text in tables.items()} == addresses
+    assert set(tables) == set(addresses)
+    for asset, text in tables.items():
+        address = addresses[asset].replace(".", "/") if way.catalog else addresses[asset]
+        assert json.loads(text)["url"].endswith(address)
     assert json.loads(there.materialized["registered_model"]["model"])["text"] == model
 
 

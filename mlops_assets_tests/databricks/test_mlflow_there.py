@@ -20,6 +20,7 @@ from databricks_loopback import Workspace
 from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.errors import TrackingError
 from mlops_assets.registry import versions
+from mlops_assets.registry.verified import load_verified
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.artifacts import read_artifact
 from mlops_assets.tracking.runs import TableInput
@@ -75,6 +76,7 @@ def record(store: Store, booster: xgb.Booster, matrix: Matrix) -> tuple[str, str
     return run.run_id, uri
 
 
+@pytest.mark.proof  # a search
 def test_a_search_and_its_version_come_back(workspace: Workspace, trained: tuple[xgb.Booster, Matrix]):
     booster, matrix = trained
     store = there().connect()
@@ -94,15 +96,18 @@ def test_a_search_and_its_version_come_back(workspace: Workspace, trained: tuple
     versions.set_alias(store, version, "champion")
     assert versions.by_alias(store, NAME, "champion") == version
     expected = booster.predict(xgb.DMatrix(matrix.X, feature_names=["a", "b"]))
-    assert (versions.score(store, version, matrix) == expected).all()
+    assert (versions.score(load_verified(store, NAME, version.number), matrix) == expected).all()
 
     other, other_uri = record(store, booster, matrix)
+    assert versions.register_once(store, NAME, other, other_uri) == version, "the same booster is no news"
+    other, other_uri = record(store, booster[:2], matrix)
     second = versions.register_once(store, NAME, other, other_uri)
     assert second.number == 2
     versions.set_alias(store, second, "champion")
     assert versions.by_alias(store, NAME, "champion") == second
 
 
+@pytest.mark.proof  # a search
 def test_files_lie_where_the_platform_keeps_them(workspace: Workspace, trained: tuple[xgb.Booster, Matrix]):
     store = there().connect()
     run_id, uri = record(store, *trained)
@@ -115,6 +120,7 @@ def test_files_lie_where_the_platform_keeps_them(workspace: Workspace, trained: 
     assert "Models/main/models/placed/1/MLmodel" in kept
 
 
+@pytest.mark.proof  # waits for a trained model
 def test_a_schema_that_is_not_there_is_said(trained: tuple[xgb.Booster, Matrix]):
     store = there().connect()
     run_id, uri = record(store, *trained)

@@ -18,16 +18,17 @@ from dagster._serdes import deserialize_value, serialize_value
 
 from databricks_loopback import Workspace
 from databricks_loopback.runs import Run
+from databricks_loopback.wire import Reply, Request
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.pipes import PipesRunner
-from mlops_assets.databricks.pipes_asset import beyond_pipes, external_metadata
+from mlops_assets.databricks.pipes_results import beyond_pipes, external_metadata
 from mlops_assets.databricks.preflight import local_versions
 from mlops_assets_tests.databricks import pipes_probe as probe
 
 VOLUME = "/Volumes/main/probe/staging"
 PACKAGES = ("mlops_assets", "mlops_assets_tests.databricks.pipes_probe")
-CLUSTER = {"spark_version": "18.0.x-scala2.13", "node_type_id": "Standard_F8s_v2", "num_workers": 0}
+CLUSTER = {"spark_version": "18.x-scala2.13", "node_type_id": "Standard_F8s_v2", "num_workers": 0}
 MakeRunner = Callable[..., PipesRunner]
 
 
@@ -197,6 +198,9 @@ def test_a_refusal_arrives_with_its_checks_observations_and_metadata(
     assert seen.metadata["pool"] == dg.MetadataValue.pool("big")
     assert ran.failure.description.startswith("refused: far too large")
     assert ran.failure.metadata["size"].value == 17
+    run = instance.get_run_by_id(ran.result.run_id)
+    assert run is not None
+    assert run.tags["behaviour"] == "refuse", "what the asset adds to its run comes back even if it fails"
     assert ran.failure.metadata["Databricks run"].value.startswith(workspace.host)
     assert end_of(runs(workspace)[-1]) == "FAILED"
 
@@ -228,6 +232,21 @@ def test_an_exception_arrives_with_traceback_stderr_and_link(
     assert files(folder), "what a failed asset has staged is kept"
 
 
+def test_what_a_plain_function_can_not_have_is_one_error_with_the_way_out(
+    make_runner: MakeRunner, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    runner = make_runner()
+    monkeypatch.setenv("PROBE_GATE", "/somewhere/else")  # where Dagster is, and only there
+
+    asked = Ran(runner, instance, "ask").failure.description
+    named = Ran(runner, instance, gate={"env": "PROBE_GATE"}).failure.description
+
+    assert asked.startswith("AttributeError: with `launcher: pipes` the context on a cluster has no `asset_key`. Fix: ")
+    assert "the config does not fit: gate: Input should be a valid string" in named
+    assert "`env: <variable>`" in named
+    assert "PROBE_GATE" not in named
+
+
 def test_staging_of_a_failure_is_removed_where_it_is_not_wanted(
     make_runner: MakeRunner, workspace: Workspace, instance: dg.DagsterInstance
 ):
@@ -242,6 +261,25 @@ def test_a_driver_that_dies_is_told_as_such(make_runner: MakeRunner, instance: d
     ran = Ran(make_runner(), instance, "die")
     assert "the driver died" in ran.failure.description
     assert "Could not reach driver" in ran.failure.metadata["state"].value
+
+
+@pytest.mark.parametrize("name", ["code-*.zip", "context.json"])
+def test_what_someone_else_put_into_the_staging_folder_is_not_run(
+    make_runner: MakeRunner, workspace: Workspace, instance: dg.DagsterInstance, name: str
+):
+    def replace_file(_request: Request, proceed: Callable[[], Reply]) -> Reply:
+        found = workspace.storage.in_volumes(VOLUME).rglob(name)  # also what other tests keep
+        staged = max(found, key=lambda path: path.stat().st_mtime_ns)
+        content = staged.read_bytes()
+        staged.write_bytes(content.replace(b"mlops_assets", b"mlops_4ssets"))
+        assert staged.read_bytes() != content
+        return proceed()
+
+    workspace.faults.on_call("attack", replace_file, method="POST", path="*/jobs/runs/submit")
+    ran = Ran(make_runner(keep_staging_on_failure=False), instance)
+
+    assert not ran.result.success
+    assert "Nothing of it was run" in str(ran.failure)
 
 
 def test_what_pipes_has_no_word_for_is_refused(make_runner: MakeRunner, instance: dg.DagsterInstance):
@@ -390,3 +428,19 @@ def test_types_that_pipes_does_not_have_are_near_for_others_and_exact_for_us():
     assert found["artifact"] == {"type": "text", "raw_value": "pathlib.Path"}
     assert found["code"]["type"] == "json"
     assert found["code"]["raw_value"][0]["file_path"] == "/a.py"
+
+
+@pytest.mark.parametrize("last", ["2026-05-01", "2026-05-03"])
+def test_each_day_of_a_backfill_in_one_run_arrives(make_runner: MakeRunner, instance: dg.DagsterInstance, last: str):
+    days = [day for day in ("2026-05-01", "2026-05-02", "2026-05-03") if day <= last]
+    tags = {"dagster/asset_partition_range_start": days[0], "dagster/asset_partition_range_end": last}
+
+    done = dg.materialize(
+        [probe.daily], instance=instance, resources={"cluster": make_runner()}, tags=tags, raise_on_error=False
+    )
+
+    assert done.success
+    assert instance.get_materialized_partitions(dg.AssetKey("daily")) == set(days)
+    (other,) = instance.fetch_materializations(dg.AssetKey("left"), limit=9).records
+    assert other.asset_materialization is not None
+    assert other.asset_materialization.metadata["days"].value == len(days)

@@ -14,6 +14,7 @@ from mlops_assets.errors import SettingsError
 
 HOST = "https://adb-1234567890123456.7.azuredatabricks.net"
 ENVIRON = {"MLOPS_DATABRICKS_HOST": HOST}
+IN_VOLUME = "/Volumes/main/mlops/data/tables"
 TOKEN = "dapi" + "0123456789abcdef" * 2
 
 
@@ -37,6 +38,13 @@ def test_the_shipped_ones_need_the_address_alone(name: str):
     assert profile.cluster("trials").cost_class == "trials"
     with pytest.raises(SettingsError, match="set MLOPS_DATABRICKS_HOST"):
         load_profile(name, {})
+
+
+def test_a_cluster_waits_for_launched_steps_only():
+    reused = ENVIRON | {"MLOPS_DATABRICKS_CLUSTERS__LOADER__REUSE_MINUTES": "30"}
+    assert load_profile("dev", reused).clusters.loader.reuse_minutes == 30
+    with pytest.raises(SettingsError, match="reuse_minutes needs launcher: step"):
+        load_profile("dev", reused | {"MLOPS_DATABRICKS_LAUNCHER": "pipes"})
 
 
 def test_they_differ_where_environments_do():
@@ -81,7 +89,7 @@ def test_overrides_go_as_deep_as_needed():
     ("variable", "value", "why"),
     [
         ("HOSTT", "x", "did you mean MLOPS_DATABRICKS_HOST"),
-        ("ZZZZ", "x", "the fields are catalog"),
+        ("ZZZZ", "x", "the fields are budget_policy_id, catalog"),
         ("CLUSTERS__TRIALS__WORKRS", "3", r"clusters\.trials\.workrs: Extra inputs"),
         ("CLUSTERS__TRIALS__WORKERS", "many", r"clusters\.trials\.workers: .*valid integer"),
         ("CLUSTERS__LOADER__TAGS", "{a: [", "not valid YAML"),
@@ -94,6 +102,11 @@ def test_overrides_go_as_deep_as_needed():
         ("SECRETS__DATABRICKS_TOKEN", "a/b", "is never sent"),
         ("TABLES", "path", "set table_root with"),
         ("TABLE_ROOT", "dbfs:/lake", "set table_root with"),
+        ("CLUSTERS__LOADER__SPARK_ENV_VARS", '{NOTE: "it\'s"}', "NOTE: Databricks exports the value unescaped"),
+        ("CLUSTERS__LOADER__SPARK_ENV_VARS", '{NOTE: "two\\nlines"}', "NOTE: Databricks exports the value unescaped"),
+        ("PACKAGE_INDEX", "http://pypi.example.com/simple", "package_index: use https://"),
+        ("PACKAGE_INDEX", "https://user:hunter2@pypi.example.com/simple", "package_index: use https://"),
+        ("CLUSTERS__LOADER__SPARK_ENV_VARS", '{"A B": "1"}', "not a valid name"),
         ("CATALOG", "my-catalog", "catalog: use letters"),
         ("HOST", "http://adb-1.azuredatabricks.net", "https://<workspace>"),
         ("HOST", "adb-1.azuredatabricks.net", "https://<workspace>"),
@@ -101,6 +114,13 @@ def test_overrides_go_as_deep_as_needed():
         ("STAGING_PATH", "dbfs:/x", "with staging: volume use /Volumes"),
         ("STAGING_PATH", "/Volumes/a/b", "with staging: volume use /Volumes"),
         ("STAGING_PATH", "/Volumes/a/b/c/../d", "with staging: volume use /Volumes"),
+        (
+            "CLUSTERS__LOADER__REUSE_MINUTES",
+            "31",
+            r"clusters\.loader: reuse_minutes is at most half of timeout_minutes",
+        ),
+        ("CLUSTERS__LOADER__REUSE_MINUTES", "-1", r"clusters\.loader\.reuse_minutes"),
+        ("CLUSTERS__LOADER", "{runtime: '18', existing_cluster_id: a, reuse_minutes: 5}", "needs no reuse_minutes"),
     ],
 )
 def test_what_is_refused(variable: str, value: str, why: str):
@@ -114,6 +134,8 @@ def test_old_workspaces_stage_in_dbfs_and_keep_tables_in_folders():
     profile = load_profile("dev", ENVIRON | {f"MLOPS_DATABRICKS_{name}": value for name, value in environ.items()})
     assert profile.staging_path == "dbfs:/mlops_assets"
     assert profile.table_root == "dbfs:/lake"
+    with pytest.raises(SettingsError, match="Databricks keeps no tables in volumes; use tables: catalog"):
+        load_profile("dev", ENVIRON | {"MLOPS_DATABRICKS_TABLES": "path", "MLOPS_DATABRICKS_TABLE_ROOT": IN_VOLUME})
     with pytest.raises(SettingsError, match="with staging: dbfs use dbfs:"):
         load_profile("dev", ENVIRON | {"MLOPS_DATABRICKS_STAGING": "dbfs", "MLOPS_DATABRICKS_STAGING_PATH": "/lake"})
 

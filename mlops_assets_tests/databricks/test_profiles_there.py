@@ -32,10 +32,6 @@ _TASK = """
 """
 
 
-# One soon, the others among the long proofs.
-EACH = [name if name == "dev" else pytest.param(name, marks=pytest.mark.proof) for name in SHIPPED]
-
-
 def printed(client: WorkspaceClient, run: Run) -> list[str]:
     """Return the words of the first line of the logs; stderr comes after stdout."""
     return (output(client, run).logs or "").splitlines()[0].split()
@@ -46,8 +42,9 @@ def client(workspace: Workspace) -> WorkspaceClient:
     return WorkspaceClient(host=workspace.host, token=workspace.token)
 
 
+@pytest.mark.proof  # a task each
 @pytest.mark.parametrize("cost_class", ["loader", "trials"])
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_task_runs_on_every_shipped_cluster(
     client: WorkspaceClient, profile_there: MakeProfile, name: str, cost_class: Any
 ):

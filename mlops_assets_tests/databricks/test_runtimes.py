@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from importlib import resources
+
 import pytest
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mlops_assets.databricks.libraries import cluster_requirements
 from mlops_assets.databricks.runtimes import RUNTIMES, Runtime, runtime
 from mlops_assets.errors import SettingsError
 
 
 def test_the_supported_ones():
-    assert set(RUNTIMES) == {"16.4-lts", "16.4-lts-ml", "17.3-lts", "17.3-lts-ml", "18", "18-ml"}
+    assert set(RUNTIMES) == {"17.3-lts", "17.3-lts-ml", "18", "18-ml"}
     assert all(key == made.key for key, made in RUNTIMES.items())
 
 
@@ -20,22 +23,28 @@ def test_each_names_itself_and_its_python(made: Runtime):
     assert runtime(made.key) is made
     assert made.names(made.spark_version)
     assert made.python == "3.12"
-    assert made.spark.split(".")[:2] == {"16": ["3", "5"], "17": ["4", "0"], "18": ["4", "1"]}[made.key[:2]]
+    assert made.spark.split(".")[:2] == {"17": ["4", "0"], "18": ["4", "1"]}[made.key[:2]]
 
 
 @pytest.mark.parametrize("made", RUNTIMES.values(), ids=RUNTIMES)
 def test_packages_are_ours_under_normalized_names(made: Runtime):
-    ours = {*cluster_requirements(), "xgboost"}
-    assert set(made.packages) <= ours
+    assert all(name == canonicalize_name(name) for name in made.packages)
+    assert {"numpy", "pandas", "pyarrow", "pydantic", "mlflow-skinny", "databricks-sdk"} <= set(made.packages)
     assert all(Version(version) for version in made.packages.values())
-    # Installed everywhere: 16.4 LTS ML has a patched 0.2.7, later runtimes have none.
+    # Installed everywhere: no runtime has it.
     assert "hyperopt" not in made.packages
 
 
-def test_only_images_for_machine_learning_have_xgboost_and_mlflow():
+@pytest.mark.parametrize("key", RUNTIMES)
+def test_where_and_when_the_packages_were_read_is_said(key: str):
+    head = (resources.files("mlops_assets.databricks") / "constraints" / f"{key}.txt").read_text("utf-8")[:600]
+    assert f"python/dbr/{RUNTIMES[key].spark_version}/constraints.txt, at commit " in head
+    assert re.search(r"Read on \d+ \w+ 20\d\d", head)
+
+
+def test_only_images_for_machine_learning_have_xgboost():
     for made in RUNTIMES.values():
         assert ("xgboost" in made.packages) == made.is_ml
-        assert ("mlflow" in made.packages) == made.is_ml
 
 
 @pytest.mark.parametrize(
@@ -48,8 +57,9 @@ def test_only_images_for_machine_learning_have_xgboost_and_mlflow():
         ("18-ml", "18.0.x-cpu-ml-scala2.13", True),
         ("18-ml", "18.x-gpu-ml-scala2.13", True),
         ("18-ml", "18.x-scala2.13", False),
-        ("16.4-lts", "16.4.x-scala2.13", True),
-        ("16.4-lts", "16x4.x-scala2.12", False),
+        ("17.3-lts", "17.3.x-scala2.13", True),
+        ("17.3-lts", "17x3.x-scala2.13", False),
+        ("17.3-lts", "17.3.x-scala2.12", False),  # Spark 4 has no Scala 2.12
         ("17.3-lts", "16.4.x-scala2.13", False),
         ("18", "181.x-scala2.13", False),
         ("18", "latest", False),
@@ -59,6 +69,7 @@ def test_builds_of_a_runtime(key: str, spark_version: str, is_build: bool):
     assert RUNTIMES[key].names(spark_version) is is_build
 
 
-def test_an_unknown_one_is_refused_with_those_that_there_are():
-    with pytest.raises(SettingsError, match=r"'11\.1' is not a supported.*17\.3-lts-ml.*18-ml"):
-        runtime("11.1")
+@pytest.mark.parametrize("key", ["11.1", "16.4-lts", "16.4-lts-ml", "19"])
+def test_an_unsupported_one_is_refused_with_those_that_there_are(key: str):
+    with pytest.raises(SettingsError, match=rf"'{re.escape(key)}' is not a supported.*17\.3-lts-ml.*18-ml"):
+        runtime(key)

@@ -16,43 +16,22 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import requests
 from databricks.sdk import WorkspaceClient, errors
-from databricks.sdk.config import Config
 from databricks.sdk.errors.base import DatabricksError
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_before_delay, wait_exponential
 
+from mlops_assets.databricks.login import Credentials, held_secrets, refused_login
 from mlops_assets.errors import LaunchError
+
+__all__ = ["Api", "Credentials", "OutOfTimeError"]
 
 Answer = TypeVar("Answer")
 
 _DOUBLING = wait_exponential(multiplier=0.25, max=10.0)  # seconds
 _HTTP_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """The caller's identity: a personal access token, or a service principal's OAuth client.
-
-    Attributes:
-        host: Address of the workspace.
-        token: Personal access token.
-        client_id: Application id of a service principal.
-        client_secret: Its OAuth secret.
-    """
-
-    host: str
-    token: str = field(default="", repr=False)
-    client_id: str = ""
-    client_secret: str = field(default="", repr=False)
-
-    @property
-    def secrets(self) -> tuple[bytes, ...]:
-        """Secrets that may leave this machine only as the credentials of a call."""
-        return tuple(secret.encode() for secret in (self.token, self.client_secret) if secret)
 
 
 class OutOfTimeError(LaunchError):
@@ -70,7 +49,6 @@ class Api:
 
     Attributes:
         host: Address of the workspace.
-        secrets: See `Credentials.secrets`.
     """
 
     def __init__(
@@ -81,11 +59,19 @@ class Api:
         http_timeout_seconds: int = _HTTP_TIMEOUT_S,
         budget_seconds: float = math.inf,
     ) -> None:
-        self.host, self.secrets = credentials.host, credentials.secrets
+        self.host = credentials.host
         self._credentials, self._retry_seconds = credentials, retry_seconds
         self._http_timeout_seconds = http_timeout_seconds
         self._out_of_time_at = time.monotonic() + budget_seconds
         self._client: Any = None
+        self._held: tuple[bytes, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """Secrets that may leave this machine only as the credentials of a call."""
+        if self._credentials.unified:  # until then nobody knows them
+            self._connected()
+        return (*self._credentials.secrets, *self._held)
 
     def call(
         self,
@@ -112,14 +98,16 @@ class Api:
             LaunchError: It did not answer in time, it rejects the caller's identity, or the content has a credential.
             OutOfTimeError: The budget of all calls is used up.
         """
-        self.require_harmless(json.dumps(body).encode() if body else data or b"", path)
+        content = json.dumps(body).encode() if body else data or b""
         arguments: dict[str, Any] = {"query": dict(query or {}) or None, "body": dict(body) if body else None}
         if data is not None:
             arguments["headers"] = {"Content-Type": "application/octet-stream"}
 
         def request() -> dict[str, Any]:
+            client = self._connected()  # a login may take a call of its own, which is retried like any other
+            self.require_harmless(content, path)
             stream = {} if data is None else {"data": io.BytesIO(data)}
-            return dict(self._connected().do(method, path, **arguments, **stream))
+            return dict(client.do(method, path, **arguments, **stream))
 
         return self._patiently(request, f"{method} {path}", retry_seconds)
 
@@ -134,28 +122,13 @@ class Api:
 
     def _connected(self) -> Any:
         if self._client is None:
-            caller = self._credentials
-            identity: dict[str, Any] = (
-                {"token": caller.token, "auth_type": "pat"}
-                if caller.token
-                else {"client_id": caller.client_id, "client_secret": caller.client_secret, "auth_type": "oauth-m2m"}
-            )
-            if not caller.token and not (caller.client_id and caller.client_secret):
-                raise LaunchError(
-                    "there are no credentials",
-                    where=self.host,
-                    fix="set DATABRICKS_TOKEN, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
-                )
-            config = Config(
-                host=self.host,
+            config = self._credentials.config(
                 # The SDK's own retries would wait up to 300 s without a log line. With 1 s it makes one attempt and the
                 # pause that the workspace asks for (Retry-After); this class does the retrying.
                 retry_timeout_seconds=1,
                 http_timeout_seconds=self._http_timeout_seconds,
-                product="mlops_assets",
-                product_version="0.1.0",
-                **identity,
             )
+            self._held = held_secrets(config)
             self._client = WorkspaceClient(config=config).api_client
         return self._client
 
@@ -187,12 +160,16 @@ class Api:
                     f"the workspace does not answer ({what}): tried for {limit:.0f} s, last error {_summary(error)}",
                     where=self.host,
                     fix="check the network and the status page of Databricks, then launch again",
+                    transient=True,
                 ) from error
+            if type(error) is ValueError:  # of the SDK, when a login server refuses
+                raise refused_login(self.host, error) from None
             if _is_rejected(error):
                 raise LaunchError(
                     f"the workspace rejects the credentials: {_summary(error)}",
                     where=f"{self.host} ({what})",
-                    fix="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+                    fix="renew DATABRICKS_TOKEN, or check DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET, or the "
+                    "login that databricks-sdk was left to find",
                 ) from None
             raise
 

@@ -1,13 +1,13 @@
-"""The script that runs on the cluster: checks versions, runs the step, and reports while it runs.
+"""The script that runs on the cluster: verifies what it was sent, checks versions, and hands over to that code.
 
-What belongs here: what must work before the step's code can be imported (so only the standard library is imported at
-the top), and the format of the reports, which `watch` reads on the other side. What does not: the launching side.
+What belongs here: what must work before the step's code can be imported, so only the standard library is imported at
+the top. What does not: running requests (`request_loop`), the reports (`reports`), the launching side.
 
-It is uploaded as a file of its own and executed in `__main__` with the globals `spark`, `sc` and `dbutils`; its only
-argument is a folder with `request.json`. Its reports go into that folder as `chunk-<n>`: files of a volume can't be
-appended to, so each is written once, and its first line has length and hash of the rest, by which a reader recognizes
-an incomplete file. Both directions are JSON in Dagster's own serialization, never pickle: someone who can write to the
-staging folder must not be able to run code with it.
+It is uploaded as a file of its own and executed in `__main__` with the globals `spark`, `sc` and `dbutils`; its
+arguments are a folder with `request.json` and that file's SHA-256. Someone who can write to the staging folder must not
+be able to run code with it: requests are JSON in Dagster's own serialization, never pickle, and what is run is
+verified. The request's hash comes with the task, which only the launching identity can submit, and the request has the
+hash of the code.
 """
 
 from __future__ import annotations
@@ -16,284 +16,105 @@ import hashlib
 import importlib
 import json
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
-import traceback
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
-_MARK = "mlops-chunk-1"
-_CHUNK_BYTES = 1024 * 1024
-_PRINTED_PER_CHUNK = 256 * 1024
-_FIRST_FLUSH_S = 0.5
-_WRITE_ATTEMPTS = 5
-_GRACE_S = 10.0
+if TYPE_CHECKING:
+    from mlops_assets.databricks.launch.reports import Channel
 
 
-class StepFailedError(Exception):
-    """The step has failed and reported it; raised at the end so that the run fails too."""
+class ChangedFileError(Exception):
+    """A staged file is not the one that the launcher wrote."""
 
 
-class OrphanedError(Exception):
-    """No launcher watches this run any more."""
-
-
-def encode_chunk(number: int, records: list[dict[str, Any]]) -> bytes:
-    """Return the bytes of a chunk."""
-    return _framed(number, json.dumps(records).encode())
-
-
-def decode_chunk(number: int, data: bytes) -> list[dict[str, Any]] | None:
-    """Return the records of a chunk, or None if it is incomplete."""
-    payload = data.partition(b"\n")[2]
-    return list(json.loads(payload)) if data == _framed(number, payload) else None
-
-
-def _framed(number: int, payload: bytes) -> bytes:
-    return f"{_MARK} {number} {len(payload)} {hashlib.sha256(payload).hexdigest()}\n".encode() + payload
-
-
-def chunk_name(number: int) -> str:
-    """Return the file name of a chunk; the first is 1."""
-    return f"chunk-{number:06d}"
-
-
-class Channel:
-    """Writes records to numbered chunks from a thread of its own, so that the step never waits for storage.
-
-    Args:
-        folder: The folder for the chunks.
-        longest_s: Longest time that a record waits; shortly after the start it is less.
-    """
-
-    def __init__(self, folder: Path, longest_s: float) -> None:
-        self._folder, self._longest_s = folder, longest_s
-        self._records: list[dict[str, Any]] = []
-        self._lock, self._closing = threading.Lock(), threading.Event()
-        self._started, self._written, self._printed = time.monotonic(), 0, 0
-        self._thread = threading.Thread(target=self._run, name="reports", daemon=True)
-        self._thread.start()
-
-    def put(self, kind: str, **fields: Any) -> None:
-        """Report a record of a kind."""
-        with self._lock:
-            self._records.append({"kind": kind, **fields})
-
-    def put_text(self, kind: str, text: str) -> None:
-        """Report printed text; what does not fit into one chunk is only in the driver's log."""
-        with self._lock:
-            room = _PRINTED_PER_CHUNK - self._printed
-            self._printed += len(text)
-            kept = text[: max(room, 0)]
-            if 0 < room < len(text):
-                kept += "\n[... the rest of the output is in the driver's log]\n"
-            last = self._records[-1] if self._records else {}
-            if last.get("kind") == kind:
-                last["text"] += kept
-            elif kept:
-                self._records.append({"kind": kind, "text": kept})
-
-    def close(self) -> None:
-        """Write the remaining records.
-
-        Raises:
-            OSError: It could not be written.
-        """
-        self._closing.set()
-        self._thread.join()
-        self._flush(_WRITE_ATTEMPTS)
-
-    def _run(self) -> None:
-        while not self._closing.wait(self._pause()):
-            try:
-                self._flush(1)
-            except OSError as error:  # they are kept: storage may be back at the next flush
-                print(f"reports can't be written: {error}", file=sys.__stderr__)
-
-    def _pause(self) -> float:
-        age = time.monotonic() - self._started
-        return min(self._longest_s, max(_FIRST_FLUSH_S, age / 10))
-
-    def _flush(self, attempts: int) -> None:
-        with self._lock:
-            records, self._records, self._printed = self._records, [], 0
-        try:
-            while records:
-                batch, size = 0, 0
-                while batch < len(records) and size < _CHUNK_BYTES:
-                    size += len(json.dumps(records[batch]))
-                    batch += 1
-                self._write(encode_chunk(self._written + 1, records[:batch]), attempts)
-                self._written += 1
-                records = records[batch:]
-        finally:  # what could not be written goes back
-            with self._lock:
-                self._records = records + self._records
-
-    def _write(self, data: bytes, attempts: int) -> None:
-        path = self._folder / chunk_name(self._written + 1)
-        for attempt in range(1, attempts):
-            with suppress(OSError):
-                path.write_bytes(data)
-                return
-            time.sleep(attempt)
-        path.write_bytes(data)
-
-
-class Tee:
-    """A text stream that prints to another one and reports what it prints."""
-
-    def __init__(self, stream: TextIO, channel: Channel, kind: str) -> None:
-        self._stream, self._channel, self._kind = stream, channel, kind
-
-    def write(self, text: str) -> int:
-        """Print and report."""
-        self._channel.put_text(self._kind, text)
-        return self._stream.write(text)
-
-    def writelines(self, lines: list[str]) -> None:
-        """Print and report each."""
-        for line in lines:
-            self.write(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
-class Watchdog:
-    """Ends the task when its launcher is silent; a live one keeps changing the content of `heartbeat`.
-
-    Only this machine's clock is used, so it does not matter if the two clocks differ.
-
-    Args:
-        heartbeat: The file.
-        limit_s: How long its content may stay the same.
-    """
-
-    def __init__(self, heartbeat: Path, limit_s: float) -> None:
-        self._heartbeat, self._limit_s = heartbeat, limit_s
-        self._done, self.fired = threading.Event(), False
-        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
-
-    def stop(self) -> None:
-        """The task is over."""
-        self._done.set()
-
-    def _run(self) -> None:
-        seen, since = b"", time.monotonic()
-        while not self._done.wait(min(self._limit_s / 5, 10.0)):
-            with suppress(OSError):  # not written yet, or storage is unavailable: the time limit covers both
-                content = self._heartbeat.read_bytes()
-                if content and content != seen:
-                    seen, since = content, time.monotonic()
-            if time.monotonic() - since > self._limit_s:
-                self.fired = True
-                print(f"no heartbeat from the launcher for {self._limit_s:g} s: ending", file=sys.__stderr__)
-                # A signal to the main thread interrupts a system call that waits. Code that never returns to Python
-                # does not notice it.
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                if not self._done.wait(_GRACE_S):
-                    os._exit(os.EX_TEMPFAIL)
-                return
-
-
-def main(folder: Path, task_globals: Mapping[str, Any]) -> None:
-    """Run the step that `folder/request.json` describes.
+def main(folder: Path, sha256: str, task_globals: Mapping[str, Any]) -> None:
+    """Run the step that `folder/request.json` describes, and those that follow on this cluster.
 
     Args:
         folder: The launch's own folder.
+        sha256: Hash of the request, in hexadecimal.
         task_globals: The globals of the task: `dbutils` and `sc` are used.
 
     Raises:
+        ChangedFileError: A request or the code is not what the launcher wrote.
         Exception: Whatever ended the step, so that the run fails.
     """
-    request: dict[str, Any] = json.loads((folder / "request.json").read_bytes())
-    with reporting(folder, request, described) as channel, tempfile.TemporaryDirectory() as code:
-        with zipfile.ZipFile(request["code"]) as archive:
-            archive.extractall(code)
+    started = time.monotonic()
+    request: dict[str, Any] = json.loads(verified(folder / "request.json", sha256))
+    with tempfile.TemporaryDirectory() as here:
+        archive, code = unpacked(request, Path(here))
         # Not as the first entry: Dagster assumes that to be the script's folder and removes it for imports.
-        sys.path.insert(1, code)
-        prepare(request, task_globals, channel)
-        succeeded = _run_step(request["step"], channel)
-    if not succeeded:
-        raise StepFailedError(f"step {request['step_key']} failed; Dagster has its error")
+        sys.path.insert(1, str(code))
+
+        def set_up(channel: Channel) -> None:
+            prepare(request, task_globals, channel, archive)
+            # `addPyFile` has put the zip itself in front, and a project's folder of definitions can't be read in a zip.
+            sys.path.remove(str(code))
+            sys.path.insert(1, str(code))
+
+        request_loop = importlib.import_module("mlops_assets.databricks.launch.request_loop")
+        request_loop.run_requests(folder, request, set_up, started=started)
 
 
-@contextmanager
-def reporting(
-    folder: Path, limits: Mapping[str, Any], describe: Callable[[BaseException], dict[str, Any]]
-) -> Iterator[Channel]:
-    """Report what is printed and the error that ends the block; end the block when the launcher is silent.
-
-    Args:
-        folder: The launch's own folder.
-        limits: `flush_seconds` and `orphan_seconds` of the launch.
-        describe: Turns an error into the fields of a `failure` record.
+def verified(path: Path, sha256: str) -> bytes:
+    """Return a staged file's content.
 
     Raises:
-        OrphanedError: The launcher is gone.
+        ChangedFileError: It does not have this hash.
     """
-    channel = Channel(folder, limits["flush_seconds"])
-    watchdog = Watchdog(folder / "heartbeat", limits["orphan_seconds"])
-    printed = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Tee(printed[0], channel, "stdout"), Tee(printed[1], channel, "stderr")
-    try:
-        yield channel
-    except BaseException as error:
-        failure = OrphanedError("the launcher is gone") if watchdog.fired else error
-        channel.put("failure", **describe(failure))
-        if failure is not error:
-            raise failure from None
-        raise
-    finally:
-        watchdog.stop()
-        sys.stdout, sys.stderr = printed
-        channel.put("end")
-        channel.close()
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ChangedFileError(
+            f"{path} has the SHA-256 {found}, and the launcher wrote {sha256}. Nothing of it was run. "
+            "Fix: find out who else writes to the staging folder, and revoke that; then launch again."
+        )
+    return content
 
 
-def prepare(request: Mapping[str, Any], task_globals: Mapping[str, Any], channel: Channel) -> None:
-    """Check the versions before Dagster is imported, then set up this process and the workers."""
+def unpacked(request: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Return the verified code on this machine's own disk: the zip, and the folder of its files.
+
+    Args:
+        request: Its `code` and `code_sha256` are used.
+        folder: An empty folder of this machine.
+
+    Raises:
+        ChangedFileError: It is not the code that the launcher wrote.
+    """
+    archive, code = folder / Path(request["code"]).name, folder / "code"
+    archive.write_bytes(verified(Path(request["code"]), request["code_sha256"]))
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(code)
+    return archive, code
+
+
+def prepare(request: Mapping[str, Any], task_globals: Mapping[str, Any], channel: Channel, archive: Path) -> None:
+    """Check the versions before Dagster is imported, then set up this process and the workers.
+
+    Args:
+        request: What `Uploads.instructions` returned.
+        task_globals: The globals of the task.
+        channel: For warnings.
+        archive: The verified zip of the code, on this machine's own disk.
+    """
     if request["versions"]:
         preflight = importlib.import_module("mlops_assets.databricks.preflight")
         for finding in preflight.require_compatible_here(request["versions"]):
             channel.put("warning", text=f"{finding.subject}: {finding.text}")
-    # Only on an existing cluster; a new one gets them from its `spark_env_vars`.
     os.environ.update(request["env"])
     for name, reference in request["secrets"].items():
         scope, _, key = reference.partition("/")
         os.environ[name] = task_globals["dbutils"].secrets.get(scope=scope, key=key)
     if request["python_on_workers"]:
         # Workers have a sys.path of their own, and functions that Spark runs there import the package too.
-        task_globals["sc"].addPyFile(request["code"])
-
-
-def _run_step(step: dict[str, str], channel: Channel) -> bool:
-    """Run the step and report its events; return whether it succeeded."""
-    import dagster as dg
-
-    fields: dict[str, Any] = {name: dg.deserialize_value(text) for name, text in step.items()}
-    reference = dg.StepRunRef(**fields)
-    with dg.external_instance_from_step_run_ref(
-        reference, event_listener_fn=lambda entry: channel.put("event", entry=dg.serialize_value(entry))
-    ) as instance:
-        events = list(dg.run_step_from_ref(reference, instance))
-    return not any(event.is_step_failure or event.is_step_up_for_retry for event in events)
-
-
-def described(error: BaseException) -> dict[str, Any]:
-    """Return an error as the fields of a `failure` record."""
-    # The platform's own errors are complete without a traceback.
-    readable = any(kind.__name__ == "PlatformError" for kind in type(error).__mro__)
-    lines = traceback.format_exception(error)
-    return {"type": type(error).__name__, "text": str(error), "trace": "" if readable else "".join(lines)}
+        task_globals["sc"].addPyFile(str(archive))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), globals())
+    main(Path(sys.argv[1]), sys.argv[2], globals())

@@ -1,4 +1,4 @@
-"""The code that is sent to a cluster: the package and nothing else, as a reproducible zip.
+"""The code that is sent to a cluster: packages and the files that are named, as a reproducible zip.
 
 What belongs here: which files, their bytes, the name of the zip. What does not: where it is stored (`staging`).
 
@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,17 +43,20 @@ class CodeArchive:
     files: tuple[str, ...]
 
 
-def pack(packages: Sequence[str], *, forbidden: Sequence[bytes] = ()) -> CodeArchive:
+def pack(
+    packages: Sequence[str], *, beside: Mapping[str, Path] | None = None, forbidden: Sequence[bytes] = ()
+) -> CodeArchive:
     """Return a zip of packages.
 
     Args:
         packages: Import names. For a nested package, its parents' `__init__.py` are included.
+        beside: Files to put beside the packages, by their name there.
         forbidden: Byte strings that no file may contain (credentials of the launching side).
 
     Raises:
         LaunchError: A package does not exist, is too large, or has a file with a forbidden string.
     """
-    files = {name: path for package in packages for name, path in _files(package)}
+    files = {name: path for package in packages for name, path in _files(package)} | dict(beside or {})
     digest, buffer = hashlib.sha256(), io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         size = 0
@@ -110,8 +113,8 @@ def _folder(package: str) -> Path:
     locations = list(spec.submodule_search_locations or []) if spec else []
     if not locations:
         raise LaunchError(
-            f"package {package} can't be sent to the cluster: it can't be imported here",
+            f"package {package} can't be sent to the cluster: there is no such package here",
             where="packages",
-            fix="name packages (folders with __init__.py) that this environment can import",
+            fix="put the code into packages (folders with __init__.py) that this environment can import",
         )
     return Path(locations[0])

@@ -53,8 +53,11 @@ _CODES: Final[tuple[tuple[str, str, str], ...]] = (
         "check `staging_path` in the profile and the permissions on it",
     ),
 )
-# After these the same step may succeed on another machine.
-_TRANSIENT = ("SPOT", "STOCKOUT", "INSUFFICIENT", "DRIVER_ERROR", "CLOUD_FAILURE", "COMMUNICATION_LOST", "BOOTSTRAP")
+# After these the same step may succeed on another machine, or once other runs have ended.
+_TRANSIENT = (
+    *("SPOT", "STOCKOUT", "INSUFFICIENT", "QUOTA", "MAX_CAPACITY", "DRIVER_ERROR", "CLOUD_FAILURE"),
+    *("COMMUNICATION_LOST", "BOOTSTRAP"),
+)
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ class Reason:
     Attributes:
         what: What happened.
         fix: How to fix it.
-        is_transient: Whether the same step may succeed on another machine.
+        is_transient: Whether the same step may succeed on another machine, or a little later.
     """
 
     what: str
@@ -181,7 +184,8 @@ def refused_submission(message: str, *, where: str) -> LaunchError:
         ("quota", "wait for other runs to end, or request a higher limit"),
     )
     fix = next((fix for word, fix in known if word in text), "correct the cluster in the profile as the message says")
-    return LaunchError(f"the workspace rejected the run: {message}", where=where, fix=fix)
+    # Too many runs at once; the other reasons need somebody to change something.
+    return LaunchError(f"the workspace rejected the run: {message}", where=where, fix=fix, transient="quota" in text)
 
 
 def tail(text: str, *, lines: int = 40, characters: int = 6_000) -> str:

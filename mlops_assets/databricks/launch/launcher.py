@@ -10,8 +10,10 @@ fails by an exception of its launcher.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,11 +36,13 @@ from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.code import root_of
 from mlops_assets.databricks.launch.failures import RunView, tail
 from mlops_assets.databricks.launch.launched import LaunchedRun, page_of
-from mlops_assets.databricks.launch.run_steps import planned_steps
+from mlops_assets.databricks.launch.run_steps import ended_steps, planned_steps, steps_to_come
 from mlops_assets.databricks.launch.spec import LaunchSpec
-from mlops_assets.databricks.launch.uploads import Uploads
+from mlops_assets.databricks.launch.uploads import Uploaded, Uploads
+from mlops_assets.databricks.launch.warm import WarmCluster, WarmClusters
 from mlops_assets.databricks.launch.watch import Watch
 from mlops_assets.errors import LaunchError, PlatformError
+from mlops_assets.retries import again
 
 
 @dataclass(kw_only=True)
@@ -48,77 +52,102 @@ class _Launch(LaunchedRun):
     Attributes:
         context: The step.
         attempt: Its attempt.
+        cluster: The cluster that it has got from an earlier step.
         last: The event that ends the step, once it has arrived.
         failed: Whether it failed; True until it is known to have succeeded.
     """
 
     context: dg.StepExecutionContext
     attempt: Attempt
+    cluster: WarmCluster | None = None
     last: dg.EventLogEntry | None = None
     failed: bool = True
 
 
 class DatabricksStepLauncher(dg.StepLauncher):
-    """Runs steps of one Dagster run on Databricks, each as a run of its own.
+    """Runs steps of one Dagster run on Databricks, each as a run of its own or on the cluster of an earlier one.
 
     Args:
         api: The workspace.
         spec: How to launch.
+        has_followers: Whether a later step of the Dagster run can use a step's cluster; by default if there is one.
     """
 
-    def __init__(self, api: Api, spec: LaunchSpec) -> None:
-        self._api, self._spec = api, spec
+    def __init__(
+        self,
+        api: Api,
+        spec: LaunchSpec,
+        has_followers: Callable[[dg.StepExecutionContext], bool] = lambda step: bool(steps_to_come(step)),
+    ) -> None:
+        self._api, self._spec, self._has_followers = api, spec, has_followers
         self._uploads = Uploads(api, spec, Path(cluster_main.__file__))
         self._staging = self._uploads.staging
+        self._warm = WarmClusters(api, self._staging, spec)
 
     def launch_step(self, step_context: dg.StepExecutionContext) -> Iterator[dg.DagsterEvent]:
         """Run a step on Databricks and yield its events; called by Dagster.
 
         Raises:
             dagster.Failure: It could not be launched, or its run ended before the step reported its end.
-            dagster.RetryRequested: The same, where the op has a retry policy.
+            dagster.RetryRequested: The same, for a transient reason.
         """
         attempt = Attempt.of(step_context)
         launch = _Launch(log=step_context.log, folder=attempt.folder, context=step_context, attempt=attempt)
         try:
             with dg.raise_execution_interrupts():
-                python_file = self._stage(launch)
-            run_id = launch.run_id = submission.submit(self._api, self._submission(launch, python_file))
+                uploaded, sha256 = self._stage(launch)
+                launch.cluster = self._warm.take(step_context, uploaded, launch.folder, sha256)
+            run_id = launch.run_id = self._run_of(launch, uploaded, sha256)
             watch = Watch(self._api, self._staging, launch.folder, run_id, self._spec, launch.log.warning)
             launch.watch = watch
             with dg.raise_execution_interrupts():
                 yield from self._follow(launch, watch)
             launch.failed = launch.last is None or _is_failure(launch.last)
+            if watch.stays:
+                self._warm.keep(step_context, launch.cluster or self._warm.started(run_id, attempt, uploaded))
         except PlatformError as error:
             launch.cancel(self._api, self._spec.orphan_seconds)
-            self._raise(launch, str(error))
+            self._raise(launch, str(error), transient=error.transient)
         except BaseException as error:
             launch.cancel(self._api, self._spec.orphan_seconds)
             if isinstance(error, DatabricksError):
                 self._raise(launch, f"the workspace rejected a call: {error}")
             raise
         finally:
+            if launch.failed:
+                self._warm.end_idle(step_context)
             self._uploads.release(step_context, launch.folder, failed=launch.failed)
         if launch.last is None:
-            self._raise(launch, "", transient=True)
+            self._raise(launch, "")
         yield from self._end(launch, launch.last)
 
     # --- before the submit --------------------------------------------------------------------------------------------
 
-    def _stage(self, launch: _Launch) -> str:
-        """Upload what the run needs and return its `python_file`."""
+    def _stage(self, launch: _Launch) -> tuple[Uploaded, str]:
+        """Upload what the run needs; return what its Dagster run shares, and the SHA-256 of its request."""
         uploaded = self._uploads.of(launch.context)
         request = {
             "step_key": launch.attempt.step,
             "step": _step_fields(launch.context, str(root_of(self._spec.packages[0]))),
+            "reuse": self._warm.instructions(launch.attempt, lambda: self._has_followers(launch.context)),
             **self._uploads.instructions(uploaded),
         }
-        self._staging.put(f"{launch.folder}/request.json", json.dumps(request).encode())
-        return uploaded.python_file
+        content = json.dumps(request).encode()
+        self._staging.put(f"{launch.folder}/request.json", content)
+        return uploaded, hashlib.sha256(content).hexdigest()
 
-    def _submission(self, launch: _Launch, python_file: str) -> dict[str, Any]:
-        parameters = [self._staging.on_cluster(launch.folder)]
-        return submission.submission(self._spec, launch.attempt, python_file=python_file, parameters=parameters)
+    def _run_of(self, launch: _Launch, uploaded: Uploaded, sha256: str) -> int:
+        """Return the run on Databricks in which the step is; without a cluster that took it, submit one."""
+        if launch.cluster is not None:
+            return launch.cluster.run_id
+        body = submission.submission(
+            self._spec,
+            launch.attempt,
+            python_file=uploaded.python_file,
+            parameters=[self._staging.on_cluster(launch.folder), sha256],
+            libraries=uploaded.libraries,
+        )
+        return submission.submit(self._api, body)
 
     # --- while it runs ------------------------------------------------------------------------------------------------
 
@@ -134,6 +163,9 @@ class DatabricksStepLauncher(dg.StepLauncher):
                 yield from self._take(launch, progress.record)
 
     def _take(self, launch: _Launch, record: dict[str, Any]) -> Iterator[dg.DagsterEvent]:
+        if record["kind"] == "tags":
+            launch.context.instance.add_run_tags(launch.context.run_id, record["tags"])
+            return
         if record["kind"] != "event":
             launch.take(record)
             return
@@ -147,7 +179,9 @@ class DatabricksStepLauncher(dg.StepLauncher):
         return dg.DagsterEvent.from_step(
             event_type=dg.DagsterEventType.ENGINE_EVENT,
             step_context=launch.context,
-            message=f"Launched as Databricks run {view.run_id}.",
+            message=f"Launched as Databricks run {view.run_id}."
+            if launch.cluster is None
+            else f"Launched in Databricks run {view.run_id}, whose cluster an earlier step has started.",
             event_specific_data=EngineEventData(metadata=page_of(view)),
         )
 
@@ -168,7 +202,7 @@ class DatabricksStepLauncher(dg.StepLauncher):
         Args:
             launch: The launch.
             problem: What went wrong on this side; empty if the run ended by itself.
-            transient: Whether the op's retry policy applies if the reason is a transient one.
+            transient: Whether that may pass; of a run that ended by itself, its reason says so.
         """
         view, report, trace = launch.view, launch.failure, ""
         if report is not None:
@@ -176,20 +210,22 @@ class DatabricksStepLauncher(dg.StepLauncher):
             broke = f"the step could not be run on the cluster: {report['type']}: {text}"
             problem = problem or (broke if trace else text)
         elif view is not None and not problem:
-            problem, trace, is_transient = launch.ending(self._api, view)
-            transient = transient and is_transient
+            problem, trace, transient = launch.ending(self._api, view)
         text = "\n\n".join(part for part in (problem, tail(trace), view.url if view else "") if part)
         failure = dg.Failure(description=text, metadata=launch.evidence(trace))
-        policy = launch.context.op_retry_policy
-        if policy is not None and transient and report is None:
-            delay = policy.calculate_delay(launch.attempt.number + 1)
-            raise dg.RetryRequested(policy.max_retries, delay) from failure
+        if transient and report is None:
+            raise again(launch.attempt.number, launch.context.op_retry_policy) from failure
         raise failure from None
 
     # --- cleaning up --------------------------------------------------------------------------------------------------
 
     def close(self, instance: dg.DagsterInstance) -> None:
-        """Remove the staged files of this launcher's Dagster runs, unless other processes still need them."""
+        """End what this launcher's Dagster runs have left, unless other processes still need it."""
+        for run_id, is_whole in self._uploads.runs().items():
+            run = instance.get_run_by_id(run_id)
+            if run is not None and (is_whole or planned_steps(instance, run) <= ended_steps(instance, run_id)):
+                with contextlib.suppress(LaunchError, DatabricksError):  # the reaper ends what stays
+                    self._warm.end(run)
         self._uploads.close(lambda run_id: self._is_over(instance, run_id))
 
     def _is_over(self, instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -1,7 +1,7 @@
 """Cleans up after launchers that died: cancels runs whose Dagster run has ended, and removes their staged files.
 
 What belongs here: deciding what is orphaned, and a sensor that acts on it. What does not: the watchdog on the cluster,
-which ends a step whose launcher is silent (`cluster_main`); this also catches runs that have not started yet.
+which ends a step whose launcher is silent (`reports`); this also catches runs that have not started yet.
 
 A run is touched only if this Dagster instance knows its Dagster run and that run has ended: several instances may share
 a workspace.

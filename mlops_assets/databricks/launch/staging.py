@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from databricks.sdk.errors import NotFound, PermissionDenied
+from databricks.sdk.errors import NotFound, PermissionDenied, ResourceConflict
 from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.api import Api
@@ -49,6 +49,14 @@ class Staging(ABC):
     @abstractmethod
     def put_script(self, name: str, data: bytes) -> str:
         """Store the main script of a task and return its `python_file`."""
+
+    @abstractmethod
+    def put_script_once(self, name: str, data: bytes) -> bool:
+        """Store a file beside the main script unless there is one of this name; whether this content is there now."""
+
+    @abstractmethod
+    def script_on_cluster(self, name: str) -> str:
+        """Return the path on the cluster of a file beside the main script."""
 
     def put(self, name: str, data: bytes) -> None:
         """Store a file, replacing one of the same name.
@@ -121,6 +129,20 @@ class DbfsStaging(Staging):
         self.put(name, data)
         return f"{self.root}/{name}"
 
+    def put_script_once(self, name: str, data: bytes) -> bool:
+        """See `Staging`."""
+        path = self._path(f"{self.root}/{name}")
+        body = {"path": path, "contents": base64.b64encode(data).decode(), "overwrite": False}
+        try:
+            self._api.call("POST", "/api/2.0/dbfs/put", body=body)
+        except ResourceConflict:  # perhaps by this call, whose answer was lost
+            return self.get(name) == data
+        return True
+
+    def script_on_cluster(self, name: str) -> str:
+        """See `Staging`."""
+        return self.on_cluster(name)
+
     def names(self, folder: str) -> list[str]:
         """See `Staging`."""
         try:
@@ -153,7 +175,9 @@ class DbfsStaging(Staging):
             self._stream(path, data)
             if self._api.call("GET", "/api/2.0/dbfs/get-status", query={"path": path})["file_size"] == len(data):
                 return
-        raise LaunchError("an uploaded file is incomplete", where=path, fix="check the network, then launch again")
+        raise LaunchError(
+            "an uploaded file is incomplete", where=path, fix="check the network, then launch again", transient=True
+        )
 
     def _stream(self, path: str, data: bytes) -> None:
         """Send a large file; a block whose answer was lost is sent twice, which the caller sees by the file's size."""
@@ -199,6 +223,14 @@ class VolumeStaging(Staging):
     def put_script(self, name: str, data: bytes) -> str:
         """See `Staging`."""
         return self._scripts.put(name, data)
+
+    def put_script_once(self, name: str, data: bytes) -> bool:
+        """See `Staging`."""
+        return self._scripts.put_once(name, data)
+
+    def script_on_cluster(self, name: str) -> str:
+        """See `Staging`."""
+        return self._scripts.on_cluster(name)
 
     def remove_scripts(self, run: str) -> None:
         """See `Staging`."""

@@ -6,7 +6,7 @@ What belongs here: these calls and their bodies. What does not: files (`staging`
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from databricks.sdk.errors.base import DatabricksError
@@ -22,8 +22,15 @@ _PAGE = 25
 _CANCEL_S = 20.0
 
 
-def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, parameters: list[str]) -> dict[str, Any]:
-    """Return the body of `runs/submit`.
+def submission(
+    spec: LaunchSpec,
+    attempt: Attempt,
+    *,
+    python_file: str,
+    parameters: list[str],
+    libraries: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return the body of `runs/submit`; `libraries` are those that were uploaded.
 
     Job permissions are part of it: if they were set afterwards, as dagster-databricks does, that call could fail while
     the run goes on.
@@ -31,15 +38,12 @@ def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, paramete
     task: dict[str, Any] = {
         "task_key": "dagster-step",
         "spark_python_task": {"python_file": python_file, "parameters": parameters},
-        "libraries": [dict(library) for library in spec.libraries],
+        "libraries": [dict(library) for library in (*spec.libraries, *libraries)],
     }
     if spec.existing_cluster_id:
         task["existing_cluster_id"] = spec.existing_cluster_id
     else:
-        references = {name: f"{{{{secrets/{reference}}}}}" for name, reference in spec.secrets.items()}
         cluster = dict(spec.cluster)
-        variables = {**(cluster.get("spark_env_vars") or {}), **spec.env, **references}
-        cluster |= {"spark_env_vars": variables} if variables else {}
         cluster["custom_tags"] = {**(cluster.get("custom_tags") or {}), **attempt.tags}
         task["new_cluster"] = cluster
     body: dict[str, Any] = {
@@ -48,6 +52,8 @@ def submission(spec: LaunchSpec, attempt: Attempt, *, python_file: str, paramete
         "timeout_seconds": spec.timeout_seconds,
         "idempotency_token": attempt.token,
     }
+    if spec.budget_policy_id is not None:
+        body["budget_policy_id"] = spec.budget_policy_id
     if spec.job_permissions:
         body["access_control_list"] = [dict(entry) for entry in spec.job_permissions]
     return body

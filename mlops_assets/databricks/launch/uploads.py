@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlops_assets.databricks.launch.code import pack
+from mlops_assets.databricks.launch.project import project_of
 from mlops_assets.databricks.launch.run_steps import executes_whole_run
 from mlops_assets.databricks.launch.staging import Staging, staging_of
 
@@ -30,12 +31,16 @@ class Uploaded:
 
     Attributes:
         code: Path of the zip on the cluster.
+        code_sha256: Its hash, in hexadecimal.
         python_file: Path of the main script for the Jobs API.
+        libraries: `libraries` of the task that were uploaded.
         is_whole_run: Whether this process runs all steps of the run.
     """
 
     code: str
+    code_sha256: str
     python_file: str
+    libraries: tuple[dict[str, str], ...]
     is_whole_run: bool
 
 
@@ -67,7 +72,9 @@ class Uploads:
         """
         run_id = step.dagster_run.run_id
         if run_id not in self._uploaded:
-            code = pack(self._spec.packages, forbidden=self._api.secrets)
+            project = project_of(step.dagster_run, self._spec.packages)
+            packages = (*self._spec.packages, *project.packages)
+            code = pack(packages, beside=project.files, forbidden=self._api.secrets)
             name = f"{run_id}/{code.name}"
             # Another launcher of this Dagster run may have uploaded it.
             if not self.staging.exists(name):
@@ -77,19 +84,35 @@ class Uploads:
             script = self._script.read_bytes()
             script_name = f"{run_id}/{self._script.stem}-{hashlib.sha256(script).hexdigest()[:12]}.py"
             python_file = self.staging.put_script(script_name, script)
-            self._uploaded[run_id] = Uploaded(self.staging.on_cluster(name), python_file, executes_whole_run(step))
+            self._uploaded[run_id] = Uploaded(
+                self.staging.on_cluster(name),
+                hashlib.sha256(code.data).hexdigest(),
+                python_file,
+                self._libraries(run_id),
+                executes_whole_run(step),
+            )
         return self._uploaded[run_id]
 
+    def _libraries(self, run_id: str) -> tuple[dict[str, str], ...]:
+        """Upload the requirements file, beside the main script: pip runs what it names before anything is verified."""
+        content = self._spec.requirements.encode()
+        if not content:
+            return ()
+        name = f"{run_id}/requirements-{hashlib.sha256(content).hexdigest()[:12]}.txt"
+        return ({"requirements": self.staging.put_script(name, content)},)
+
     def instructions(self, uploaded: Uploaded) -> dict[str, Any]:
-        """Return what the script reads before the project's code runs, see `cluster_main.prepare` and `reporting`."""
-        spec, existing = self._spec, self._spec.existing_cluster_id is not None
+        """Return what `cluster_main.prepare` and `reports.reporting` read."""
+        spec = self._spec
         return {
             "code": uploaded.code,
+            "code_sha256": uploaded.code_sha256,
             "versions": dict(spec.versions),
             "python_on_workers": spec.python_on_workers,
-            # A new cluster gets these from its `spark_env_vars`.
-            "env": dict(spec.env) if existing else {},
-            "secrets": dict(spec.secrets) if existing else {},
+            # Not by `spark_env_vars`: the platform writes each as a line `export NAME='value'` of a shell script, and
+            # does not escape the value (Clusters API, `spark_env_vars`: "exported as is").
+            "env": dict(spec.env),
+            "secrets": dict(spec.secrets),
             "flush_seconds": spec.poll_seconds,
             "orphan_seconds": spec.orphan_seconds,
         }
@@ -104,6 +127,10 @@ class Uploads:
             self.staging.remove(folder)
         except Exception as error:  # noqa: BLE001 - files that stay must not fail a step that has ended
             step.log.warning(f"Staged files could not be removed ({self.staging.root}/{folder}): {error}")
+
+    def runs(self) -> dict[str, bool]:
+        """Return the Dagster runs of this launcher's steps, and whether this process runs all their steps."""
+        return {run_id: uploaded.is_whole_run for run_id, uploaded in self._uploaded.items()}
 
     def close(self, is_over: Callable[[str], bool]) -> None:
         """Remove all files of the Dagster runs, unless they are to be kept or other processes still need them.

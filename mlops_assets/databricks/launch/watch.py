@@ -1,7 +1,7 @@
 """Watches a run: yields the reports of its step and the changes of its state until both have ended.
 
 What belongs here: what to read, in which order and how often. What does not: acting on it (`launcher`), the format of
-the reports (`cluster_main`).
+the reports (`reports`).
 
 The two may end in any order. If the step reports its end first, the watch goes on until the run has ended too; if the
 run ends first, the reports are read once more, because they may arrive late or have been read while they were written.
@@ -18,8 +18,8 @@ from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
-from mlops_assets.databricks.launch.cluster_main import chunk_name, decode_chunk
 from mlops_assets.databricks.launch.failures import RunView
+from mlops_assets.databricks.launch.reports import chunk_name, decode_chunk
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging
 from mlops_assets.errors import LaunchError
@@ -40,7 +40,7 @@ class Reports:
     def __init__(self, staging: Staging, folder: str) -> None:
         self._staging, self._folder = staging, folder
         self._next = 1
-        self.is_complete = False
+        self.is_complete, self.process_stays = False, False
 
     @property
     def is_empty(self) -> bool:
@@ -55,7 +55,8 @@ class Reports:
             if records is None:
                 return
             self._next += 1
-            self.is_complete = any(record["kind"] == "end" for record in records)
+            ends = [record for record in records if record["kind"] == "end"]
+            self.is_complete, self.process_stays = bool(ends), any(record["stays"] for record in ends)
             yield from records
 
 
@@ -86,6 +87,7 @@ class Watch:
     Attributes:
         view: The run as it was last seen.
         has_reported: Whether the step has reported its end.
+        stays: Whether the run waits for another step.
     """
 
     def __init__(
@@ -104,8 +106,13 @@ class Watch:
         """Whether the step has reported its end."""
         return self._reports.is_complete
 
+    @property
+    def stays(self) -> bool:
+        """Whether the run waits for another step."""
+        return self._reports.process_stays
+
     def follow(self) -> Iterator[WatchEvent]:
-        """Yield what happens until the run has ended.
+        """Yield what happens until the run has ended, or until it waits for another step.
 
         Raises:
             LaunchError: The workspace no longer answers.
@@ -133,7 +140,8 @@ class Watch:
                 self._changed_at = now
             self._beat()
             time.sleep(self._pause())
-        yield from self._settle()
+        if not self.stays:
+            yield from self._settle()
 
     def _look(self) -> Iterator[WatchEvent]:
         view = submission.look(self._api, self._run_id)

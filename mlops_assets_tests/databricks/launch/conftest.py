@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from databricks_loopback import Workspace
+from mlops_assets import retries
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT, VOLUME, Driver, staged, trees
 
 
@@ -41,6 +43,19 @@ def workspace(launch_workspace: Workspace) -> Iterator[Workspace]:
             path.rmdir()
     assert [run.name for run in left] == [], "runs that were left behind"
     assert unmet == [], "faults that were set and never met"
+
+
+@pytest.fixture(autouse=True)
+def _one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failed launch says stands in its first attempt; see `limited` for the others."""
+    monkeypatch.setattr(retries, "RETRIES", dg.RetryPolicy(max_retries=0))
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch, _one_attempt: None) -> int:
+    """As many attempts as a user has, at once; returns the retries."""
+    monkeypatch.setattr(retries, "RETRIES", dg.RetryPolicy(max_retries=2))
+    return 2
 
 
 @pytest.fixture(params=["volume", "dbfs"])

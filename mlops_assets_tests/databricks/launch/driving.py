@@ -26,7 +26,7 @@ MODULE = "mlops_assets_tests.databricks.launch.code_location"
 CHECKOUT = Path(__file__).resolve().parents[3]
 VOLUME = "main.ml.staging"
 PATHS = {"volume": "/Volumes/main/ml/staging/launches", "dbfs": "dbfs:/launches"}
-CLUSTER = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
+CLUSTER = {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
 IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 

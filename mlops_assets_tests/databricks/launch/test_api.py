@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from databricks.sdk.errors import BadRequest
@@ -77,6 +78,42 @@ def test_without_credentials_nothing_is_guessed(workspace: Workspace, monkeypatc
     monkeypatch.setenv("DATABRICKS_TOKEN", workspace.token)  # of who, is for `settings` to say
     with pytest.raises(LaunchError, match="there are no credentials"):
         Api(Credentials(workspace.host)).call("GET", ME)
+    assert len(workspace.calls) == 0
+
+
+def test_the_sdk_looks_for_a_login_where_it_is_told_to(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A profile of the Databricks CLI; the workspace's own address wins over the profile's."""
+    (tmp_path / "cfg").write_text(f"[team]\nhost = https://elsewhere.example.com\ntoken = {workspace.token}\n")
+    monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "cfg"))
+    monkeypatch.setenv("DATABRICKS_CONFIG_PROFILE", "team")
+    api = Api(Credentials(workspace.host, unified=True))
+    assert api.call("GET", ME)["userName"] == "engineer@example.com"
+    with pytest.raises(LaunchError, match="a credential"):
+        api.call("POST", "/api/2.0/dbfs/mkdirs", body={"path": f"/{workspace.token}"})
+
+
+def test_a_workload_logs_in_by_federation(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No secret of the workspace is kept: a token of the CI or pod is exchanged for one of an hour."""
+    (tmp_path / "token").write_text("header.claims.signature")
+    for name, value in (
+        ("DATABRICKS_AUTH_TYPE", "file-oidc"),
+        ("DATABRICKS_CLIENT_ID", "app-id"),
+        ("DATABRICKS_OIDC_TOKEN_FILE", str(tmp_path / "token")),
+    ):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match="no login to the workspace"):
+        Api(Credentials(workspace.host, unified=True), retry_seconds=5).call("GET", ME)
+    workspace.tokens.trust("app-id", "header.claims.signature")
+    api = Api(Credentials(workspace.host, unified=True))
+    assert api.call("GET", ME)["userName"] == "app-id"
+
+
+def test_no_login_is_found(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(LaunchError, match=r"no login to the workspace.*DATABRICKS_CONFIG_PROFILE"):
+        Api(Credentials(workspace.host, unified=True)).call("GET", ME)
     assert len(workspace.calls) == 0
 
 

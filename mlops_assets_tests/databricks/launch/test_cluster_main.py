@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import sys
 import time
+import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.databricks.launch import cluster_main
-from mlops_assets.databricks.launch.cluster_main import Channel, chunk_name, decode_chunk, encode_chunk
+from mlops_assets.databricks.launch import cluster_main, reports
+from mlops_assets.databricks.launch.cluster_main import ChangedFileError, unpacked
+from mlops_assets.databricks.launch.reports import Channel, chunk_name, decode_chunk, encode_chunk
 
 RECORDS = st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=5)
 
@@ -40,6 +44,25 @@ def test_chunk_with_a_changed_byte_is_not_taken(records: list[dict[str, Any]], d
 
 def test_chunk_of_another_number_is_not_taken():
     assert decode_chunk(2, encode_chunk(1, [])) is None
+
+
+def test_only_the_launchers_own_code_is_unpacked(tmp_path: Path):
+    archive = tmp_path / "code-1.zip"
+    with zipfile.ZipFile(archive, "w") as files:
+        files.writestr("package/__init__.py", "x = 1")
+    request = {"code": str(archive), "code_sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
+    (tmp_path / "here").mkdir()
+
+    kept, folder = unpacked(request, tmp_path / "here")
+    assert kept.read_bytes() == archive.read_bytes()
+    assert (folder / "package/__init__.py").read_text() == "x = 1"
+
+    with zipfile.ZipFile(archive, "a") as files:
+        files.writestr("package/more.py", "")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ChangedFileError, match=r"code-1\.zip has the SHA-256 .* Nothing of it was run"):
+        unpacked(request, tmp_path / "there")
+    assert list((tmp_path / "there").iterdir()) == []
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
@@ -77,7 +100,7 @@ def test_storage_that_is_away_for_a_while_loses_nothing(tmp_path: Path, capsys: 
 
 
 def test_storage_that_stays_away_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cluster_main, "_WRITE_ATTEMPTS", 1)
+    monkeypatch.setattr(reports, "_WRITE_ATTEMPTS", 1)
     channel = Channel(tmp_path / "away", 0.1)
     channel.put("event")
     with pytest.raises(FileNotFoundError):
@@ -107,8 +130,9 @@ def test_many_records_become_several_chunks(tmp_path: Path):
     assert [record["number"] for record in written(tmp_path)] == list(range(30))
 
 
-def test_script_needs_nothing_but_the_standard_library_to_start():
-    tree = ast.parse(Path(cluster_main.__file__).read_text("utf-8"))
+@pytest.mark.parametrize("module", [cluster_main, reports])
+def test_it_needs_nothing_but_the_standard_library_to_start(module: ModuleType):
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
     names = [alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)]
     assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names}

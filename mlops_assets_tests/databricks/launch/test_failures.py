@@ -121,9 +121,40 @@ def test_lost_cluster_counts_as_an_attempt_of_an_op_with_a_retry_policy(volume: 
     assert "the cloud has no capacity for this machine type" in error.to_string()
 
 
-def test_cluster_that_can_not_start_for_a_lasting_reason_is_not_tried_again(volume: Driver):
-    volume.workspace.faults.start_failure(start_failures.QUOTA)
-    assert "quota" in volume.run("patient").failure_text
+@pytest.mark.parametrize("failure", [start_failures.QUOTA, start_failures.NO_SPOT, start_failures.POOL_FULL])
+def test_cluster_that_can_not_start_now_is_tried_again_without_a_policy(
+    volume: Driver, failure: StartFailure, limited: int
+):
+    volume.workspace.faults.start_failure(failure)
+    outcome = volume.run("nothing")
+    assert outcome.success, outcome.messages()
+    assert len(outcome.events(dg.DagsterEventType.STEP_UP_FOR_RETRY)) == 1 < limited
+    assert len(volume.workspace.calls.matching("POST", "*/jobs/runs/submit")) == 2
+
+
+def test_cluster_that_never_starts_ends_after_the_limit(volume: Driver, limited: int):
+    volume.workspace.faults.start_failure(start_failures.STOCKOUT, times=limited + 1)
+    outcome = volume.run("nothing")
+    assert "the cloud has no capacity for this machine type" in outcome.failure_text
+    assert has_link(volume, outcome.failure_text)
+    assert len(volume.workspace.calls.matching("POST", "*/jobs/runs/submit")) == limited + 1
+
+
+@pytest.mark.parametrize("failure", [start_failures.NODE_TYPE, start_failures.SECRETS])
+@pytest.mark.parametrize("asset", ["nothing", "patient"])
+@pytest.mark.usefixtures("limited")
+def test_cluster_that_can_not_start_for_a_lasting_reason_is_not_tried_again(
+    volume: Driver, failure: StartFailure, asset: str
+):
+    volume.workspace.faults.start_failure(failure)
+    assert failure.code in volume.run(asset).failure_text
+    assert len(volume.workspace.calls.matching("POST", "*/jobs/runs/submit")) == 1
+
+
+@pytest.mark.usefixtures("limited")
+def test_bug_in_the_step_is_not_tried_again(volume: Driver):
+    assert "ValueError: as asked" in volume.run("broken").failure_text
+    assert len(volume.workspace.calls.matching("POST", "*/jobs/runs/submit")) == 1
 
 
 def test_run_that_takes_too_long(volume: Driver):

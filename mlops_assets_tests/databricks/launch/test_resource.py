@@ -35,8 +35,8 @@ def test_spec_is_what_the_profile_says(workspace: Workspace, cost_class: str):
     assert (spec.staging, spec.staging_path) == ("volume", PATHS["volume"])
     assert (spec.env, spec.secrets) == ({"A": "1"}, {"WORD": "scope/key"})
     assert {"python", "dagster", "pydantic", "spark", "packages"} == set(spec.versions)
-    assert any("dagster==" in library["pypi"]["package"] for library in spec.libraries)
-    assert spec.timeout_seconds == cluster.timeout_seconds
+    assert (tuple(spec.libraries), "\ndagster==" in spec.requirements) == ((), True)
+    assert (spec.timeout_seconds, spec.reuse_seconds) == (cluster.timeout_seconds, 60 * cluster.reuse_minutes)
     assert spec.orphan_seconds == 60 * profile.reap_after_minutes
 
 

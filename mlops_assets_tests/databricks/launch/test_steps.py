@@ -6,7 +6,9 @@ import base64
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 import dagster as dg
@@ -15,7 +17,9 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 
 from databricks_loopback.wire import Reply, Request
 from mlops_assets.databricks.preflight import local_versions
-from mlops_assets_tests.databricks.launch.driving import CHECKOUT, CLUSTER, IN_PROCESS, Driver, staged
+from mlops_assets_tests.databricks.launch.driving import CHECKOUT, CLUSTER, IN_PROCESS, Driver, staged, trees
+
+AWKWARD = 'it\'s "$HOME"\nand `more` \\ of it'
 
 
 def code_uploads(driver: Driver) -> int:
@@ -26,13 +30,33 @@ def code_uploads(driver: Driver) -> int:
 def test_step_runs_on_the_cluster_from_the_uploaded_package(driver: Driver):
     outcome = driver.run("nothing")
     assert outcome.success, outcome.messages()
-    assert outcome.metadata["runtime"] == "18.0"
+    assert outcome.metadata["runtime"] == "18.2"
     assert not str(outcome.metadata["module"]).startswith(str(CHECKOUT)), "the zip, not the checkout"
     assert len(outcome.events(dg.DagsterEventType.STEP_SUCCESS)) == 1
     assert len(outcome.events(dg.DagsterEventType.STEP_START)) == 1
     (run,) = list(driver.workspace.runs)[-1:]
     assert run.end is not None
     assert run.end.is_success
+
+
+@pytest.mark.parametrize("name", ["code-*.zip", "request.json"])
+def test_what_someone_else_put_into_the_staging_folder_is_not_run(driver: Driver, name: str):
+    """Whoever may write to the folder replaces a file once the run is submitted."""
+
+    def replace(_request: Request, proceed: Callable[[], Reply]) -> Reply:
+        found = (path for tree in trees(driver.workspace) for path in tree.rglob(name))
+        staged_file = max(found, key=lambda path: path.stat().st_mtime_ns)
+        content = staged_file.read_bytes()
+        staged_file.write_bytes(content.replace(b"mlops_assets", b"mlops_4ssets"))
+        assert staged_file.read_bytes() != content
+        return proceed()
+
+    driver.workspace.faults.on_call("attack", replace, method="POST", path="*/jobs/runs/submit")
+    outcome = driver.run("nothing")
+
+    assert "Nothing of it was run" in outcome.failure_text
+    assert "who else writes to the staging folder" in outcome.failure_text
+    assert outcome.events(dg.DagsterEventType.ASSET_MATERIALIZATION) == []
 
 
 def test_few_calls(driver: Driver):
@@ -67,6 +91,17 @@ def test_steps_in_processes_of_their_own_share_the_upload_and_the_last_one_tidie
     assert staged(driver.workspace) == []
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_steps_that_do_not_need_each_other_are_launched_together_up_to_the_limit(volume: Driver, at_once: int):
+    with dg.DagsterInstance.local_temp() as instance:
+        config = {"execution": {"config": {"multiprocess": {"max_concurrent": at_once}}}}
+        outcome = volume.run("siblings", instance=instance, run_config=config)
+        assert outcome.success, outcome.messages()
+    first, second = sorted(list(volume.workspace.runs)[-2:], key=lambda run: run.started_at)
+    assert (second.started_at < first.ended_at) == (at_once == 2)
+    assert staged(volume.workspace) == []
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_staging_of_a_failed_step_is_kept_by_setting(driver: Driver, keep: bool):
     outcome = driver.run("broken", keep_staging_on_failure=keep)
@@ -82,15 +117,30 @@ def test_staging_of_a_failed_step_is_kept_by_setting(driver: Driver, keep: bool)
 
 def test_environment_and_secrets_reach_the_step(driver: Driver):
     driver.workspace.secrets.put("scope", "key", "resolved")
-    outcome = driver.run("nothing", env={"PLAIN": "yes"}, secrets={"HIDDEN": "scope/key"})
-    assert (outcome.metadata["plain"], outcome.metadata["secret"]) == ("yes", "resolved")
+    outcome = driver.run("nothing", env={"PLAIN": AWKWARD}, secrets={"HIDDEN": "scope/key"})
+    assert outcome.success, outcome.failure_text
+    assert (outcome.metadata["plain"], outcome.metadata["secret"]) == (AWKWARD, "resolved")
     (submitted,) = driver.workspace.calls.matching("POST", "*/jobs/runs/submit")
     assert submitted.body is not None
-    variables = submitted.body["tasks"][0]["new_cluster"]["spark_env_vars"]
-    assert variables == {"PLAIN": "yes", "HIDDEN": "{{secrets/scope/key}}"}
+    assert "spark_env_vars" not in submitted.body["tasks"][0]["new_cluster"]
 
 
-def test_existing_cluster_gets_them_from_the_script(volume: Driver):
+def test_requirements_are_one_file_that_only_the_launching_identity_writes(volume: Driver):
+    """It is installed before anything of ours can verify it, so it is not in the volume."""
+    pinned = f"dagster=={metadata.version('dagster')} \\\n    --hash=sha256:{'0' * 64}\n"
+    outcome = volume.run("nothing", requirements=pinned)
+    assert outcome.success, outcome.failure_text
+    (submitted,) = volume.workspace.calls.matching("POST", "*/jobs/runs/submit")
+    assert submitted.body is not None
+    (library,) = submitted.body["tasks"][0]["libraries"]
+    assert library["requirements"].startswith("/Workspace/Users/engineer@example.com/")
+    assert library["requirements"].endswith(".txt")
+    assert staged(volume.workspace) == []
+    half = volume.run("nothing", requirements=f"{pinned}tqdm=={metadata.version('tqdm')}\n")
+    assert "--require-hashes" in half.failure_text
+
+
+def test_they_reach_a_step_on_an_existing_cluster(volume: Driver):
     volume.workspace.secrets.put("scope", "key", "resolved")
     cluster = volume.workspace.clusters.add(CLUSTER, source="API", creator="engineer@example.com")
     outcome = volume.run(
@@ -98,6 +148,19 @@ def test_existing_cluster_gets_them_from_the_script(volume: Driver):
     )
     assert outcome.success, outcome.messages()
     assert (outcome.metadata["plain"], outcome.metadata["secret"]) == ("yes", "resolved")
+
+
+def test_tags_that_the_step_adds_to_its_run_come_back_even_if_it_fails(volume: Driver):
+    with dg.DagsterInstance.local_temp() as instance:
+        outcome = volume.run("tagging", instance=instance, tags={"kept": "as it was", "mine": "too"})
+        (run,) = instance.get_runs()
+
+    assert not outcome.success
+    assert {name: run.tags[name] for name in ("colour", "kept", "mine")} == {
+        "colour": "blue",
+        "kept": "changed",
+        "mine": "too",
+    }
 
 
 def test_no_token_in_any_byte_that_is_sent(driver: Driver):

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from databricks.sdk.service import jobs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from databricks_loopback import Workspace
+from databricks_loopback.schema import check_call
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api, Credentials
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.spec import LaunchSpec
+from mlops_assets.databricks.profile import SHIPPED, load_profile
+from mlops_assets.resources.launcher import launch_spec
 from mlops_assets_tests.databricks.launch.driving import CLUSTER, Driver, is_idle, wait_until
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
@@ -111,7 +115,7 @@ def test_body():
     )
     body = submission.submission(spec, ATTEMPT, python_file="/Workspace/x.py", parameters=["/Volumes/a"])
     (task,) = body["tasks"]
-    assert task["new_cluster"]["spark_env_vars"] == {"A": "1", "B": "2", "C": "{{secrets/scope/key}}"}
+    assert task["new_cluster"]["spark_env_vars"] == {"A": "1", "B": "1"}, "env and secrets are in the request"
     assert task["new_cluster"]["custom_tags"] == {
         "cost_centre": "42",
         "dagster_run": ATTEMPT.dagster_run,
@@ -121,7 +125,30 @@ def test_body():
     }
     assert task["libraries"] == [{"pypi": {"package": "dagster==1.0"}}]
     assert (body["timeout_seconds"], len(body["idempotency_token"])) == (60, 64)
-    assert "spark_env_vars" not in CLUSTER, "the spec stays as it was"
+    assert "budget_policy_id" not in body
+    assert "custom_tags" not in CLUSTER, "the spec stays as it was"
+
+
+@pytest.mark.parametrize("staging", ["volume", "dbfs"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_submission_is_the_object_that_the_sdk_knows(name: str, staging: str):
+    """Nothing is lost or mistyped on the way through the data classes of databricks-sdk."""
+    environ = {"HOST": "https://example.cloud.databricks.com", "STAGING": staging, "BUDGET_POLICY_ID": "b-1"}
+    environ |= {"CLUSTERS__LOADER__NODE_TYPE": "i3.xlarge", "PACKAGE_INDEX": "https://pypi.example.com/simple"}
+    profile = load_profile(name, {f"MLOPS_DATABRICKS_{field}": value for field, value in environ.items()})
+    spec = launch_spec(profile, "loader", env={"A": "1"})
+    uploaded = [{"requirements": "/Workspace/Users/a@b.c/requirements-1.txt"}] if spec.requirements else []
+    body = submission.submission(spec, ATTEMPT, python_file="/Workspace/x.py", parameters=["x"], libraries=uploaded)
+
+    (task,) = body["tasks"]
+    assert jobs.SubmitTask.from_dict(task).as_dict() == task
+    check_call(body, jobs.JobsAPI.submit)
+    assert body["budget_policy_id"] == "b-1"
+    if staging == "volume":
+        assert task["libraries"] == uploaded
+        assert spec.requirements.splitlines()[1] == "--index-url https://pypi.example.com/simple"
+    else:
+        assert {library["pypi"]["repo"] for library in task["libraries"]} == {"https://pypi.example.com/simple"}
 
 
 def test_an_existing_cluster_gets_no_tags():

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]
+Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation | dg.AssetMaterialization]
 
 
 class Mood(Enum):
@@ -61,6 +61,7 @@ def measured(
         yield from cluster.run(context)
         return
     context.log.info(f"{config.behaviour}: begun")
+    context.instance.add_run_tags(context.op_execution_context.run_id, {"behaviour": config.behaviour})
     if config.behaviour == "wait":
         while not Path(config.gate).exists():
             time.sleep(0.1)
@@ -76,6 +77,8 @@ def measured(
         raise dg.Failure("refused: far too large", metadata={"size": 17}, allow_retries=False)
     elif config.behaviour == "die":
         os._exit(3)
+    elif config.behaviour == "ask":
+        context.log.info(context.asset_key.to_user_string())
     elif config.behaviour == "observe":
         yield dg.ObserveResult(metadata={"size": 17})  # type: ignore[misc] # what must not be yielded
     elif config.behaviour == "secret":
@@ -90,6 +93,7 @@ def measured(
         "greeting": f"{greeting.text} {greeting.place}",
     }
     said["dagster_run_id"] = context.op_execution_context.run_id
+    said["is_its_run"] = context.run.run_id == said["dagster_run_id"]
     yield dg.MaterializeResult(metadata={**said, **every_type()}, tags={"colour": "blue"})
     small = config.behaviour != "too large"
     yield dg.AssetCheckResult(check_name="small", passed=small, description="17 of 20", metadata={"size": 17})
@@ -165,6 +169,19 @@ def pair(context: dg.AssetExecutionContext, cluster: dg.ResourceParam[Any]) -> R
     yield dg.AssetCheckResult(passed=True)
 
 
+@dg.asset(partitions_def=dg.DailyPartitionsDefinition("2026-05-01"), output_required=False)
+def daily(context: dg.AssetExecutionContext, cluster: dg.ResourceParam[Any]) -> Results:
+    """Many days in one run, each an event of its own, and one of another asset."""
+    if cluster is not None:
+        yield from cluster.run(context)
+        return
+    days = [context.partition_key] if context.has_partition_key else context.partition_keys
+    for day in days:
+        yield dg.AssetMaterialization("daily", partition=day, metadata={"day": day})
+    yield dg.AssetMaterialization("left", metadata={"days": len(days)})
+
+
 defs = dg.Definitions(
-    [measured, after, pair], resources={"greeting": Greeting(place=os.environ.get("PROBE_PLACE", "")), "cluster": None}
+    [measured, after, pair, daily],
+    resources={"greeting": Greeting(place=os.environ.get("PROBE_PLACE", "")), "cluster": None},
 )

@@ -12,7 +12,7 @@ from databricks.sdk.service.iam import AccessControlRequest, PermissionLevel
 
 from databricks_loopback import Workspace
 
-SMALL: dict[str, Any] = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 1}
+SMALL: dict[str, Any] = {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 1}
 
 
 def test_life_of_an_all_purpose_cluster(client: WorkspaceClient):
@@ -37,6 +37,7 @@ def test_life_of_an_all_purpose_cluster(client: WorkspaceClient):
     ("change", "message"),
     [
         ({"spark_version": "99"}, "Invalid spark version 99"),
+        ({"spark_version": "18.7.x-scala2.13"}, "Invalid spark version 18.7"),
         ({"node_type_id": "i9.none"}, "Node type i9.none is not supported. Supported node types: Standard_"),
         ({"driver_node_type_id": "i9.none"}, "Node type i9.none is not supported"),
         ({"node_type_id": None}, "Missing required field 'node_type_id'"),
@@ -63,14 +64,27 @@ def test_node_types_and_versions_can_be_listed(client: WorkspaceClient):
     node_types = client.clusters.list_node_types().node_types or []
     assert "i3.xlarge" in [node_type.node_type_id for node_type in node_types]
     versions = client.clusters.spark_versions().versions or []
-    assert "18.0.x-scala2.13" in [version.key for version in versions]
+    assert "18.x-scala2.13" in [version.key for version in versions]
+
+
+def test_policy_is_made_and_changed(workspace: Workspace, client: WorkspaceClient):
+    policy = client.cluster_policies.create(name="team", definition='{"num_workers": {"type": "fixed", "value": 9}}')
+    with pytest.raises(InvalidParameterValue, match="num_workers"):
+        client.clusters.create(policy_id=policy.policy_id, **SMALL)
+    client.cluster_policies.edit(policy.policy_id or "", name="team 2", definition="{}")
+    assert client.cluster_policies.get(policy.policy_id or "").name == "team 2"
+    client.clusters.create(policy_id=policy.policy_id, **SMALL)
+    with pytest.raises(BadRequest, match="not a JSON object of rules"):
+        client.cluster_policies.create(name="team", definition="[1")
+    with pytest.raises(ResourceDoesNotExist):
+        client.cluster_policies.edit("none", name="team", definition="{}")
 
 
 def test_policy_is_read_and_enforced(workspace: Workspace, client: WorkspaceClient):
     policy = workspace.policies.add(
         "small",
         {
-            "spark_version": {"type": "fixed", "value": "18.0.x-scala2.13"},
+            "spark_version": {"type": "fixed", "value": "18.x-scala2.13"},
             "node_type_id": {"type": "allowlist", "values": ["i3.xlarge", "m5d.large"]},
             "num_workers": {"type": "range", "maxValue": 2},
             "spark_conf.spark.secret": {"type": "forbidden"},
@@ -100,7 +114,7 @@ def test_pool_is_read_and_used(workspace: Workspace, client: WorkspaceClient):
     read = client.instance_pools.get(pool)
     assert (read.instance_pool_name, read.max_capacity, read.node_type_id) == ("warm", 4, "i3.xlarge")
     assert pool in [other.instance_pool_id for other in client.instance_pools.list()]
-    made = client.clusters.create(spark_version="18.0.x-scala2.13", num_workers=0, instance_pool_id=pool).result()
+    made = client.clusters.create(spark_version="18.x-scala2.13", num_workers=0, instance_pool_id=pool).result()
     assert made.instance_pool_id == pool
     with pytest.raises(ResourceDoesNotExist, match="Can't find an instance pool"):
         client.instance_pools.get("none")

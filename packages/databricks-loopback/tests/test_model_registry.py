@@ -81,9 +81,9 @@ def test_answers_have_the_shape_of_mlflows_messages(call: Call, workspace: Works
     [
         ("POST registered-models/create", {"name": "two.levels"}, "INVALID_PARAMETER_VALUE"),
         ("POST registered-models/create", {"name": "main.nowhere.m"}, "SCHEMA_DOES_NOT_EXIST"),
-        ("POST registered-models/create", {"name": "main.taken.m"}, "RESOURCE_ALREADY_EXISTS"),
+        ("POST registered-models/create", {"name": "main.taken.m"}, "ALREADY_EXISTS"),
         ("GET registered-models/get", {"name": "main.taken.none"}, "RESOURCE_DOES_NOT_EXIST"),
-        ("GET registered-models/alias", {"name": "main.taken.m", "alias": "none"}, "RESOURCE_DOES_NOT_EXIST"),
+        ("GET registered-models/alias", {"name": "main.taken.m", "alias": "none"}, "NOT_FOUND"),
         ("GET model-versions/get", {"name": "main.taken.m", "version": "9"}, "RESOURCE_DOES_NOT_EXIST"),
         ("POST model-versions/finalize", {"name": "main.taken.m", "version": "1"}, "INVALID_PARAMETER_VALUE"),
         ("GET model-versions/search", {"filter": "name = 'm' and run_id = 'r'"}, "INVALID_PARAMETER_VALUE"),

@@ -28,7 +28,7 @@ def good_body() -> dict[str, Any]:
         "tasks": [
             {
                 "task_key": "main",
-                "new_cluster": {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0},
+                "new_cluster": {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0},
                 "spark_python_task": {"python_file": "dbfs:/none.py"},
             }
         ],
@@ -83,11 +83,11 @@ def test_bad_submission_is_refused(client: WorkspaceClient, path: str, value: An
 def test_what_is_not_emulated_says_so(client: WorkspaceClient):
     for path, value, what in (
         ("tasks.0.environment_key", "default", "serverless compute"),
-        ("tasks.0.notebook_task", {"notebook_path": "/x"}, "notebook_task"),
+        ("tasks.0.sql_task", {"warehouse_id": "x"}, "sql_task"),
         ("git_source", {"git_url": "x", "git_provider": "gitHub"}, "git_source"),
     ):
         body = change(good_body(), path, value)
-        if "notebook_task" in body["tasks"][0]:
+        if "sql_task" in body["tasks"][0]:
             del body["tasks"][0]["spark_python_task"]
         with pytest.raises(DatabricksError, match=f"does not emulate {what}") as caught:
             client.api_client.do("POST", "/api/2.2/jobs/runs/submit", body=body)

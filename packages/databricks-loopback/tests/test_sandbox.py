@@ -43,6 +43,21 @@ def test_hidden_folder_is_empty_even_in_a_system_folder(tmp_path: Path):
     assert (hidden.returncode, hidden.stdout) == (0, "")
 
 
+def test_spark_can_be_imported_and_is_no_distribution(tmp_path: Path):
+    code = """
+import importlib.metadata as m, importlib.util as u
+def found(name):
+    try:
+        return m.version(name)
+    except m.PackageNotFoundError:
+        return None
+print([found(name) is not None for name in ("pyspark", "delta-spark", "numpy")])
+print([u.find_spec(name) is not None for name in ("pyspark", "delta", "numpy")])
+"""
+    done = run(Machine({}, None), tmp_path / "root", PYTHON, "-c", code)
+    assert done.stdout == "[False, False, True]\n[True, True, True]\n", done.stderr
+
+
 def test_missing_mount_fails_before_anything_runs(tmp_path: Path):
     machine = Machine({"/data": tmp_path / "none"}, None)
     done = run(machine, tmp_path / "root", "/bin/echo", "ran")

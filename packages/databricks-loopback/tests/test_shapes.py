@@ -24,7 +24,7 @@ from databricks_loopback.driving import python_task, submit, wait_for_end
 from databricks_loopback.schema import check_object
 
 REFERENCE = "REST API reference"
-CLUSTER: dict[str, Any] = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
+CLUSTER: dict[str, Any] = {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
 # Sent by the platform (flyteorg/flytekit PR 1935) and absent from the SDK's classes.
 UNDOCUMENTED = {"format"}
 JOBS_20 = "docs.databricks.com Jobs API 2.0, response structures"
@@ -99,6 +99,17 @@ CASES = [
     Case("GET /api/2.0/policies/clusters/get?policy_id={policy}", compute.Policy, "policy_id name definition"),
     Case("GET /api/2.0/policies/clusters/list", compute.ListPoliciesResponse, "policies"),
     Case(
+        "POST /api/2.0/policies/clusters/create",
+        compute.CreatePolicyResponse,
+        "policy_id",
+        {"name": "another", "definition": "{}"},
+    ),
+    Case(
+        "POST /api/2.0/policies/clusters/edit",
+        None,
+        body={"policy_id": "{policy}", "name": "shape", "definition": "{}"},
+    ),
+    Case(
         "GET /api/2.0/instance-pools/get?instance_pool_id={pool}",
         compute.GetInstancePool,
         "instance_pool_id instance_pool_name node_type_id state stats",
@@ -156,6 +167,17 @@ CASES = [
         "name full_name volume_type volume_id storage_location owner created_at created_by",
     ),
     Case("DELETE /api/2.1/unity-catalog/volumes/shapes.s.gone", None),
+    Case(
+        "GET /api/2.1/unity-catalog/tables?catalog_name=shapes&schema_name=s",
+        catalog.ListTablesResponse,
+        "tables",
+    ),
+    Case(
+        "GET /api/2.1/unity-catalog/tables/shapes.s.t",
+        catalog.TableInfo,
+        "name full_name table_type data_source_format table_id owner properties created_at updated_at",
+        source="open-metadata/OpenMetadata, a recorded TableInfo",
+    ),
 ]
 # Answered with headers or bytes instead of JSON (`test_files`), or by the OAuth server (`test_server`).
 WITHOUT_JSON = {"/", "/api/2.0/fs/files{path}", "/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"}
@@ -172,6 +194,7 @@ def prepared(shared_workspace: Workspace) -> Iterator[dict[str, Any]]:
     workspace.catalog.add_schema("shapes.s")
     for name in ("v", "gone"):
         workspace.catalog.add_volume(f"shapes.s.{name}")
+    workspace.catalog.add_table("shapes.s.t", {"delta.lastUpdateVersion": "0"})
     for name in ("shape", "gone"):
         client.workspace.import_(f"/Shared/{name}", content="YQ==", format=workspace_files.ImportFormat.RAW)
     for scope, key in (("shape", "k"), ("shape", "gone"), ("shape-gone", "k")):

@@ -6,6 +6,7 @@ import io
 import json
 
 import pyarrow.parquet
+import pytest
 from databricks.sdk import WorkspaceClient
 
 from databricks_loopback import Workspace
@@ -39,6 +40,7 @@ with open("/dbfs/lake/seen.json", "w") as file:
 """
 
 
+@pytest.mark.proof  # a start of Spark; `test_stock_launcher` and the platform's tests run tasks as well
 def test_task_writes_delta_that_is_read_back(workspace: Workspace, client: WorkspaceClient):
     workspace.catalog.add_schema("main.spark")
     workspace.catalog.add_volume("main.spark.out")

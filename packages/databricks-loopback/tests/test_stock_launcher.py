@@ -88,7 +88,7 @@ def launcher_config(workspace: Workspace, package: Path) -> dict[str, object]:
             "run_name": "launched",
             "cluster": {
                 "new": {
-                    "spark_version": "18.0.x-scala2.13",
+                    "spark_version": "18.x-scala2.13",
                     "nodes": {"node_types": {"node_type_id": "i3.xlarge"}},
                     "size": {"num_workers": 0},
                 }
@@ -124,12 +124,13 @@ def launch(workspace: Workspace, package: Path, *, fail: bool) -> tuple[bool, li
         return result.success, list(result.all_events)
 
 
+@pytest.mark.proof  # a step with Dagster of its own
 def test_step_runs_on_the_cluster_from_the_uploaded_code(workspace: Workspace, package: Path):
     succeeded, events = launch(workspace, package, fail=False)
     assert succeeded
     (seen,) = [event.materialization.metadata for event in events if event.is_step_materialization]
     values = {name: value.value for name, value in seen.items()}
-    assert values["runtime"] == "18.0"
+    assert values["runtime"] == "18.2"
     assert values["executable"] == "/databricks/python3/bin/python3"
     assert (values["variable"], values["secret"]) == ("yes", "resolved")
     assert not str(values["module"]).startswith(str(package)), "the zip was imported, not the folder of this machine"
@@ -142,9 +143,11 @@ def test_step_runs_on_the_cluster_from_the_uploaded_code(workspace: Workspace, p
     assert "from the cluster" in stdout
 
 
+@pytest.mark.proof  # a step with Dagster of its own
 def test_exception_of_a_step_comes_back(workspace: Workspace, package: Path):
     succeeded, events = launch(workspace, package, fail=True)
     assert not succeeded
-    (failure,) = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    # The stock launcher may add a failure of its own: it looks at the run once more after the step's events came.
+    failure, *_ = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
     assert failure.step_failure_data.error is not None
     assert "as asked" in failure.step_failure_data.error.to_string()

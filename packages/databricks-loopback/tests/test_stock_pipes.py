@@ -4,6 +4,7 @@ Annotations are not postponed here: Dagster looks at that of `context` when the 
 """
 
 import dagster as dg
+import pytest
 from dagster_databricks import PipesDatabricksClient, PipesDbfsMessageReader
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.compute import ClusterLogConf, DbfsStorageInfo
@@ -23,6 +24,7 @@ with open_dagster_pipes(context_loader=PipesDbfsContextLoader(), message_writer=
 """
 
 
+@pytest.mark.proof  # a process that runs what it is given
 def test_asset_is_materialized_through_pipes(workspace: Workspace, client: WorkspaceClient):
     @dg.asset
     def piped(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
@@ -40,6 +42,6 @@ def test_asset_is_materialized_through_pipes(workspace: Workspace, client: Works
     assert result.success
     (materialization,) = result.asset_materializations_for_node("piped")
     metadata = {name: value.value for name, value in materialization.metadata.items()}
-    assert (metadata["runtime"], metadata["extra"]) == ("18.0", "through")
+    assert (metadata["runtime"], metadata["extra"]) == ("18.2", "through")
     assert str(metadata["Databricks Job Run URL"]).startswith(f"{workspace.host}/?o=")
     assert list((workspace.storage.dbfs / "tmp").iterdir()) == [], "the client cleans up what it put there"

@@ -59,7 +59,7 @@ def test_task_sees_a_cluster_and_nothing_of_this_machine(monkeypatch: pytest.Mon
     assert (seen["editable"], seen["tests"], seen["libraries"]) == (False, False, True)
     assert (seen["here"], seen["beside"]) == ("/databricks/driver", [])
     variables = seen["variables"]
-    assert (variables["DATABRICKS_RUNTIME_VERSION"], variables["TEAM"], variables["LANG"]) == ("18.0", "fraud", "sv")
+    assert (variables["DATABRICKS_RUNTIME_VERSION"], variables["TEAM"], variables["LANG"]) == ("18.2", "fraud", "sv")
     assert "PARENT_SECRET" not in variables
     assert not [name for name in variables if name.startswith(("PYTEST", "VIRTUAL_ENV", "DAGSTER"))]
     assert not {"work", "home", "mnt", "srv"} & set(seen["root"])
@@ -139,6 +139,28 @@ def test_secrets_reach_the_task(workspace: Workspace, client: WorkspaceClient):
     assert shown == {"TOKEN": "{{secrets/prod/token}}"}, "the API never shows the value"
 
 
+def test_environment_variables_are_exported_as_they_are(client: WorkspaceClient):
+    code = "import os; print(os.environ['A'], os.environ.get('B'))"
+    run, result = run_code(client, code, new_cluster=small_cluster(spark_env_vars={"A": '"$HOME"'}))
+    assert states(run) == SUCCESS, result.error
+    assert result.logs == '"$HOME" None\n'
+    run, result = run_code(client, code, new_cluster=small_cluster(spark_env_vars={"A": "1' B='2"}))
+    assert result.logs == "1 2\n", "a quote ends the value"
+    run, _ = run_code(client, code, new_cluster=small_cluster(spark_env_vars={"A": "it's"}))
+    assert "SPARK_STARTUP_FAILURE (SERVICE_FAULT)" in states(run)[2]
+
+
+def test_a_volume_holds_no_table(workspace: Workspace, client: WorkspaceClient):
+    workspace.catalog.add_schema("main.tables")
+    workspace.catalog.add_volume("main.tables.files")
+    code = "import os, sys; os.makedirs(sys.argv[1] + '/_delta_log')"
+    run, _ = run_code(client, code, "/Volumes/main/tables/files/t")
+    assert "/Volumes/main/tables/files/t: volumes can't hold tables" in states(run)[2]
+    assert client.dbfs.exists("/t") is False
+    run, _ = run_code(client, code, "/dbfs/t")
+    assert states(run) == SUCCESS
+
+
 def test_unknown_secret_stops_the_cluster(client: WorkspaceClient):
     run, _ = run_code(client, "pass", new_cluster=small_cluster(spark_conf={"spark.x": "{{secrets/no/such}}"}))
     assert "SECRET_RESOLUTION_ERROR (SERVICE_FAULT)" in states(run)[2]
@@ -153,11 +175,13 @@ def test_libraries_are_checked_and_wheels_unpacked(client: WorkspaceClient):
         archive.writestr("shipped.py", "word = 'from the wheel'\n")
     client.dbfs.upload("/lib/shipped-1-py3-none-any.whl", io.BytesIO(wheel.getvalue()), overwrite=True)
     requirements = b"# pinned\n--index-url x\ndagster\nnone; python_version < '3'\n"
+    client.workspace.upload("/Users/engineer@example.com/requirements.txt", io.BytesIO(requirements), overwrite=True,
+                            format=ImportFormat.AUTO)  # fmt: skip
     client.dbfs.upload("/lib/requirements.txt", io.BytesIO(requirements), overwrite=True)
     good = [
         Library(pypi=PythonPyPiLibrary(package="dagster>=1")),
         Library(whl="dbfs:/lib/shipped-1-py3-none-any.whl"),
-        Library(requirements="dbfs:/lib/requirements.txt"),
+        Library(requirements="/Workspace/Users/engineer@example.com/requirements.txt"),
     ]
     run, result = run_code(client, "import shipped; print(shipped.word)", libraries=good)
     assert (states(run), result.logs) == (SUCCESS, "from the wheel\n")
@@ -167,6 +191,7 @@ def test_libraries_are_checked_and_wheels_unpacked(client: WorkspaceClient):
         (Library(pypi=PythonPyPiLibrary(package="a b")), "invalid requirement"),
         (Library(whl="dbfs:/lib/none-py3-none-any.whl"), "file not found"),
         (Library(whl="dbfs:/lib/requirements.txt"), "only pure wheels"),
+        (Library(requirements="dbfs:/lib/requirements.txt"), "workspace files and volumes only"),
         (Library(jar="dbfs:/lib/a.jar"), "no source for jar libraries"),
     ):
         run, _ = run_code(client, "pass", libraries=[bad])

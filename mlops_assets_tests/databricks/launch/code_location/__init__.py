@@ -68,8 +68,20 @@ def after_nothing(context: dg.AssetExecutionContext, step_launcher: dg.ResourceP
 
 
 @dg.asset
+def tagging(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[Any]) -> None:
+    """Tag the run, then fail, as a search does that breaks off."""
+    context.instance.add_run_tags(context.run_id, {"colour": "blue", "kept": "changed"})
+    raise ValueError("as asked")
+
+
+@dg.asset
 def broken(step_launcher: dg.ResourceParam[Any]) -> None:
     sys.stderr.write("about to fail\n")
+    raise ValueError("as asked")
+
+
+@dg.asset(deps=[nothing])
+def broken_after(step_launcher: dg.ResourceParam[Any]) -> None:
     raise ValueError("as asked")
 
 
@@ -122,13 +134,28 @@ def counting(context: dg.AssetExecutionContext, step_launcher: dg.ResourceParam[
     return dg.MaterializeResult(metadata={"file": row.file})
 
 
-ASSETS = [nothing, after_nothing, broken, refusing, chatty, sleeper, dying, second_time_lucky, patient, counting]
+ASSETS = [
+    nothing,
+    after_nothing,
+    tagging,
+    broken,
+    broken_after,
+    refusing,
+    chatty,
+    sleeper,
+    dying,
+    second_time_lucky,
+    patient,
+    counting,
+]
 JOBS = [dg.define_asset_job(f"{asset.key.to_user_string()}_job", [asset]) for asset in ASSETS]
 PAIR = dg.define_asset_job("pair_job", [nothing, after_nothing])
+THEN_BROKEN = dg.define_asset_job("then_broken_job", [nothing, broken_after])
+SIBLINGS = dg.define_asset_job("siblings_job", [chatty, nothing])
 
 defs = dg.Definitions(
     assets=ASSETS,
-    jobs=[*JOBS, PAIR],
+    jobs=[*JOBS, PAIR, SIBLINGS, THEN_BROKEN],
     resources={"step_launcher": SpecLauncher()},
     executor=dg.multi_or_in_process_executor,
 )

@@ -14,6 +14,7 @@ import dagster as dg
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.placement import PLACE_TAG, check_placement
 
+Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation | dg.AssetMaterialization]
 PACKAGES = ["mlops_assets", "mlops_assets_tests.databricks.launch.placed_location"]
 
 
@@ -22,9 +23,7 @@ def _surroundings() -> dg.MaterializeResult[None]:
 
 
 @dg.asset
-def small(
-    context: dg.AssetExecutionContext, loader_cluster: StepLauncherResource
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]:
+def small(context: dg.AssetExecutionContext, loader_cluster: StepLauncherResource) -> Results:
     if runner := loader_cluster.pipes(context):
         yield from runner.run(context)
         return
@@ -32,9 +31,7 @@ def small(
 
 
 @dg.asset
-def large(
-    context: dg.AssetExecutionContext, trials_cluster: StepLauncherResource
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]:
+def large(context: dg.AssetExecutionContext, trials_cluster: StepLauncherResource) -> Results:
     if runner := trials_cluster.pipes(context):
         yield from runner.run(context)
         return

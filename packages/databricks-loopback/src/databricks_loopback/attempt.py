@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from databricks_loopback import sandbox, start_failures
-from databricks_loopback.cluster_settings import environment, write_spark_conf
+from databricks_loopback.cluster_settings import environment, exported, write_spark_conf
 from databricks_loopback.clusters import Cluster, Clusters
 from databricks_loopback.faults import Fate, Faults
 from databricks_loopback.libraries import LibraryError, install
@@ -79,10 +79,11 @@ class Platform:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The driver's input: its `task.json`, and the cluster's resolved environment variables."""
+    """The driver's input: its `task.json`, the cluster's resolved environment variables, names of libraries."""
 
     description: dict[str, Any]
     variables: dict[str, str]
+    libraries: set[str]
 
 
 class _Ended(Exception):  # noqa: N818 - an end, which may be an intended one
@@ -151,14 +152,15 @@ class Attempt:
     def _prepare(self, cluster: Cluster) -> _Prepared:
         """Put driver, settings and libraries into the task's folder."""
         platform, task = self._platform, self._task
-        python = task.spec["spark_python_task"]
         control = task.folder / "control"
         shutil.copytree(_IMAGE, control, ignore=shutil.ignore_patterns("__pycache__"))
         try:
             settings = platform.secrets.resolve(cluster.spec.get("spark_conf") or {})
-            variables = platform.secrets.resolve(cluster.spec.get("spark_env_vars") or {})
+            variables = exported(platform.secrets.resolve(cluster.spec.get("spark_env_vars") or {}))
         except UnresolvedSecretError:
             raise self._start_failure(cluster, start_failures.SECRETS) from None
+        if variables is None:
+            raise self._start_failure(cluster, start_failures.ENVIRONMENT)
         write_spark_conf(
             control / "conf",
             cluster,
@@ -168,19 +170,19 @@ class Attempt:
             delta=any(platform.jars.iterdir()),
             metastore=platform.metastore is not None,
         )
+        file, parameters, widgets = self._program()
         try:
-            install(task.spec.get("libraries") or [], platform.storage, task.folder / "libraries")
+            libraries = install(task.spec.get("libraries") or [], platform.storage, task.folder / "libraries")
         except LibraryError as error:
             raise _Ended(_failure(str(error), "LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR")) from None
-        if not platform.storage.locate(python["python_file"]).is_file():
-            message = f"Cannot read the python file {python['python_file']}. Please check driver logs for more details."
-            raise _Ended(_failure(message, "RESOURCE_NOT_FOUND", "CLIENT_ERROR"))
         host, token = platform.identify(cluster, self._run.creator)
         description = {
             "host": host,
             "token": token,
-            "file": platform.storage.on_cluster(python["python_file"]),
-            "parameters": python.get("parameters") or [],
+            "file": file,
+            "parameters": parameters,
+            "widgets": widgets,
+            "is_notebook": bool(task.spec.get("notebook_task")),
             "with_context": not cluster.is_shared,
             "schemas": platform.schemas() if platform.metastore else [],
             "secrets": {
@@ -188,7 +190,23 @@ class Attempt:
                 for scope, secrets in platform.secrets.everything().items()
             },
         }
-        return _Prepared(description, variables)
+        return _Prepared(description, variables, libraries)
+
+    def _program(self) -> tuple[str, list[str], dict[str, str]]:
+        """Return the path on the cluster of the task's file, its arguments, and the widgets of a notebook."""
+        storage, notebook = self._platform.storage, self._task.spec.get("notebook_task")
+        python = self._task.spec.get("spark_python_task") or {}
+        named = notebook["notebook_path"] if notebook else python["python_file"]
+        if not storage.locate(named).is_file():
+            message = f"Cannot read the python file {named}. Please check driver logs for more details."
+            if notebook:
+                message = (
+                    f'Unable to access the notebook "{named}". Either it does not exist, or the identity used to run '
+                    f"this job, {self._run.creator}, lacks the required permissions."
+                )
+            raise _Ended(_failure(message, "RESOURCE_NOT_FOUND", "CLIENT_ERROR"))
+        widgets = (notebook or {}).get("base_parameters") or {}
+        return storage.on_cluster(named), python.get("parameters") or [], widgets
 
     def _drive(self, cluster: Cluster, fate: Fate, prepared: _Prepared) -> End:
         task = self._task
@@ -227,7 +245,7 @@ class Attempt:
         mounts |= {sandbox.JARS: platform.jars}
         if platform.metastore:
             mounts |= {sandbox.METASTORE: platform.metastore}
-        machine = sandbox.Machine(mounts, platform.java_home, platform.hidden)
+        machine = sandbox.Machine(mounts, platform.java_home, platform.hidden, prepared.libraries)
         driver = [sandbox.PYTHON, "-P", "-u", f"{sandbox.CONTROL}/driver.py", sandbox.CONTROL]
         with (task.folder / "stdout").open("wb") as stdout, (task.folder / "stderr").open("wb") as stderr:
             return subprocess.Popen(
@@ -248,6 +266,12 @@ class Attempt:
             return _driver_lost(cluster)
         outcome = json.loads(written.read_text("utf-8"))
         self._task.error, self._task.error_trace = outcome.get("error", ""), outcome.get("error_trace", "")
+        tables = sorted(self._platform.storage.volumes.rglob("_delta_log"))
+        if tables:
+            table = "/Volumes" / tables[0].parent.relative_to(self._platform.storage.volumes)
+            for log in tables:
+                shutil.rmtree(log.parent)
+            return _failure(f"{table}: volumes can't hold tables.", "RUN_EXECUTION_ERROR", "CLIENT_ERROR")
         return FAILED if outcome else SUCCESS
 
     def _clean(self) -> None:

@@ -1,10 +1,10 @@
-"""Authentication: personal access tokens, and OAuth tokens of service principals (machine to machine).
+"""Authentication: personal access tokens, and OAuth tokens of service principals, by secret or by federation.
 
 What belongs here: tokens, checking them, the OAuth endpoints. What does not: permissions (`api.permissions`).
 
-Shapes: the OAuth server's metadata (RFC 8414) and the client-credentials grant (RFC 6749, 4.4), as
-`databricks.sdk.oauth` reads them. A rejected token is 403 with the number 403 as its code, a missing one 401
-(databricks-sdk-go issues 873 and 917).
+Shapes: the OAuth server's metadata (RFC 8414), the client-credentials grant (RFC 6749, 4.4) and the token exchange of
+workload identity federation (RFC 8693), as `databricks.sdk.oauth` and `databricks.sdk.oidc` read them. A rejected token
+is 403 with the number 403 as its code, a missing one 401 (databricks-sdk-go issues 873 and 917).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from databricks_loopback.wire import ApiError, Reply, Request
 
 # The platform rejects tokens that are about to expire; the SDK renews them 40 s before they do.
 _MARGIN_S = 30.0
+_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Tokens:
         self.oauth_lifetime_s = oauth_lifetime_s
         self._grants: dict[str, _Grant] = {}
         self._clients: dict[str, str] = {}
+        self._trusted: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def issue(self, user: str, *, lifetime_s: float = float("inf")) -> str:
@@ -57,6 +59,11 @@ class Tokens:
         with self._lock:
             self._clients[client_id] = secret
         return secret
+
+    def trust(self, client_id: str, identity_token: str) -> None:
+        """Accept an identity provider's token as that of a service principal (a federation policy)."""
+        with self._lock:
+            self._trusted[identity_token] = client_id
 
     def revoke(self, token: str) -> None:
         """Stop accepting a token."""
@@ -95,7 +102,7 @@ class Tokens:
                     "issuer": f"{url()}/oidc",
                     "authorization_endpoint": f"{url()}/oidc/v1/authorize",
                     "token_endpoint": f"{url()}/oidc/v1/token",
-                    "grant_types_supported": ["client_credentials"],
+                    "grant_types_supported": ["client_credentials", _EXCHANGE],
                     "token_endpoint_auth_methods_supported": ["client_secret_basic"],
                     "scopes_supported": ["all-apis"],
                 }
@@ -108,13 +115,20 @@ class Tokens:
 
     def _token(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         form = {name: values[-1] for name, values in parse_qs(request.body.decode("utf-8", "replace")).items()}
-        if form.get("grant_type") != "client_credentials":
-            return _oauth_error(400, "unsupported_grant_type", "only client_credentials is supported")
         client, secret = _basic(request.headers.get("authorization", ""))
-        with self._lock:
-            known = self._clients.get(client)
-        if known is None or not secrets.compare_digest(known, secret):
-            return _oauth_error(401, "invalid_client", "Client authentication failed")
+        if form.get("grant_type") == _EXCHANGE:
+            client = form.get("client_id", client)
+            with self._lock:
+                accepted = client and self._trusted.get(form.get("subject_token", "")) == client
+            if not accepted:
+                return _oauth_error(401, "invalid_grant", "No federation policy matches the token")
+        elif form.get("grant_type") == "client_credentials":
+            with self._lock:
+                known = self._clients.get(client)
+            if known is None or not secrets.compare_digest(known, secret):
+                return _oauth_error(401, "invalid_client", "Client authentication failed")
+        else:
+            return _oauth_error(400, "unsupported_grant_type", "use client_credentials or a token exchange")
         token = self.issue(client, lifetime_s=self.oauth_lifetime_s)
         expires_in = int(self.oauth_lifetime_s)
         return Reply.of(

@@ -8,6 +8,7 @@ paths as on Databricks: `/lake/t` is `dbfs:/lake/t`, which is `/dbfs/lake/t` for
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,6 +51,8 @@ _METASTORE = {
     "spark.hadoop.datanucleus.schema.autoCreateAll": "true",
     "spark.hadoop.hive.metastore.schema.verification": "false",
 }
+# What a shell adds to an empty environment.
+_SHELLS_OWN = frozenset({"PWD", "OLDPWD", "SHLVL", "_"})
 _LOGGING = """\
 rootLogger.level = error
 rootLogger.appenderRef.console.ref = console
@@ -86,6 +89,22 @@ def environment(cluster: Cluster, variables: Mapping[str, str], java_home: Path 
         **java,
         **variables,
     }
+
+
+def exported(variables: Mapping[str, str]) -> dict[str, str] | None:
+    """Return `spark_env_vars` as the cluster's processes see them, None if their script fails.
+
+    The platform writes a line `export NAME='value'` for each and does not escape the value (Clusters API:
+    "key-value pairs of the form (X,Y) are exported as is (i.e., export X='Y')"), so a quote ends it.
+    """
+    script = "".join(f"export {name}='{value}'\n" for name, value in variables.items())
+    done = subprocess.run(
+        ["/bin/sh", "-euc", f"{script}exec /usr/bin/env -0"], env={}, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        return None
+    pairs = (line.partition("=") for line in done.stdout.split("\0") if line)
+    return {name: value for name, _, value in pairs if name not in _SHELLS_OWN or name in variables}
 
 
 def write_spark_conf(

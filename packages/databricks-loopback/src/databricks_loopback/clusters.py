@@ -9,7 +9,6 @@ issue 838, PrefectHQ/prefect issue 5890, databricks-sdk's own error overrides).
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 import time
@@ -26,7 +25,17 @@ from databricks_loopback.wire import invalid
 State = Literal["PENDING", "RUNNING", "TERMINATING", "TERMINATED"]
 
 NODE_TYPES = ("i3.xlarge", "m5d.large", "m6gd.large", "Standard_DS3_v2", "Standard_D4ds_v5", "n2-highmem-4")
-SPARK_VERSIONS = ("18.0.x-scala2.13", "18.0.x-cpu-ml-scala2.13", "17.3.x-scala2.13", "17.3.x-cpu-ml-scala2.13")
+# The images that can be asked for, each with the release that its processes name.
+SPARK_VERSIONS = {
+    "18.x-scala2.13": "18.2",
+    "18.x-photon-scala2.13": "18.2",
+    "18.x-cpu-ml-scala2.13": "18.2",
+    "17.3.x-scala2.13": "17.3",
+    "17.3.x-photon-scala2.13": "17.3",
+    "17.3.x-cpu-ml-scala2.13": "17.3",
+    "16.4.x-scala2.13": "16.4",
+    "16.4.x-scala2.12": "16.4",
+}
 _CORES, _MEMORY_MB = 4.0, 16_384
 # In these modes Python runs behind Spark Connect: no SparkContext, and no FUSE mount of DBFS.
 _SHARED_MODES = ("USER_ISOLATION", "DATA_SECURITY_MODE_STANDARD", "LEGACY_TABLE_ACL", "LEGACY_PASSTHROUGH")
@@ -65,8 +74,8 @@ class Cluster:
 
     @property
     def runtime_version(self) -> str:
-        """`DATABRICKS_RUNTIME_VERSION` of its processes, such as `18.0`."""
-        return ".".join(str(self.spec["spark_version"]).split(".")[:2])
+        """`DATABRICKS_RUNTIME_VERSION` of its processes, such as `18.2`."""
+        return SPARK_VERSIONS[self.spec["spark_version"]]
 
     @property
     def is_shared(self) -> bool:
@@ -187,7 +196,7 @@ class Clusters:
             ApiError: MALFORMED_REQUEST or INVALID_PARAMETER_VALUE.
         """
         check_object(spec, ClusterSpec, where)
-        if not re.fullmatch(r"\d+\.\d+\.x(-\w+)*-scala2\.1[23]", str(spec.get("spark_version", ""))):
+        if spec.get("spark_version") not in SPARK_VERSIONS:
             raise invalid(f"Invalid spark version {spec.get('spark_version')}.")
         sizes = [name for name in ("num_workers", "autoscale") if spec.get(name) is not None]
         if not sizes and not spec.get("is_single_node"):

@@ -43,6 +43,10 @@ class Policies:
         }
         return policy_id
 
+    def edit(self, policy_id: str, name: str, definition: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace name and rules of a policy; errors as in `get`."""
+        self.get(policy_id).update(name=name, definition=json.dumps(definition))
+
     def get(self, policy_id: str) -> dict[str, Any]:
         """Return a policy.
 

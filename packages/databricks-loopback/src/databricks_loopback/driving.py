@@ -24,7 +24,7 @@ SUCCESS = ("TERMINATED", "SUCCESS", "")
 
 def small_cluster(**fields: Any) -> ClusterSpec:
     """Return a spec of the smallest cluster, with other fields of `ClusterSpec`."""
-    common: dict[str, Any] = {"spark_version": "18.0.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
+    common: dict[str, Any] = {"spark_version": "18.x-scala2.13", "node_type_id": "i3.xlarge", "num_workers": 0}
     return ClusterSpec(**(common | fields))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from databricks_loopback.storage import Storage
 
@@ -23,8 +24,8 @@ class LibraryError(Exception):
     """A library that can't be installed; its text becomes the run's message."""
 
 
-def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Path) -> None:
-    """Make a task's libraries importable.
+def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Path) -> set[str]:
+    """Make a task's libraries importable, and return the normalized names of those from PyPI.
 
     Args:
         libraries: `libraries` of the task.
@@ -35,15 +36,15 @@ def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Pa
         LibraryError: One is not available.
     """
     target.mkdir(parents=True, exist_ok=True)
+    names: set[str] = set()
     for library in libraries:
         ((kind, value),) = library.items()
         if kind == "pypi":
-            _require(value["package"])
+            names.add(_require(value["package"]))
         elif kind == "requirements":
-            for line in _file(value, storage).read_text("utf-8").splitlines():
-                text = line.split("#", 1)[0].strip()
-                if text and not text.startswith("-"):
-                    _require(text)
+            if not value.startswith(("/Volumes/", "/Workspace/")):
+                raise _failure(value, "requirements files are taken from workspace files and volumes only")
+            names |= _require_all(_file(value, storage).read_text("utf-8"), value)
         elif kind == "whl":
             wheel = _file(value, storage)
             if not wheel.name.endswith("-none-any.whl"):
@@ -52,21 +53,33 @@ def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Pa
                 archive.extractall(target)
         else:
             raise _failure(str(value), f"the loopback workspace has no source for {kind} libraries")
+    return names
 
 
-def _require(text: str) -> None:
+def _require_all(text: str, where: str) -> set[str]:
+    lines = [line.split("#", 1)[0].strip() for line in text.replace("\\\n", " ").splitlines()]
+    wanted = [line for line in lines if line and not line.startswith("-")]
+    hashed = [line for line in wanted if "--hash=" in line]
+    if hashed and len(hashed) < len(wanted):  # pip: "all requirements must have hashes" once one has
+        raise _failure(where, "In --require-hashes mode, all requirements must have their versions pinned with ==")
+    return {_require(line.partition(" --")[0].strip()) for line in wanted}
+
+
+def _require(text: str) -> str:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
         raise _failure(text, f"invalid requirement: {error}") from None
+    name = canonicalize_name(requirement.name)
     if requirement.marker is not None and not requirement.marker.evaluate():
-        return
+        return name
     try:
         installed = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:
         raise _failure(text, f"No matching distribution found for {text}") from None
     if not requirement.specifier.contains(installed, prereleases=True):
         raise _failure(text, f"the loopback workspace has {requirement.name} {installed}")
+    return name
 
 
 def _file(uri: str, storage: Storage) -> Path:

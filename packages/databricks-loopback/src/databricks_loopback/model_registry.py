@@ -3,7 +3,9 @@
 What belongs here: the registered models, and what the registry rejects. What does not: the REST API
 (`api.model_registry`), the versions' files (`api.files`).
 
-Shapes: `mlflow.protos.databricks_uc_registry_messages_pb2`, `RegisteredModel` and `ModelVersion`.
+Shapes: `mlflow.protos.databricks_uc_registry_messages_pb2`, `RegisteredModel` and `ModelVersion`. Unity Catalog answers
+`ALREADY_EXISTS` and `NOT_FOUND` where MLflow's own registry answers `RESOURCE_ALREADY_EXISTS` and
+`RESOURCE_DOES_NOT_EXIST`; MLflow's client expects both (`mlflow.tracking._model_registry.fluent`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any
 from databricks_loopback.catalog import Catalog
 from databricks_loopback.clusters import now_ms
 from databricks_loopback.storage import Storage
-from databricks_loopback.wire import ApiError, exists, invalid, missing
+from databricks_loopback.wire import ApiError, invalid, missing
 
 _FILTER = re.compile(r"\s*(?P<field>name|run_id)\s*=\s*'(?P<value>[^']*)'\s*")
 _LEVELS = 3  # catalog.schema.model
@@ -49,7 +51,7 @@ class ModelRegistry:
         self._catalog.schema(".".join(levels[:2]))
         with self._lock:
             if name in self._models:
-                raise exists(f"Registered model '{name}' already exists")
+                raise ApiError(409, "ALREADY_EXISTS", f"Registered model '{name}' already exists")
             times = {"creation_timestamp": now_ms(), "last_updated_timestamp": now_ms()}
             self._models[name] = {"name": name, "user_id": user, "description": description, "aliases": [], **times}
             return self._models[name]
@@ -59,6 +61,14 @@ class ModelRegistry:
         if name not in self._models:
             raise missing(f"Registered model '{name}' does not exist")
         return self._models[name]
+
+    def delete(self, name: str) -> None:
+        """Remove a model with its versions; ApiError RESOURCE_DOES_NOT_EXIST if it does not exist."""
+        self.model(name)
+        with self._lock:
+            del self._models[name]
+            for key in [key for key in self._versions if key[0] == name]:
+                del self._versions[key]
 
     def create_version(self, request: Mapping[str, Any], user: str) -> dict[str, Any]:
         """Create the next version of a model, which is pending until its files are uploaded."""
@@ -115,11 +125,11 @@ class ModelRegistry:
             self._models[name]["aliases"] = [*others, {"alias": alias, "version": number}]
 
     def by_alias(self, name: str, alias: str) -> dict[str, Any]:
-        """Return the version of an alias; ApiError RESOURCE_DOES_NOT_EXIST if there is none."""
+        """Return the version of an alias; ApiError NOT_FOUND if there is none."""
         for item in self.model(name)["aliases"]:
             if item["alias"] == alias:
                 return self.version(name, str(item["version"]))
-        raise missing(f"Alias '{alias}' of registered model '{name}' does not exist")
+        raise ApiError(404, "NOT_FOUND", f"Alias '{alias}' of registered model '{name}' does not exist")
 
     def _version(self, name: str, number: str) -> dict[str, Any]:
         try:

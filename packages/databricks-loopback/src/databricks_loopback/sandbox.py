@@ -5,7 +5,9 @@ What belongs here: building the command that enters it. What does not: what runs
 The new root has the operating system's folders, the Python environment as `/databricks/python3`, Java, and the given
 mounts; nothing else of this machine exists there. So only uploaded code can be imported, not what is installed in
 editable mode, and `/dbfs`, `/Volumes` and `/Workspace` are plain folders for Python, Spark and the JVM. The PID
-namespace guarantees that killing its first process ends all others.
+namespace guarantees that killing its first process ends all others. As on a real cluster, the environment has the
+modules of Spark and Delta and not their distributions: `importlib.metadata` does not find them, because they are part
+of the runtime. Packages that only the launching side has are there if the task's libraries name them.
 
 It needs Linux namespaces: root can create them, other users only where user namespaces are allowed.
 """
@@ -18,8 +20,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +38,14 @@ METASTORE = "/databricks/metastore"
 HOME = "/root"
 WORK = "/databricks/driver"
 
+# Where the environment's packages are bound; its own folder of them holds links.
+_PACKAGES = "/databricks/packages"
+_WITHOUT_DISTRIBUTION = ("pyspark-*.dist-info", "delta_spark-*.dist-info")
+# No runtime has them, and this machine does, because it launches.
+_ONLY_AS_LIBRARIES = {
+    "dagster-databricks": ("dagster_databricks", "dagster_databricks-*.dist-info"),
+    "dagster-pyspark": ("dagster_pyspark", "dagster_pyspark-*.dist-info"),
+}
 _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "nix", "dev", "sys")
 _EMPTY = ("proc", "run", "tmp", "var/tmp", HOME.lstrip("/"), WORK.lstrip("/"))
 _PROBE_TIMEOUT_S = 30
@@ -48,11 +59,13 @@ class Machine:
         mounts: Local folders by their absolute path inside.
         java_home: JAVA_HOME, or None for a machine without Java.
         hidden: Folders that are hidden even if they are in one of the system's own; none is inside another.
+        libraries: Names of the libraries that are installed on it, normalized.
     """
 
     mounts: Mapping[str, Path]
     java_home: Path | None
     hidden: Sequence[Path] = ()
+    libraries: Collection[str] = ()
 
     def command(self, root: Path, argv: Sequence[str]) -> list[str]:
         """Return the command that runs `argv` on the machine.
@@ -84,6 +97,7 @@ class Machine:
             if not _in_system(folder) or any(folder.is_relative_to(other) for other in hidden):
                 lines.append(_bind(folder, str(folder), new))
         lines.append(_bind(Path(sys.prefix), "/databricks/python3", new))
+        lines += _without_distributions(new, self.libraries)
         lines += [_bind(folder, inside, new) for inside, folder in self.mounts.items()]
         # A shell stays the first process (`exit` keeps it from replacing itself): the first process ignores signals
         # from inside, so a driver in its place could not be killed by its own crash.
@@ -137,6 +151,19 @@ def _unshare() -> list[str]:
 def _bind(source: Path, inside: str, new: str) -> str:
     target = f"{new}{shlex.quote(inside)}"
     return f"mkdir -p {target} && mount --rbind {shlex.quote(str(source))} {target}"
+
+
+def _without_distributions(new: str, libraries: Collection[str]) -> list[str]:
+    """Return the commands that replace the environment's folder of packages by links to all but what is left out."""
+    absent = [pattern for name, found in _ONLY_AS_LIBRARIES.items() if name not in libraries for pattern in found]
+    packages = Path(sysconfig.get_path("purelib"))
+    inside = f"{new}/databricks/python3/{shlex.quote(str(packages.relative_to(sys.prefix)))}"
+    return [
+        _bind(packages, _PACKAGES, new),
+        f"mount -t tmpfs packages {inside}",
+        f"cd {new}{_PACKAGES} && printf '{_PACKAGES}/%s\\0' * | xargs -0 ln -s -t {inside}",
+        f"cd {inside} && rm -f {' '.join([*_WITHOUT_DISTRIBUTION, *absent])}",
+    ]
 
 
 def _in_system(path: Path) -> bool:

@@ -96,6 +96,12 @@ SECRETS = StartFailure(
     "Internal error resolving secrets.",
     {"databricks_error_message": "Failed to fetch secrets referred to in Spark Conf"},
 )
+ENVIRONMENT = StartFailure(
+    "SPARK_STARTUP_FAILURE",
+    "SERVICE_FAULT",
+    "Spark failed to start.",
+    {"databricks_error_message": "The script of the cluster's environment variables (spark-env.sh) failed"},
+)
 SPOT_LOSS = StartFailure(
     "SPOT_INSTANCE_TERMINATION",
     "CLOUD_FAILURE",

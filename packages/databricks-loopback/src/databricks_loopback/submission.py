@@ -56,14 +56,27 @@ def _check_task(task: Mapping[str, Any], where: str, earlier: list[str], cluster
     kinds = sorted(name for name, value in task.items() if name.endswith("_task") and value is not None)
     if len(kinds) != 1:
         raise invalid(f"{where} must have exactly one task type, found {', '.join(kinds) or 'none'}.")
-    if kinds != ["spark_python_task"]:
+    if kinds[0] not in ("spark_python_task", "notebook_task"):
         raise not_emulated(kinds[0])
     _check_compute(task, where, clusters)
+    if kinds == ["notebook_task"]:
+        _check_notebook(task["notebook_task"], where, storage)
+        return
     python = task["spark_python_task"]
     if python.get("source") == "GIT":
         raise not_emulated("Python files from Git")
     storage.locate(python["python_file"])
     if len(json.dumps(python.get("parameters") or [])) > _PARAMETER_BYTES:
+        raise invalid(f"The parameters of {where} exceed {_PARAMETER_BYTES} bytes as JSON.")
+
+
+def _check_notebook(notebook: Mapping[str, Any], where: str, storage: Storage) -> None:
+    if notebook.get("source") == "GIT":
+        raise not_emulated("notebooks from Git")
+    if not str(notebook["notebook_path"]).startswith("/"):
+        raise invalid("Only absolute paths are currently supported. Paths must begin with '/'.")
+    storage.locate(notebook["notebook_path"])
+    if len(json.dumps(notebook.get("base_parameters") or {})) > _PARAMETER_BYTES:
         raise invalid(f"The parameters of {where} exceed {_PARAMETER_BYTES} bytes as JSON.")
 
 

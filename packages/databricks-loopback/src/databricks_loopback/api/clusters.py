@@ -8,16 +8,17 @@ An all-purpose cluster is RUNNING as soon as it is created or started; it gets a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from databricks.sdk.service.compute import ClustersAPI
+from databricks.sdk.service.compute import ClusterPoliciesAPI, ClustersAPI
 
 from databricks_loopback.clusters import SPARK_VERSIONS, Clusters
 from databricks_loopback.compute_presets import Policies, Pools
 from databricks_loopback.routing import Route
 from databricks_loopback.schema import check_call
-from databricks_loopback.wire import ApiError, Reply, Request
+from databricks_loopback.wire import ApiError, Reply, Request, malformed
 
 _CORES, _MEMORY_MB = 4.0, 16_384
 
@@ -48,6 +49,8 @@ class ClustersApi:
             Route("GET", f"{base}/spark-versions", self._spark_versions),
             Route("GET", "/api/2.0/policies/clusters/get", self._get_policy),
             Route("GET", "/api/2.0/policies/clusters/list", self._list_policies),
+            Route("POST", "/api/2.0/policies/clusters/create", self._create_policy),
+            Route("POST", "/api/2.0/policies/clusters/edit", self._edit_policy),
             Route("GET", "/api/2.0/instance-pools/get", self._get_pool),
             Route("GET", "/api/2.0/instance-pools/list", self._list_pools),
         ]
@@ -103,11 +106,30 @@ class ClustersApi:
     def _list_policies(self, _request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"policies": self._policies.all()})
 
+    def _create_policy(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        document = request.document()
+        check_call(document, ClusterPoliciesAPI.create)
+        definition = _definition(document)
+        return Reply.of({"policy_id": self._policies.add(document["name"], definition, creator=request.user)})
+
+    def _edit_policy(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        document = request.document()
+        check_call(document, ClusterPoliciesAPI.edit)
+        self._policies.edit(document["policy_id"], document["name"], _definition(document))
+        return Reply.of({})
+
     def _get_pool(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of(self._pools.get(request.required("instance_pool_id")))
 
     def _list_pools(self, _request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"instance_pools": self._pools.all()})
+
+
+def _definition(document: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        return dict(json.loads(document["definition"]))
+    except (KeyError, TypeError, ValueError):
+        raise malformed("Policy definition is not a JSON object of rules") from None
 
 
 def _node_type(name: str) -> dict[str, Any]:

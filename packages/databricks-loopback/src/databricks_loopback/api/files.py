@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from databricks_loopback.catalog import Catalog
-from databricks_loopback.routing import Route
+from databricks_loopback.routing import Handler, Route
 from databricks_loopback.storage import Storage, milliseconds, normal
 from databricks_loopback.wire import ApiError, Reply, Request, invalid, not_emulated
 
@@ -39,17 +39,28 @@ class FilesApi:
     def routes(self) -> list[Route]:
         """Return the endpoints."""
         file, directory = "/api/2.0/fs/files{path}", "/api/2.0/fs/directories{path}"
-        return [
-            Route("PUT", file, self._upload),
-            Route("GET", file, self._download),
-            Route("HEAD", file, self._download),
-            Route("DELETE", file, self._delete),
-            Route("POST", file, self._initiate_upload),
-            Route("PUT", directory, self._create_directory),
-            Route("GET", directory, self._list),
-            Route("HEAD", directory, self._head_directory),
-            Route("DELETE", directory, self._delete_directory),
+        calls = [
+            ("PUT", file, self._upload),
+            ("GET", file, self._download),
+            ("HEAD", file, self._download),
+            ("DELETE", file, self._delete),
+            ("POST", file, self._initiate_upload),
+            ("PUT", directory, self._create_directory),
+            ("GET", directory, self._list),
+            ("HEAD", directory, self._head_directory),
+            ("DELETE", directory, self._delete_directory),
         ]
+        return [Route(method, template, self._allowed(handler)) for method, template, handler in calls]
+
+    def _allowed(self, handler: Handler) -> Handler:
+        def checked(request: Request, parts: Mapping[str, str]) -> Reply:
+            names = normal(parts["path"]).split("/")[1:]
+            if names[0] == "Volumes" and names[3:]:
+                reads = request.method in ("GET", "HEAD")
+                self._catalog.require("READ VOLUME" if reads else "WRITE VOLUME", ".".join(names[1:4]), request.user)
+            return handler(request, parts)
+
+        return checked
 
     def _upload(self, request: Request, parts: Mapping[str, str]) -> Reply:
         path = self._local(parts["path"])

@@ -106,8 +106,11 @@ class JobsApi:
         own = {name: value for name, value in task.document(page).items() if name in _OF_THE_TASK}
         output: dict[str, Any] = {"metadata": metadata | own}
         if task.finished.is_set():
-            logs, truncated = task.logs()
-            output |= {"logs": logs, "logs_truncated": truncated}
+            if task.spec.get("notebook_task"):  # its cells have their output, and `logs` is for other tasks
+                output |= {"notebook_output": {"truncated": False}}
+            else:
+                logs, truncated = task.logs()
+                output |= {"logs": logs, "logs_truncated": truncated}
             if task.error:
                 output |= {"error": task.error, "error_trace": task.error_trace}
             elif task.end is not None and not task.end.is_success:

@@ -36,6 +36,7 @@ class ModelRegistryApi:
         return [
             Route("POST", f"{models}/create", self._create),
             Route("GET", f"{models}/get", self._get),
+            Route("DELETE", f"{models}/delete", self._delete),
             Route("POST", f"{models}/alias", self._set_alias),
             Route("GET", f"{models}/alias", self._by_alias),
             Route("GET", by_sdk, self._files_by_sdk),
@@ -51,6 +52,10 @@ class ModelRegistryApi:
         body = request.document()
         made = self._registry.create(str(body.get("name", "")), request.user, str(body.get("description", "")))
         return Reply.of({"registered_model": made})
+
+    def _delete(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        self._registry.delete(str(request.document().get("name", "")))
+        return Reply.of({})
 
     def _get(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"registered_model": self._registry.model(request.required("name"))})

@@ -1,7 +1,7 @@
-"""Unity Catalog API 2.1: catalogs, schemas and volumes.
+"""Unity Catalog API 2.1: catalogs, schemas, volumes and entries of tables.
 
-What belongs here: the calls that jobs on volumes need (reference: "Catalogs", "Schemas", "Volumes"). What does not:
-the registry (`catalog`), tables and grants.
+What belongs here: the calls that jobs on volumes and watchers of tables need (reference: "Catalogs", "Schemas",
+"Volumes", "Tables"). What does not: the registry (`catalog`), the Grants API.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class UnityCatalogApi:
             Route("POST", f"{base}/volumes", self._create_volume),
             Route("GET", f"{base}/volumes/{{name}}", self._get_volume),
             Route("DELETE", f"{base}/volumes/{{name}}", self._delete_volume),
+            Route("GET", f"{base}/tables", self._tables),
+            Route("GET", f"{base}/tables/{{name}}", self._get_table),
         ]
 
     def _catalogs(self, _request: Request, _parts: Mapping[str, str]) -> Reply:
@@ -58,7 +60,8 @@ class UnityCatalogApi:
         self._catalog.add_schema(full_name)
         return Reply.of(self._catalog.schema(full_name))
 
-    def _get_schema(self, _request: Request, parts: Mapping[str, str]) -> Reply:
+    def _get_schema(self, request: Request, parts: Mapping[str, str]) -> Reply:
+        self._catalog.require("USE SCHEMA", parts["name"], request.user)
         return Reply.of(self._catalog.schema(parts["name"]))
 
     def _volumes(self, request: Request, _parts: Mapping[str, str]) -> Reply:
@@ -73,9 +76,19 @@ class UnityCatalogApi:
         full_name = f"{document['catalog_name']}.{document['schema_name']}.{document['name']}"
         return Reply.of(self._catalog.add_volume(full_name, document["volume_type"], document.get("comment") or ""))
 
-    def _get_volume(self, _request: Request, parts: Mapping[str, str]) -> Reply:
+    def _get_volume(self, request: Request, parts: Mapping[str, str]) -> Reply:
+        self._catalog.require("READ VOLUME", parts["name"], request.user)
         return Reply.of(self._catalog.volume(parts["name"]))
 
     def _delete_volume(self, _request: Request, parts: Mapping[str, str]) -> Reply:
         self._catalog.drop_volume(parts["name"])
         return Reply.of({})
+
+    def _tables(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        schema = f"{request.required('catalog_name')}.{request.required('schema_name')}"
+        self._catalog.require("USE SCHEMA", schema, request.user)
+        return Reply.of({"tables": self._catalog.tables(schema)})
+
+    def _get_table(self, request: Request, parts: Mapping[str, str]) -> Reply:
+        self._catalog.require("SELECT", parts["name"], request.user)
+        return Reply.of(self._catalog.table(parts["name"]))

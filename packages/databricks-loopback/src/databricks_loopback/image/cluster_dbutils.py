@@ -1,6 +1,6 @@
 """`dbutils` of a driver: secrets and file system.
 
-What belongs here: the parts of Databricks Utilities that jobs use. What does not: notebooks, widgets, the REST API.
+What belongs here: the parts of Databricks Utilities that jobs use. What does not: notebooks' own, the REST API.
 """
 
 from __future__ import annotations
@@ -144,13 +144,38 @@ class FileUtils:
         return FileInfo(full, name, 0 if entry.is_dir() else stat.st_size, stat.st_mtime_ns // 1_000_000)
 
 
+class WidgetUtils:
+    """`dbutils.widgets`: the parameters of a notebook's task.
+
+    Args:
+        values: Text by name.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def get(self, name: str) -> str:
+        """Return a parameter."""
+        if name not in self._values:
+            raise ExecutionError(
+                f"com.databricks.dbutils_v1.InputWidgetNotDefined: No input widget named {name} is defined"
+            )
+        return self._values[name]
+
+    def getAll(self) -> dict[str, str]:  # noqa: N802 - the platform's name
+        """Return all parameters."""
+        return dict(self._values)
+
+
 class DBUtils:
     """The global `dbutils`.
 
     Args:
         secrets: Base64 values by scope and key.
+        widgets: Parameters of a notebook's task; none for other tasks.
     """
 
-    def __init__(self, secrets: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, secrets: Mapping[str, Mapping[str, str]], widgets: Mapping[str, str]) -> None:
         self.secrets = SecretUtils(secrets)
         self.fs = FileUtils()
+        self.widgets = WidgetUtils(widgets)

@@ -1,4 +1,4 @@
-"""The driver of a cluster: runs one Python file as a `spark_python_task`.
+"""The driver of a cluster: runs one Python file as a `spark_python_task`, or the cells of a notebook one after another.
 
 What belongs here: the globals, arguments and end of a task. What does not: Spark (`cluster_spark`), dbutils
 (`cluster_dbutils`), choosing the file (the workspace's `runner`).
@@ -9,6 +9,7 @@ defined, and the file's folder is not on `sys.path`. A task that calls `sys.exit
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -30,10 +31,14 @@ def main(control: Path) -> None:
     sys.path.remove(str(control))
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
-    namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"])
+    tools = namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"], task["widgets"])
+    if task["is_notebook"]:  # modules that it imports find them there; MLflow looks there too, for more than these have
+        module = sys.modules["pyspark.dbutils"] = types.ModuleType("pyspark.dbutils")
+        module.__dict__["DBUtils"] = lambda _spark: tools
     identity.define(task["host"], task["token"], namespace.__dict__)
     spark.define_spark(namespace.__dict__, with_context=task["with_context"], schemas=task["schemas"])
     sys.argv = [task["file"], *task["parameters"]]
+    sys.addaudithook(_like_a_mount)
     outcome: dict[str, str] = {}
     try:
         code = compile(Path(task["file"]).read_bytes(), task["file"], "exec")
@@ -50,6 +55,21 @@ def main(control: Path) -> None:
     draft.rename(control / "outcome.json")
     # The run ends with its file, without waiting for threads or the JVM.
     os._exit(0)
+
+
+def _like_a_mount(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what the mount of volumes can't do: a file there is written from its beginning to its end, once.
+
+    Source: "Limitations of working with files in volumes" of the Databricks reference (no appends, no random writes).
+
+    Raises:
+        OSError: EOPNOTSUPP: a file of a volume is opened for appending, or for reading and writing.
+    """
+    if event != "open" or not isinstance(arguments[0], str) or not arguments[0].startswith("/Volumes/"):
+        return
+    flags = arguments[2] or 0
+    if flags & os.O_APPEND or (flags & os.O_RDWR and not flags & os.O_TRUNC):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), arguments[0])
 
 
 def _end_with_the_workspace(lifeline: int) -> None:
