@@ -1,0 +1,168 @@
+"""Following the registry: which versions have the aliases, and their bundles on this machine.
+
+What belongs here: asking MLflow, writing bundles and the file of aliases. What does not: loading bundles into workers
+(`watching`), processes (`server`). Only this module of the room leads to MLflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mlops_assets.errors import PlatformError, TrackingError
+from mlops_assets.lineage import PRODUCTION_MODEL_URI_TAG
+from mlops_assets.registry.tuned_run import TunedRun
+from mlops_assets.registry.verified import load_verified
+from mlops_assets.registry.versions import CHAMPION, Version, by_alias
+from mlops_assets.serving.bundle import DOCUMENT, golden_rows, write_bundle
+from mlops_assets.serving.policy import Policy
+from mlops_assets.serving.watching import VERSIONS_FOLDER, read_aliases, write_aliases
+from mlops_assets.tracking.category_codes import levels_of
+
+if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.serving.scoring import Matrix
+    from mlops_assets.tracking.store import Store
+
+_GOLDEN_ROWS = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's versions come from.
+
+    Attributes:
+        store: The registry.
+        registered: The model's full name there.
+        contract: The model's contract.
+    """
+
+    store: Store
+    registered: str
+    contract: Contract
+
+
+def fetch(source: Source, version: Version, folder: Path) -> Path:
+    """Write a version's bundle below a folder, unless it is there, and return its own.
+
+    Raises:
+        BrokenVersionError: Its files are not what was registered.
+        TrackingError: The registry can't be reached, or the version's run says nothing of its threshold.
+    """
+    place = folder / str(version.number)
+    if (place / DOCUMENT).is_file():
+        return place
+    store = source.store
+    with store.answering():
+        booster = load_verified(store, version.name, version.number).booster
+        threshold = TunedRun.read(store, version.run_id).threshold(production=version.production)
+    levels = levels_of(booster)
+    return write_bundle(
+        folder,
+        booster,
+        model=version.name,
+        number=version.number,
+        run_id=version.run_id,
+        created=version.created,
+        policy=Policy(f"v{version.number}-{threshold.rule}", threshold.value, threshold.rule),
+        golden=golden_rows(booster, example_rows(source.contract, levels)),
+        levels=levels,
+    )
+
+
+def example_rows(contract: Contract, levels: Mapping[str, Sequence[str]], rows: int = _GOLDEN_ROWS) -> Matrix:
+    """Return rows that the contract accepts, the same at each call, none of a customer: float32 [rows, features].
+
+    Args:
+        contract: Types and ranges.
+        levels: Levels of the categories.
+        rows: Number of rows.
+    """
+    random = np.random.default_rng(20)
+    X = np.empty((rows, len(contract.features)), dtype=np.float32)
+    for at, name in enumerate(contract.features):
+        column = contract.column(name)
+        if column.type == "string":
+            X[:, at] = random.integers(0, max(1, len(levels.get(name, ()))), rows)
+        else:
+            low = -5.0 if column.min is None else column.min
+            high = max(low, 100.0 if column.min is not None else 5.0) if column.max is None else column.max
+            X[:, at] = random.uniform(low, high, rows)
+        if column.nullable:
+            X[:: 1 + at % 7, at] = np.nan
+    return X
+
+
+class Follower:
+    """Keeps a model's folder as the registry says.
+
+    Args:
+        source: The registry.
+        folder: The model's folder.
+        aliases: Aliases that are followed beside `champion`.
+        pinned: Versions that are served by number.
+    """
+
+    def __init__(self, source: Source, folder: Path, aliases: Sequence[str], pinned: Sequence[int]) -> None:
+        self._source, self._folder = source, folder
+        self._aliases = (CHAMPION, *(alias for alias in aliases if alias and alias != CHAMPION))
+        self._pinned = tuple(pinned)
+        self._written: tuple[dict[str, int], list[int]] | None = None
+        self._before = read_aliases(folder)
+
+    def look(self) -> dict[str, int]:
+        """Ask the registry once; return the version of each alias that has one.
+
+        A version that can't be fetched leaves its alias where it was.
+
+        Raises:
+            TrackingError: The registry can't be reached.
+        """
+        source = self._source
+        aliases: dict[str, int] = {}
+        for alias in self._aliases:
+            with source.store.answering():
+                version = by_alias(source.store, source.registered, alias)
+            if version is None:
+                continue
+            if self._fetched(version):
+                aliases[alias] = version.number
+            elif alias in self._before:
+                aliases[alias] = self._before[alias]
+        pinned = [number for number in self._pinned if self._fetched(self._version(number))]
+        if self._written != (aliases, pinned):
+            write_aliases(self._folder, aliases, pinned, model=source.registered, at=time.time())
+            self._written, self._before = (aliases, pinned), aliases
+        return aliases
+
+    def run(self, seconds: float, stop: threading.Event) -> None:
+        """Ask again and again until told to stop; a registry that is away changes nothing."""
+        while not stop.wait(seconds):
+            try:
+                self.look()
+            except (PlatformError, OSError) as error:  # an OSError for a full disk
+                log.warning("the registry is not followed for now: %s", error)
+
+    def _version(self, number: int) -> Version:
+        store = self._source.store
+        with store.answering():
+            found = store.client.get_model_version(self._source.registered, str(number))
+        production = PRODUCTION_MODEL_URI_TAG in found.tags
+        return Version(found.name, number, found.run_id, production, found.creation_timestamp / 1000)
+
+    def _fetched(self, version: Version) -> bool:
+        try:
+            fetch(self._source, version, self._folder / VERSIONS_FOLDER)
+        except TrackingError as error:
+            log.warning("version %d of %s is not served: %s", version.number, version.name, error)
+            return False
+        return True
