@@ -1,7 +1,7 @@
 # `make demo` and `make test` need Python 3.11-3.13 and Java 17 or 21; everything else they bring themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test proof soak ui doctor check bench lock clean clean-all
+.PHONY: help setup demo test proof soak ui serve doctor rollback check bench release-check lock clean clean-all
 SHELL := /bin/sh
 
 # One setting moves everything that a run writes. An empty value would make `clean` mean the checkout.
@@ -40,14 +40,20 @@ setup: ## virtual environment, locked dependencies, Delta jars; every target bel
 demo_targets = local databricks-local
 demo_target = $(or $(call given,TARGET),local)
 demo_known = $(if $(filter 1,$(words $(demo_target))),$(filter $(demo_targets),$(demo_target)))
-run_local = MLOPS_TARGET=local "$$VENV/bin/mlops" demo
-run_databricks-local = "$$VENV/bin/python" -m mlops_assets.cli.demo_databricks
-demo: $(if $(demo_known),setup) ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own, TARGET=databricks-local
+run_local = MLOPS_TARGET=local "$$venv/bin/mlops" demo
+run_databricks-local = "$$venv/bin/python" -m mlops_assets.cli.demo_databricks
+# A model's name means one of a project with several; without it, the model that the variables describe runs.
+in_project = $(if $(call given,MODEL),cd "$${PROJECT:-examples/own_project}" &&)
+# Where nobody names data: generated cards, whose labels come late. A home that has the former default goes on with it.
+named = $(or $(call given,SOURCE),$(call given,CONTRACT),$(call given,MODEL),$(call given,PROJECT),$(MLOPS_SOURCE),$(MLOPS_CONTRACT))
+unnamed = $(if $(named)$(wildcard $(MLOPS_HOME)/lakehouse/creditcard_synthetic),,MLOPS_SOURCE=cards MLOPS_CONTRACT=cards)
+data = $(unnamed) $(if $(call given,SOURCE),MLOPS_SOURCE="$$SOURCE") $(if $(call given,CONTRACT),MLOPS_CONTRACT="$$CONTRACT")
+demo: $(if $(demo_known),setup) ## the whole flow once, small and offline; SOURCE=, CONTRACT=, TRIALS= for your own, TARGET=databricks-local; MODEL=cards: one of examples/own_project, or of PROJECT=
 ifeq ($(demo_known),)
 	@echo "demo: there is no target '$$TARGET'; TARGET is one of: $(demo_targets)" >&2; exit 2
 else
-	@$(if $(call given,SOURCE),MLOPS_SOURCE="$$SOURCE") $(if $(call given,CONTRACT),MLOPS_CONTRACT="$$CONTRACT") \
-	  $(run_$(demo_known)) $(if $(call given,TRIALS),--trials "$$TRIALS")
+	@venv=$$(cd "$$VENV" && pwd) && $(in_project) \
+	  $(data) $(run_$(demo_known))$(if $(call given,MODEL), --model "$$MODEL")$(if $(call given,TRIALS), --trials "$$TRIALS")
 endif
 
 # Two processes share the whole suite, a file at a time, each with a Spark of its own; some tests are run by one.
@@ -72,18 +78,26 @@ endif
 soak: setup ## files arrive while the daemon and runs are killed, for some minutes; ARGS="--seed N" repeats one
 	@"$$VENV/bin/python" -m mlops_assets_tests.soak $(call given,ARGS)
 
-ui: setup ## Dagster's web UI on 127.0.0.1; PORT= (3000)
-	@exec "$$VENV/bin/mlops" ui $(if $(call given,PORT),--port "$$PORT")
+ui: setup ## the web UIs of Dagster and MLflow on 127.0.0.1; SOURCE=, CONTRACT= as for the demo; PORT= (3000); PROJECT=examples/own_project: those of a project
+	@venv=$$(cd "$$VENV" && pwd) && $(if $(call given,PROJECT),cd "$$PROJECT" &&) \
+	  $(data) exec "$$venv/bin/mlops" ui $(if $(call given,PORT),--port "$$PORT")
+
+serve: setup ## answer with the champion on 127.0.0.1:8400; prints a curl line; SOURCE=, CONTRACT= as for the demo; PORT=, WORKERS=
+	@$(data) exec "$$VENV/bin/mlops" serve $(if $(call given,PORT),--port "$$PORT") $(if $(call given,WORKERS),--workers "$$WORKERS")
 
 doctor: setup ## what is right and what to fix: Java, versions, settings; with MLOPS_TARGET=databricks the workspace
 	@"$$VENV/bin/mlops" doctor
 
-check: setup ## ruff (lint and format), mypy, zizmor (GitHub workflows) and a scan for secrets
+rollback: setup ## make the champion before the present one champion again, in seconds; TO=N for another version, REASON="..."
+	@"$$VENV/bin/mlops" rollback $(if $(call given,TO),--to "$$TO") $(if $(call given,REASON),--reason "$$REASON")
+
+check: setup ## ruff (lint and format), mypy, zizmor (GitHub workflows), the bundle, and a scan for secrets
 	@"$$VENV/bin/ruff" check .
 	@"$$VENV/bin/ruff" format --check .
 	@"$$VENV/bin/mypy"
 	@"$$VENV/bin/mypy" scripts
 	@"$$VENV/bin/zizmor" --offline --quiet .github
+	@"$$VENV/bin/python" scripts/bundle.py
 	@sh scripts/scan_secrets.sh
 
 # Asked for what there is, or for what there isn't, it answers without a set-up.
@@ -97,6 +111,10 @@ else ifeq ($(filter $(bench_name),$(bench_names)),)
 else
 	@"$$VENV/bin/python" -m "benchmarks.$$NAME" $(call given,ARGS)
 endif
+
+# What of a release one machine can show; GitHub's workflow does it on a tag, with the Databricks CLI and a workspace.
+release-check: setup ## build the wheel, check the bundle, deploy it to a loopback workspace, fail on purpose and go back
+	@"$$VENV/bin/python" scripts/release_check.py
 
 lock: setup ## requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" "$$VENV/bin/uv" pip compile pyproject.toml --quiet --all-extras \

@@ -4,16 +4,16 @@ What belongs here: imports of what Dagster 1.13.27 does not offer as `dagster.<n
 (import those from `dagster`), code.
 
 The module stands above the rooms because several need it, and `instance` and `automation` may not import `databricks`.
-A new version of Dagster may move or drop any of these names; `mlops_assets_tests/test_dagster_internals.py` lists each
-one that is gone. Who needs what:
+A new version of Dagster may move or drop any of these names: a test lists each one that the installed version lacks,
+and CI runs `mlops_assets_tests/dagster_names.py` with each minor version that the project may be used with. Who needs
+what:
 
+- `databricks.launch.project`: the module of a code location (`ModuleCodePointer`);
 - `databricks.launch.launcher`: how the cluster finds a code location again (`ModuleCodePointer`,
   `PackageCodePointer`), a copy of a run with other fields (`copy`), the payloads of events (`EngineEventData`,
   `StepFailureData`, `UserFailureData`), and how a step ended (`StepEventStatus`);
 - `databricks.launch.placing`: what Dagster runs for a step without a launcher (`core_dagster_event_sequence_for_step`);
-- `databricks.pipes_asset`: metadata in Dagster's own types (`normalize_metadata`), "no value" of a result
-  (`NoValueSentinel`), and a direct invocation with run and log of the launching run (`DirectAssetExecutionContext`,
-  `DirectOpExecutionContext`);
+- `databricks.pipes_results`: metadata in Dagster's own types (`normalize_metadata`);
 - `databricks.pipes`, `databricks.pipes_client`: metadata that came through Pipes (`metadata_map_from_external`), and
   the payload of an event (`EngineEventData`);
 - `instance.run_launcher`: what a run launcher says about a run's process (`CheckRunHealthResult`, `WorkerStatus`), and
@@ -30,10 +30,8 @@ from dagster._core.definitions.metadata import normalize_metadata
 from dagster._core.definitions.metadata.external_metadata import metadata_map_from_external
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.definitions.utils import NoValueSentinel
 from dagster._core.events import EngineEventData, RunFailureReason
 from dagster._core.execution.api import execute_run
-from dagster._core.execution.context.invocation import DirectAssetExecutionContext, DirectOpExecutionContext
 from dagster._core.execution.plan.execute_step import core_dagster_event_sequence_for_step
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 from dagster._core.execution.stats import StepEventStatus
@@ -47,11 +45,8 @@ __all__ = [
     "RUN_KEY_TAG",
     "AssetCheckExecutionRecordStatus",
     "CheckRunHealthResult",
-    "DirectAssetExecutionContext",
-    "DirectOpExecutionContext",
     "EngineEventData",
     "ModuleCodePointer",
-    "NoValueSentinel",
     "PackageCodePointer",
     "ReconstructableRepository",
     "RunFailureReason",

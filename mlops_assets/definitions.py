@@ -1,7 +1,7 @@
 """The code location of the model that the environment describes.
 
 What belongs here: binding - settings in, Definitions out. What does not: what a model consists of
-(`fraud_model.factory`), the resources (`fraud_model.deployment`), reading the environment (`settings`).
+(`fraud_model.factory`), the resources (`fraud_model.shared`), reading the environment (`deployment`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.assets.sources import SourceConfig
-from mlops_assets.fraud_model.deployment import build_resources, build_shared
 from mlops_assets.fraud_model.factory import build_fraud_model
+from mlops_assets.fraud_model.shared import build_resources, build_shared
 from mlops_assets.settings import Settings
 
 

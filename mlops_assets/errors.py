@@ -6,6 +6,8 @@ What does not: errors of libraries (translate them where they are caught), and a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class PlatformError(Exception):
     """A problem that the user can fix; its text is complete without a traceback.
@@ -15,19 +17,28 @@ class PlatformError(Exception):
         where: The file, table, column, URL or setting it was found in.
         fix: What to do about it.
         diff: A Markdown table of what was expected and what is there, if there is one; shown beside the text.
+        transient: Whether the same call may succeed later although nobody has changed anything: a server that does not
+            answer, a lock that another run holds, a cloud without capacity. What it is part of is tried again.
     """
 
-    def __init__(self, what: str, *, where: str, fix: str, diff: str = "") -> None:
-        self.what, self.where, self.fix, self.diff = what, where, fix, diff
+    def __init__(self, what: str, *, where: str, fix: str, diff: str = "", transient: bool = False) -> None:
+        self.what, self.where, self.fix, self.diff, self.transient = what, where, fix, diff, transient
         super().__init__(f"{what} [{where}] Fix: {fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process (multiprocess executor, step launcher)."""
-        return (_rebuild, (type(self), self.what, self.where, self.fix, self.diff))
+        return (_rebuild, (type(self), self.what, self.where, self.fix, self.diff, self.transient))
 
 
-def _rebuild(cls: type[PlatformError], what: str, where: str, fix: str, diff: str) -> PlatformError:
-    return cls(what, where=where, fix=fix, diff=diff)
+def _rebuild(
+    cls: type[PlatformError], what: str, where: str, fix: str, diff: str, transient: bool = False
+) -> PlatformError:
+    return cls(what, where=where, fix=fix, diff=diff, transient=transient)
+
+
+def are_transient(errors: Sequence[PlatformError]) -> bool:
+    """Return whether there are errors, and all of them are transient."""
+    return bool(errors) and all(error.transient for error in errors)
 
 
 class ContractError(PlatformError):
@@ -74,6 +85,14 @@ class StorageError(PlatformError):
 
 class TrackingError(PlatformError):
     """An MLflow store that can't be reached, or an entry in it that is not what it should be."""
+
+
+class LedgerError(PlatformError):
+    """A ledger of champions that was changed, can't be read, or is being written by another process."""
+
+
+class RetiredError(PlatformError):
+    """A model that was retired: nothing of it is trained or registered."""
 
 
 class SettingsError(PlatformError):

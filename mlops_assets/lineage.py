@@ -1,7 +1,8 @@
 """The keys by which one part of the platform finds what another part wrote, each defined once.
 
 What belongs here: keys of commit metadata, of materialization metadata that another asset, a condition or the command
-line reads, and of MLflow tags, and the names of artifacts. What does not: values, and keys that only people read.
+line reads, and of tags in MLflow and of Dagster runs, and the names of artifacts. What does not: values, and keys that
+only people read.
 
 A key that is typed by hand elsewhere is a bug: after a rename its reader would silently find nothing. A test looks for
 such copies. These strings are on disk in every existing home, so they never change.
@@ -12,22 +13,30 @@ from typing import Final
 # Metadata of Delta commits and of materializations; both use the same key.
 DAGSTER_RUN: Final = "dagster_run"
 RAW_VERSION: Final = "raw_version"
+RAW_DATA_VERSION: Final = "raw_data_version"
 SPLIT_ID: Final = "split_id"
 SPLIT_SPEC: Final = "spec"
 AS_OF: Final = "as_of"
+ROW_COUNT: Final = "dagster/row_count"
+LATE_LABELS: Final = "late_labels"
 
 # Metadata of commits only: records of batches, batches that may not be committed yet, replays that may not be finished,
-# and the version of the label table up to which labels were merged into the raw table, with the window they had.
+# the version of the label table up to which labels were merged into the raw table, with the window they had, and why a
+# load was right to change more than the contract allows.
 RECORDS: Final = "records"
 UNSETTLED: Final = "unsettled"
 REPLAYS: Final = "replays"
 LABELS_VERSION: Final = "labels_version"
 LABEL_WINDOW: Final = "label_window_days"
+ACCEPTED_CHANGES: Final = "accepted_changes"
 
 # Metadata of materializations only.
 DELTA_VERSION: Final = "delta_version"
-ROW_COUNT: Final = "dagster/row_count"
-LATE_LABELS: Final = "late_labels"
+TRAINED_ROWS: Final = "trained_rows"
+TRAINED_ON_REVERTED: Final = "trained_on_reverted"
+BATCHES_DROPPED: Final = "batches_dropped"
+BATCHES_GONE: Final = "batches_not_found_again"
+CHECKED_BY_LOAD: Final = "checked_by_load"
 SET_VERSIONS: Final = {"train": "train_version", "validation": "validation_version", "test": "test_version"}
 TEST_SET_VERSION: Final = "test_set_version"
 MLFLOW_RUN_ID: Final = "mlflow_run_id"
@@ -35,6 +44,18 @@ MODEL_URI: Final = "model_uri"
 PRODUCTION_MODEL_URI: Final = "production_model_uri"
 BEST_POINT: Final = "best_point"
 PROMOTED: Final = "promoted"
+
+# Tags that Dagster puts on a materialization: the data version, and whether the asset gave it.
+DATA_VERSION_TAG: Final = "dagster/data_version"
+DATA_VERSION_IS_GIVEN_TAG: Final = "dagster/data_version_is_user_provided"
+# Tags of a Dagster run: its model, the version of the raw table that it wrote or used, its MLflow run, and the process
+# of a run that no code server has started. And the key under which a code location holds the document of each of its
+# models, with the model's title appended.
+RUN_MODEL_TAG: Final = "mlops_assets/model"
+RUN_RAW_VERSION_TAG: Final = "mlops_assets/raw_version"
+RUN_MLFLOW_TAG: Final = "mlops_assets/mlflow_run"
+RUN_PROCESS_TAG: Final = "mlops_assets/process"
+MODEL_DOCUMENT_PREFIX: Final = "mlops_assets/models/"
 
 # Tags of every MLflow run; the first two are MLflow's own.
 PARENT_TAG: Final = "mlflow.parentRunId"
@@ -61,6 +82,27 @@ ACCEPTED_LEAKS_TAG: Final = "mlops_assets.accepted_leaks"
 END_REASON_TAG: Final = "mlops_assets.end_reason"
 REFUSED_TAG: Final = "mlops_assets.refused"
 
+# Name of a model's output, in its signature and in the answers of a server.
+PROBABILITY: Final = "probability_of_fraud"
+
+# Tag of a version: SHA-256 of each of its files, by path, as JSON.
+FILES_SHA256_TAG: Final = "mlops_assets.files_sha256"
+# Tags of a version: SHA-256 of its golden rows; when and why it was rolled back; what the gate decided; since when it
+# was champion.
+GOLDEN_SHA256_TAG: Final = "mlops_assets.golden_sha256"
+ROLLED_BACK_TAG: Final = "mlops_assets.rolled_back"
+GATE_TAG: Final = "mlops_assets.gate"
+GATE_REASON_TAG: Final = "mlops_assets.gate_reason"
+CHAMPION_SINCE_TAG: Final = "mlops_assets.champion_since"
+# Tags of a version: who registered it, what it waits for as JSON, and who has approved it.
+REGISTERED_BY_TAG: Final = "mlops_assets.registered_by"
+APPROVALS_TAG: Final = "mlops_assets.approvals"
+APPROVED_BY_TAG: Final = "mlops_assets.approved_by"
+
+# Tags of a registered model.
+LEDGER_HEAD_TAG: Final = "mlops_assets.ledger_head"
+RETIRED_TAG: Final = "mlops_assets.retired"
+
 # Tags of a search's run and of its trials' runs; an unfinished search resumes from them.
 SEARCH_KEY_TAG: Final = "mlops_assets.search_key"
 STATE_TAG: Final = "mlops_assets.state"
@@ -77,4 +119,11 @@ PRODUCTION_SCORES_FILE: Final = "production/test_scores.npy"
 REHEARSED_SCORES_FILE: Final = "production/rehearsed_scores.npy"
 BACKTEST_FILE: Final = "evaluation/backtest.json"
 PICTURES_FOLDER: Final = "pictures"
+DAYS_AFTER_PICTURE: Final = "days_after.png"
 EXPLANATION_FOLDER: Final = "explanation"
+# Artifacts of a registered version: its folder, with its number appended, and files in it.
+VERSION_FOLDER: Final = "of_version"
+GOLDEN_FILE: Final = "golden_rows.json"
+VERDICT_FILE: Final = "verdict.json"
+CARD_FILE: Final = "model_card.md"
+SBOM_FILE: Final = "sbom.json"

@@ -1,181 +1,23 @@
-"""Where everything is, and which target runs it: the only reader of the process environment.
+"""A deployment and one model, as the environment's variables describe them.
 
-What belongs here: the deployment - names, paths and switches that differ between users and machines, validated, each
-with one default - and the variables that describe one model. What does not: what else a model is (`spec`), what a data
-scientist tunes per run (asset config in the launchpad), what a data set is (contract).
-
-Every field can be set as an environment variable `MLOPS_<FIELD>`; an empty one counts as not set.
+What belongs here: the variables of a code location with a single model, and the spec that they make. What does not:
+where everything is (`deployment`), what else a model is (`spec`), what a data set is (contract).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from difflib import get_close_matches
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
 
-from mlops_assets.errors import SettingsError
+from mlops_assets.deployment import Deployment
 
 if TYPE_CHECKING:
-    from mlops_assets.databricks.profile import DatabricksProfile
     from mlops_assets.spec import FraudModelSpec
-
-# Dagster's pool of the assets that may be launched; an instance limits it (`instance`, `DatabricksProfile`).
-LAUNCH_POOL = "databricks_launches"
-_PREFIX = "MLOPS_"
-_PROFILE_PREFIX = "MLOPS_DATABRICKS_"  # overrides of a profile's fields; the profile checks their names
-# The kinds of database that MLflow itself connects to (`mlflow.store.db.utils`), with any driver (`mysql+pymysql`).
-_MLFLOW_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_MASTER = r"local(\[(\*|[1-9]\d*)(,\s*\d+)?\]|-cluster\[\s*\d+\s*,\s*\d+\s*,\s*\d+\s*\])?"
-
-
-def _checkout() -> Path:
-    """Return the folder that relative paths start from: the checkout if there is one, else the current folder."""
-    root = Path(__file__).resolve().parent.parent
-    return root if (root / "pyproject.toml").is_file() else Path.cwd()
-
-
-def _misspelt(fields: list[str]) -> list[str]:
-    """Return a message for each variable that looks like one of ours and would be silently ignored."""
-    ours = [name for name in os.environ if name.startswith(_PREFIX) and not name.startswith(_PROFILE_PREFIX)]
-    unknown = [name for name in ours if name.removeprefix(_PREFIX) not in fields]
-    guesses = {name: get_close_matches(name.removeprefix(_PREFIX), fields, n=1, cutoff=0.75) for name in unknown}
-    return [f"{name}: no such setting; did you mean {_PREFIX}{guess[0]}?" for name, guess in guesses.items() if guess]
-
-
-class Deployment(BaseSettings):
-    """Where everything is, shared by all models of a code location.
-
-    Attributes:
-        target: `local` (embedded Spark, Delta and MLflow) or `databricks`.
-        home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
-        tracking_uri: MLflow store or server; by default a SQLite store under `home`.
-        spark_master: Spark master of the embedded session.
-        driver_memory: Heap of the embedded Spark, in JVM notation.
-        dagster_url: Address of the Dagster UI, for links from MLflow runs.
-        java_home: The process's JAVA_HOME, unless MLOPS_JAVA_HOME overrides it.
-        databricks_profile: With target `databricks`: `dev`, `staging`, `prod`, or the path of a YAML file.
-        automation: `on` starts sensors, conditions and schedules with the daemon; `off` leaves them to be switched on
-            in the UI.
-        alert_webhook: URL that a message for each failed run is posted to; without it, messages go to the log.
-        runtime_version: The Databricks Runtime that this process runs on; None anywhere else.
-    """
-
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
-
-    target: Literal["local", "databricks"] = "local"
-    home: Path = Path(".mlops")
-    tracking_uri: str = ""
-    spark_master: str = "local[*]"
-    driver_memory: str = "2g"
-    dagster_url: str = "http://127.0.0.1:3000"
-    java_home: str | None = Field(default=None, validation_alias=AliasChoices("MLOPS_JAVA_HOME", "JAVA_HOME"))
-    databricks_profile: str = Field(default="dev", min_length=1)
-    automation: Literal["on", "off"] = "off"
-    alert_webhook: SecretStr | None = None
-    runtime_version: str | None = Field(default=None, validation_alias="DATABRICKS_RUNTIME_VERSION")
-
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        try:
-            home = home.expanduser()
-        except RuntimeError:
-            raise ValueError(f"{home}: no such user") from None
-        return home if home.is_absolute() else (_checkout() / home).resolve()
-
-    @field_validator("spark_master")
-    @classmethod
-    def _embedded(cls, master: str) -> str:
-        if not re.fullmatch(_MASTER, master):
-            raise ValueError("use local, local[N], local[*] or local-cluster[WORKERS,CORES,MEGABYTES]")
-        return master
-
-    @field_validator("driver_memory")
-    @classmethod
-    def _jvm_size(cls, size: str) -> str:
-        if not re.fullmatch(r"[1-9][0-9]*[mgMG]", size):
-            raise ValueError("use a whole number with m or g, such as 2g")
-        return size
-
-    @field_validator("dagster_url")
-    @classmethod
-    def _web_address(cls, url: str) -> str:
-        if not re.fullmatch(r"https?://[^\s/]\S*", url):
-            raise ValueError("use an address that starts with http:// or https://")
-        return url
-
-    @property
-    def on_cluster(self) -> bool:
-        """Whether this process is a step on a Databricks cluster."""
-        return self.runtime_version is not None
-
-    def profile(self) -> DatabricksProfile:
-        """Return the Databricks profile with its overrides from the environment.
-
-        Raises:
-            SettingsError: There is no such profile, or one of its fields is invalid.
-        """
-        from mlops_assets.databricks.profile import load_profile
-
-        return load_profile(self.databricks_profile, os.environ)
-
-    @staticmethod
-    def databricks_credentials() -> dict[str, str]:
-        """Return the variables that hold the launching side's credentials, by the launcher's field for each.
-
-        Names only: their values are looked up by Dagster when a launcher is made, and masked in its UI.
-        """
-        if os.environ.get("DATABRICKS_CLIENT_ID"):
-            return {"client_id": "DATABRICKS_CLIENT_ID", "client_secret": "DATABRICKS_CLIENT_SECRET"}
-        return {"token": "DATABRICKS_TOKEN"}
-
-    def databricks_login(self) -> dict[str, str]:
-        """Return the launching side's credentials themselves, as far as they are set.
-
-        For code that calls the workspace outside of a run (doctor, reaper); launchers get theirs from Dagster, masked.
-        """
-        names = self.databricks_credentials()
-        return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
-
-    def for_cluster(self) -> dict[str, str]:
-        """Return the variables from which a step on a cluster reads this deployment; they hold no secrets."""
-        profile = self.profile()
-        return {
-            "MLOPS_TARGET": "databricks",
-            "MLOPS_HOME": "/tmp/mlops_assets",  # noqa: S108 - the cluster is this run's alone
-            "MLOPS_DAGSTER_URL": self.dagster_url,
-            "MLOPS_DATABRICKS_PROFILE": json.dumps(profile.model_dump(mode="json", by_alias=True)),
-        }
-
-    @property
-    def mlflow_uri(self) -> str:
-        """Tracking and registry store."""
-        return self.tracking_uri or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
-
-    @property
-    def mlflow_artifacts(self) -> Path | None:
-        """Folder for the artifacts of MLflow runs; None where a server decides.
-
-        A database stores none, and MLflow would put them under the folder that the process was started in.
-        """
-        a_database = self.mlflow_uri.startswith(_MLFLOW_DATABASES)
-        return self.home / "mlflow" / "artifacts" if a_database else None
-
-    @property
-    def lakehouse_root(self) -> Path:
-        """Folder of the databases of a local target."""
-        return self.home / "lakehouse"
-
-    @property
-    def dagster_home(self) -> Path:
-        """Folder of the Dagster instance."""
-        return self.home / "dagster"
 
 
 class Settings(Deployment):
@@ -192,6 +34,7 @@ class Settings(Deployment):
         model_name: Name in the MLflow registry; by default `fraud_<database>`.
         retrain_rows: Training is due after this many new rows with known labels.
         retrain_days: Training is due after this many days if there is any new row.
+        first_day: First day (UTC) with a partition, as in `FraudModelSpec`.
     """
 
     source: str = Field(default="synthetic", min_length=1)
@@ -202,6 +45,7 @@ class Settings(Deployment):
     model_name: str = ""
     retrain_rows: int = Field(default=10_000, ge=1)
     retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+    first_day: date = date(2020, 1, 1)
 
     @field_validator("database", "model_name")
     @classmethod
@@ -209,28 +53,6 @@ class Settings(Deployment):
         if name and not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise ValueError("use lower-case letters, digits and underscores, starting with a letter")
         return name
-
-    @classmethod
-    def from_environment(cls) -> Self:
-        """Read the settings from the environment.
-
-        Raises:
-            SettingsError: A variable has an invalid value, or a name close to one of ours; the text names each one.
-        """
-        problems = _misspelt([name.upper() for name in cls.model_fields])
-        try:
-            settings = cls()
-        except ValidationError as error:
-            problems += [
-                f"{_PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
-                for item in error.errors()
-            ]
-        else:
-            if not problems:
-                return settings
-        raise SettingsError(
-            "; ".join(problems), where="environment", fix="set the variable to a valid value, or unset it"
-        )
 
     def spec(self) -> FraudModelSpec:
         """Return the model that the variables describe; its keys have no prefix.
@@ -253,6 +75,7 @@ class Settings(Deployment):
             experiment=self.experiment,
             retrain_rows=self.retrain_rows,
             retrain_days=self.retrain_days,
+            first_day=self.first_day,
         )
 
     def _database(self, contract: str) -> str:
@@ -278,4 +101,5 @@ class Settings(Deployment):
             "MLOPS_DATABASE": spec.database,
             "MLOPS_MODEL_NAME": spec.registered_model,
             "MLOPS_EXPERIMENT": spec.experiment,
+            "MLOPS_FIRST_DAY": spec.first_day.isoformat(),
         }

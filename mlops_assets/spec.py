@@ -1,13 +1,15 @@
 """One fraud model, described: what `fraud_model.factory` makes assets, jobs and sensors from.
 
 What belongs here: what differs between two models of one code location, its validation, and the names that follow from
-it. What does not: where tables, MLflow and clusters are (`settings.Deployment`), Dagster, and what a person chooses for
+it. What does not: where tables, MLflow and clusters are (`deployment`), Dagster, and what a person chooses for
 one run (asset config).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -15,11 +17,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.errors import SettingsError
+from mlops_assets.lineage import MODEL_DOCUMENT_PREFIX
 
-SourceKind = Literal["synthetic", "cards", "openml", "files", "delta"]
+SourceKind = Literal["synthetic", "cards", "openml", "files", "delta", "table"]
 # As `labels` of the source of the same name: the reports of its frauds.
 CARDS: Literal["cards"] = "cards"
 DEFAULT_EXPERIMENT = "mlops_assets"
+_THREE_LEVELS = re.compile(r"[^.`\s]+(\.[^.`\s]+){2}")
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -35,7 +39,15 @@ def source_kind(source: str) -> SourceKind:
         return CARDS
     if source == "openml" or source.startswith("openml:"):
         return "openml"
+    if source.startswith("table:"):
+        return "table"
     return "delta" if source.startswith(("delta:", "asset:")) else "files"
+
+
+def models_in(metadata: Mapping[str, Any]) -> tuple[FraudModelSpec, ...]:
+    """Return the models whose documents the metadata of a code location's `Definitions` hold, by their titles."""
+    documents = {name: value for name, value in metadata.items() if name.startswith(MODEL_DOCUMENT_PREFIX)}
+    return tuple(FraudModelSpec.model_validate(documents[name].value) for name in sorted(documents))
 
 
 def _labels(known: dict[str, Any]) -> str | None:
@@ -55,20 +67,24 @@ class FraudModelSpec(BaseModel):
         contract: The data contract; also the name of a shipped one, or the path of a YAML file.
         source: Where transactions come from: `synthetic`, `cards`, `openml`, `openml:<name or id>`,
             `delta:<folder or URL>`, `asset:<key>@<folder or URL>` (the Delta table of an asset of one's own, which
-            becomes upstream), or a file, folder, glob or fsspec URL.
+            becomes upstream), `table:<catalog>.<schema>.<table>` (a table of Unity Catalog), or a file, folder, glob
+            or fsspec URL.
         labels: Where files with late labels arrive; None when labels come with the transactions. The default is `cards`
             with source `cards`, the reports of its frauds; otherwise None.
         database: Database of the tables; by default `<name, or the contract's name>_<kind of source>`, so that two
             models, or synthetic and real rows, never share a table.
         registered_model: Name in the MLflow registry; by default `fraud_<database>`.
         experiment: MLflow experiment; by default the model's name, or `mlops_assets` without one.
-        group: Asset group; by default the model's name. Empty: one group per stage.
+        group: Asset group; by default the model's name, or the contract's without one.
         owners: Owners of the assets: e-mail addresses, or `team:<name>`.
         retrain_rows: Training is due after this many new rows with known labels.
         retrain_days: Training is due after this many days if there is any new row.
+        first_day: First day (UTC) with a partition of `daily_arrivals`, and in the first week of `as_of_backtest`: the
+            day on which the first file arrived.
         split: Defaults of the launchpad's options for the sets (`SplitConfig`).
         search: Defaults of the options for the search and its evaluation (`TunedModelConfig`).
         gate: Defaults of the options for the promotion (`GateConfig`).
+        restore_champion: Whether the sensor `reconcile_champion` moves the alias back when another client has moved it.
         placement: Assets (by name, without the prefix) that do not run on the cluster that they name: `loader`,
             `trials` or `local`. It takes precedence over the Databricks profile's.
 
@@ -86,13 +102,15 @@ class FraudModelSpec(BaseModel):
     database: str = Field(default_factory=_database)
     registered_model: str = Field(default_factory=lambda known: f"fraud_{known['database']}")
     experiment: str = Field(default_factory=lambda known: known["name"] or DEFAULT_EXPERIMENT, min_length=1)
-    group: str = Field(default_factory=lambda known: known["name"])
+    group: str = Field(default_factory=lambda known: known["name"] or known["contract"].name, min_length=1)
     owners: tuple[str, ...] = Field(default=("team:fraud-platform",), min_length=1)
     retrain_rows: int = Field(default=10_000, ge=1)
     retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
+    first_day: date = date(2020, 1, 1)
     split: dict[str, Any] = Field(default_factory=dict)
     search: dict[str, Any] = Field(default_factory=dict)
     gate: dict[str, Any] = Field(default_factory=dict)
+    restore_champion: bool = False
     placement: dict[str, Literal["loader", "trials", "local"]] = Field(default_factory=dict)
 
     @field_validator("name", "group")
@@ -107,6 +125,8 @@ class FraudModelSpec(BaseModel):
     def _names_asset_and_table(cls, source: str) -> str:
         if source.startswith("asset:") and not re.fullmatch(r"asset:[^@/]+(/[^@/]+)*@.+", source):
             raise ValueError("name the asset's key and the place of its Delta table: asset:<key>@<folder or URL>")
+        if source.startswith("table:") and not _THREE_LEVELS.fullmatch(source.removeprefix("table:")):
+            raise ValueError("name the table with all three levels: table:<catalog>.<schema>.<table>")
         return source
 
     @field_validator("database", "registered_model")
@@ -176,7 +196,7 @@ class FraudModelSpec(BaseModel):
         if self.source.startswith("asset:"):
             return self.source.partition("@")[2]
         kind = self.source_kind
-        return self.source.removeprefix(kind).removeprefix(":") if kind in ("openml", "delta") else self.source
+        return self.source.removeprefix(kind).removeprefix(":") if kind in ("openml", "delta", "table") else self.source
 
     @property
     def upstream(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ What belongs here: reading the table, and what is wrong with it. What does not: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,12 @@ class Part:
     Attributes:
         minutes: How long it takes on two cores.
         paths: Files and folders of its tests, from the checkout.
+        processes: How many processes share its tests; 0 runs them in pytest's own.
     """
 
     minutes: int
     paths: tuple[Path, ...]
+    processes: int = 0
 
 
 def read_parts(table: Path) -> dict[str, Part]:
@@ -36,10 +38,10 @@ def read_parts(table: Path) -> dict[str, Part]:
             continue
         if line.startswith(" "):
             name, part = parts.popitem()
-            parts[name] = Part(part.minutes, (*part.paths, Path(line.strip())))
+            parts[name] = replace(part, paths=(*part.paths, Path(line.strip())))
         else:
-            name, minutes = line.split()
-            parts[name] = Part(int(minutes), ())
+            name, minutes, *processes = line.split()
+            parts[name] = Part(int(minutes), (), *map(int, processes))
     return parts
 
 

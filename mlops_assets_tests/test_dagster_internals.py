@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,31 +12,52 @@ import dagster as dg
 import pytest
 
 from mlops_assets import dagster_internals
+from mlops_assets_tests import dagster_names
+from mlops_assets_tests.conftest import CHECKOUT
+from mlops_assets_tests.docs.pages import rows, section
 from mlops_assets_tests.test_definitions import PACKAGE, PURE, imports_of
 
 INTERNALS = Path(dagster_internals.__file__)
-PRIVATE = sorted(
-    (node.module or "", alias.name)
-    for node in ast.parse(INTERNALS.read_text("utf-8")).body
-    if isinstance(node, ast.ImportFrom)
-    for alias in node.names
-)
-# Private methods and attributes of public classes that are overridden or read.
-MEMBERS = [
-    ("dagster", "DefaultRunLauncher", "_instance"),
-    ("dagster_databricks", "PipesDatabricksClient", "_poll_til_success"),
-    ("dagster_databricks", "PipesDatabricksClient", "_extract_dagster_metadata"),
-]
+PRIVATE = dagster_names.imported(INTERNALS.read_text("utf-8"))
 
 
-@pytest.mark.parametrize(("module", "name"), PRIVATE, ids=lambda value: value)
+@pytest.mark.parametrize(("module", "name"), [*PRIVATE, *dagster_names.MEMBERS], ids=lambda value: value)
 def test_dagster_has_the_private_name(module: str, name: str):
-    assert hasattr(importlib.import_module(module), name), f"{module} of Dagster {dg.__version__} has no {name}"
+    lacking = list(dagster_names.missing([(module, name)]))
+    assert not lacking, f"Dagster {dg.__version__} has no {lacking}"
 
 
-@pytest.mark.parametrize(("module", "owner", "name"), MEMBERS, ids=lambda value: value)
-def test_dagster_has_the_private_member(module: str, owner: str, name: str):
-    assert hasattr(getattr(importlib.import_module(module), owner), name)
+def test_what_a_version_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    planted = tmp_path / "internals.py"
+    planted.write_text(
+        "from dagster._core.events import EngineEventData, NoSuchEvent\nfrom dagster._core.gone import Anything\n"
+    )
+    monkeypatch.setattr(dagster_names, "INTERNALS", planted)
+    monkeypatch.setattr(dagster_names, "MEMBERS", (("dagster", "DefaultRunLauncher._gone"),))
+
+    assert dagster_names.main() == 1
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" has no ")[2] for line in lines] == [
+        "dagster._core.events.NoSuchEvent",
+        "dagster._core.gone (for Anything)",
+        "dagster.DefaultRunLauncher._gone",
+    ]
+
+
+def test_ci_asks_each_minor_version(capsys: pytest.CaptureFixture[str]):
+    workflow = (CHECKOUT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    minor = ".".join(dg.__version__.split(".")[:2])
+
+    assert "mlops_assets_tests/dagster_names.py" in workflow
+    assert f'dagster: "{minor}"' in workflow
+    assert dagster_names.main() == 0
+    assert (
+        f"dagster {dg.__version__} has all {len(PRIVATE) + len(dagster_names.MEMBERS)} private names"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("name", dagster_internals.__all__)
@@ -46,6 +67,29 @@ def test_a_name_is_private_only_while_dagster_does_not_offer_it(name: str):
 
 def test_every_import_is_given_out():
     assert sorted(dagster_internals.__all__) == sorted(name for _, name in PRIVATE)
+
+
+def internals_in(files: list[Path]) -> tuple[int, int]:
+    """Return the lines of files, and how many private names they use."""
+    texts = [file.read_text("utf-8") for file in files]
+    used = {name for text in texts for module, name in dagster_names.imported(text) if module.endswith("_internals")}
+    return sum(len(text.splitlines()) for text in texts), len(used)
+
+
+def test_the_page_says_what_each_launcher_costs_to_keep():
+    page = (CHECKOUT / "docs" / "how-to" / "databricks.md").read_text("utf-8")
+    costs = section(page, "Choose `launcher: step` or `launcher: pipes`")
+    told = {row[0]: [[int(word) for word in re.findall(r"\d+", cell)] for cell in row[1:]] for row in rows(costs)}
+    room = PACKAGE / "databricks"
+    step = [room / "launch" / f"{name}.py" for name in ("launcher", "placing", "run_steps", "warm")]
+    of_step, of_pipes = internals_in(step), internals_in(sorted(room.glob("pipes*.py")))
+    script, _ = internals_in([room / "launch" / f"{name}.py" for name in ("cluster_main", "request_loop", "reports")])
+
+    (step_lines, script_lines), (pipes_lines,) = told["lines of code"]
+    for number, counted in ((step_lines, of_step[0]), (script_lines, script), (pipes_lines, of_pipes[0])):
+        assert abs(number - counted) <= 15, (number, counted)
+    of_client = sum(owner == "dagster_databricks" for owner, _ in dagster_names.MEMBERS)
+    assert told["private names of Dagster"] == [[of_step[1]], [of_pipes[1], of_client]]
 
 
 def private_uses(package: Path, allowed: Path | None = None) -> list[str]:
@@ -99,7 +143,7 @@ def test_dagster_free_rooms_do_not_take_this_way_round():
         for path in PACKAGE.rglob("*.py")
         if any(name.startswith("mlops_assets.dagster_internals") for name in imports_of(path))
     }
-    assert users == {"automation", "cli", "databricks", "instance"}
+    assert users == {"assets", "automation", "cli", "databricks", "instance"}
     assert not users & set(PURE)
 
 

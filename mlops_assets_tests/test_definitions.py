@@ -15,6 +15,7 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 
 import mlops_assets
+from mlops_assets.assets.naming import STAGE_TAG
 from mlops_assets.assets.sources import source_of
 from mlops_assets.definitions import build_defs
 from mlops_assets.errors import ContractError
@@ -27,7 +28,7 @@ CHECKOUT = PACKAGE.parent
 SNAPSHOT = Path(__file__).parent / "snapshots" / "asset_specs.json"
 HEAVY = ("pyspark", "xgboost", "hyperopt", "mlflow", "sklearn", "matplotlib", "pandas", "databricks")
 # Rooms that know no Dagster.
-PURE = ("data", "lakehouse", "tracking", "evaluation", "training", "registry")
+PURE = ("data", "lakehouse", "tracking", "evaluation", "training", "registry", "serving")
 # Which rooms a room may import; a room may always import itself and the modules of TOP. `definitions` is a module, and
 # held to the rules of a room: it binds what the others hold, so none but the command line may import it.
 LAYERS: dict[str, set[str]] = {
@@ -38,20 +39,32 @@ LAYERS: dict[str, set[str]] = {
     "evaluation": {"data"},
     "training": {"data", "lakehouse", "tracking", "evaluation"},
     "registry": {"data", "lakehouse", "tracking", "evaluation", "training"},
+    "serving": {"data", "spec", "tracking", "registry"},
     "databricks": set(),
     "resources": {"data", "spec", "lakehouse", "tracking", "evaluation", "training", "registry", "databricks"},
     "assets": {"data", "spec", "lakehouse", "tracking", "evaluation", "training", "registry", "resources"},
-    "diagnostics": {"data", "databricks", "resources"},
-    "automation": {"assets", "data", "spec", "diagnostics"},
+    "diagnostics": {"data", "spec", "lakehouse", "tracking", "registry", "databricks", "resources"},
+    "automation": {"assets", "data", "spec", "diagnostics", "registry", "resources"},
     "fraud_model": {"data", "spec", "lakehouse", "databricks", "resources", "assets", "automation"},
     "instance": set(),
     "definitions": {"assets", "fraud_model"},
     "testing": {"data", "spec", "lakehouse", "resources", "assets", "fraud_model"},
-    "cli": {"data", "spec", "tracking", "training", "registry", "databricks", "resources", "assets", "automation"}
-    | {"diagnostics", "instance", "fraud_model", "definitions"},
+    "cli": {
+        "data",
+        "spec",
+        "lakehouse",
+        "tracking",
+        "training",
+        "registry",
+        "databricks",
+        "resources",
+        "assets",
+        "automation",
+    }
+    | {"diagnostics", "instance", "fraud_model", "definitions", "serving"},
 }
 # The modules at the top that every room may import.
-TOP = {"dagster_internals", "errors", "lineage", "settings"}
+TOP = {"dagster_internals", "deployment", "errors", "lineage", "processes", "retries", "settings"}
 
 
 def described(definitions: dg.Definitions) -> list[dict[str, Any]]:
@@ -61,6 +74,7 @@ def described(definitions: dg.Definitions) -> list[dict[str, Any]]:
             "key": spec.key.to_user_string(),
             "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
             "group": spec.group_name,
+            "stage": spec.tags.get(STAGE_TAG),
             "kinds": sorted(spec.kinds),
             "owners": list(spec.owners),
             "description": spec.description,
@@ -103,6 +117,35 @@ def test_every_asset_has_group_kinds_owner_and_description(settings: Settings):
         assert spec.owners
         assert spec.description
         assert "dagster/code_references" in spec.metadata
+
+
+def test_code_references_lead_to_the_files_here_or_to_the_commit_that_is_deployed(tmp_path: Path):
+    def references(code_url: str) -> dict[str, Any]:
+        specs = build_defs(Settings(home=tmp_path, code_url=code_url)).resolve_all_asset_specs()
+        found = {spec.key.to_user_string(): spec.metadata["dagster/code_references"] for spec in specs}
+        return {name: value.code_references[0] for name, value in found.items()}
+
+    assert {type(found) for found in references("").values()} == {dg.LocalFileCodeReference}
+    here = references("")["tuned_model"]
+    assert Path(here.file_path).read_text().splitlines()[here.line_number - 1].strip().startswith("@dg.asset")
+
+    for code_url, base in (
+        ("https://github.com/bank/fraud/tree/0f3c9d1", "https://github.com/bank/fraud/tree/0f3c9d1"),
+        ("https://gitlab.com/bank/ml/fraud/-/tree/v1.2", "https://gitlab.com/bank/ml/fraud/-/tree/v1.2"),
+    ):
+        there = references(code_url)
+        assert there["tuned_model"].url == f"{base}/mlops_assets/assets/tuned_model.py#L{here.line_number}"
+        assert there["transaction_source"].url.startswith(f"{base}/mlops_assets/assets/sources.py#L")
+
+
+def test_table_names_are_those_of_the_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLOPS_DATABRICKS_HOST", "https://example.azuredatabricks.net")
+    names = []
+    for target in ("local", "databricks"):
+        specs = build_defs(Settings(home=tmp_path, target=target)).resolve_all_asset_specs()
+        names += [spec.metadata["dagster/table_name"] for spec in specs if spec.key == dg.AssetKey("train_set")]
+
+    assert names == ["creditcard_synthetic.train_set", "main.mlops_assets_dev.train_set"]
 
 
 def test_loading_the_code_location_imports_no_heavy_library():
@@ -239,12 +282,12 @@ def readers_of_the_environment(package: Path) -> list[str]:
     return sorted(set(found))
 
 
-def test_only_settings_read_the_environment():
-    """spark.py sets variables for its workers, the demo on a loopback workspace those that lead to that workspace; the
-    scripts start on a cluster before there are any settings.
+def test_only_the_deployment_reads_the_environment():
+    """spark.py sets variables for its workers, metrics.py one for prometheus_client, the demo on a loopback workspace
+    those that lead to that workspace; the scripts start on a cluster before there is a deployment.
     """
-    scripts = {"databricks/launch/cluster_main.py", "databricks/pipes_main.py"}
-    allowed = {"settings.py", "resources/spark.py", "cli/demo_databricks.py", *scripts}
+    scripts = {"databricks/launch/cluster_main.py", "databricks/pipes_main.py", "diagnostics/errand_on_cluster.py"}
+    allowed = {"deployment.py", "resources/spark.py", "serving/metrics.py", "cli/demo_databricks.py", *scripts}
 
     assert set(readers_of_the_environment(PACKAGE)) <= allowed
 
@@ -291,7 +334,8 @@ def test_the_target_changes_the_resources_and_not_one_asset(tmp_path: Path, monk
 
     assert described(databricks) == described(local)
     jobs = [sorted(job.name for job in found.jobs or []) for found in (local, databricks)]
-    assert jobs == [["build_model", "doctor", "load_data", "main", "replay_quarantine", "train_as_of", "upkeep"]] * 2
+    expected = ["build_model", "doctor", "load_data", "main", "repair_tables", "replay_quarantine", "revert_batches"]
+    assert jobs == [[*expected, "rollback", "train_as_of", "upkeep", "verify"]] * 2
     assert set(databricks.resources or {}) == set(local.resources or {})
     assert (databricks.resources or {})["loader_cluster"].active is True
     assert (local.resources or {})["loader_cluster"].active is False
@@ -303,7 +347,7 @@ def test_each_asset_names_its_cost_class_and_the_sets_share_one_launch(settings:
             CLUSTER_KEYS.keys() & asset.required_resource_keys
         )
         for asset in build_defs(settings).assets or []
-        if isinstance(asset, dg.AssetsDefinition)
+        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable
     }
 
     assert classes == {
@@ -373,6 +417,7 @@ def test_the_settings_choose_the_source(tmp_path: Path, source: str, kind: str):
         ("https://127.0.0.1/a.csv", [], ["daily_load", "weekly_upkeep"]),
         ("/landing", ["new_files"], ["weekly_upkeep"]),
         ("delta:/tables/payments", ["new_versions"], ["weekly_upkeep"]),
+        ("table:main.sales.payments", [], ["daily_load", "weekly_upkeep"]),
     ],
 )
 @pytest.mark.parametrize("automation", ["on", "off"])
@@ -384,10 +429,11 @@ def test_what_starts_by_itself_follows_source_and_switch(
     assert {sensor.name for sensor in found.sensor_defs} == {
         "tables_follow",
         "training_follows",
+        "reconcile_champion",
         "run_failed",
         *sensors,
     }
-    assert [schedule.name for schedule in found.schedule_defs] == schedules
+    assert sorted(schedule.name for schedule in found.schedule_defs) == [*schedules, "weekly_verify"]
     running = {sensor.default_status is dg.DefaultSensorStatus.RUNNING for sensor in found.sensor_defs}
     running |= {schedule.default_status is dg.DefaultScheduleStatus.RUNNING for schedule in found.schedule_defs}
     assert running == {automation == "on"}
@@ -409,6 +455,10 @@ columns:
 """
 
 
+def deps_of(spec: dg.AssetSpec) -> list[str]:
+    return sorted(dep.asset_key.to_user_string() for dep in spec.deps)
+
+
 def test_with_a_place_for_labels_they_are_an_asset_before_the_transactions(tmp_path: Path):
     contract = tmp_path / "cards.yaml"
     contract.write_text(LATE)
@@ -416,9 +466,14 @@ def test_with_a_place_for_labels_they_are_an_asset_before_the_transactions(tmp_p
     late, plain = build_defs(settings), build_defs(settings.model_copy(update={"labels": None}))
 
     specs = {spec.key.to_user_string(): spec for spec in late.resolve_all_asset_specs()}
-    assert [dep.asset_key.to_user_string() for dep in specs["raw_transactions"].deps] == ["transaction_labels"]
+    assert deps_of(specs["raw_transactions"]) == ["transaction_labels", "transaction_source"]
+    assert deps_of(specs["transaction_labels"]) == ["label_source"]
     labels = specs["transaction_labels"]
-    assert (labels.group_name, sorted(labels.kinds), bool(labels.owners)) == ("ingest", ["deltalake", "spark"], True)
+    assert (labels.tags[STAGE_TAG], sorted(labels.kinds), bool(labels.owners)) == (
+        "ingest",
+        ["deltalake", "spark"],
+        True,
+    )
     assert labels.freshness_policy is not None
     columns = {column.name: column.type for column in labels.metadata["dagster/column_schema"].columns}
     assert [columns[name] for name in ("id", "_label", "_known_at", "reasons")] == [
@@ -445,11 +500,13 @@ def test_generated_reports_are_labels_too_and_nothing_watches_for_them(tmp_path:
     found = build_defs(Settings(home=tmp_path, source="cards", contract="cards", automation="on"))
 
     specs = {spec.key.to_user_string(): spec for spec in found.resolve_all_asset_specs()}
-    assert [dep.asset_key.to_user_string() for dep in specs["raw_transactions"].deps] == ["transaction_labels"]
+    assert deps_of(specs["raw_transactions"]) == ["transaction_labels", "transaction_source"]
+    assert deps_of(specs["transaction_labels"]) == ["transaction_source"], "the same generator"
     repository = found.get_repository_def()
     assert repository.has_job("merge_labels")
-    assert {sensor.name for sensor in repository.sensor_defs} == {"tables_follow", "training_follows", "run_failed"}
-    assert [schedule.name for schedule in repository.schedule_defs] == ["weekly_upkeep"]
+    always = {"tables_follow", "training_follows", "reconcile_champion", "run_failed"}
+    assert {sensor.name for sensor in repository.sensor_defs} == always
+    assert {schedule.name for schedule in repository.schedule_defs} == {"weekly_upkeep", "weekly_verify"}
 
 
 def test_labels_that_the_contract_does_not_tell_of_are_refused(tmp_path: Path):
@@ -470,8 +527,9 @@ def test_the_place_of_labels_travels_to_the_cluster(tmp_path: Path, monkeypatch:
 def test_every_asset_may_become_only_so_old_but_what_is_about_a_past_day(tmp_path: Path):
     specs = build_defs(Settings(home=tmp_path, source="/landing")).resolve_all_asset_specs()
     without = {spec.key.to_user_string() for spec in specs if spec.freshness_policy is None}
-    assert without == {spec.key.to_user_string() for spec in specs if spec.partitions_def is not None}
-    assert without == {"as_of_backtest", "daily_arrivals"}
+    of_days = {spec.key.to_user_string() for spec in specs if spec.partitions_def is not None}
+    assert of_days == {"as_of_backtest", "daily_arrivals"}
+    assert without == {*of_days, "transaction_source"}, "somebody else writes it"
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,11 @@ def test_where_and_mend_must_be_given():
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_copy_is_the_same_error(kind: type[PlatformError]):
-    original = kind("what", where="there", fix="so")
+    original = kind("what", where="there", fix="so", transient=True)
 
     for error in (pickle.loads(pickle.dumps(original)), copy.copy(original)):  # noqa: S301 - our own bytes
         assert type(error) is kind
-        assert (error.what, error.where, error.fix) == ("what", "there", "so")
+        assert (error.what, error.where, error.fix, error.transient) == ("what", "there", "so", True)
         assert str(error) == str(original)
 
 

@@ -15,11 +15,14 @@ from mlops_assets import lineage
 PACKAGE = Path(mlops_assets.__file__).parent
 # The same word with another meaning: file, word, and what it is there.
 OTHER_MEANINGS: dict[tuple[str, str], str] = {
+    ("assets/reporting.py", "pictures"): "a row of an asset's metadata",
     ("databricks/launch/attempt.py", "dagster_run"): "what a Databricks run is named by",
-    ("databricks/pipes_asset.py", "dagster_run"): "a type of Dagster's metadata values, in the Pipes protocol",
-    ("databricks/pipes_asset.py", "records"): "a field of a table, in the Pipes protocol",
+    ("databricks/pipes_results.py", "dagster_run"): "a type of Dagster's metadata values, in the Pipes protocol",
+    ("databricks/pipes_results.py", "records"): "a field of a table, in the Pipes protocol",
     ("evaluation/explanations.py", "explanation"): "where an error comes from",
     ("registry/gate.py", "promoted"): "a verdict",
+    ("registry/ledger.py", "promoted"): "an event",
+    ("registry/registration.py", "promoted"): "an event",
     ("training/search/proposals.py", "spec"): "a field of hyperopt's trial documents",
 }
 

@@ -110,4 +110,6 @@ def test_a_part_runs_its_paths_and_a_failure_does_not_keep_the_others_from_runni
     ran = [line.split("|")[:-1] for line in answer.stdout.splitlines() if "|" in line]
     assert answer.returncode == code
     assert [call[5:7] for call in ran] == [["proof", f"--junitxml=home/test/proof-{name}.xml"] for name in names]
-    assert [call[7:] for call in ran] == [[*map(str, table[name].paths), *options] for name in names]
+    beside = ["--dist", "loadfile", "--no-loadscope-reorder"]
+    assert [call[7:12] for call in ran] == [["-n", str(table[name].processes), *beside] for name in names]
+    assert [call[12:] for call in ran] == [[*map(str, table[name].paths), *options] for name in names]

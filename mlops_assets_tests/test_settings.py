@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -64,11 +65,14 @@ def test_each_variable_sets_its_field(read: Read):
         MLOPS_SPARK_MASTER="local[2]",
         MLOPS_DRIVER_MEMORY="512m",
         MLOPS_DAGSTER_URL="https://dagster.example.org/ui",
+        MLOPS_MLFLOW_UI="https://mlflow.example.org",
+        MLOPS_CODE_URL="https://github.com/bank/fraud/tree/0f3c9d1",
         MLOPS_DATABRICKS_PROFILE="prod",
         MLOPS_AUTOMATION="on",
         MLOPS_ALERT_WEBHOOK="https://127.0.0.1/hook",
         MLOPS_RETRAIN_ROWS="500",
         MLOPS_RETRAIN_DAYS="1.5",
+        MLOPS_FIRST_DAY="2026-02-28",
         JAVA_HOME="/opt/java",
     )
 
@@ -87,17 +91,51 @@ def test_each_variable_sets_its_field(read: Read):
         "spark_master": "local[2]",
         "driver_memory": "512m",
         "dagster_url": "https://dagster.example.org/ui",
+        "mlflow_ui": "https://mlflow.example.org",
+        "code_url": "https://github.com/bank/fraud/tree/0f3c9d1",
         "java_home": "/opt/java",
         "automation": "on",
         "alert_webhook": SecretStr("https://127.0.0.1/hook"),
         "retrain_rows": 500,
         "retrain_days": 1.5,
+        "first_day": date(2026, 2, 28),
+        "is_branch_deployment": False,
+        "deployment_name": "",
     }
     spec = settings.model_copy(update={"labels": None}).spec()
     assert (spec.database, spec.registered_model, spec.experiment) == ("cards_2018", "cards", "tuning")
-    assert (spec.retrain_rows, spec.retrain_days) == (500, 1.5)
+    assert (spec.retrain_rows, spec.retrain_days, spec.first_day) == (500, 1.5, date(2026, 2, 28))
     assert settings.mlflow_uri == "http://127.0.0.1:5000"
     assert settings.mlflow_artifacts is None
+    assert settings.mlflow_pages == "https://mlflow.example.org"
+    assert settings.code_at == ("https://github.com/bank/fraud", "0f3c9d1")
+
+
+@pytest.mark.parametrize(
+    ("variables", "pages"),
+    [
+        ({}, "http://127.0.0.1:5001"),
+        ({"MLOPS_TRACKING_URI": "http://user:secret@mlflow:5000/"}, "http://mlflow:5000"),
+        ({"MLOPS_TRACKING_URI": "postgresql://mlflow@db/mlflow"}, "http://127.0.0.1:5001"),
+        ({"MLOPS_TARGET": "databricks"}, "https://example.azuredatabricks.net/ml"),
+        ({"MLOPS_TARGET": "databricks", "MLOPS_DATABRICKS_TRACKING_URI": "https://mlflow"}, "https://mlflow"),
+    ],
+)
+def test_mlflows_pages_are_where_the_runs_are(
+    read: Read, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], pages: str
+):
+    settings = read(**variables, MLOPS_DATABRICKS_HOST="https://example.azuredatabricks.net")
+
+    assert settings.mlflow_pages == pages
+
+
+@pytest.mark.parametrize(
+    "code_url",
+    ["https://github.com/bank/fraud", "https://bank.example/fraud/tree/1", "https://user:x@github.com/a/b/tree/1"],
+)
+def test_a_code_url_that_is_no_commit_of_a_known_host_is_refused(read: Read, code_url: str):
+    with pytest.raises(SettingsError, match="MLOPS_CODE_URL: use https://<github or gitlab>"):
+        read(MLOPS_CODE_URL=code_url)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +250,7 @@ def test_without_a_checkout_a_relative_home_starts_at_the_current_folder(tmp_pat
     """An installed package has no pyproject.toml beside it, and its own folder is no place to write to."""
     installed = tmp_path / "installed" / "mlops_assets"
     installed.mkdir(parents=True)
-    for name in ("__init__.py", "errors.py", "settings.py"):
+    for name in ("__init__.py", "deployment.py", "errors.py", "settings.py"):
         shutil.copy(PACKAGE / name, installed)
     work = tmp_path / "work"
     work.mkdir()

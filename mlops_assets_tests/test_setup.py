@@ -209,6 +209,29 @@ def test_a_demo_goes_where_make_is_told_and_not_where_the_shell_points(checkout:
     assert "MLOPS_SOURCE=" in there
 
 
+@pytest.mark.parametrize("target", ["demo", "ui"])
+def test_without_data_of_ones_own_it_is_about_cards_and_a_former_home_goes_on(checkout: Path, target: str):
+    def said(*words: str, **variables: str) -> str:
+        return make(checkout, "--dry-run", target, *words, **variables).stdout
+
+    assert "MLOPS_SOURCE=cards MLOPS_CONTRACT=cards" in said()
+    for own in ({"MLOPS_SOURCE": "a.csv"}, {"MLOPS_CONTRACT": "payments.yaml"}):
+        assert "MLOPS_SOURCE" not in said(**own), "the environment says it"
+    assert 'MLOPS_SOURCE="$SOURCE"' in said("SOURCE=a.csv")
+    assert 'MLOPS_CONTRACT="$CONTRACT"' in said("CONTRACT=payments.yaml")
+    for words in (["SOURCE=a.csv"], ["PROJECT=mine"], ["MODEL=cards"]):
+        assert "cards MLOPS_CONTRACT" not in said(*words)
+    (checkout / ".mlops" / "lakehouse" / "creditcard_synthetic").mkdir(parents=True)
+    assert "MLOPS_SOURCE" not in said()
+
+
+def test_a_demo_of_a_model_goes_into_a_project_with_several(checkout: Path):
+    assert "--model" not in make(checkout, "--dry-run", "demo", MODEL="cards").stdout, "a shell's own variable"
+    said = make(checkout, "--dry-run", "demo", "MODEL=cards").stdout
+    assert 'cd "${PROJECT:-examples/own_project}" &&' in said
+    assert 'demo --model "$MODEL"' in said
+
+
 @pytest.mark.parametrize(
     ("setting", "meant"),
     [("", "{checkout}/.mlops"), ("runs", "{checkout}/runs"), ("~/my runs", "{home}/my runs"), ("/srv/x", "/srv/x")],

@@ -33,7 +33,7 @@ def test_a_model_without_a_name_has_no_prefix_and_is_called_after_its_contract()
     assert spec.path("train_set") == ("train_set",)
     assert spec.prefixed("main") == "main"
     assert (spec.database, spec.registered_model) == ("creditcard_delta", "fraud_creditcard_delta")
-    assert (spec.experiment, spec.group, spec.title) == ("mlops_assets", "", "creditcard_delta")
+    assert (spec.experiment, spec.group, spec.title) == ("mlops_assets", "creditcard", "creditcard_delta")
     assert spec.source_place == "/tables/payments"
 
 
@@ -54,6 +54,8 @@ def test_what_is_given_counts_and_names_that_follow_take_it():
         ({"retrain_rows": 0}, r"^retrain_rows: "),
         ({"retrain_days": float("nan")}, r"^retrain_days: "),
         ({"source": "asset:payments/clean"}, r"^source: name the asset's key and the place"),
+        ({"source": "table:payments"}, r"^source: name the table with all three levels"),
+        ({"source": "table:main.sales.pay ments"}, r"^source: name the table with all three levels"),
         ({"owners": []}, r"^owners: "),
         ({"placement": {"tuned_model": "moon"}}, r"^placement\.tuned_model: "),
         ({"suorce": "x"}, r"^suorce: .*the attributes are name, contract, source"),
@@ -72,6 +74,13 @@ def test_the_table_of_an_asset_of_ones_own_is_a_source():
 
     assert (spec.source_kind, spec.source_place, spec.upstream) == ("delta", "/tables/clean", ("payments", "clean"))
     assert parsed(source="delta:/tables/clean").upstream == ()
+
+
+def test_a_table_of_a_catalog_is_a_source():
+    spec = parsed(name="cards", source="table:main.sales.payments")
+
+    assert (spec.source_kind, spec.source_place, spec.database) == ("table", "main.sales.payments", "cards_table")
+    assert spec.upstream == ()
 
 
 def test_labels_need_a_contract_that_tells_of_them(handbook: Contract):

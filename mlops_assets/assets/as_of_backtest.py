@@ -1,4 +1,4 @@
-"""A model as it would have been trained at the end of a past day, and how it performs on the days after.
+"""A model as it would have been trained at the end of a past week, and how it performs on the days after.
 
 What belongs here: the asset's specification, its configuration, and how a backtest is shown. What does not: the
 backtest itself (`training/as_of_backtest`).
@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.assets.days import DAYS, day_of, end_of
-from mlops_assets.assets.naming import group_of, key_of
-from mlops_assets.assets.reporting import check_results, check_specs, picture, rounded
+from mlops_assets.assets.days import end_of, last_day_of_week, weeks_from
+from mlops_assets.assets.naming import key_of, stage_tag
+from mlops_assets.assets.reporting import check_results, check_specs, known, pages_of_run, rounded, thumbnail
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuning_config import SearchConfig, accepted
+from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lakehouse.transaction_tables import RAW
-from mlops_assets.lineage import AS_OF, BEST_POINT, MLFLOW_RUN_ID, RAW_VERSION
+from mlops_assets.lineage import AS_OF, BEST_POINT, DAYS_AFTER_PICTURE, MLFLOW_RUN_ID, PICTURES_FOLDER, RAW_VERSION
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.settings import LAUNCH_POOL
 from mlops_assets.spec import FraudModelSpec
+from mlops_assets.training.plan import SEARCH_RULES
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
@@ -51,15 +52,17 @@ def build_as_of_backtest(spec: FraudModelSpec) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        group_name=group_of(spec, "training"),
+        group_name=spec.group,
+        tags=stage_tag("training"),
+        code_version=str(SEARCH_RULES),
         deps=[key_of(spec, RAW)],
         kinds={"xgboost", "mlflow", "spark"},
         owners=list(spec.owners),
         description=(
-            f"Trains on the version that {RAW} had at the end of a day (UTC), and scores the rows of today's version "
+            f"Trains on the version that {RAW} had at the end of a week (UTC), and scores the rows of today's version "
             "whose event time is later than the newest that was known then. Nothing of it is registered."
         ),
-        partitions_def=DAYS,
+        partitions_def=weeks_from(spec.first_day),
         check_specs=check_specs(_CHECKS, key),
         pool=LAUNCH_POOL,
     )
@@ -76,7 +79,7 @@ def build_as_of_backtest(spec: FraudModelSpec) -> dg.AssetsDefinition:
 
         plan, evaluation = config.search_plan(), config.evaluation_plan()
         store = tracking.connect(spec.experiment)  # fail before the expensive part
-        day = day_of(context)
+        day = last_day_of_week(context)
         report = backtest(
             lakehouse.open(spec),
             spec.contract,
@@ -91,8 +94,14 @@ def build_as_of_backtest(spec: FraudModelSpec) -> dg.AssetsDefinition:
             extra_tags=tracking.extra_tags,
             log=context.log.info,
         )
-        metadata = {AS_OF: day.isoformat(), **_metadata(report, plan.objective, spec.contract), **accepted(config)}
-        yield dg.MaterializeResult(asset_key=key, metadata=metadata)
+        files = {PICTURES_FOLDER: [DAYS_AFTER_PICTURE, *report.model.pictures.files]}
+        metadata = {
+            AS_OF: day.isoformat(),
+            **pages_of_run(tracking.pages, store.experiment_id, report.run_id, files),
+            **_metadata(report, plan.objective, spec.contract),
+            **accepted(config),
+        }
+        yield dg.MaterializeResult(asset_key=key, metadata=metadata, data_version=dg.DataVersion(report.model_sha256))
         yield from check_results([report.model.reproduction], key)
 
     return as_of_backtest
@@ -115,12 +124,11 @@ def _metadata(report: "BacktestReport", objective: str, contract: "Contract") ->
         "rows_waiting": report.waiting[0],
         "frauds_waiting": report.waiting[1],
         "days": dg.MetadataValue.md(days_markdown(report.days)),
-        "days_after": picture(report.picture, "days_after.png"),
         "evaluation": dg.MetadataValue.md(model.evaluation.table_markdown()),
-        "precision_recall": picture(model.pictures["precision_recall.png"], "precision_recall.png"),
+        **{name: thumbnail(svg, name) for name, svg in model.pictures.thumbnails.items()},
         "top_features": dg.MetadataValue.md(model.explanation.table_markdown()),
         BEST_POINT: dg.MetadataValue.json(best.point),
-        f"validation_{objective}": float(best.value or 0.0),
+        **known(**{f"validation_{objective}": best.value}),
         **report.search.counts(),
         "search_seconds": rounded(report.search.seconds),
         "threshold": model.threshold.value,

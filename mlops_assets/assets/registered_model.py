@@ -8,23 +8,32 @@ version stays challenger. A run fails only when something is broken: scores that
 not numbers, a registry that can't be reached.
 """
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.config_defaults import with_defaults
-from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.naming import key_of, stage_tag
 from mlops_assets.assets.reporting import check_results, check_specs, refusal
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuned_model import TUNED_MODEL
+from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lineage import MLFLOW_RUN_ID, MODEL_URI, PROMOTED, TEST_SET_VERSION
-from mlops_assets.registry.gate import PROMOTION_GATE, GateRule
+from mlops_assets.registry.gate import GATE_RULES, PROMOTION_GATE, GateRule
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.settings import LAUNCH_POOL
 from mlops_assets.spec import FraudModelSpec
 
+if TYPE_CHECKING:
+    from mlops_assets.registry.ledger import Entry
+
 REGISTERED_MODEL = "registered_model"
+_COMPARED = ("average_precision", "precision_at_budget", "money_saved", "brier")
+_HEAD, _SHOWN_MOVES = 2, 10
 _CHECKS = {
     "scores_reproduced": "The version, loaded from the registry, scores the test rows as the trained model did.",
     PROMOTION_GATE: "Better than chance by the stated factor, and than the champion on rows that neither has seen.",
@@ -42,6 +51,13 @@ class GateConfig(dg.Config):
         ge=0,
         description="The lower end of the gain in average precision over the champion must be above this.",
     )
+    false_promotions: float = Field(
+        default=GateRule().false_promotions,
+        gt=0,
+        lt=1,
+        description="Chance that a year of gates promotes any model that is no better than the champion.",
+    )
+    gates_a_year: int = Field(default=GateRule().gates_a_year, ge=1, description="How many gates share that chance.")
     min_unseen_frauds: int = Field(
         default=GateRule().min_unseen_frauds,
         ge=1,
@@ -65,6 +81,12 @@ class GateConfig(dg.Config):
         ge=0,
         description="If the gate can't tell, it replaces a champion registered longer ago than this; 0: never.",
     )
+    approvals: int = Field(
+        default=GateRule().approvals,
+        ge=0,
+        le=2,
+        description="How many persons must approve a model that passed before it becomes champion.",
+    )
 
 
 def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
@@ -74,7 +96,9 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        group_name=group_of(spec, "registry"),
+        group_name=spec.group,
+        tags=stage_tag("registry"),
+        code_version=str(GATE_RULES),
         deps=[key_of(spec, TUNED_MODEL)],
         kinds={"mlflow"},
         owners=list(spec.owners),
@@ -114,6 +138,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
+                "mlflow_version": dg.MetadataValue.url(tracking.pages.version(version.name, version.number)),
                 "model": version.name,
                 "version": version.number,
                 MLFLOW_RUN_ID: version.run_id,
@@ -121,9 +146,39 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
                 "aliases": dg.MetadataValue.json(report.aliases),
                 PROMOTED: verdict.promoted,
                 "gate": verdict.reason,
+                "side_by_side": dg.MetadataValue.md(_side_by_side(verdict.details)),
+                "champions": dg.MetadataValue.md(_champions(report.moves)),
                 TEST_SET_VERSION: report.test_version,
+                **_figures(verdict.details),
             },
+            data_version=dg.DataVersion(f"{version.name}/{version.number}"),
         )
         yield from check_results([report.reproduced, verdict.outcome], key)
 
     return registered_model
+
+
+def _side_by_side(details: Mapping[str, str | int | float]) -> str:
+    """Return a table of champion and challenger on the rows that neither has seen."""
+    lines = ["| on unseen rows | challenger | champion | gain |", "|:--|--:|--:|:-:|"]
+    for name in _COMPARED:
+        if f"{name}_gain_low" in details:
+            new, old = (details[f"{name}_{who}"] for who in ("candidate", "champion"))
+            low, high = (details[f"{name}_gain_{end}"] for end in ("low", "high"))
+            lines.append(f"|{name.replace('_', ' ')}|{new:.4g}|{old:.4g}|{low:.4g} to {high:.4g}|")
+    return "\n".join(lines) if len(lines) > _HEAD else "nothing was compared"
+
+
+def _champions(moves: Sequence["Entry"]) -> str:
+    """Return a table of the newest moves of the alias, newest first."""
+    if not moves:
+        return "no ledger of champions yet, or none is kept here"
+    lines = ["| since (UTC) | champion | what happened |", "|:--|--:|:--|"]
+    newest = reversed(moves[-_SHOWN_MOVES:])
+    lines += [f"|{move.at[:19]}|{move.to_version or 'nobody'}|{move.event}|" for move in newest]
+    return "\n".join(lines)
+
+
+def _figures(details: Mapping[str, str | int | float]) -> dict[str, int | float]:
+    """Return the gate's figures, which the UI plots over time."""
+    return {name: value for name, value in details.items() if not isinstance(value, str) and math.isfinite(value)}

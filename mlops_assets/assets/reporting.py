@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -23,13 +23,18 @@ from mlops_assets.data.columns import (
     REASONS,
     ROW_NUMBER,
 )
+from mlops_assets.data.ingest.changes import CHANGES
 from mlops_assets.data.labels.labels import label_table_columns
+from mlops_assets.lineage import DATA_VERSION_IS_GIVEN_TAG, DATA_VERSION_TAG
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mlops_assets.data.checks import CheckOutcome
     from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.lakehouse.commits import TableVersion
+    from mlops_assets.lakehouse.lakehouse import Lakehouse
+    from mlops_assets.tracking.pages import Pages
 
 # In a failure's metadata: the input is at fault, and the same input would be refused again.
 REFUSED_INPUT = "refused_input"
@@ -95,25 +100,35 @@ def input_findings(
                 "input_checks_failed": failed,
                 "inputs_refused": dg.MetadataValue.json(sorted(refused)),
                 "input_findings": dg.MetadataValue.md("\n".join(lines)),
+                **{name: dg.MetadataValue.md(str(table)) for name, table in _changes(outcomes).items()},
             },
         )
     ]
 
 
-def refusal(outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool = True) -> dg.Failure | None:
+def _changes(outcomes: Sequence[CheckOutcome]) -> dict[str, object]:
+    """Return the table of what a load would change, if it replaces rows."""
+    tables = [outcome.details[CHANGES] for outcome in outcomes if CHANGES in outcome.details]
+    return {CHANGES: tables[0]} if tables else {}
+
+
+def refusal(
+    outcomes: Iterable[CheckOutcome], *, what: str, blames_input: bool = True, transient: bool = False
+) -> dg.Failure | None:
     """Return the failure of an asset whose checks failed, or None if every check passed.
 
     Args:
         outcomes: The verdicts.
         what: What was refused.
         blames_input: Whether the same input would be refused again.
+        transient: Whether it may be readable soon, so that the asset is tried again.
     """
     failed = [outcome for outcome in outcomes if not outcome.passed]
     if not failed:
         return None
     reasons = "; ".join(f"{outcome.name}: {outcome.description}" for outcome in failed)
     metadata = {REFUSED_INPUT: True} if blames_input else {}
-    return dg.Failure(f"{what}: {reasons}", metadata=metadata, allow_retries=False)
+    return dg.Failure(f"{what}: {reasons}", metadata=metadata, allow_retries=transient and not blames_input)
 
 
 def column_schema(contract: Contract, technical: Mapping[str, str]) -> dg.TableSchema:
@@ -178,9 +193,52 @@ def _role(contract: Contract, name: str) -> str:
     return roles.get(name, "feature" if name in contract.features else "other")
 
 
-def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """Return a PNG that the UI shows inline."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+def data_version(lakehouse: Lakehouse, table: TableVersion | None) -> dg.DataVersion | None:
+    """Return the version of a table's rows: a load that adds nothing leaves what is made of them up to date."""
+    return None if table is None else dg.DataVersion(lakehouse.data_version(table))
+
+
+def version_tags(lakehouse: Lakehouse, table: TableVersion | None) -> dict[str, str]:
+    """Return `data_version` as tags, for an event that has no argument for it."""
+    given = data_version(lakehouse, table)
+    return {} if given is None else {DATA_VERSION_TAG: given.value, DATA_VERSION_IS_GIVEN_TAG: "true"}
+
+
+def known(**values: Any) -> dict[str, Any]:
+    """Return the values that are there; what is not known has no entry, rather than a number that means nothing."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def thumbnail(svg: str, title: str) -> dg.MarkdownMetadataValue:
+    """Return a small picture that the table of metadata shows at once (`evaluation/plots/thumbnails`)."""
+    return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})")
+
+
+def pages_of_run(
+    pages: Pages, experiment_id: str, run_id: str, files: Mapping[str, Iterable[str]]
+) -> dict[str, dg.MetadataValue[Any]]:
+    """Return links to an MLflow run and to its pictures.
+
+    Args:
+        pages: MLflow's UI.
+        experiment_id: The run's experiment.
+        run_id: The run.
+        files: Names of pictures by folder.
+    """
+    names = [(name, f"{folder}/{name}") for folder, found in files.items() for name in found]
+    return {
+        "mlflow_run": dg.MetadataValue.url(pages.run(experiment_id, run_id)),
+        "pictures": links({name: pages.artifact(experiment_id, run_id, path) for name, path in names}),
+    }
+
+
+def links(addresses: Mapping[str, str]) -> dg.MarkdownMetadataValue:
+    """Return links, one a line.
+
+    Args:
+        addresses: Address by what it shows.
+    """
+    return dg.MetadataValue.md("\n".join(f"- [{text}]({address})" for text, address in addresses.items()))
 
 
 def rounded(value: float) -> float:
@@ -188,10 +246,10 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def reason_table(reasons: Mapping[str, int]) -> dg.MarkdownMetadataValue | str:
-    """Return the number of rows set aside per reason code, as a Markdown table."""
+def reason_table(reasons: Mapping[str, int]) -> dg.MarkdownMetadataValue | None:
+    """Return the number of rows set aside per reason code, as a Markdown table; None if there are none."""
     lines = ["| reason | rows |", "|---|---|", *(f"| {code} | {count:,} |" for code, count in reasons.items())]
-    return dg.MetadataValue.md("\n".join(lines)) if reasons else "none"
+    return dg.MetadataValue.md("\n".join(lines)) if reasons else None
 
 
 def preview(table: pa.Table) -> dg.MarkdownMetadataValue:

@@ -1,4 +1,4 @@
-"""What every asset does around its own work: hand over to a cluster, hold the write lock, show readable errors.
+"""What every asset does around its own work: hand over to a cluster, lock, tag the run, show readable errors, retry.
 
 What belongs here: the decorator for it, and what the code that binds assets must know about a decorated function. What
 does not: an asset's own work, how a conflict of two writers is detected (`lakehouse`).
@@ -16,12 +16,15 @@ import dagster as dg
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from mlops_assets.assets.reporting import REFUSED_INPUT
+from mlops_assets.assets.run_tags import tagging
 from mlops_assets.errors import PlatformError, SchemaMismatchError, SourceError, UnreachableError
 from mlops_assets.lakehouse.commits import StaleBaseError
+from mlops_assets.lakehouse.damage import damage_of
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.retries import again
 from mlops_assets.spec import FraudModelSpec
 
-Results = Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult | dg.AssetObservation]
+Results = Iterator[dg.MaterializeResult[None] | dg.AssetMaterialization | dg.AssetCheckResult | dg.AssetObservation]
 _P = ParamSpec("_P")
 _ATTEMPTS = 5
 _INPUT_ERRORS = (SchemaMismatchError, SourceError)
@@ -61,14 +64,16 @@ def asset_shell(
             given = signature.bind(*args, **kwargs).arguments
             context = next(iter(given.values()))
             if elsewhere := given[runner].pipes(context):
-                yield from elsewhere.run(context)
+                with retried(context):
+                    yield from tagging(context, spec, elsewhere.run(context))
                 return
-            with readable_errors(spec.name):
+            with retried(context), readable_errors(spec.name):
                 if lock:
                     database = given["lakehouse"].open(spec)
-                    yield from with_write_lock(context, database, lock, lambda: asset(*args, **kwargs))
+                    results = with_write_lock(context, database, lock, lambda: asset(*args, **kwargs))
                 else:
-                    yield from asset(*args, **kwargs)
+                    results = asset(*args, **kwargs)
+                yield from tagging(context, spec, results)
 
         setattr(in_shell, MARK, True)
         if config is not None:
@@ -82,13 +87,24 @@ def asset_shell(
 
 @contextmanager
 def readable_errors(model: str = "") -> Iterator[None]:
-    """Show an error that the user can fix as one message, and never retry it: it would fail the same way.
+    """Show an error that the user can fix as one message, damage on disk included; a permanent one is not tried again.
 
     Args:
         model: Name of the model to add to the error's metadata; empty for none.
+
+    Raises:
+        dagster.Failure: With `allow_retries` if the error is transient.
     """
     try:
-        yield
+        try:
+            yield
+        except (PlatformError, dg.Failure, dg.RetryRequested):
+            raise
+        except Exception as error:
+            damage = damage_of(error)
+            if damage is None:
+                raise
+            raise damage from None
     except PlatformError as error:
         metadata: dict[str, Any] = {"what": error.what, "where": error.where, "fix": error.fix}
         if model:
@@ -97,7 +113,31 @@ def readable_errors(model: str = "") -> Iterator[None]:
             metadata["differences"] = dg.MetadataValue.md(error.diff)
         if isinstance(error, _INPUT_ERRORS) and not isinstance(error, UnreachableError):
             metadata[REFUSED_INPUT] = True
-        raise dg.Failure(str(error), metadata=metadata, allow_retries=False) from error
+        raise dg.Failure(str(error), metadata=metadata, allow_retries=error.transient) from error
+
+
+@contextmanager
+def retried(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Try a step again after a failure that allows it, as often as `retries.RETRIES` says.
+
+    Anything else passes: permanent failures, interrupts, and errors that nobody expected, which are bugs.
+
+    Args:
+        context: The asset's; with that of a direct invocation, no attempt follows.
+
+    Raises:
+        dagster.RetryRequested: From the failure.
+    """
+    try:
+        yield
+    except dg.Failure as failure:
+        if not failure.allow_retries:
+            raise
+        try:
+            step = context.op_execution_context.get_step_execution_context()
+        except dg.DagsterError:  # a direct invocation is no step
+            raise failure from None
+        raise again(step.previous_attempt_count) from failure
 
 
 def with_write_lock(
@@ -139,7 +179,12 @@ def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
 
 def code_reference(asset: dg.AssetsDefinition) -> dict[str, dg.CodeReferencesMetadataValue]:
     """Return metadata with a link to an asset's own function; Dagster's decorator would link to this file."""
-    code = inspect.unwrap(function_of(asset)).__code__
+    return reference_to(inspect.unwrap(function_of(asset)))
+
+
+def reference_to(function: Any) -> dict[str, dg.CodeReferencesMetadataValue]:
+    """Return metadata with a link to a function in the local files."""
+    code = function.__code__
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # two per asset at each load, and users can't fix them
         place = dg.LocalFileCodeReference(

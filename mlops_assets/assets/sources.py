@@ -9,7 +9,7 @@ get into the tables of another.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,6 +23,8 @@ from mlops_assets.errors import SettingsError
 from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from mlops_assets.data.sources.base import TransactionSource
 
 LOCATION = "A file, a folder, a glob or a comma-separated list; local or any fsspec URL."
@@ -53,6 +55,11 @@ class InputConfig(dg.Config, ABC):
 
 class SourceConfig(InputConfig):
     """Something that yields batches of raw transactions."""
+
+    def open_on(self, session: "Callable[[], SparkSession]") -> "TransactionSource":
+        """Return the source, which may read with the step's Spark session; nothing is read yet."""
+        del session
+        return self.open()
 
     def arrived_on(self, day: date) -> list[str]:
         """Return the files that were last written on a day (UTC), in the order of their arrival.
@@ -210,6 +217,46 @@ class DeltaTransactions(SourceConfig):
         _require_same(self.location, place.location, "table")
 
 
+class TableTransactions(SourceConfig):
+    """A table of Unity Catalog that someone else writes, with a change data feed; Spark reads it."""
+
+    table: str = Field(description="Three-level name of the table.")
+    after_version: int = Field(default=-1, ge=-1, description="Last version to skip; -1 starts with the first.")
+    up_to_version: int | None = Field(default=None, description="Last version to read; the newest by default.")
+    has_key: bool = Field(default=False, description="Whether the contract has a key, so that rows may come again.")
+
+    def open(self) -> "TransactionSource":
+        """Return the reader, on the process's Spark session."""
+        from pyspark.sql import SparkSession
+
+        return self.open_on(SparkSession.active)
+
+    def open_on(self, session: "Callable[[], SparkSession]") -> "TransactionSource":
+        """Return the reader, on a session."""
+        from mlops_assets.lakehouse.catalog_source import CatalogSource
+
+        return CatalogSource(
+            self.table,
+            session,
+            has_key=self.has_key,
+            after_version=self.after_version,
+            up_to_version=self.up_to_version,
+        )
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """The catalog tells when a table's definition changed, and not when its rows did."""
+        return Arrivals.UNSEEN
+
+    def require_within(self, place: Self) -> None:
+        """Check that this is the model's table.
+
+        Raises:
+            SettingsError: It is another one.
+        """
+        _require_same(self.table, place.table, "table")
+
+
 def source_of(spec: FraudModelSpec, home: Path) -> SourceConfig:
     """Return the source that a spec names.
 
@@ -226,6 +273,8 @@ def source_of(spec: FraudModelSpec, home: Path) -> SourceConfig:
         return FileTransactions(location=place)
     if kind == "delta":
         return DeltaTransactions(location=place, has_key=spec.contract.key is not None)
+    if kind == "table":
+        return TableTransactions(table=place, has_key=spec.contract.key is not None)
     cache = str(home / "openml")
     return OpenMLTransactions(dataset=place, cache_dir=cache) if place else OpenMLTransactions(cache_dir=cache)
 

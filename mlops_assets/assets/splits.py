@@ -11,20 +11,20 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.assets.config_defaults import with_defaults
-from mlops_assets.assets.naming import group_of, key_of
-from mlops_assets.assets.reporting import check_results, check_specs, column_schema, refusal, rounded
+from mlops_assets.assets.naming import key_of, stage_tag
+from mlops_assets.assets.reporting import check_results, check_specs, column_schema, known, refusal, rounded
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.data.columns import technical_columns
 from mlops_assets.data.labels.maturity import LEFT_OUT
 from mlops_assets.data.splits.split import GAP, SplitSpec
 from mlops_assets.data.splits.split_checks import SPLIT_CHECKS
+from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.split_sets import SET_TABLES, SplitReport, SplitRequest, split_tables
+from mlops_assets.lakehouse.split_sets import SET_TABLES, SPLIT_RULES, SplitReport, SplitRequest, split_tables
 from mlops_assets.lakehouse.transaction_tables import RAW
-from mlops_assets.lineage import AS_OF, DELTA_VERSION, LATE_LABELS, RAW_VERSION, ROW_COUNT, SPLIT_ID
+from mlops_assets.lineage import AS_OF, DELTA_VERSION, LATE_LABELS, RAW_DATA_VERSION, RAW_VERSION, ROW_COUNT, SPLIT_ID
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.settings import LAUNCH_POOL
 from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
@@ -86,12 +86,14 @@ def build_splits(spec: FraudModelSpec) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=spec.prefixed(SPLITS),
-        group_name=group_of(spec, "splits"),
+        group_name=spec.group,
         specs=[
             dg.AssetSpec(
                 key_of(spec, table),
                 deps=[key_of(spec, RAW)],
                 kinds={"deltalake", "spark"},
+                tags=stage_tag("splits"),
+                code_version=f"{SPLIT_RULES}-{spec.contract.fingerprint}",
                 owners=list(spec.owners),
                 description=f"Delta table with the {name} rows, cut from one pinned version of {RAW}.",
             )
@@ -120,30 +122,33 @@ def build_splits(spec: FraudModelSpec) -> dg.AssetsDefinition:
         context.log.info(f"split {report.split_id} of {RAW} version {report.raw.version}")
         for name, table in TABLES.items():
             yield dg.MaterializeResult(
-                asset_key=key_of(spec, table), metadata=_metadata(report, name, database, contract)
+                asset_key=key_of(spec, table),
+                metadata=_metadata(report, name, database, contract),
+                data_version=dg.DataVersion(report.split_id),
             )
         yield from check_results(report.outcomes, checked)
 
     return splits
 
 
-def _metadata(
-    report: SplitReport, name: str, lakehouse: Lakehouse, contract: "Contract"
-) -> dict[str, dg.MetadataValue[Any] | dg.TableSchema | str | int | float]:
+def _metadata(report: SplitReport, name: str, lakehouse: Lakehouse, contract: "Contract") -> dict[str, Any]:
     """Return the metadata that pins and describes one set."""
     table, summary = report.tables[name], report.summaries[name]
     return {
-        "table": lakehouse.location(table.name),
+        "table": dg.MetadataValue.url(lakehouse.url(table.name)),
         DELTA_VERSION: table.version,
         "raw_table": RAW,
         RAW_VERSION: report.raw.version,
+        RAW_DATA_VERSION: lakehouse.data_version(report.raw),
         SPLIT_ID: report.split_id,
         "strategy": report.spec.strategy,
         ROW_COUNT: summary.rows,
         "frauds": summary.frauds,
         "fraud_rate": rounded(summary.fraud_rate),
-        "first_event": _event_time(summary.first, contract),
-        "last_event": _event_time(summary.last, contract),
+        **known(
+            first_event=_event_time(summary.first, contract),
+            last_event=_event_time(summary.last, contract),
+        ),
         "gap_days": report.spec.gap_days,
         "gap_rows": report.rows.get(GAP, 0),
         **{f"{reason}_rows": report.rows.get(reason, 0) for reason in LEFT_OUT},
@@ -154,9 +159,7 @@ def _metadata(
     }
 
 
-def _label_ages(
-    report: SplitReport, summary: "SetSummary", contract: "Contract"
-) -> dict[str, dg.MetadataValue[Any] | int | float]:
+def _label_ages(report: SplitReport, summary: "SetSummary", contract: "Contract") -> dict[str, Any]:
     """Return the label ages of a set; empty if labels do not age."""
     if report.maturity is None:
         return {}
@@ -165,12 +168,13 @@ def _label_ages(
         AS_OF: _event_time(report.maturity.as_of, contract),
         "label_delay_days": report.maturity.delay_days,
         LATE_LABELS: summary.late_labels,
-        "youngest_label_days": float("nan") if youngest is None else rounded(youngest),
-        "label_age_days": float("nan") if middle is None else rounded(middle),
+        **known(
+            youngest_label_days=None if youngest is None else rounded(youngest),
+            label_age_days=None if middle is None else rounded(middle),
+        ),
     }
 
 
-def _event_time(seconds: float | None, contract: "Contract") -> dg.MetadataValue | float:
-    if seconds is not None and contract.column(contract.event_time).type == "timestamp":
-        return dg.MetadataValue.timestamp(seconds)
-    return float("nan") if seconds is None else seconds
+def _event_time(seconds: float | None, contract: "Contract") -> dg.MetadataValue | float | None:
+    dated = contract.column(contract.event_time).type == "timestamp"
+    return dg.MetadataValue.timestamp(seconds) if dated and seconds is not None else seconds

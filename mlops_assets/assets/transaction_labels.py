@@ -10,11 +10,14 @@ import dagster as dg
 
 from mlops_assets.assets.config_defaults import filled_in
 from mlops_assets.assets.label_sources import LabelConfig
-from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.naming import key_of, stage_tag
+from mlops_assets.assets.origins import labels_from
 from mlops_assets.assets.reporting import (
     check_results,
     check_specs,
+    data_version,
     input_findings,
+    known,
     label_schema,
     preview,
     reason_table,
@@ -22,13 +25,13 @@ from mlops_assets.assets.reporting import (
 )
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.data.labels.labels import LABEL_CHECKS
+from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lakehouse import transaction_tables
 from mlops_assets.lakehouse.label_loading import LabelReport, load_labels
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lineage import DELTA_VERSION, ROW_COUNT
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
-from mlops_assets.settings import LAUNCH_POOL
 from mlops_assets.spec import FraudModelSpec
 
 TRANSACTION_LABELS = transaction_tables.LABELS
@@ -45,7 +48,10 @@ def build_transaction_labels(spec: FraudModelSpec, labels: LabelConfig) -> dg.As
 
     @dg.asset(
         key=key,
-        group_name=group_of(spec, "ingest"),
+        deps=[labels_from(spec)],
+        group_name=spec.group,
+        tags=stage_tag("ingest"),
+        code_version=spec.contract.fingerprint,
         kinds={"deltalake", "spark"},
         owners=list(spec.owners),
         description=(
@@ -69,11 +75,17 @@ def build_transaction_labels(spec: FraudModelSpec, labels: LabelConfig) -> dg.As
         of_table = [] if report.refused_whole else [report.accounted]
         if of_table:
             context.log.info(report.accounted.description)
-            yield dg.MaterializeResult(metadata=_metadata(store, report))
+            version = data_version(store.lakehouse, report.table)
+            yield dg.MaterializeResult(metadata=_metadata(store, report), data_version=version)
         yield from check_results(of_table, key)
         refused = [error.where for error in report.staged.errors]
         yield from input_findings([report.readable], key, refused=refused)
-        if failure := refusal([*of_table, report.readable], what=report.refusal, blames_input=report.blames_input):
+        if failure := refusal(
+            [*of_table, report.readable],
+            what=report.refusal,
+            blames_input=report.blames_input,
+            transient=report.transient,
+        ):
             raise failure
 
     return transaction_labels
@@ -84,13 +96,13 @@ def _metadata(store: LabelStore, report: LabelReport) -> dict[str, Any]:
     accepted = sum(record.accepted for record in staged.records)
     aside = sum(record.quarantined for record in staged.records)
     described = {
-        "table": store.lakehouse.location(TRANSACTION_LABELS),
-        DELTA_VERSION: -1 if table is None else table.version,
+        "table": dg.MetadataValue.url(store.lakehouse.url(TRANSACTION_LABELS)),
+        **({} if table is None else {DELTA_VERSION: table.version}),
         "rows_in": accepted + aside + staged.known_rows,
         "rows_added": accepted,
         "rows_quarantined": aside,
         "rows_already_known": staged.known_rows,
-        "reasons_of_this_load": reason_table(staged.reasons),
+        **known(reasons_of_this_load=reason_table(staged.reasons)),
         "inputs_added": dg.MetadataValue.json(sorted(record.source for record in staged.records)),
         "inputs_already_known": dg.MetadataValue.json(sorted(staged.known)),
         "inputs_refused": dg.MetadataValue.json(sorted(error.where for error in staged.errors)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.training.parameters import PARAMETERS
+from mlops_assets.training.parameters import SEARCHABLE
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.space import PRESETS, read_ranges, search_space
 
@@ -91,8 +91,8 @@ class SearchConfig(dg.Config):
     )
     space: dict[str, RangeConfig] = Field(
         default={},
-        description="Ranges that replace the preset's or add to them, by XGBoost's parameter name: "
-        f"{', '.join(PARAMETERS)}.",
+        description="Ranges that replace the preset's or add to them, by XGBoost's parameter name, or "
+        f"those that weigh training rows by their age: {', '.join(SEARCHABLE)}.",
     )
     space_file: str | None = Field(
         default=None,
@@ -142,6 +142,24 @@ class SearchConfig(dg.Config):
         "length before it, each judged by a fit on the rows known then. 1: the validation set alone. Short tables have "
         "fewer; with engine distributed there is one.",
     )
+    screening: float = Field(
+        default=_DEFAULTS.screening,
+        gt=0,
+        le=1,
+        description="Share of the genuine training rows that a point is tried on first; the best third is then tried "
+        "on all rows, as further trials. 1: every point is tried on all rows at once. Engine memory only.",
+    )
+    use_idle_slots: bool = Field(
+        default=_DEFAULTS.use_idle_slots,
+        description="Slots that are free while the last trials run try further points, for a third of the mean "
+        "time of a trial; those that end before the last trial count, in addition to `trials`. Engine memory only.",
+    )
+    bagging: int = Field(
+        default=_DEFAULTS.bagging,
+        ge=1,
+        description="Fits that the final model is the mean of, as one booster: of the best point and, half of them, of "
+        "the setting that the search starts with; one where the space has no share of rows or columns below 1 to draw.",
+    )
     seed: int = Field(default=42, description="Seed of proposals, training and bootstrap.")
     threshold_rule: ThresholdRule = Field(default=ThresholdRule.cost, description="How alerts are decided.")
     alert_cost: float = Field(default=10.0, ge=0, description="Cost of reviewing one alert, in the amounts' unit.")
@@ -175,6 +193,9 @@ class SearchConfig(dg.Config):
             max_seconds=self.max_seconds,
             checkpoint_rounds=self.checkpoint_rounds,
             folds=self.folds,
+            screening=self.screening,
+            use_idle_slots=self.use_idle_slots,
+            bagging=self.bagging,
         )
 
     def evaluation_plan(self) -> "EvaluationPlan":

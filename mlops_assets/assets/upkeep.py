@@ -10,23 +10,24 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.assets.naming import group_of, key_of
+from mlops_assets.assets.naming import key_of, stage_tag
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
+from mlops_assets.assets.reporting import known
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.splits import TABLES
+from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lakehouse.locks import LOCK_TIMEOUT_SECONDS
 from mlops_assets.lakehouse.maintenance import UpkeepReport, maintain_tables, pins_of_sets
 from mlops_assets.lakehouse.retention import Pin
 from mlops_assets.lakehouse.split_sets import SETS_LOCK
-from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST, REPLACED
+from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, MANIFEST, REPLACED
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.settings import LAUNCH_POOL
 from mlops_assets.spec import FraudModelSpec
 
 TABLE_UPKEEP = "table_upkeep"
-MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, *TABLES.values())
+MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *TABLES.values())
 
 
 class UpkeepConfig(dg.Config):
@@ -48,7 +49,8 @@ def build_table_upkeep(spec: FraudModelSpec) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key,
-        group_name=group_of(spec, "upkeep"),
+        group_name=spec.group,
+        tags=stage_tag("upkeep"),
         kinds={"deltalake", "spark"},
         owners=list(spec.owners),
         description=(
@@ -103,9 +105,11 @@ def _metadata(report: UpkeepReport) -> dict[str, Any]:
     ]
     pinned = sorted({f"{pin.holder}: {pin.table} version {pin.version}" for pin in report.pins})
     return {
-        "tables": dg.MetadataValue.md("\n".join([*head, *lines])) if reports else "no tables yet",
+        **known(
+            tables=dg.MetadataValue.md("\n".join([*head, *lines])) if reports else None,
+            pins=dg.MetadataValue.md("\n".join(f"- {line}" for line in pinned)) if pinned else None,
+        ),
         "reports": dg.MetadataValue.json({table.table: asdict(table) for table in reports}),
-        "pins": dg.MetadataValue.md("\n".join(f"- {line}" for line in pinned) or "none"),
         "files_before": sum(table.files_before for table in reports),
         "files_after": sum(table.files_after for table in reports),
         "files_deleted": sum(table.files_deleted for table in reports),

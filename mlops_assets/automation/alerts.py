@@ -7,7 +7,7 @@ retries, `landing`).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -58,10 +58,18 @@ def failure_reason(event: dg.DagsterEvent) -> str:
     failure = event.step_failure_data
     if failure.user_failure_data is not None and failure.user_failure_data.description:
         return failure.user_failure_data.description
-    error = failure.error
+    return first_cause(failure.error)
+
+
+def first_cause(error: Any) -> str:
+    """Return the text of the error that led to an error.
+
+    Args:
+        error: As an event of Dagster has it, or None.
+    """
     while error is not None and error.cause is not None:
         error = error.cause
-    return error.message.strip() if error is not None else "no reason was given"
+    return str(error.message).strip() if error is not None else "no reason was given"
 
 
 def describe(context: dg.RunFailureSensorContext, dagster_url: str) -> FailedRun:

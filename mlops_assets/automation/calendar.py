@@ -17,6 +17,7 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.automation.jobs import LOAD_DATA, UPKEEP
+from mlops_assets.automation.retired import Retired, active
 from mlops_assets.data.sources.arrivals import Arrivals
 from mlops_assets.spec import FraudModelSpec
 
@@ -28,7 +29,7 @@ _UPKEEP_WARNS, _UPKEEP_FAILS = timedelta(days=8), timedelta(days=15)
 
 
 def schedules_of(
-    spec: FraudModelSpec, arrivals: Arrivals, *, status: dg.DefaultScheduleStatus
+    spec: FraudModelSpec, arrivals: Arrivals, *, status: dg.DefaultScheduleStatus, retired: Retired = active
 ) -> list[dg.ScheduleDefinition]:
     """Return the schedules of a model: nobody need ask a source that tells what is new, or never changes.
 
@@ -36,6 +37,7 @@ def schedules_of(
         spec: The model.
         arrivals: How it shows that its source has something new.
         status: Whether they are on when nobody has switched them.
+        retired: Says whether the model is retired; then nothing starts.
     """
 
     def schedule(name: str, job: str, cron: str, description: str) -> dg.ScheduleDefinition:
@@ -44,6 +46,7 @@ def schedules_of(
             job_name=spec.prefixed(job),
             cron_schedule=cron,
             default_status=status,
+            should_execute=lambda _: not retired(),
             description=description,
         )
 

@@ -6,13 +6,13 @@ themselves (`diagnostics`).
 Annotations are not postponed: Dagster inspects the one of `context`.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
-    from mlops_assets.settings import Deployment
+    from mlops_assets.deployment import Deployment
 
 DOCTOR = "doctor"
 _LEVELS = {"ok": "info", "warning": "warning", "error": "error"}
@@ -35,15 +35,7 @@ def doctor_job(deployment: "Deployment", load: Callable[[], object]) -> dg.JobDe
         from mlops_assets.diagnostics.launch_limit import launch_limit
 
         findings = [*examine(deployment, load), *launch_limit(deployment, context.instance)]
-        for finding in findings:
-            context.log.log(_LEVELS[finding.level].upper(), str(finding))
-        wrong = [finding for finding in findings if finding.level == "error"]
-        if wrong:
-            raise dg.Failure(
-                description="\n".join(str(finding) for finding in wrong),
-                metadata={finding.subject: finding.text for finding in wrong},
-                allow_retries=False,
-            )
+        log_findings(context, findings)
 
     @dg.job(
         name=DOCTOR,
@@ -55,3 +47,21 @@ def doctor_job(deployment: "Deployment", load: Callable[[], object]) -> dg.JobDe
         check_up()
 
     return doctor
+
+
+def log_findings(context: dg.OpExecutionContext, findings: Iterable[Any]) -> None:
+    """Write findings of `diagnostics` into the run's log.
+
+    Raises:
+        dagster.Failure: One of them is an error.
+    """
+    findings = list(findings)
+    for finding in findings:
+        context.log.log(_LEVELS[finding.level].upper(), str(finding))
+    wrong = [finding for finding in findings if finding.level == "error"]
+    if wrong:
+        raise dg.Failure(
+            description="\n".join(str(finding) for finding in wrong),
+            metadata={finding.subject: finding.text for finding in wrong},
+            allow_retries=False,
+        )

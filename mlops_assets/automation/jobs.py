@@ -19,6 +19,7 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.dagster_internals import UnresolvedAssetJobDefinition
+from mlops_assets.lineage import RUN_MODEL_TAG
 from mlops_assets.spec import FraudModelSpec
 
 MAIN = "main"
@@ -26,9 +27,9 @@ LOAD_DATA = "load_data"
 MERGE_LABELS = "merge_labels"
 UPKEEP = "upkeep"
 REPLAY = "replay_quarantine"
+REVERT = "revert_batches"
+REPAIR = "repair_tables"
 BACKFILL = "backfill_arrivals"
-# Tag of a run: the model that it is for.
-MODEL_TAG = "mlops_assets/model"
 
 
 def op_config(spec: FraudModelSpec, op: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefin
             spec.prefixed(name),
             selection=selection,
             config={"ops": ops} if ops else None,
-            tags={MODEL_TAG: spec.title},
+            tags={RUN_MODEL_TAG: spec.title},
             description=description,
         )
 
@@ -80,6 +81,18 @@ def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefin
             op_config(spec, RAW, {"replay": True}),
         ),
         job(
+            REVERT,
+            selected(*tables),
+            "Take batches out of the tables again, as if they had never come: name them in the config.",
+            op_config(spec, RAW, {"revert": []}),
+        ),
+        job(
+            REPAIR,
+            selected(*tables),
+            "Load batches again that are on record and that the raw table has lost.",
+            op_config(spec, RAW, {"repair": True}),
+        ),
+        job(
             "build_model",
             selected(*TABLES.values(), TUNED_MODEL, REGISTERED_MODEL),
             "Split what is loaded, tune, evaluate, register.",
@@ -92,7 +105,7 @@ def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefin
         job(
             "train_as_of",
             selected(AS_OF_BACKTEST),
-            "Train on what was known at the end of a past day, and score the days after it; registers nothing.",
+            "Train on what was known at the end of a past week, and score the days after it; registers nothing.",
         ),
     ]
     if days:

@@ -151,6 +151,7 @@ class Decision:
         waiting: Number of files that still seem to be being written.
         held: Number of complete files that will be loaded together once the runs before them have ended.
         taken: Number of files that are there and were taken.
+        fresh: Files that this look found complete and put into orders.
     """
 
     state: LandingState
@@ -159,6 +160,7 @@ class Decision:
     waiting: int
     held: int = 0
     taken: int = 0
+    fresh: tuple[LandedFile, ...] = ()
 
 
 def decide(
@@ -213,7 +215,7 @@ def decide(
     taken = frozenset(there & (known | {file.mark for file in fresh}))
     left, days = fold(taken, _marks(orders), listed, now)
     remembered = LandingState(left, seen, tuple(orders), refused, days)
-    return Decision(remembered, start, tuple(refused_now), waiting, len(whole) - len(fresh), len(taken))
+    return Decision(remembered, start, tuple(refused_now), waiting, len(whole) - len(fresh), len(taken), tuple(fresh))
 
 
 def _marks(orders: Iterable[Order]) -> frozenset[str]:

@@ -28,14 +28,16 @@ class SetsFact:
     """The three sets as they were materialized.
 
     Attributes:
-        raw_version: Version of the raw table that they were cut from.
+        split: Identifies the cut (`SplitReport.split_id`).
         rows: Rows in them together: events whose labels are mature.
         late_labels: Rows among them whose label arrived after the row, possibly replacing an earlier label.
+        table: Identifies the raw table that they were cut from; empty if that is not recorded.
     """
 
-    raw_version: int
+    split: str
     rows: int
     late_labels: int = 0
+    table: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,18 @@ def training_due(sets: SetsFact | None, trained: TrainedFact | None, now: float,
             is_due=True,
             reason="no model has been trained yet" if trained is None else "the last model's sets are unknown",
         )
-    if sets.raw_version == trained.sets.raw_version:
-        return Due(is_due=False, reason=f"the last model was already trained on version {sets.raw_version}")
-    new = sets.rows - trained.sets.rows
-    days = (now - trained.at) / _SECONDS_PER_DAY
+    if sets.split == trained.sets.split:
+        return Due(is_due=False, reason=f"the last model was already trained on split {sets.split}")
+    return _enough_has_changed(sets, trained.sets, (now - trained.at) / _SECONDS_PER_DAY, pace)
+
+
+def _enough_has_changed(sets: SetsFact, trained: SetsFact, days: float, pace: TrainingPace) -> Due:
+    if sets.table and trained.table and sets.table != trained.table:
+        return Due(is_due=True, reason="the last model was trained on another table")
+    new = sets.rows - trained.rows
     if new >= pace.new_rows:
         return Due(is_due=True, reason=f"{new:,} new rows, at least {pace.new_rows:,} wanted")
-    late = sets.late_labels - trained.sets.late_labels
+    late = sets.late_labels - trained.late_labels
     if (new != 0 or late != 0) and days >= pace.days:
         late_text = f", {late:,} late labels" if late else ""
         return Due(is_due=True, reason=f"{days:.1f} days since the last model, and {new:,} new rows{late_text}")

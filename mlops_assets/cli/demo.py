@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
@@ -29,69 +31,84 @@ from mlops_assets.lineage import (
 from mlops_assets.tracking.artifacts import read_artifact
 
 if TYPE_CHECKING:
+    from mlops_assets.cli.location import Chosen
     from mlops_assets.resources.tracking import Tracking
     from mlops_assets.settings import Settings
+    from mlops_assets.spec import FraudModelSpec
 
 
 def run_demo(
     settings: Settings,
+    chosen: Chosen,
     trials: int | None = None,
     about: About | None = None,
     *,
-    ui: str = "mlops ui   (in a checkout: make ui)",
+    ui: str | None = None,
 ) -> int:
     """Run the main job and print its summary.
 
     Args:
         settings: The settings of this process's environment; the code location is loaded with them.
-        trials: Number of trials; None means the asset's own default.
+        chosen: The model.
+        trials: Number of trials; None means the model's own default.
         about: Returns facts about a Databricks run.
-        ui: The command that shows the run in Dagster's UI.
+        ui: The command that shows the run in Dagster's UI; without it, that of the model which the settings describe.
 
     Returns:
         The exit code: 0 if the model was registered, whether or not it became champion.
     """
-    config = TunedModelConfig() if trials is None else TunedModelConfig(trials=trials)
-    title = f"main job on {settings.source} with contract {settings.contract}, {config.trials} trials"
+    spec = chosen.spec
+    wanted = {} if trials is None else {"trials": trials}
+    number = {"trials": TunedModelConfig().trials, **spec.search, **wanted}["trials"]
+    model = f" of {spec.name}" if spec.name else ""
+    title = f"main job{model} on {spec.source} with contract {spec.contract.name}, {number} trials"
     if settings.target == "local":
         beside = ThreadPoolExecutor(max_workers=1)
-        beside.submit(_warm_up, settings)  # its result is not used
+        beside.submit(_warm_up, settings, spec)  # its result is not used
         beside.shutdown(wait=False)
-    finished = run_job(settings, MAIN, title, ops={TUNED_MODEL: config}, about=about)
+    finished = run_job(settings, chosen, MAIN, title, ops={TUNED_MODEL: wanted} if wanted else None, about=about)
     if not finished.result.success:
         return report_failure(finished)
-    from mlops_assets.fraud_model.deployment import build_resources
+    from mlops_assets.fraud_model.shared import build_resources
 
-    summary = _summarize(finished, settings, build_resources(settings)["tracking"])
+    resources = build_resources(settings)
+    address = resources["lakehouse"].open(spec).location(RAW)
+    summary = _summarize(finished, spec, resources["tracking"], address)
     target = settings.home / "demo.json"
     target.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    _print_summary(summary, target, f"{ui}, then {settings.dagster_url}")
+    _print_summary(summary, target, f"{ui or _ui_command(settings)}, then {settings.dagster_url}")
     return DONE
 
 
-def _warm_up(settings: Settings) -> None:
+def _ui_command(settings: Settings) -> str:
+    usual = type(settings).model_fields
+    asked = {name: getattr(settings, name) for name in ("source", "contract")}
+    changed = {name.upper(): quote(value) for name, value in asked.items() if value != usual[name].default}
+    here = "".join(f"MLOPS_{name}={value} " for name, value in changed.items())
+    there = "".join(f" {name}={value}" for name, value in changed.items())
+    return f"{here}mlops ui   (in a checkout: make ui{there})"
+
+
+def _warm_up(settings: Settings, spec: FraudModelSpec) -> None:
     """Start what the run will need while Dagster loads and rows are generated: the JVM, then MLflow's empty store.
 
     What fails here fails again in the run, which reports it.
     """
-    from mlops_assets.fraud_model.deployment import build_resources
+    from mlops_assets.fraud_model.shared import build_resources
 
     resources = build_resources(settings)
-    spec = settings.spec()
     _ = resources["lakehouse"].open(spec).session
     resources["tracking"].connect(spec.experiment)
 
 
-def _summarize(finished: FinishedRun, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def _summarize(finished: FinishedRun, spec: FraudModelSpec, tracking: Tracking, address: str) -> dict[str, Any]:
     metadata = finished.metadata()
-    raw, tuned, registered = metadata["raw_transactions"], metadata[TUNED_MODEL], metadata[REGISTERED_MODEL]
-    report = json.loads(
-        read_artifact(tracking.connect(settings.spec().experiment), tuned[MLFLOW_RUN_ID], EVALUATION_FILE)
-    )
+    raw, tuned, registered = metadata[RAW], metadata[TUNED_MODEL], metadata[REGISTERED_MODEL]
+    report = json.loads(read_artifact(tracking.connect(spec.experiment), tuned[MLFLOW_RUN_ID], EVALUATION_FILE))
     return {
-        "data_set": settings.source,
-        "contract": settings.contract,
-        "tables": raw["table"].rpartition("/" if "/" in raw["table"] else ".")[0],
+        "data_set": spec.source,
+        "contract": spec.contract.name,
+        "tables": address.rpartition("/" if "/" in address else ".")[0],
         "rows": raw[ROW_COUNT],
         "fraud_rate": raw["fraud_rate"],
         RAW_VERSION: raw[DELTA_VERSION],

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.cli.demo import run_demo
 from mlops_assets.cli.exit_codes import INTERRUPTED, REFUSED
+from mlops_assets.cli.location import choose
 from mlops_assets.cli.loopback_installation import FOLDER, installation
 from mlops_assets.cli.run_job import print_line
 from mlops_assets.data.sources.locations import has_wildcard, split_list
@@ -66,12 +66,13 @@ class Launches:
         return facts
 
 
-def demonstrate(settings: Settings, trials: int) -> int:
+def demonstrate(settings: Settings, model: str | None, trials: int | None) -> int:
     """Start a workspace, run the demo on it, stop the workspace.
 
     Args:
         settings: The user's settings; only folder, source and contract are used.
-        trials: Number of trials.
+        model: The model, as in `choose`.
+        trials: Number of trials; None means the model's own default.
 
     Returns:
         The exit status of the demo.
@@ -91,7 +92,8 @@ def demonstrate(settings: Settings, trials: int) -> int:
             source = upload(settings.source, installed.workspace)
             os.environ |= installed.variables | {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source}
             about = Launches(installed.workspace).about
-            status = run_demo(Settings.from_environment(), trials, about, ui=f"MLOPS_HOME={home} make ui")
+            there = Settings.from_environment()
+            status = run_demo(there, choose(there, model), trials, about, ui=f"MLOPS_HOME={home} make ui")
             calls, runs = len(installed.workspace.calls), list(installed.workspace.runs)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # stopping takes a moment and must not be interrupted
             ended = "all finished" if not any(run.is_active for run in runs) else "active ones were cancelled"
@@ -145,7 +147,8 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
 def main() -> int:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="mlops_assets.cli.demo_databricks", description=__doc__)
-    parser.add_argument("--trials", type=int, default=TunedModelConfig().trials, help="number of trials")
+    parser.add_argument("--model", help="the model, if there are several")
+    parser.add_argument("--trials", type=int, help="number of trials")
     arguments = parser.parse_args()
     # Even if the shell ignores SIGINT or a supervisor sends SIGTERM, no process of a cluster may outlive the demo.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -153,7 +156,7 @@ def main() -> int:
     for name in [name for name in os.environ if name.startswith(_ELSEWHERE)]:
         del os.environ[name]
     try:
-        return demonstrate(Settings.from_environment(), arguments.trials)
+        return demonstrate(Settings.from_environment(), arguments.model, arguments.trials)
     except KeyboardInterrupt:
         print_line("\nInterrupted; workspace and MLflow server were stopped.")
         return INTERRUPTED

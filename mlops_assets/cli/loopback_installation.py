@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CATALOG, SCHEMA, VOLUME = "main", "mlops_assets_dev", "staging"
 FOLDER = f"/Volumes/{CATALOG}/{SCHEMA}/{VOLUME}"
+TABLES = "mlops_assets/tables"  # in DBFS: volumes can't hold tables
 _START_SECONDS, _STOP_SECONDS = 120.0, 10.0
 _HEAD = "# The shipped profile `dev` for a loopback workspace: tables by path, and an MLflow server.\n"
 
@@ -89,7 +90,7 @@ def installation(
                 "MLOPS_DATABRICKS_CATALOG": CATALOG,
                 "MLOPS_DATABRICKS_SCHEMA": SCHEMA,
                 "MLOPS_DATABRICKS_TABLES": "path",
-                "MLOPS_DATABRICKS_TABLE_ROOT": f"{FOLDER}/tables",
+                "MLOPS_DATABRICKS_TABLE_ROOT": f"dbfs:/{TABLES}",
                 "MLOPS_DATABRICKS_TRACKING_URI": mlflow,
                 "MLOPS_DATABRICKS_REGISTRY_URI": mlflow,
                 "MLOPS_DATABRICKS_CLUSTERS__TRIALS__TASK_CPUS": "1",  # all cores belong to this one machine

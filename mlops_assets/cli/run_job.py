@@ -6,7 +6,6 @@ What belongs here: starting the job, and the output that every job has. What doe
 
 from __future__ import annotations
 
-import importlib
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -15,26 +14,31 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
-from mlops_assets.automation.alerts import failure_reason
+from mlops_assets.automation.alerts import failure_reason, first_cause
 from mlops_assets.cli.exit_codes import FAILED, INTERRUPTED
+from mlops_assets.cli.location import ATTRIBUTE
 from mlops_assets.cli.progress_bar import SearchBar, search_bar
 from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, execute_run
+from mlops_assets.fraud_model.shared import IN_PROCESS
 from mlops_assets.instance.home import prepare_for
+from mlops_assets.instance.run_launcher import fail_dead_runs
+from mlops_assets.lineage import RUN_PROCESS_TAG
+from mlops_assets.processes import this_process
 
 if TYPE_CHECKING:
+    from mlops_assets.cli.location import Chosen
     from mlops_assets.settings import Settings
 
 # Returns facts about a Databricks run, given the URL of its page; called at its launch and at the end of its step.
 About = Callable[[str], dict[str, Any]]
 
-_CODE_LOCATION: Final = "mlops_assets.definitions"
 # Dagster's own log lines would repeat everything.
 _QUIET: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
 _PAGE: Final = "Databricks run"  # the link's name in the step launcher's metadata
 _ENDS: Final = {
     dg.DagsterEventType.STEP_SUCCESS: "done",
     dg.DagsterEventType.STEP_FAILURE: "FAILED",
-    dg.DagsterEventType.STEP_UP_FOR_RETRY: "FAILED, will be retried",
+    dg.DagsterEventType.STEP_UP_FOR_RETRY: "FAILED, will be tried again,",
 }
 
 
@@ -71,6 +75,8 @@ class RunPrinter:
             self.seconds[step] = round(time.monotonic() - self._started[step], 2)
             self._ended(step)
             self._print(f"  {step} {_ENDS[event.event_type]} in {self.seconds[step]:.1f} s")
+            if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
+                self._print(f"    {first_cause(event.step_retry_data.error)}")
 
     def _launched(self, step: str, event: dg.DagsterEvent) -> None:
         page = event.engine_event_data.metadata.get(_PAGE)
@@ -115,11 +121,9 @@ class FinishedRun:
         return failure.failure_reason == RunFailureReason.UNEXPECTED_TERMINATION
 
     def metadata(self) -> dict[str, dict[str, Any]]:
-        """Return the materialization metadata of each asset as plain values, by asset name."""
+        """Return the materialization metadata of each asset as plain values, by its name without the model's."""
         return {
-            event.asset_key.to_user_string(): {
-                name: value.value for name, value in event.materialization.metadata.items()
-            }
+            event.asset_key.path[-1]: {name: value.value for name, value in event.materialization.metadata.items()}
             for event in self.result.get_asset_materialization_events()
             if event.asset_key is not None
         }
@@ -127,35 +131,47 @@ class FinishedRun:
 
 def run_job(
     settings: Settings,
+    chosen: Chosen,
     job_name: str,
     title: str,
     *,
-    ops: Mapping[str, dg.Config] | None = None,
+    ops: Mapping[str, Mapping[str, Any]] | None = None,
     about: About | None = None,
 ) -> FinishedRun:
     """Run a job to its end in this process.
 
     Args:
         settings: The settings of this process's environment; the code location is loaded with them.
-        job_name: Name of the job.
+        chosen: The model.
+        job_name: Name of the job, without the model's.
         title: The first line to print.
-        ops: Config of assets, by name.
+        ops: Config of assets, by name, as far as it is not the default.
         about: Returns facts about a Databricks run.
 
     Raises:
         PlatformError: The code location can't be loaded with these settings, or the instance's folder can't be written.
     """
-    # Import it here first: Dagster's loader would wrap an error in stack traces.
-    importlib.import_module(_CODE_LOCATION)
+    # Load it here first: Dagster's loader would wrap an error in stack traces.
+    chosen.location.load()
     # A step can only be launched if another process can load its job by module.
-    repository = ReconstructableRepository.for_module(_CODE_LOCATION, "defs")
-    job = repository.get_reconstructable_job(job_name)
-    config = dg.RunConfig(ops=dict(ops or {}), loggers=_QUIET).to_config_dict()
+    repository = ReconstructableRepository.for_module(chosen.location.module, ATTRIBUTE)
+    job = repository.get_reconstructable_job(chosen.spec.prefixed(job_name))
+    given = {chosen.spec.prefixed(op): {"config": dict(config)} for op, config in (ops or {}).items()}
+    # Events of steps in processes of their own don't reach the printer.
+    execution = {"config": {IN_PROCESS: True}} if settings.target == "databricks" else None
+    config = dg.RunConfig(ops=given, loggers=_QUIET, execution=execution).to_config_dict()
     definition = job.get_definition()
     home = str(prepare_for(settings))
     with dg.DagsterInstance.from_config(home) as instance, search_bar(sys.stderr) as bar:
         printer = RunPrinter(about, bar)
-        run = instance.create_run_for_job(definition, job_code_origin=job.get_python_origin(), run_config=config)
+        for run_id in fail_dead_runs(instance):
+            print_line(f"Run {run_id} was still in progress, and its process is gone: it has failed.")
+        run = instance.create_run_for_job(
+            definition,
+            job_code_origin=job.get_python_origin(),
+            run_config=config,
+            tags={RUN_PROCESS_TAG: this_process()},
+        )
         instance.add_event_listener(run.run_id, printer)
         print_line(title)
         result = execute_run(job, run, instance)

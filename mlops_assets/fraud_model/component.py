@@ -6,16 +6,18 @@ What belongs here: the attributes of `defs.yaml`, and the files of a new folder.
 Annotations are not postponed: Dagster makes the attributes' schema from them.
 """
 
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import yaml
+from pydantic import field_validator
 
 from mlops_assets.data.contract.contract import SHIPPED, load_contract
-from mlops_assets.fraud_model.deployment import build_resources, build_shared
 from mlops_assets.fraud_model.factory import build_fraud_model
+from mlops_assets.fraud_model.shared import build_executor, build_resources, build_shared
 from mlops_assets.settings import Settings
 from mlops_assets.spec import FraudModelSpec
 
@@ -77,10 +79,18 @@ class FraudModelComponent(dg.Component, dg.Model, dg.Resolvable):
     owners: list[str] | None = None
     retrain_rows: int | None = None
     retrain_days: float | None = None
+    first_day: str | None = None
     split: dict[str, Any] | None = None
     search: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
+    restore_champion: bool | None = None
     placement: dict[str, str] | None = None
+
+    @field_validator("first_day", mode="before")
+    @classmethod
+    def _as_text(cls, day: Any) -> Any:
+        """Dagster reads a day of a YAML file as text, PyYAML as a date."""
+        return day.isoformat() if isinstance(day, date) else day
 
     def spec(self, folder: Path) -> FraudModelSpec:
         """Return the model.
@@ -102,5 +112,5 @@ class FraudModelComponent(dg.Component, dg.Model, dg.Resolvable):
         settings = Settings.from_environment()
         return dg.Definitions.merge(
             build_fraud_model(self.spec(context.path), settings),
-            dg.Definitions(resources=_resources(settings), executor=dg.in_process_executor),
+            dg.Definitions(resources=_resources(settings), executor=build_executor(settings)),
         )

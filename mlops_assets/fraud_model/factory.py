@@ -1,21 +1,25 @@
 """From a spec to everything that one model needs in Dagster: assets, checks, jobs, sensors, schedules, conditions.
 
 What belongs here: which definitions a model has, and what is bound to its assets. What does not: the definitions
-(assets, automation), what models share (`deployment`), reading the environment (`settings`), and imports of pyspark,
+(assets, automation), what models share (`shared`), reading the environment (`deployment`), and imports of pyspark,
 xgboost, hyperopt or mlflow: loading the code location must stay as fast as Dagster itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+import mlops_assets
 from mlops_assets.assets.as_of_backtest import build_as_of_backtest
 from mlops_assets.assets.daily_arrivals import build_daily_arrivals
 from mlops_assets.assets.label_sources import LabelConfig, labels_of
+from mlops_assets.assets.origins import build_origins
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
 from mlops_assets.assets.registered_model import build_registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
@@ -26,14 +30,20 @@ from mlops_assets.assets.transaction_labels import TRANSACTION_LABELS, build_tra
 from mlops_assets.assets.tuned_model import build_tuned_model
 from mlops_assets.assets.upkeep import build_table_upkeep
 from mlops_assets.automation.calendar import freshness, schedules_of
+from mlops_assets.automation.champion import reconcile_sensor, rollback_job
 from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.jobs import jobs_of
+from mlops_assets.automation.retired import Retired
 from mlops_assets.automation.sensors import arrival_sensors, label_sensors
 from mlops_assets.data.columns import QUARANTINE_COLUMNS, raw_columns, technical_columns
 from mlops_assets.data.sources.arrivals import Arrivals
+from mlops_assets.deployment import Deployment
+from mlops_assets.fraud_model.retired import retired
+from mlops_assets.fraud_model.shared import table_name
+from mlops_assets.lineage import MODEL_DOCUMENT_PREFIX
+from mlops_assets.resources.landing import opener_of
 from mlops_assets.resources.placement import PLACE_TAG, check_placement
-from mlops_assets.settings import Deployment
-from mlops_assets.spec import FraudModelSpec
+from mlops_assets.spec import FraudModelSpec, models_in
 
 
 def build_fraud_model(
@@ -43,7 +53,7 @@ def build_fraud_model(
 
     Args:
         spec: The model.
-        deployment: Where it runs; sensors and schedules exist where runs are launched, and not on the cluster.
+        deployment: Where it runs; sensors, schedules and conditions exist where runs may start by themselves.
         source: Its source, if that is of a kind that a spec can't name.
 
     Raises:
@@ -62,19 +72,30 @@ def build_fraud_model(
         build_as_of_backtest(spec),
         *([build_daily_arrivals(spec, source)] if days else []),
     ]
-    here = not deployment.on_cluster
+    here, is_retired = deployment.starts_runs, retired(spec, deployment)
+    bound = _bound(assets, spec, _places(assets, spec, deployment), deployment, is_retired)
     return dg.Definitions(
-        assets=_bound(assets, spec, _places(assets, spec, deployment)),
-        jobs=jobs_of(spec, days=days),
-        sensors=_sensors(spec, deployment, source, labels) if here else [],
-        schedules=_schedules(spec, deployment, source) if here else [],
+        assets=_linked([*build_origins(spec, source, labels), *bound], deployment),
+        jobs=[*jobs_of(spec, days=days), rollback_job(spec)],
+        sensors=_sensors(spec, deployment, source, labels, is_retired) if here else [],
+        schedules=_schedules(spec, deployment, source, is_retired) if here else [],
+        metadata={f"{MODEL_DOCUMENT_PREFIX}{spec.title}": spec.model_dump(mode="json")},
     )
 
 
+def models_of(definitions: dg.Definitions) -> tuple[FraudModelSpec, ...]:
+    """Return the models of a code location, by their titles."""
+    return models_in(definitions.metadata)
+
+
 def _bound(
-    assets: list[dg.AssetsDefinition], spec: FraudModelSpec, places: Mapping[str, str]
+    assets: list[dg.AssetsDefinition],
+    spec: FraudModelSpec,
+    places: Mapping[str, str],
+    deployment: Deployment,
+    is_retired: Retired,
 ) -> list[dg.AssetsDefinition]:
-    """Return the assets with the columns of their tables, conditions, ages that they may reach, and places."""
+    """Return the assets with names and columns of their tables, conditions, ages that they may reach, and places."""
     contract = spec.contract
     tables = {
         RAW: column_schema(contract, raw_columns(contract)),
@@ -83,17 +104,32 @@ def _bound(
     }
     if spec.labels is not None:
         tables[TRANSACTION_LABELS] = label_schema(contract)
-    follows, ages = conditions(spec), freshness(spec)
+    # Dagster has a sensor of its own for conditions without one, which somebody could switch on.
+    follows, ages = {} if deployment.is_branch_deployment else conditions(spec, is_retired), freshness(spec)
 
     def bound(found: dg.AssetSpec, reference: Mapping[str, Any]) -> dg.AssetSpec:
         name = found.key.path[-1]
-        schema = {"dagster/column_schema": tables[name]} if name in tables else {}
+        schema = {}
+        if name in tables:
+            schema = {"dagster/column_schema": tables[name], "dagster/table_name": table_name(spec, deployment, name)}
         tags = {PLACE_TAG: places[name]} if name in places else {}
         return found.merge_attributes(metadata={**schema, **reference}, tags=tags).replace_attributes(
             automation_condition=follows.get(found.key), freshness_policy=ages.get(found.key)
         )
 
     return [asset.map_asset_specs(partial(bound, reference=code_reference(asset))) for asset in assets]
+
+
+def _linked(assets: list[dg.AssetsDefinition], deployment: Deployment) -> Sequence[Any]:
+    """Return the assets with links to their code in the repository, where the deployment says which commit it is."""
+    if deployment.code_at is None:
+        return assets
+    repository, commit = deployment.code_at
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # at each load, and users can't fix it
+        package = Path(mlops_assets.__file__).parent
+        mapping = dg.AnchorBasedFilePathMapping(local_file_anchor=package, file_anchor_path_in_repository=package.name)
+        return dg.link_code_references_to_git(assets, repository, commit, mapping)
 
 
 def _places(assets: list[dg.AssetsDefinition], spec: FraudModelSpec, deployment: Deployment) -> dict[str, str]:
@@ -106,18 +142,26 @@ def _places(assets: list[dg.AssetsDefinition], spec: FraudModelSpec, deployment:
 
 
 def _sensors(
-    spec: FraudModelSpec, deployment: Deployment, source: SourceConfig, labels: LabelConfig | None
+    spec: FraudModelSpec,
+    deployment: Deployment,
+    source: SourceConfig,
+    labels: LabelConfig | None,
+    is_retired: Retired,
 ) -> list[dg.SensorDefinition]:
     on = deployment.automation == "on"
     status = dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
+    how: Any = {"status": status, "retired": is_retired, "opened": opener_of(deployment)}
     return [
         *follow_sensors(spec, status),
-        *arrival_sensors(spec, source.arrivals, status=status),
-        *([] if labels is None else label_sensors(spec, labels.arrivals, status=status)),
+        reconcile_sensor(spec, status=status, moves_back=spec.restore_champion, retired=is_retired),
+        *arrival_sensors(spec, source.arrivals, **how),
+        *([] if labels is None else label_sensors(spec, labels.arrivals, **how)),
     ]
 
 
-def _schedules(spec: FraudModelSpec, deployment: Deployment, source: SourceConfig) -> list[dg.ScheduleDefinition]:
+def _schedules(
+    spec: FraudModelSpec, deployment: Deployment, source: SourceConfig, is_retired: Retired
+) -> list[dg.ScheduleDefinition]:
     on = deployment.automation == "on"
     status = dg.DefaultScheduleStatus.RUNNING if on else dg.DefaultScheduleStatus.STOPPED
-    return schedules_of(spec, source.arrivals, status=status)
+    return schedules_of(spec, source.arrivals, status=status, retired=is_retired)

@@ -13,8 +13,8 @@ from typing import Final
 
 from filelock import FileLock
 
+from mlops_assets.deployment import LAUNCH_POOL, Deployment
 from mlops_assets.errors import StorageError
-from mlops_assets.settings import LAUNCH_POOL, Deployment
 
 _DAGSTER_YAML = """\
 # Written by mlops_assets when the file is missing; yours to edit.
@@ -26,14 +26,18 @@ concurrency:
   runs:
     # Each run starts a Spark of its own.
     max_concurrent_runs: 2
+  pools:
+    # A run waits in the queue until the pool of launches has room for it. With `op`, Dagster's default, it would start
+    # and wait in a process of its own, and one that is killed would keep its place in the pool.
+    granularity: run
 run_launcher:
   # Dagster's default does not notice when a run and its code server die at the same time.
   module: mlops_assets.instance.run_launcher
   class: LocalRunLauncher
 run_monitoring:
   enabled: true
-  # A killed run does not give back its slots in the pool of launches.
-  free_slots_after_run_end_seconds: 120
+  # A run whose process was killed keeps its place until this look.
+  poll_interval_seconds: 45
 retention:
   sensor:
     purge_after_days:
@@ -65,7 +69,7 @@ def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
 
     Args:
         folder: DAGSTER_HOME.
-        launches: How many steps may be on Databricks at once, in all runs together; None leaves the limit as it is.
+        launches: How many runs may launch steps on Databricks at once; None leaves the limit as it is.
 
     Raises:
         StorageError: The folder can't be written.

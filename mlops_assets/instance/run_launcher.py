@@ -1,11 +1,13 @@
 """Dagster's default run launcher, which here also notices when the process of a run is gone.
 
-What belongs here: finding out whether a run's process is alive. What does not: what happens to a run without one
-(Dagster's run monitoring fails it, sensors and conditions request it again), runs on Databricks (`databricks`).
+What belongs here: finding out whether a run's process is alive, and failing a run without one. What does not: what
+follows (sensors and conditions request it again), runs on Databricks (`databricks`).
 
 A run is a child process of the code server, which reports a child that dies. If both die at the same time (a power cut,
 a killed `mlops ui`), nothing reports it: the run stays "started" and keeps its slot, and whatever waits for its end
-(`automation`) waits forever.
+(`automation`) waits forever. A run of the command line is executed by the command itself, and nothing at all watches
+that. Such a run has a tag with its process. The daemon's monitoring asks once a minute (`home`), and every command that
+starts or shows runs fails dead ones first (`fail_dead_runs`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import dagster as dg
 import psutil
 
 from mlops_assets.dagster_internals import GRPC_INFO_TAG, CheckRunHealthResult, WorkerStatus
+from mlops_assets.lineage import RUN_PROCESS_TAG
+from mlops_assets.processes import has_died
 
 _HERE: Final = ("localhost", "127.0.0.1", "::1")
 # Python starts the process of a run through this module, which is therefore in its command line.
@@ -36,10 +40,33 @@ class LocalRunLauncher(dg.DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Return whether the process of a run is alive; one on another machine is assumed to be."""
+        if RUN_PROCESS_TAG in run.tags and GRPC_INFO_TAG not in run.tags:
+            if not has_died(run.tags[RUN_PROCESS_TAG]):
+                return CheckRunHealthResult(WorkerStatus.RUNNING)
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {_number(run)} is gone")
         reported = _reported_process(self._instance, run.run_id)
         if reported is None or not _is_here(run) or _is_alive(*reported):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"its process {reported[0]} is gone")
+
+
+def fail_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fail the runs in progress whose process on this machine is gone, whoever started them; return their ids.
+
+    Args:
+        instance: The embedded instance; with another run launcher nothing is done.
+    """
+    launcher = instance.run_launcher
+    if not isinstance(launcher, LocalRunLauncher):
+        return []
+    failed = []
+    under_way = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+    for run in instance.get_runs(filters=under_way):
+        health = launcher.check_run_worker_health(run)
+        if health.status is WorkerStatus.NOT_FOUND:
+            instance.report_run_failed(run, f"The run was killed: {health.msg}.")
+            failed.append(run.run_id)
+    return failed
 
 
 def process_of(instance: dg.DagsterInstance, run_id: str) -> int | None:
@@ -55,6 +82,10 @@ def _reported_process(instance: dg.DagsterInstance, run_id: str) -> tuple[int, f
         if pid is not None:
             return int(str(pid.value)), entry.timestamp
     return None
+
+
+def _number(run: dg.DagsterRun) -> str:
+    return run.tags[RUN_PROCESS_TAG].split(":")[1]
 
 
 def _is_here(run: dg.DagsterRun) -> bool:

@@ -127,6 +127,7 @@ def _exclusive(folder: Path) -> Iterator[None]:
             f"another process has been fetching the Delta jars for {RESOLVE_SECONDS:.0f} s",
             where=str(folder),
             fix="stop it, then try again",
+            transient=True,
         ) from None
     except OSError as error:
         raise _unusable(folder, error) from None
@@ -150,6 +151,7 @@ def _resolve(jars: tuple[LockedJar, ...], folder: Path) -> None:
                     where=str(folder),
                     fix="give Spark's Ivy a repository it can reach (network, proxy, or spark.jars.ivySettings in "
                     f"spark-defaults.conf), or copy {jar.file} into that folder, then try again",
+                    transient=True,
                 )
             if not jar.is_at(fetched):
                 raise StorageError(

@@ -12,6 +12,16 @@ from mlops_assets.resources.spark import SparkResource
 from mlops_assets.spec import FraudModelSpec
 
 
+def schema_of(schema: str, spec: FraudModelSpec) -> str:
+    """Return a model's schema in a catalog.
+
+    Args:
+        schema: That of the model without a name.
+        spec: The model.
+    """
+    return f"{schema}_{spec.name}" if spec.name else schema
+
+
 class LakehouseResource(dg.ConfigurableResource[Any]):
     """Opens the database of a model.
 
@@ -20,6 +30,7 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
         root: Folder that holds a folder for each database: its tables stored by path, or its staged rows.
         catalog: Catalog of tables by name; empty for tables in folders.
         schema_name: With a catalog: the schema of the model without a name; others have `<schema>_<name>`.
+        explorer: With a catalog: address of the pages that show its tables.
         locks: Folder of the lock files; empty where the storage itself keeps two writers apart.
     """
 
@@ -27,19 +38,20 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
     root: str
     catalog: str = ""
     schema_name: str = ""
+    explorer: str = ""
     locks: str = ""
 
     def open(self, spec: FraudModelSpec) -> Lakehouse:
         """Return the model's database; Spark is not started."""
         spark = self.spark
-        schema = f"{self.schema_name}_{spec.name}" if spec.name else self.schema_name
         return Lakehouse(
             spark=lambda: spark.session,
-            database=schema if self.catalog else spec.database,
+            database=schema_of(self.schema_name, spec) if self.catalog else spec.database,
             root=f"{self.root}/{spec.database}",
             catalog=self.catalog,
             locks=self.locks,
             catalog_here=self.catalog_here,
+            explorer=self.explorer,
         )
 
     @property

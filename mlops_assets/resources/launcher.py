@@ -1,7 +1,7 @@
 """The resource that launches a step on Databricks, or lets it run in this process.
 
 What belongs here: making a launcher from a profile, for one cost class. What does not: launching
-(`mlops_assets.databricks.launch`), which asset uses which cost class (assets), reading the environment (`settings`).
+(`mlops_assets.databricks.launch`), which asset uses which cost class (assets), reading the environment (`deployment`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         token: Personal access token; give it as `EnvVar`, so that it is masked in the UI.
         client_id: Application id of a service principal, as an alternative to a token.
         client_secret: Its OAuth secret; give it as `EnvVar`.
+        unified_login: Without those, databricks-sdk looks for an identity (`databricks.login`).
         env: Environment variables of the step on the cluster; no secrets.
         packages: Import names of the packages to upload.
         python_on_workers: Whether functions that Spark runs on the workers can import these packages.
@@ -51,6 +52,7 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
     token: str = ""
     client_id: str = ""
     client_secret: str = ""
+    unified_login: bool = False
     env: dict[str, str] = Field(default_factory=dict)
     packages: list[str] = Field(default_factory=lambda: ["mlops_assets"])
     python_on_workers: bool = True
@@ -134,7 +136,9 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
 
                 self._launchers[cost_class] = PipesRunner(self._api(), spec)
             else:
-                self._launchers[cost_class] = DatabricksStepLauncher(self._api(), spec)
+                self._launchers[cost_class] = DatabricksStepLauncher(
+                    self._api(), spec, lambda step: _has_followers(step, cost_class)
+                )
         return self._launchers[cost_class]
 
     def connect(self) -> tuple[Api, Staging]:
@@ -154,7 +158,17 @@ class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObje
         from mlops_assets.databricks.launch.api import Api, Credentials
 
         host = str(self.profile["host"])
-        return Api(Credentials(host, self.token, self.client_id, self.client_secret), **limits)
+        login = Credentials(host, self.token, self.client_id, self.client_secret, self.unified_login)
+        return Api(login, **limits)
+
+
+def _has_followers(step: dg.StepExecutionContext, cost_class: CostClass) -> bool:
+    """Whether a later step of the same Dagster run is placed on the cluster of this class."""
+    from mlops_assets.databricks.launch.run_steps import steps_to_come
+    from mlops_assets.resources.placement import places_of_steps
+
+    coming = steps_to_come(step)
+    return any(place == cost_class and name in coming for name, place in places_of_steps(step.job_def).items())
 
 
 def launch_spec(
@@ -180,7 +194,7 @@ def launch_spec(
         SettingsError: The versions of the cluster's runtime do not match this machine's.
     """
     from mlops_assets.databricks.launch.spec import LaunchSpec
-    from mlops_assets.databricks.libraries import cluster_libraries
+    from mlops_assets.databricks.libraries import cluster_libraries, requirements_file
     from mlops_assets.databricks.preflight import local_versions, require_compatible, runtime_versions
 
     cluster = profile.cluster(cost_class)
@@ -191,7 +205,9 @@ def launch_spec(
     return LaunchSpec(
         cluster={} if cluster.existing_cluster_id else cluster.new_cluster(tags={"cost_class": cost_class}),
         existing_cluster_id=cluster.existing_cluster_id,
-        libraries=cluster_libraries(runtime),
+        libraries=cluster_libraries(runtime, index=profile.package_index) if profile.staging == "dbfs" else (),
+        requirements="" if profile.staging == "dbfs" else requirements_file(runtime, profile.package_index),
+        budget_policy_id=profile.budget_policy_id,
         staging=profile.staging,
         staging_path=profile.staging_path,
         packages=packages,
@@ -202,6 +218,7 @@ def launch_spec(
         job_permissions=access["job"],
         cluster_permissions=access["cluster"],
         timeout_seconds=cluster.timeout_seconds,
+        reuse_seconds=cluster.reuse_minutes * 60.0,
         keep_staging_on_failure=profile.keep_staging_on_failure,
         poll_seconds=profile.poll_seconds,
         orphan_seconds=profile.reap_after_minutes * 60.0,

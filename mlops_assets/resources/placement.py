@@ -1,12 +1,12 @@
 """Where each asset runs: the placement of a profile or a model, checked against the assets that exist.
 
-What belongs here: checking a placement, and whether a step can reach its tables from where it is placed. What does not:
-launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
+What belongs here: checking a placement, where a job's steps run, and whether a step can reach its tables from there.
+What does not: launching (`mlops_assets.databricks.launch`), which cost class an asset asks for (`assets`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -69,6 +69,30 @@ def check_placement(
             )
         placed |= dict.fromkeys(names, next(iter(places.values())))
     return placed
+
+
+def places_of_steps(job: dg.JobDefinition) -> dict[str, str]:
+    """Return where each step of a job that can be launched runs: a cost class or `local`, by step key."""
+    layer = job.asset_layer
+    places: dict[str, str] = {}
+    for key in layer.executable_asset_keys:
+        step = layer.get_op_output_handle(key).node_handle.name
+        node = layer.get(key)
+        named = CLUSTER_KEYS.keys() & node.assets_def.required_resource_keys
+        if named:
+            places[step] = node.tags.get(PLACE_TAG) or CLUSTER_KEYS[min(named)]
+    return places
+
+
+def cluster_starts(places: Iterable[str], reused: Collection[str]) -> int:
+    """Return how many clusters steps start, one after another.
+
+    Args:
+        places: Where each runs.
+        reused: Cost classes whose cluster waits for the next step.
+    """
+    launched = [place for place in places if place != "local"]
+    return sum(place not in reused for place in launched) + len(set(launched) & set(reused))
 
 
 def require_tables_here(lakehouse: object, *, assets: Iterable[str]) -> None:

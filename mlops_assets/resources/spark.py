@@ -59,7 +59,11 @@ class SparkResource(dg.ConfigurableResource[Any]):
             StorageError: The scratch folder can't be written, or the Delta jars can't be fetched.
         """
         if self._lazy is None:
-            conf = {} if self.on_cluster else self._configuration()
+            if self.on_cluster:  # where dagster-pyspark is not installed
+                from pyspark.sql import SparkSession as Session
+
+                return Session.builder.getOrCreate()
+            conf = self._configuration()
             # Imported here: dagster_pyspark imports pyspark, which loading the code location must not.
             from dagster_pyspark import LazyPySparkResource
 
@@ -107,6 +111,8 @@ class SparkResource(dg.ConfigurableResource[Any]):
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
             "spark.sql.session.timeZone": "UTC",
+            # By default Spark writes INT96, which other readers take for nanoseconds: those end in the year 2262.
+            "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
             "spark.sql.execution.arrow.pyspark.enabled": "true",
             "spark.sql.shuffle.partitions": "2",
             "spark.databricks.delta.snapshotPartitions": "2",

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from mlops_assets.deployment import MLFLOW_UI
 from mlops_assets.errors import TrackingError
-from mlops_assets.spec import DEFAULT_EXPERIMENT
+from mlops_assets.spec import DEFAULT_EXPERIMENT, FraudModelSpec
 
 if TYPE_CHECKING:
+    from mlops_assets.tracking.pages import Pages
     from mlops_assets.tracking.provenance import Origin
     from mlops_assets.tracking.store import Store
 
@@ -36,6 +38,8 @@ class Tracking(dg.ConfigurableResource[Any]):
         experiment_folder: Put before the names of experiments, which on Databricks are paths in the workspace.
         registry_prefix: Put before the names of models: `catalog.schema.` in Unity Catalog.
         dagster_url: Base address of the Dagster UI, for links from MLflow runs.
+        runtime_version: The Databricks Runtime that this process runs on; empty anywhere else.
+        ui: Address of MLflow's UI, for links from Dagster.
     """
 
     mlflow_tracking_uri: str
@@ -45,6 +49,8 @@ class Tracking(dg.ConfigurableResource[Any]):
     experiment_folder: str = ""
     registry_prefix: str = ""
     dagster_url: str = "http://127.0.0.1:3000"
+    runtime_version: str = ""
+    ui: str = MLFLOW_UI
 
     _stores: dict[str, Any] = PrivateAttr(default_factory=dict)
 
@@ -85,6 +91,18 @@ class Tracking(dg.ConfigurableResource[Any]):
         require_model_name(full, self.registry_uri)
         return full
 
+    def retired_since(self, spec: FraudModelSpec) -> str:
+        """Return since when a model is retired, as in `registry.retirement`; empty if it is active.
+
+        Raises:
+            TrackingError: The registry can't be reached.
+            StorageError: The folder of an embedded store is not writable.
+        """
+        from mlops_assets.registry.retirement import retirement
+
+        mark = retirement(self.connect(spec.experiment), self.model(spec.registered_model))
+        return "" if mark is None else mark.since
+
     def dagster_mlflow_config(self, experiment: str) -> dict[str, Any]:
         """Return the fields shared with dagster-mlflow, validated and completed by its own schema.
 
@@ -120,7 +138,14 @@ class Tracking(dg.ConfigurableResource[Any]):
         """Return the id of a Dagster run and the link to its page, for tags in MLflow."""
         from mlops_assets.tracking.provenance import Origin
 
-        return Origin(dagster_run, f"{self.dagster_url.rstrip('/')}/runs/{dagster_run}")
+        return Origin(dagster_run, f"{self.dagster_url.rstrip('/')}/runs/{dagster_run}", self.runtime_version)
+
+    @property
+    def pages(self) -> Pages:
+        """The pages of MLflow's UI."""
+        from mlops_assets.tracking.pages import Pages
+
+        return Pages(self.ui)
 
     @property
     def registry_uri(self) -> str:

@@ -15,10 +15,11 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
+from mlops_assets.deployment import Deployment
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.settings import Deployment, Settings
+from mlops_assets.settings import Settings
 from mlops_assets.spec import FraudModelSpec
 from mlops_assets.testing.invoking import Outcome, load_rows
 from mlops_assets.testing.stores import (

@@ -19,6 +19,7 @@ from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_tra
 from mlops_assets.assets.sources import FileTransactions, SourceConfig
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.launcher import StepLauncherResource
+from mlops_assets.resources.tracking import Tracking
 from mlops_assets.spec import FraudModelSpec
 
 
@@ -33,7 +34,7 @@ class Outcome:
         failure: What it raised, if it failed.
     """
 
-    results: list[dg.MaterializeResult[None]] = field(default_factory=list)
+    results: list[dg.MaterializeResult[None] | dg.AssetMaterialization] = field(default_factory=list)
     checks: dict[str, dg.AssetCheckResult] = field(default_factory=dict)
     observations: list[dg.AssetObservation] = field(default_factory=list)
     failure: dg.Failure | None = None
@@ -50,7 +51,7 @@ class Outcome:
         (result,) = self.of(QUARANTINED)
         return plain(result)
 
-    def of(self, name: str) -> list[dg.MaterializeResult[None]]:
+    def of(self, name: str) -> list[dg.MaterializeResult[None] | dg.AssetMaterialization]:
         """Return the results of one asset, by its name without the model's."""
         return [found for found in self.results if found.asset_key is not None and found.asset_key.path[-1] == name]
 
@@ -86,7 +87,7 @@ class Outcome:
         return str(self.failure.description)
 
 
-def plain(result: dg.MaterializeResult[None]) -> dict[str, Any]:
+def plain(result: dg.MaterializeResult[None] | dg.AssetMaterialization) -> dict[str, Any]:
     """Return the metadata of a result without Dagster's wrappers."""
     return {
         name: value.value if isinstance(value, dg.MetadataValue) else value
@@ -106,6 +107,9 @@ def collect(invoked: object) -> Outcome:
             if isinstance(event, dg.AssetObservation):
                 outcome.observations.append(event)
                 continue
+            if isinstance(event, dg.AssetMaterialization):
+                outcome.results.append(event)
+                continue
             checks = [event] if isinstance(event, dg.AssetCheckResult) else (event.check_results or [])
             outcome.checks |= {str(check.check_name): check for check in checks}
             if isinstance(event, dg.MaterializeResult):
@@ -122,13 +126,21 @@ class OpensLakehouse(Protocol):
         """Return the model's database."""
 
 
-def load_source(lakehouse: OpensLakehouse, spec: FraudModelSpec, source: SourceConfig, **options: Any) -> Outcome:
+def load_source(
+    lakehouse: OpensLakehouse,
+    spec: FraudModelSpec,
+    source: SourceConfig,
+    *,
+    tracking: Tracking | None = None,
+    **options: Any,
+) -> Outcome:
     """Load a source into a model's raw table, by the model's own asset.
 
     Args:
         lakehouse: Has the model's database.
         spec: The model.
         source: It takes the place of the model's own source.
+        tracking: MLflow, where a revert looks for models that were trained on its batches.
         options: More of the asset's run configuration, such as `replay`.
     """
     asset = build_raw_transactions(spec, source)
@@ -138,6 +150,7 @@ def load_source(lakehouse: OpensLakehouse, spec: FraudModelSpec, source: SourceC
                 context,
                 config=ingest_config(source).model_validate(options),
                 lakehouse=lakehouse,
+                tracking=tracking,
                 loader_cluster=StepLauncherResource(cost_class="loader", active=False),
             )
         )

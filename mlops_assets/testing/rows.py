@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mlops_assets.data.contract.casting import ARROW_TYPES
-from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Column, Contract, parse_contract
+from mlops_assets.data.contract.column import Column
+from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract, parse_contract
 from mlops_assets.errors import SettingsError
 
 _ORIGIN = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())

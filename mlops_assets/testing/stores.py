@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.deployment import Deployment
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.settings import Deployment
 
 _MASTER, _MEMORY = "local[2]", "1g"
 # One session serves thousands of small tables. Spark and Delta remember each by default (10,000 tables for an hour,
@@ -32,6 +32,10 @@ _LONG_LIVED = {
     # processes compile it, as users' runs do.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    # One task for a few rows, and one job for a query.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "1",
+    "spark.databricks.delta.snapshotPartitions": "1",
     # The platform's own sessions are short, and do without the second compiler.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=4",
 }

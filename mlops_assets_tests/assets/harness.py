@@ -124,10 +124,11 @@ def register(
     config: GateConfig | None = None,
     *,
     model: str = "fraud_creditcard_synthetic",
+    contract: Contract | str = "creditcard",
 ) -> Outcome:
     with dg.build_asset_context() as context:
         return collect(
-            build_registered_model(spec_of(registered_model=model))(
+            build_registered_model(spec_of(contract, registered_model=model))(
                 context,
                 config=config or GateConfig(min_lift=2.0),
                 lakehouse=Databases(lakehouse),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from mlops_assets.assets.as_of_backtest import AsOfConfig, build_as_of_backtest
+from mlops_assets.assets.days import last_day_of_week
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
@@ -27,7 +28,10 @@ from mlops_assets_tests.lakehouse.delta_ages import committed_at
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-BEFORE, FIRST, BETWEEN, SECOND = "2026-05-01", "2026-05-02", "2026-05-04", "2026-05-05"
+# When the two loads were committed, and the weeks (by their Mondays) that end before, between and after them.
+FIRST, SECOND = "2026-05-02", "2026-05-05"
+BEFORE, BETWEEN, AFTER = "2026-04-20", "2026-04-27", "2026-05-04"
+END_OF_BETWEEN = "2026-05-03"
 KNOWN_DAYS, ALL_DAYS = 4, 6
 CONFIG = AsOfConfig(
     space=QUICK_SPACE, trials=2, parallelism=1, alerts_per_day=20, replicates=50, days_after=1.5, gap_days=0.1
@@ -66,8 +70,8 @@ def tested(grown_once: Lakehouse, tmp_path_factory: pytest.TempPathFactory, empt
     return Searched(grown_once, tracking, settings.home, backtest(grown_once, tracking, BETWEEN))
 
 
-def backtest(lakehouse: Lakehouse, tracking: Tracking, day: str, config: AsOfConfig = CONFIG) -> Outcome:
-    with dg.build_asset_context(partition_key=day) as context:
+def backtest(lakehouse: Lakehouse, tracking: Tracking, week: str, config: AsOfConfig = CONFIG) -> Outcome:
+    with dg.build_asset_context(partition_key=week) as context:
         return collect(
             build_as_of_backtest(spec_of())(
                 context,
@@ -85,6 +89,7 @@ def poisoned(rows: pa.Table) -> pa.Table:
     return rows.set_column(rows.column_names.index("class"), "class", flipped)
 
 
+@pytest.mark.proof  # another load and search
 def test_what_came_in_later_changes_the_scored_rows_and_not_the_model(
     tested: Searched, grown: Lakehouse, tracking: Tracking, tmp_path: Path
 ):
@@ -110,6 +115,7 @@ def test_what_came_in_later_changes_the_scored_rows_and_not_the_model(
     assert before.failed_checks == []
 
 
+@pytest.mark.proof  # a search and its evaluation; what is refused before them is tested soon
 def test_the_days_after_are_those_after_the_newest_known_event(tested: Searched):
     found = tested.outcome.metadata
     newest = pc.max(EVERYTHING.filter(pc.invert(LATER)).column("time")).as_py()
@@ -119,10 +125,10 @@ def test_the_days_after_are_those_after_the_newest_known_event(tested: Searched)
     assert found["rows_scored"] == pc.sum(window).as_py()
     assert "| day 4 |" in found["days"]
     assert "| day 5 |" in found["days"]
-    assert found["days_after"].startswith("![days_after.png](data:image/png")
+    assert "[days_after.png](http://127.0.0.1:" in found["pictures"]
     store = tested.tracking.connect()
     run = store.client.get_run(found["mlflow_run_id"])
-    assert run.data.tags["mlops_assets.as_of"] == BETWEEN
+    assert run.data.tags["mlops_assets.as_of"] == END_OF_BETWEEN
     assert {name: run.data.metrics[f"after_{name}"] for name in ("rows", "average_precision")} == {
         "rows": found["rows_scored"],
         "average_precision": found["after_average_precision"],
@@ -135,23 +141,25 @@ def test_the_days_after_are_those_after_the_newest_known_event(tested: Searched)
     assert [tested.lakehouse.current(table) for table in SET_TABLES.values()] == [None] * 3
 
 
+@pytest.mark.proof  # a table that grew twice
 @pytest.mark.parametrize(
-    ("day", "message"),
+    ("week", "message"),
     [
-        (BEFORE, "was not there at the end of 2026-05-01"),
-        (SECOND, "no row of version 1 has an event time within 1.5 days after the newest event known then"),
+        (BEFORE, "was not there at the end of 2026-04-26"),
+        (AFTER, "no row of version 1 has an event time within 1.5 days after the newest event known then"),
     ],
 )
 def test_a_day_that_can_not_be_tested_on_is_refused_before_anything_is_paid_for(
-    grown_once: Lakehouse, tracking: Tracking, day: str, message: str
+    grown_once: Lakehouse, tracking: Tracking, week: str, message: str
 ):
-    outcome = backtest(grown_once, tracking, day)
+    outcome = backtest(grown_once, tracking, week)
 
     assert message in outcome.message
     assert outcome.results == []
     assert tracking.connect().client.search_runs([tracking.connect().experiment_id]) == []
 
 
+@pytest.mark.proof  # a load of its own
 def test_days_after_of_one_class_are_refused_before_the_search(
     lakehouse: Lakehouse, spark: SparkSession, tracking: Tracking, tmp_path: Path
 ):
@@ -160,21 +168,32 @@ def test_days_after_of_one_class_are_refused_before_the_search(
         load(lakehouse, write_csv(rows, tmp_path / f"{name}.csv"))
     committed_at(spark, Path(lakehouse.location(RAW)), {0: at(f"{FIRST}T12:00"), 1: at(f"{SECOND}T12:00")})
 
-    outcome = backtest(lakehouse, tracking, FIRST)
+    outcome = backtest(lakehouse, tracking, BETWEEN)
 
     assert "rows are genuine: a search and its evaluation need both classes" in outcome.message
     assert "the 1.5 days after, in version 1" in outcome.message
     assert tracking.connect().client.search_runs([tracking.connect().experiment_id]) == []
 
 
+@pytest.mark.proof  # a table that grew twice
 def test_a_version_whose_files_were_vacuumed_is_one_clear_error(grown: Lakehouse, tracking: Tracking):
     for path in grown.read(RAW, 0).inputFiles():
         Path(path.removeprefix("file:")).unlink()
 
-    assert f"the files of version 0 of {FIRST} are gone" in backtest(grown, tracking, FIRST).message
+    assert "files of version 0 are gone" in backtest(grown, tracking, BETWEEN).message
 
 
 def test_the_checks_are_blocking():
     assert [(spec.name, spec.blocking) for spec in build_as_of_backtest(spec_of()).check_specs] == [
         ("refit_reproduces_best_trial", True)
     ]
+
+
+@pytest.mark.parametrize(("first", "week"), [(date(2026, 4, 27), "2026-04-27"), (date(2026, 5, 3), "2026-04-27")])
+def test_weeks_begin_on_mondays_and_with_the_week_of_the_first_day(first: date, week: str):
+    partitions = build_as_of_backtest(spec_of(first_day=first)).partitions_def
+
+    assert partitions is not None
+    assert partitions.get_first_partition_key() == week
+    with dg.build_asset_context(partition_key=week) as context:
+        assert last_day_of_week(context) == date(2026, 5, 3)

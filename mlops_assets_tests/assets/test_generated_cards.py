@@ -10,9 +10,11 @@ import pytest
 
 from mlops_assets.assets.label_sources import CardReports
 from mlops_assets.assets.sources import CardTransactions
+from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.data.sources.cards import Simulation, simulate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.lakehouse.mature_rows import mature_rows
+from mlops_assets.lakehouse.pinned_sets import pinned_sets
 from mlops_assets.testing.invoking import Outcome, plain
 from mlops_assets_tests.assets.harness import bring_labels, load, split
 
@@ -44,6 +46,7 @@ def loaded(new_lakehouse: Callable[[], Lakehouse]) -> tuple[Lakehouse, Outcome, 
     return lakehouse, reports, load(lakehouse, CardTransactions(**CHOSEN), "cards")
 
 
+@pytest.mark.proof  # a large load with its labels
 def test_all_come_in_genuine_and_each_report_labels_its_own_transaction(
     loaded: tuple[Lakehouse, Outcome, Outcome], simulated: Simulation, truth: pd.DataFrame
 ):
@@ -65,6 +68,7 @@ def test_all_come_in_genuine_and_each_report_labels_its_own_transaction(
     assert again.metadata["labels_waiting"] == others > 0
 
 
+@pytest.mark.proof  # a cut of a large table
 def test_each_set_has_the_frauds_that_were_reported_by_the_time_it_would_be_used(
     loaded: tuple[Lakehouse, Outcome, Outcome], truth: pd.DataFrame
 ):
@@ -97,3 +101,26 @@ def test_each_set_has_the_frauds_that_were_reported_by_the_time_it_would_be_used
         assert shown[f"{name}_set"]["frauds_known_later"] == later
         unknown += later
     assert unknown > 0, "some reports come after the gap"
+
+
+@pytest.mark.proof  # a cut of a large table
+def test_the_frauds_before_the_test_set_include_those_of_the_gaps(
+    loaded: tuple[Lakehouse, Outcome, Outcome], truth: pd.DataFrame
+):
+    lakehouse = loaded[0]
+    assert split(lakehouse, contract="cards").failure is None
+    sets, contract = pinned_sets(lakehouse), load_contract("cards")
+
+    frauds = mature_rows(lakehouse, contract, sets).earlier_frauds
+
+    assert frauds is not None
+    begin = lakehouse.read("test_set", sets["test"].version).toPandas().happened_at.min().tz_localize("UTC")
+    reported = truth.reported_at.notna()  # all reports have arrived by now
+    expected = set(truth.index[reported & (truth.happened_at < begin)])
+    found = set(frauds.toPandas().transaction_id)
+    assert found == expected
+    inside = [
+        set(lakehouse.read(sets[name].name, sets[name].version).toPandas().transaction_id)
+        for name in ("train", "validation")
+    ]
+    assert found - inside[0] - inside[1], "the gaps hold frauds"

@@ -270,21 +270,23 @@ class TriedOnce(OpenMLTransactions):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "said", "transient"),
     [
-        (FileTransactions(location="/nowhere/at/all.csv"), "/nowhere/at/all.csv"),
-        (TriedOnce(base_url="http://127.0.0.1:9", cache_dir="/tmp/never-written"), "127.0.0.1:9"),  # noqa: S108
-        (SyntheticTransactions(rows=3), "rows"),
+        (FileTransactions(location="/nowhere/at/all.csv"), "/nowhere/at/all.csv", False),
+        (TriedOnce(base_url="http://127.0.0.1:9", cache_dir="/tmp/never-written"), "127.0.0.1:9", True),  # noqa: S108
+        (SyntheticTransactions(rows=3), "rows", False),
     ],
     ids=["no such file", "OpenML down", "synthetic parameters"],
 )
-def test_a_source_that_cannot_be_read_gives_one_clear_error(lakehouse: Lakehouse, source: FileTransactions, said: str):
+def test_a_source_that_cannot_be_read_gives_one_clear_error(
+    lakehouse: Lakehouse, source: FileTransactions, said: str, transient: bool
+):
     outcome = load(lakehouse, source)
 
     assert said in outcome.message
     assert "Fix:" in outcome.message
     assert outcome.failure is not None
-    assert outcome.failure.allow_retries is False
+    assert outcome.failure.allow_retries is transient
 
 
 def test_an_empty_file_is_refused(lakehouse: Lakehouse, tmp_path: Path):
@@ -319,6 +321,7 @@ def waiting(waiting_once: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
     return copy_tables(waiting_once, lakehouse)
 
 
+@pytest.mark.proof  # three loads; `lakehouse/test_transactions` replays as well
 def test_a_replay_brings_in_what_the_mended_contract_accepts(waiting: Lakehouse, creditcard: Contract):
     outcome = replay(waiting, fixed(creditcard))
 
@@ -331,6 +334,7 @@ def test_a_replay_brings_in_what_the_mended_contract_accepts(waiting: Lakehouse,
     assert "unreadable:v3" in outcome.quarantine["preview"]
 
 
+@pytest.mark.proof  # two runs of a job
 def test_the_job_replays_with_the_contract_of_the_settings(waiting: Lakehouse, tmp_path: Path, creditcard: Contract):
     (tmp_path / "fixed.yaml").write_text(fixed(creditcard).to_yaml())
     settings = Settings(home=tmp_path, contract=str(tmp_path / "fixed.yaml"))
@@ -355,6 +359,7 @@ def test_a_changed_contract_under_the_same_version_is_refused_with_a_table_of_th
     assert rows_of(known) == 600
 
 
+@pytest.mark.proof  # several loads; `lakehouse/test_transactions` tests the rule
 def test_a_table_with_a_key_takes_corrections_and_overlaps(lakehouse: Lakehouse, tmp_path: Path, creditcard: Contract):
     features = tuple(name for name in creditcard.features if name != "v1")
     keyed = creditcard.model_copy(update={"key": "v1", "features": features})

@@ -50,6 +50,7 @@ WEAK = QUICK.model_copy(
 
 
 PRODUCTION = {"production_refit": True}
+PATIENT = GateConfig(min_lift=1.0)
 
 
 def point(depth: int, trees: int) -> TunedModelConfig:
@@ -125,6 +126,7 @@ def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking
     assert aliases(tracking) == {"challenger": 2, "champion": 1}
 
 
+@pytest.mark.proof  # two more registrations and searches; `registry` tests the gate
 def test_the_same_booster_a_second_time_stays_challenger_and_so_does_one_on_too_few_frauds(
     tuned: Lakehouse, tracking: Tracking
 ):
@@ -145,37 +147,47 @@ def test_the_same_booster_a_second_time_stays_challenger_and_so_does_one_on_too_
     assert aliases(tracking) == {"challenger": 3, "champion": 3}
 
 
-def test_the_production_model_is_what_is_served_and_it_has_seen_every_row(
-    lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path
-):
-    """Its point is compared on what comes later; before that the gate can't tell."""
-    gate = GateConfig(min_lift=1.0)
+@pytest.fixture
+def served(lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path) -> xgb.Booster:
+    """The first production model, which is champion, as MLflow loads it."""
     load_days(lakehouse, tmp_path, 0, 6, 3_000, seed=1)
     tune(lakehouse, tracking, point(1, 1))
-    first = register(lakehouse, tracking, gate)
-    store, run_id = tracking.connect(), first.metadata["mlflow_run_id"]
+    assert register(lakehouse, tracking, PATIENT).metadata["promoted"] is True
+    with tracking.connect().selected():
+        loaded: xgb.Booster = mlflow.xgboost.load_model(f"models:/{MODEL}/1")
+    return loaded
+
+
+@pytest.mark.proof  # a search with its production refit
+def test_the_production_model_is_what_is_served(lakehouse: Lakehouse, tracking: Tracking, served: xgb.Booster):
+    again = register(lakehouse, tracking, PATIENT)
+    assert again.metadata["version"] == 1
+    store, run_id = tracking.connect(), again.metadata["mlflow_run_id"]
     made = store.client.get_model_version(MODEL, "1")
     run = store.client.get_run(run_id)
     for tag in (MODEL_URI_TAG, PRODUCTION_MODEL_URI_TAG):
         assert made.tags[tag] == run.data.tags[tag]
     test = rows_of(lakehouse, "test_set", 0).sort_values(["time", "_batch_id", "_row_number"])
     features = [f"v{number}" for number in range(1, 29)] + ["amount"]
-    with store.selected():
-        served = mlflow.xgboost.load_model(f"models:/{MODEL}/1")
     by_hand = served.predict(xgb.DMatrix(test[served.feature_names].astype(np.float32)))
     stored = scores_from_bytes(read_artifact(store, run_id, PRODUCTION_SCORES_FILE))
     assert set(served.feature_names) == set(features)
     assert np.array_equal(by_hand, stored)
-    assert register(lakehouse, tracking, gate).metadata["version"] == 1
 
+
+@pytest.mark.proof  # three more loads and searches
+def test_the_point_of_a_production_model_is_compared_on_what_comes_later(
+    lakehouse: Lakehouse, tracking: Tracking, served: xgb.Booster, tmp_path: Path
+):
+    """Before that the gate can't tell."""
     tune(lakehouse, tracking, point(3, 12))
-    early = register(lakehouse, tracking, gate)
+    early = register(lakehouse, tracking, PATIENT)
     assert "can't tell: 30 more frauds needed" in early.metadata["gate"]
     assert aliases(tracking) == {"challenger": 2, "champion": 1}
 
     load_days(lakehouse, tmp_path, 5.5, 3, 3_000, seed=2)
     tune(lakehouse, tracking, point(3, 12))
-    better = register(lakehouse, tracking, gate)
+    better = register(lakehouse, tracking, PATIENT)
     seen, test = rows_of(lakehouse, "raw_transactions", 0), rows_of(lakehouse, "test_set", 1)
     unseen = test[test["time"] > seen["time"].max()]
     details = better.checks["promotion_gate"].metadata
@@ -184,6 +196,7 @@ def test_the_production_model_is_what_is_served_and_it_has_seen_every_row(
     assert "judged: its point, fitted on the rows that the champion was fitted on" in better.metadata["gate"]
     assert aliases(tracking) == {"challenger": 3, "champion": 3}
     # The same by hand: the point on the champion's rows, with as many trees a row.
+    store = tracking.connect()
     report = json.loads(read_artifact(store, better.metadata["mlflow_run_id"], PRODUCTION_FILE))
     seen = seen.sort_values(["time", "_batch_id", "_row_number"])
     fitted = xgb.train(
@@ -203,10 +216,11 @@ def test_the_production_model_is_what_is_served_and_it_has_seen_every_row(
 
     load_days(lakehouse, tmp_path, 8.6, 4, 3_000, seed=3)
     tune(lakehouse, tracking, point(3, 12))
-    refresh = register(lakehouse, tracking, gate)
+    refresh = register(lakehouse, tracking, PATIENT)
     assert "refresh; judged: the rehearsal" in refresh.metadata["gate"]
 
 
+@pytest.mark.proof  # two large loads; `lakehouse/test_unseen_rows` counts the rows
 def test_rows_that_the_champion_has_seen_do_not_count_when_older_ones_arrive_later(
     lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path
 ):

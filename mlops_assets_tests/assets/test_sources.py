@@ -14,6 +14,7 @@ from mlops_assets.assets.sources import (
     OpenMLTransactions,
     SourceConfig,
     SyntheticTransactions,
+    TableTransactions,
     source_of,
 )
 from mlops_assets.errors import SettingsError
@@ -25,6 +26,7 @@ from mlops_assets_tests.assets.harness import spec_of
     [
         (FileTransactions(location="/in/a.csv"), FileTransactions(location="/in")),
         (DeltaTransactions(location="/t", after_version=3), DeltaTransactions(location="/t")),
+        (TableTransactions(table="c.s.t", up_to_version=3), TableTransactions(table="c.s.t")),
         (OpenMLTransactions(dataset="7", version=2, cache_dir="/c"), OpenMLTransactions(dataset="7", cache_dir="/c")),
         (SyntheticTransactions(rows=10), SyntheticTransactions()),
         (CardTransactions(days=10), CardTransactions()),
@@ -39,6 +41,7 @@ def test_a_part_of_the_source_may_be_chosen(chosen: SourceConfig, place: SourceC
     [
         (FileTransactions(location="/other/a.csv"), FileTransactions(location="/in"), "/other/a.csv lies outside"),
         (DeltaTransactions(location="/other"), DeltaTransactions(location="/t"), "another one than /other"),
+        (TableTransactions(table="c.s.u"), TableTransactions(table="c.s.t"), "another one than c.s.u"),
         (
             OpenMLTransactions(dataset="8", cache_dir="/c"),
             OpenMLTransactions(dataset="7", cache_dir="/c"),
@@ -62,6 +65,8 @@ def test_what_a_spec_names_is_what_is_read(tmp_path: Path):
 
     assert delta == DeltaTransactions(location="/t", has_key=False)
     assert openml == OpenMLTransactions(dataset="42", cache_dir=str(tmp_path / "openml"))
+    table = source_of(spec_of("handbook", source="table:c.s.t"), tmp_path)
+    assert table == TableTransactions(table="c.s.t", has_key=True)
     assert source_of(spec_of("handbook", source="delta:/t"), tmp_path) == DeltaTransactions(location="/t", has_key=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from mlops_assets.assets.splits import SplitConfig, Strategy
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.lakehouse.pinned_sets import pinned_sets
 from mlops_assets.testing.invoking import Outcome, plain
 from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.assets.conftest import Loaded
@@ -80,6 +80,7 @@ def test_sets_are_cut_in_time_and_pinned_to_the_raw_version(cut_once: Loaded):
     assert train["last_event"] == max(times["train"])
 
 
+@pytest.mark.proof  # two cuts; `data/splits` tests the rule
 def test_the_gap_leaves_out_rows_before_each_cut_and_counts_them_in_a_past_version(loaded: Lakehouse, tmp_path: Path):
     load(loaded, write_csv(transactions(seed=77), tmp_path / "more.csv"))
 
@@ -94,6 +95,7 @@ def test_the_gap_leaves_out_rows_before_each_cut_and_counts_them_in_a_past_versi
     assert gap + sum(len(table) for table in sets.values()) == 2_100
 
 
+@pytest.mark.proof  # two cuts; `data/splits` tests the rule
 def test_stratified_sets_share_no_row_and_no_duplicate(loaded: Lakehouse):
     outcome = split(loaded, SplitConfig(strategy=Strategy.stratified, seed=7))
 

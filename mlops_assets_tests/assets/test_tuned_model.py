@@ -87,7 +87,8 @@ def test_the_run_holds_the_model_its_scores_and_the_pictures(searched_once: Sear
         "feature_importance.png",
     }
     for name in pictures:
-        assert outcome.metadata[name.removesuffix(".png")].startswith(f"![{name}](data:image/png;base64,")
+        assert f"- [{name}](http://127.0.0.1:" in outcome.metadata["pictures"]
+    assert outcome.metadata["precision_recall"].startswith("![precision_recall](data:image/svg+xml;base64,")
     scores = scores_from_bytes(read_artifact(store, run_id, SCORES_FILE))
     report = json.loads(read_artifact(store, run_id, EVALUATION_FILE))
     assert scores.dtype == np.float32
@@ -108,9 +109,10 @@ def test_the_run_holds_why_the_model_scores_as_it_does(searched_once: Searched):
     assert highest[0]["score"] == float(scores.max()) == float(scores[highest[0]["row"]])
     document = json.loads(read_artifact(store, run_id, f"{EXPLANATION_FOLDER}/global_importance.json"))
     assert f"| {next(iter(document['importance']))} |" in outcome.metadata["top_features"]
-    assert outcome.metadata["shap_summary"].startswith("![shap_summary.png](data:image/png;base64,")
+    assert "- [shap_summary.png](http://127.0.0.1:" in outcome.metadata["pictures"]
 
 
+@pytest.mark.proof  # two searches; `training/engines` tests the choice
 def test_the_engine_is_chosen_by_size_and_can_be_set_by_hand(searched_once: Searched):
     """Over the cluster the run holds the same things, and its model is the same kind of artifact."""
     chosen, tracking = searched_once.outcome, searched_once.tracking
@@ -137,6 +139,7 @@ def test_the_engine_is_chosen_by_size_and_can_be_set_by_hand(searched_once: Sear
     assert np.corrcoef(np.log(scores[0]), np.log(scores[1]))[0, 1] > 0.5
 
 
+@pytest.mark.proof  # a search with its production refit
 def test_the_production_model_stands_beside_the_evaluated_one(lakehouse: Lakehouse, tracking: Tracking):
     load(lakehouse)
     split(lakehouse, SplitConfig(gap_days=0.5))
@@ -163,6 +166,20 @@ def test_the_production_model_stands_beside_the_evaluated_one(lakehouse: Lakehou
             model = mlflow.pyfunc.load_model(uri)
             served = model.predict(test[model.metadata.signature.inputs.input_names()].astype("float64"))
             assert np.array_equal(served, scores_from_bytes(read_artifact(store, told["mlflow_run_id"], file)))
+
+
+def test_a_refit_whose_raw_version_is_gone_is_one_clear_error_before_the_search(
+    prepared: Lakehouse, tracking: Tracking
+):
+    for path in prepared.read("raw_transactions", 0).inputFiles():
+        Path(path.removeprefix("file:")).unlink()
+
+    message = tune(prepared, tracking, QUICK.model_copy(update={"production_refit": True})).message
+
+    assert "files of version 0 are gone: they were vacuumed or deleted" in message
+    assert "Fix: materialize train_set, validation_set, test_set again" in message
+    store = tracking.connect()
+    assert store.client.search_runs([store.experiment_id]) == []
 
 
 def test_without_the_production_refit_there_is_one_model(searched_once: Searched):
@@ -207,6 +224,7 @@ def test_the_same_seed_at_parallelism_one_gives_the_same_model(
     assert one == two
 
 
+@pytest.mark.proof  # a cut and a search
 def test_a_space_of_one_point_stratified_sets_and_an_alert_budget_are_taken(prepared: Lakehouse, tracking: Tracking):
     """Each is independent of the others; the threshold of an alert budget needs no amounts."""
     split(prepared, SplitConfig(strategy=Strategy.stratified))
@@ -221,14 +239,8 @@ def test_a_space_of_one_point_stratified_sets_and_an_alert_budget_are_taken(prep
     assert "cost_against_threshold" not in outcome.metadata
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        Objective.kappa,
-        pytest.param(Objective.f1, marks=pytest.mark.proof),  # the same direction as kappa
-        Objective.log_loss,
-    ],
-)
+@pytest.mark.proof  # a search each
+@pytest.mark.parametrize("objective", [Objective.kappa, Objective.f1, Objective.log_loss])
 def test_every_objective_is_optimized_in_its_own_direction(
     prepared: Lakehouse, tracking: Tracking, objective: Objective
 ):
@@ -318,6 +330,7 @@ def resumed(trials: list[Run]) -> int:
     return sum(RESUMED_FROM_TAG in trial.data.tags for trial in trials)
 
 
+@pytest.mark.proof  # two searches; `training/search/test_resume` tests the rule
 def test_a_search_that_was_broken_off_is_not_searched_again(prepared: Lakehouse, tracking: Tracking):
     break_off(prepared, tracking)
 
@@ -334,6 +347,7 @@ def test_a_search_that_was_broken_off_is_not_searched_again(prepared: Lakehouse,
     assert all(child.data.tags[RESUMED_FROM_TAG] for child in children)
 
 
+@pytest.mark.proof  # three searches
 def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(prepared: Lakehouse, tracking: Tracking):
     """Others have another seed, another space or other rows; they are broken off as well."""
     break_off(prepared, tracking)
@@ -362,6 +376,7 @@ def test_another_search_takes_nothing_over_and_an_edited_trial_is_tried_again(pr
     assert (len(trials), resumed(trials)) == (3, 0)
 
 
+@pytest.mark.proof  # two searches
 def test_a_refit_that_is_not_the_winner_leaves_a_failed_run_that_nobody_registers(
     prepared: Lakehouse, tracking: Tracking
 ):
@@ -384,6 +399,7 @@ def test_a_refit_that_is_not_the_winner_leaves_a_failed_run_that_nobody_register
     assert register(prepared, tracking).failure is None
 
 
+@pytest.mark.proof  # a load and two searches; `evaluation/test_leaks` tests the rule
 def test_a_leak_stops_the_run_before_the_search_unless_it_is_accepted_with_a_reason(
     lakehouse: Lakehouse, tracking: Tracking, tmp_path: Path
 ):

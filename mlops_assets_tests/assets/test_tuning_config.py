@@ -28,10 +28,12 @@ def test_what_is_set_arrives():
         "pruning": False,
         "checkpoint_rounds": 2,
         "folds": 3,
+        "use_idle_slots": True,
     }
     plan = TunedModelConfig(**given).search_plan()
 
     assert {name: getattr(plan, name) for name in given} == given
+    assert TunedModelConfig(screening=0.2).search_plan().screening == 0.2
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,8 @@ def test_what_is_set_arrives():
         {"early_stopping_rounds": -1},
         {"checkpoint_rounds": 0},
         {"folds": 0},
+        {"screening": 0},
+        {"screening": 1.5},
         {"pruning": "perhaps"},
         {"max_seconds": float("nan")},
     ],

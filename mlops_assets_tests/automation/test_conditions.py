@@ -12,6 +12,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.raw_transactions import RAW
@@ -19,7 +21,8 @@ from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.reporting import refusal
 from mlops_assets.assets.splits import TABLES
 from mlops_assets.assets.tuned_model import TUNED_MODEL
-from mlops_assets.automation.conditions import conditions, current_sets, follow_sensors, last_training
+from mlops_assets.automation.conditions import conditions, follow_sensors
+from mlops_assets.automation.facts import current_sets, last_training
 from mlops_assets.automation.triggers import SetsFact
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.testing.ticking import Ticks
@@ -33,19 +36,27 @@ SPEC = spec_of(retrain_rows=100)
 
 @dataclass
 class World(Ticks):
-    """A code location whose tables grow as a test says, and the daemon's look at it."""
+    """A code location whose tables grow as a test says, and the daemon's look at it.
+
+    With `former`, records are those of releases that had no data versions.
+    """
 
     defs: dg.Definitions = field(init=False)
     raw_version: int = 0
     rows: int = 300
     late: int = 0
     raw_is_good: bool = True
+    past_day_has_files: bool = True
     refuses: bool = False
     dies: str = ""
     promotes: bool = True
+    retired: str = ""
     broken: set[str] = field(default_factory=set)
     code: str = "1"
+    table: str = "ab12"
+    former: bool = False
     _made: dict[str, int] = field(default_factory=dict)
+    _cut: tuple[str, str, int, int] = ("", "", 0, 0)
 
     def __post_init__(self) -> None:
         self.deploy()
@@ -54,8 +65,11 @@ class World(Ticks):
         """Load the code location, with whatever version the code has by now."""
         self.defs = dg.Definitions(assets=self._assets())
 
+    def _why(self) -> str:
+        return self.retired
+
     def _assets(self) -> list[dg.AssetsDefinition]:
-        pace = {key.to_user_string(): condition for key, condition in conditions(SPEC).items()}
+        pace = {key.to_user_string(): condition for key, condition in conditions(SPEC, self._why).items()}
 
         @dg.asset(name=RAW, check_specs=[dg.AssetCheckSpec("good", asset=RAW, blocking=True)])
         def raw() -> Iterator[Any]:
@@ -66,7 +80,9 @@ class World(Ticks):
                 )
             if self.dies == "before it is materialized":
                 raise MemoryError
-            yield dg.MaterializeResult(asset_key=RAW, metadata={"delta_version": self.raw_version})
+            yield dg.MaterializeResult(
+                asset_key=RAW, metadata={"delta_version": self.raw_version}, data_version=self._given(self._rows)
+            )
             if self.dies == "before it is checked":
                 raise MemoryError
             yield dg.AssetCheckResult(passed=self.raw_is_good, asset_key=RAW, check_name="good")
@@ -85,19 +101,23 @@ class World(Ticks):
                     asset_key=name,
                     metadata={
                         "raw_version": self.raw_version,
+                        "split_id": self._split,
                         "delta_version": self._made[name],
                         "dagster/row_count": self.rows // 3,
                         "late_labels": self.late // 3,
+                        **({} if self.former else {"raw_data_version": self._rows}),
                     },
+                    data_version=self._given(self._split),
                 )
+            self._cut = (self._split, self._rows, self.rows, self.late)
 
         @dg.asset(name=TUNED_MODEL, deps=list(SETS), automation_condition=pace[TUNED_MODEL], code_version=self.code)
         def tuned() -> Any:
             self._fail_if_broken(TUNED_MODEL)
             self._made[TUNED_MODEL] = self._made.get(TUNED_MODEL, -1) + 1
-            test = self._made[TABLES["test"]]
+            run = f"run{self._made[TUNED_MODEL]}"
             return dg.MaterializeResult(
-                metadata={"test_version": test, "mlflow_run_id": f"run{self._made[TUNED_MODEL]}"}
+                metadata={"mlflow_run_id": run, **self._trained_on()}, data_version=self._given(run)
             )
 
         gate = dg.AssetCheckSpec("promotion_gate", asset=REGISTERED_MODEL, blocking=True)
@@ -114,11 +134,39 @@ class World(Ticks):
                 passed=self.promotes, check_name="promotion_gate", severity=dg.AssetCheckSeverity.WARN
             )
 
-        @dg.asset(name=DAILY_ARRIVALS)
-        def arrivals() -> Any:
-            return dg.MaterializeResult(metadata={"delta_version": self.raw_version})
+        return [raw, splits, tuned, registered, self._arrivals()]
 
-        return [raw, splits, tuned, registered, arrivals]
+    def _arrivals(self) -> dg.AssetsDefinition:
+        @dg.asset(name=DAILY_ARRIVALS, output_required=False)
+        def arrivals() -> Iterator[Any]:
+            version = {"delta_version": self.raw_version}
+            if self.past_day_has_files:
+                checked = {"checked_by_load": True} if self.raw_is_good else {}
+                yield dg.AssetMaterialization(RAW, metadata={**version, **checked}, tags=self._tags())
+            yield dg.AssetMaterialization(DAILY_ARRIVALS, metadata=version, tags=self._tags())
+
+        return arrivals
+
+    def _trained_on(self) -> dict[str, Any]:
+        versions = {f"{name}_version": self._made[table] for name, table in TABLES.items()}
+        split, raw, rows, late = self._cut
+        cut = {"split_id": split, "raw_data_version": raw, "trained_rows": rows, "late_labels": late}
+        return versions if self.former else versions | cut
+
+    @property
+    def _rows(self) -> str:
+        return f"{self.raw_version}-{self.table}"
+
+    @property
+    def _split(self) -> str:
+        return f"split of {self._rows}"
+
+    def _tags(self) -> dict[str, str]:
+        given = {"dagster/data_version": self._rows, "dagster/data_version_is_user_provided": "true"}
+        return {} if self.former else given
+
+    def _given(self, version: str) -> dg.DataVersion | None:
+        return None if self.former else dg.DataVersion(version)
 
     def _fail_if_broken(self, what: str) -> None:
         if what in self.broken:
@@ -143,8 +191,22 @@ class World(Ticks):
         assert not self.execute({RAW})
         self.dies = ""
 
+    @property
+    def view(self) -> LoadingContextForTest:
+        """What an evaluation reads records through."""
+        return LoadingContextForTest(self.instance)
+
+    def stale(self) -> set[str]:
+        """Return the assets that Dagster's UI would show as not up to date."""
+        graph = self.defs.resolve_asset_graph()
+        status = CachingStaleStatusResolver(self.instance, graph, LoadingContextForTest(self.instance))
+        return {
+            key.to_user_string() for key in graph.get_all_asset_keys() if status.get_status(key) is StaleStatus.STALE
+        }
+
     def deliver_again(self, rows: int) -> None:
         """Bring rows of a past day, or of none."""
+        self.past_day_has_files = rows > 0
         self.raw_version, self.rows = self.raw_version + bool(rows), self.rows + rows
         self.execute({DAILY_ARRIVALS})
 
@@ -159,6 +221,16 @@ def test_a_first_load_leads_to_a_registered_model_and_then_to_rest(world: World)
     world.load(0)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
     assert world.settle() == []
+
+
+def test_nothing_follows_a_load_of_a_retired_model_until_it_is_brought_back(world: World):
+    world.retired = "the model was retired"
+    world.execute([RAW])
+    assert [world.look(20) for _ in range(3)] == [set()] * 3
+
+    world.retired = ""
+
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
 
 
 def test_a_model_that_is_not_promoted_is_not_registered_again(world: World):
@@ -177,17 +249,71 @@ def test_few_new_rows_are_cut_and_not_trained_on_until_they_are_enough(world: Wo
     assert world.settle() == [set(SETS)]
     world.load(60)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "120 rows since the last model"
-    assert current_sets(world.instance, SPEC) == SetsFact(3, 420)
-    trained = last_training(world.instance, SPEC)
+    assert current_sets(world.view, SPEC) == SetsFact("split of 3-ab12", 420, table="ab12")
+    trained = last_training(world.view, SPEC)
     assert trained is not None
-    assert trained.sets == SetsFact(3, 420)
+    assert trained.sets == SetsFact("split of 3-ab12", 420, table="ab12")
 
 
-def test_a_load_that_adds_nothing_starts_nothing(world: World):
+def test_a_load_that_adds_nothing_starts_nothing_and_leaves_the_sets_up_to_date(world: World):
     world.load(0)
     world.settle()
     world.execute({RAW})
+    assert world.stale() == set()
     assert world.settle() == []
+
+    world.load(30)
+    assert world.stale() >= set(SETS), "changed data do"
+    assert world.settle() == [set(SETS)]
+
+
+def test_another_table_is_other_data_although_its_version_has_the_same_number(world: World):
+    """The source was switched: the new database begins with the same version."""
+    world.load(0)
+    world.settle()
+    world.table = "cd34"
+    world.execute({RAW})
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+
+
+# --- histories of homes with records of before there were data versions -----------------------------------------------
+
+
+def test_a_former_history_at_rest_stays_at_rest(world: World):
+    world.former = True
+    world.load(0)
+    world.settle()
+    world.former = False
+    world.execute({RAW})
+    assert world.settle() == [], "a load that adds nothing, with a data version that nothing can be compared with"
+
+
+def test_a_former_history_goes_on_with_the_next_load_cut_and_search(world: World):
+    world.former = True
+    world.load(0)
+    world.settle()
+    world.load(60)
+    assert world.settle() == [set(SETS)], "too few rows for a search"
+    trained = last_training(world.view, SPEC)
+    assert trained is not None
+    assert trained.sets == SetsFact("split of 1-ab12", 300), "looked up among the sets' records"
+
+    world.former = False
+    world.load(30)
+    assert world.settle() == [set(SETS)], "90 rows since the last model, whose record does not say so"
+    world.load(30)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "120 rows"
+    world.load(30)
+    assert world.settle() == [set(SETS)]
+
+
+def test_a_former_model_whose_sets_are_not_on_record_is_trained_again(world: World):
+    world.former = True
+    world.load(0)
+    world.settle()
+    world.instance.wipe_assets([dg.AssetKey(name) for name in SETS])
+    world.former = False
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
 
 
 def test_a_past_day_that_brings_rows_is_followed_like_a_load_and_one_that_brings_none_is_not(world: World):
@@ -199,6 +325,38 @@ def test_a_past_day_that_brings_rows_is_followed_like_a_load_and_one_that_brings
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
     world.load(0)
     assert world.settle() == [set(SETS)], "the newest of the two counts"
+
+
+def test_a_past_day_is_followed_though_only_its_load_has_judged_the_table(world: World):
+    world.load(0, good=False)
+    assert world.settle() == [], "the table's own check failed"
+
+    world.raw_is_good = True
+    world.deliver_again(200)
+
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}]
+    world.load(200, good=False)
+    assert world.settle() == [], "the newest verdict counts"
+
+
+def test_a_table_that_is_materialized_without_any_verdict_is_not_followed(world: World):
+    world.load(0)
+    world.settle()
+
+    world.raw_is_good = False
+    world.deliver_again(200)
+
+    assert world.settle() == []
+
+
+def test_a_past_day_does_not_hide_a_load_that_ended_before_the_check(world: World):
+    world.load(0)
+    world.settle()
+    world.die("before it is checked")
+
+    world.deliver_again(200)
+
+    assert world.settle() == []
 
 
 def test_refused_input_holds_up_nothing(world: World):
@@ -252,7 +410,7 @@ def test_a_signal_during_a_run_is_not_lost(world: World):
     world.load(498)  # before anybody has looked again
     ran = world.settle()
     assert ran[0] == {*SETS}, "cut anew, although the last cut is younger than the last look"
-    assert current_sets(world.instance, SPEC) == SetsFact(2, 798)
+    assert current_sets(world.view, SPEC) == SetsFact("split of 2-ab12", 798, table="ab12")
 
 
 def test_a_run_that_fails_is_repeated_each_quarter_of_an_hour_and_not_at_each_look(world: World):
@@ -311,9 +469,12 @@ def test_labels_alone_make_training_due_in_time(world: World, monkeypatch: pytes
     world.late = 30
     world.load(0)
     assert world.settle() == [set(SETS)]
-    trained = last_training(world.instance, SPEC)
+    trained = last_training(world.view, SPEC)
     assert trained is not None
-    assert (current_sets(world.instance, SPEC), trained.sets) == (SetsFact(2, 300, 30), SetsFact(1, 300, 0))
+    assert (current_sets(world.view, SPEC), trained.sets) == (
+        SetsFact("split of 2-ab12", 300, 30, "ab12"),
+        SetsFact("split of 1-ab12", 300, 0, "ab12"),
+    )
     monkeypatch.setattr("mlops_assets.automation.conditions.time.time", lambda: trained.at + 8 * 86_400)
     assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]
 
@@ -323,7 +484,7 @@ def test_enough_time_is_as_good_as_enough_rows(world: World, monkeypatch: pytest
     world.settle()
     world.load(3)
     assert world.settle() == [set(SETS)]
-    trained = last_training(world.instance, SPEC)
+    trained = last_training(world.view, SPEC)
     assert trained is not None
     monkeypatch.setattr("mlops_assets.automation.conditions.time.time", lambda: trained.at + 8 * 86_400)
     assert world.settle() == [{TUNED_MODEL}, {REGISTERED_MODEL}]

@@ -108,6 +108,7 @@ def test_a_bad_file_beside_good_ones_is_set_aside_and_the_sets_follow_the_good_o
     assert [daemon.look() for _ in range(3)] == [SETS] * 3
 
 
+@pytest.mark.proof  # several runs
 def test_nothing_follows_a_table_that_is_not_sound_whatever_is_refused_afterwards(daemon: Daemon):
     """Somebody has deleted all frauds: no input does that, and the next run that looks at the table notices."""
     write_csv(transactions(seed=1), daemon.landing / "a.csv")

@@ -124,6 +124,43 @@ def test_a_new_file_is_loaded_once_and_the_tags_say_what_was_consumed(tmp_path: 
     assert not LandingState.from_cursor(third.cursor).orders
 
 
+def test_the_source_is_observed_when_there_is_something_new_and_not_otherwise(
+    tmp_path: Path, instance: dg.DagsterInstance
+):
+    """A data version per state of the folder; the same files give the same one."""
+
+    def observed(result: dg.SensorResult) -> list[tuple[str, int, int, str]]:
+        return [
+            (
+                event.asset_key.to_user_string(),
+                int(str(event.metadata["new_files"].value)),
+                int(str(event.metadata["files"].value)),
+                (event.tags or {})["dagster/data_version"],
+            )
+            for event in result.asset_events
+            if isinstance(event, dg.AssetObservation)
+        ]
+
+    (tmp_path / "a.csv").write_text("x")
+    first = tick(tmp_path, instance, None)
+    second = tick(tmp_path, instance, first.cursor)
+    third = tick(tmp_path, instance, second.cursor)
+    (tmp_path / "b.csv").write_text("x")
+    fourth = tick(tmp_path, instance, third.cursor)
+    for request in asked(second):
+        launch(request, instance)
+    fifth = tick(tmp_path, instance, fourth.cursor)
+
+    ((key, new, there, version),) = observed(second)
+    assert (key, new, there) == ("transaction_source", 1, 1)
+    assert observed(first) == observed(third) == observed(fourth) == []
+    ((_, new_now, there_now, version_now),) = observed(fifth)
+    assert (new_now, there_now) == (1, 2)
+    assert version_now != version
+    again = tick(tmp_path, instance, tick(tmp_path, instance, None).cursor)
+    assert [found[3] for found in observed(again)] == [version_now]
+
+
 @pytest.mark.parametrize(
     ("name", "outcome"), [("bad.csv", "refused"), ("garbled.csv", "refused"), ("away.csv", "failed")]
 )
@@ -139,6 +176,30 @@ def test_input_that_is_to_blame_is_set_aside_and_a_place_that_is_away_is_asked_a
     state = LandingState.from_cursor(tick(tmp_path, instance, second.cursor).cursor)
     assert bool(state.refused) == (outcome == "refused")
     assert bool(state.orders) == (outcome == "failed")
+
+
+def test_files_of_a_retired_model_wait_until_it_is_brought_back(tmp_path: Path, instance: dg.DagsterInstance):
+    reasons = ["model cards was retired"]
+    watching = new_files_sensor(
+        spec_of(source=str(tmp_path)),
+        status=dg.DefaultSensorStatus.STOPPED,
+        pace=AT_ONCE,
+        retired=lambda: reasons[0] if reasons else "",
+    )
+    (tmp_path / "a.csv").write_text("x")
+    cursor = tick(tmp_path, instance, None).cursor
+
+    with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+        refused = watching(context)
+        assert isinstance(refused, dg.SkipReason)
+        assert refused.skip_message == "model cards was retired"
+        assert context.cursor == cursor, "so that nothing is lost"
+
+        reasons.clear()
+        result = watching(context)
+    assert isinstance(result, dg.SensorResult)
+    (request,) = asked(result)
+    assert request.tags[FILES_TAG] == f"1: {tmp_path}/a.csv"
 
 
 def test_a_run_that_was_cancelled_is_asked_for_again(tmp_path: Path, instance: dg.DagsterInstance):

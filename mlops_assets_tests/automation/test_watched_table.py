@@ -113,7 +113,11 @@ def test_the_sensor_looks_at_a_real_table(tmp_path: Path, instance: dg.DagsterIn
     assert request.run_config["ops"]["raw_transactions"]["config"] == {
         "source": {"after_version": -1, "up_to_version": 1}
     }
+    (seen,) = result.asset_events
+    assert (seen.asset_key.to_user_string(), seen.metadata["version"].value) == ("transaction_source", 1)
+    assert not tick(result.cursor).asset_events, "seen already"
     loaded = WatchState(WatchState.from_cursor(result.cursor).table, loaded=1).to_cursor()
     quiet = tick(loaded)
     assert not quiet.run_requests
+    assert not quiet.asset_events
     assert "nothing new" in str(quiet.skip_reason)

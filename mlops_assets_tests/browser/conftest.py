@@ -23,6 +23,14 @@ ROWS, FRAUDS = 4_000, 120
 expect.set_options(timeout=20_000)  # the machine may be busy with something else
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a whole run as a long proof: `make test` starts the UI, and looks at what it shows at once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "first_run" in item.fixturenames:
+            item.add_marker(pytest.mark.proof)
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     found = find_chromium()

@@ -1,4 +1,4 @@
-"""A `dagster dev` of its own: started as `make ui` starts it, stopped by its process id, with nothing left behind.
+"""`mlops ui` of its own: started as `make ui` starts it, stopped by its process id, with nothing left behind.
 
 What belongs here: the server's life - folders, environment, start, readiness, stop, and what is still alive. What does
 not: what is shown in it (`web_ui`).
@@ -19,33 +19,32 @@ from pathlib import Path
 
 import requests
 
-from mlops_assets.instance.home import prepare_for
-from mlops_assets.settings import Settings
-
 CHECKOUT = Path(__file__).resolve().parents[2]
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
 _STOP_SECONDS = 30.0
 # A shell that starts pytest in the background has it ignore SIGINT, all its children inherit that, and `dagster dev`
 # could not be asked to stop; so it is started by a Python that listens again.
 _LISTENING = (
-    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "runpy.run_module('dagster', run_name='__main__', alter_sys=True)"
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mlops_assets.cli.main import main; sys.exit(main(sys.argv[1:]))"
 )
 
 
 @dataclass
 class DagsterDev:
-    """A running `dagster dev` in a process group of its own.
+    """A running `dagster dev` in a process group of its own, with MLflow's UI beside it.
 
     Attributes:
         home: Its MLOPS_HOME; every process it starts carries it in its environment.
         url: Where the UI is.
+        mlflow: Where MLflow's UI is, if the store is embedded.
         process: The `dagster dev` process, leader of the group.
         log: What all of its processes print.
     """
 
     home: Path
     url: str
+    mlflow: str
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -66,16 +65,10 @@ class DagsterDev:
         (home / "jars").symlink_to(jars)
         environment = {name: text for name, text in os.environ.items() if not name.startswith(("MLOPS_", "DAGSTER_"))}
         environment |= {"MLOPS_HOME": str(home), "MLOPS_SOURCE": source, "MLOPS_SPARK_MASTER": "local[2]"}
-        environment |= variables or {}
-        if variables is None:
-            prepared = prepare_for(Settings(home=home, target="local"))
-        else:  # the settings are in another process's environment
-            command = [sys.executable, "-m", "mlops_assets.cli.main", "instance"]
-            printed = subprocess.check_output(command, cwd=CHECKOUT, env=environment, timeout=60)
-            prepared = Path(printed.decode().strip())
-        environment["DAGSTER_HOME"] = str(prepared)
+        mlflow = f"http://127.0.0.1:{free_port()}"
+        environment |= {"MLOPS_MLFLOW_UI": mlflow, **(variables or {})}
         port = free_port()
-        command = [sys.executable, "-c", _LISTENING, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+        command = [sys.executable, "-c", _LISTENING, "ui", "--port", str(port)]
         log = home / "dagster-dev.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -87,7 +80,7 @@ class DagsterDev:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        server = cls(home, f"http://127.0.0.1:{port}", process, log)
+        server = cls(home, f"http://127.0.0.1:{port}", mlflow, process, log)
         try:
             server._wait_until_it_serves()
         except BaseException:
@@ -114,7 +107,7 @@ class DagsterDev:
             self.process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(_STOP_SECONDS)
-        by_itself = self.process.poll() is not None and self._ended(seconds=5)
+        by_itself = self.process.poll() is not None and self._ended(seconds=15)
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(_STOP_SECONDS)
@@ -143,6 +136,17 @@ def living(home: Path) -> list[str]:
         with suppress(OSError):
             if mark in (folder / "environ").read_bytes().split(b"\0"):
                 found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+def left_behind(home: Path, within_seconds: float = 30.0) -> list[str]:
+    """Return the command lines of a home's processes that don't end by themselves.
+
+    A process that is being started when its parent is killed notices that only once it has begun.
+    """
+    until = time.monotonic() + within_seconds
+    while (found := living(home)) and time.monotonic() < until:
+        time.sleep(0.2)
     return found
 
 

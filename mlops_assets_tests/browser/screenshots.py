@@ -1,4 +1,4 @@
-"""The screenshots of README and docs, from the default source: `python -m mlops_assets_tests.browser.screenshots`.
+"""The screenshots of README and docs, from the demo's cards: `python -m mlops_assets_tests.browser.screenshots`.
 
 With `local` or `databricks` it takes only those of that target.
 
@@ -37,7 +37,7 @@ def take(browser: Browser, url: str, folder: Path) -> None:
     if status != "Success":
         raise RuntimeError(f"the run ended with {status}: {ui.page.url}")
 
-    ui = _new_ui(browser, url, *WHOLE_GRAPH)
+    ui = _new_ui(browser, url, WHOLE_GRAPH["width"], WHOLE_GRAPH["height"])
     ui.page.goto(f"{url}/asset-groups")
     ui.page.get_by_role("img", name="config").click()
     for facet in _TOGGLED:
@@ -52,7 +52,9 @@ def take(browser: Browser, url: str, folder: Path) -> None:
     ui.page.get_by_role("button").get_by_text("Status", exact=True).click()  # folds it up
     _shoot(ui, folder / "tuned-model.png")
     ui.page.set_viewport_size({"width": 1440, "height": 860})
-    ui.open_picture("precision_recall").wait_for()
+    picture = ui.open_picture("pictures").get_by_role("link", name="precision_recall.png").get_attribute("href")
+    ui.page.goto(picture or "")  # in MLflow
+    ui.page.locator("img[src*='get-artifact'], img[src^='blob:']").first.wait_for()
     _shoot(ui, folder / "tuned-model-picture.png")
 
 
@@ -113,7 +115,7 @@ def main() -> int:
 
 @contextmanager
 def _serving(home: Path, jars: Path, variables: Mapping[str, str] | None) -> Iterator[str]:
-    server = DagsterDev.start(home, jars, source="synthetic", variables=variables)
+    server = DagsterDev.start(home, jars, source="cards", variables={"MLOPS_CONTRACT": "cards", **(variables or {})})
     try:
         yield server.url
     except RuntimeError:

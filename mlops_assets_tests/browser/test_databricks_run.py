@@ -13,13 +13,13 @@ from playwright.sync_api import Browser, expect
 from databricks_loopback.driving import processes
 from databricks_loopback.runs import Run
 from mlops_assets.cli.demo_databricks import upload
-from mlops_assets.cli.loopback_installation import FOLDER, Installation, installation
+from mlops_assets.cli.loopback_installation import TABLES, Installation, installation
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets_tests.browser.conftest import web_ui
 from mlops_assets_tests.browser.dagster_dev import DagsterDev
 from mlops_assets_tests.browser.web_ui import WebUI
 
-pytestmark = [pytest.mark.proof, pytest.mark.browser, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.proof, pytest.mark.browser, pytest.mark.timeout(900)]
 
 STEPS = ("raw_transactions", "splits", "tuned_model", "registered_model")
 
@@ -104,7 +104,7 @@ def test_the_log_of_the_search_has_its_trials_and_the_end_of_its_run(ui: WebUI, 
 def test_the_asset_page_says_where_the_table_is(ui: WebUI):
     ui.open_asset("raw_transactions")
 
-    expect(ui.row("table")).to_contain_text(f"{FOLDER}/tables/")
+    expect(ui.row("table")).to_contain_text(f"dbfs:/{TABLES}/")
 
 
 @pytest.mark.usefixtures("finished")

@@ -22,21 +22,16 @@ from mlops_assets_tests.browser.conftest import FRAUDS, ROWS
 from mlops_assets_tests.browser.dagster_dev import DagsterDev
 from mlops_assets_tests.browser.web_ui import WebUI
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.proof, pytest.mark.browser, pytest.mark.timeout(900)]
 
 TABLES = ("raw_transactions", "train_set", "validation_set", "test_set")
 ASSETS = (*TABLES, "quarantined_transactions", "tuned_model", "registered_model")
-ASIDE = ("table_upkeep", "as_of_backtest")
-PICTURES = (
-    "precision_recall",
-    "calibration",
-    "score_histogram",
-    "tuning_history",
-    "feature_importance",
-    "cost_against_threshold",
-)
+# Files arrive in a folder, so past days can be loaded again.
+ASIDE = ("table_upkeep", "as_of_backtest", "transaction_source", "daily_arrivals")
+THUMBNAILS = ("precision_recall", "tuning_history")
+PICTURES = ("precision_recall.png", "cost_against_threshold.png", "shap_summary.png")
 # How the UI spells the kinds that it has an icon for; one that it does not know would show up as it is written.
-KINDS = {"deltalake": "Delta Lake", "spark": "Spark", "mlflow": "ML Flow", "xgboost": "XGBoost"}
+KINDS = {"deltalake": "Delta Lake", "spark": "Spark", "mlflow": "ML Flow", "xgboost": "XGBoost", "file": "File"}
 # Which of an element's surroundings are too narrow for what is in them.
 _CUT_OFF = """cell => {
     const cut = [];
@@ -48,7 +43,7 @@ _CUT_OFF = """cell => {
 
 @pytest.fixture(scope="module")
 def specs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dg.AssetSpec]:
-    definitions = build_defs(Settings(home=tmp_path_factory.mktemp("specs")))
+    definitions = build_defs(Settings(home=tmp_path_factory.mktemp("specs"), source="/landing"))
     return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
 
 
@@ -56,6 +51,7 @@ def test_the_lineage_shows_all_assets_with_kinds_and_checks(ui: WebUI, specs: di
     ui.open_lineage()
 
     assert set(specs) == {*ASSETS, *ASIDE}
+    assert {spec.group_name for spec in specs.values()} == {"creditcard"}
     for name, spec in specs.items():
         for kind in spec.kinds:
             expect(ui.node(name)).to_contain_text(KINDS[kind])
@@ -101,6 +97,7 @@ def test_an_asset_page_shows_group_owner_kinds_description_and_code_and_of_a_tab
         expect(ui.page.get_by_text(KINDS[kind], exact=True)).to_be_visible()
     description = (spec.description or "").replace("`", "")
     expect(ui.page.get_by_text(description, exact=True)).to_be_visible()
+    expect(ui.page.get_by_text("mlops_assets/stage", exact=False).first).to_be_visible()
     code = ui.page.get_by_role("link").filter(has_text="in editor")
     expect(code).to_have_attribute("href", re.compile(r"mlops_assets/assets/\w+\.py"))
     if name in TABLES:
@@ -140,7 +137,7 @@ def test_the_raw_table_shows_what_came_in_with_a_preview_that_fits(ui: WebUI):
 
 
 @pytest.mark.usefixtures("first_run")
-def test_the_tuned_model_shows_its_run_the_evaluation_with_intervals_and_its_pictures(ui: WebUI):
+def test_the_tuned_model_shows_its_run_the_evaluation_with_intervals_and_its_thumbnails(ui: WebUI):
     ui.open_asset("tuned_model")
 
     expect(ui.row("mlflow_run_id")).to_contain_text(re.compile("[0-9a-f]{32}"))
@@ -148,24 +145,53 @@ def test_the_tuned_model_shows_its_run_the_evaluation_with_intervals_and_its_pic
     evaluation = ui.row("evaluation")
     expect(evaluation).to_contain_text("95 % interval")  # at once, not behind a link
     expect(evaluation.get_by_text("average precision", exact=True)).to_be_visible()
-    for name in PICTURES:
-        dialog = ui.open_picture(name)
-        picture = dialog.locator("img[src^='data:image/png;base64,']")
+    for name in THUMBNAILS:
+        picture = ui.row(name).locator("img[src^='data:image/svg+xml;base64,']")  # in the table itself
         expect(picture).to_be_visible()
         shown = picture.evaluate("image => [image.complete, image.naturalWidth, image.naturalHeight]")
-        assert shown == [True, 960, 600], name
-        dialog.get_by_text("Close", exact=True).click()
-        expect(dialog).to_be_hidden()
+        assert shown == [True, 240, 110], name
+        assert picture.evaluate("image => image.clientWidth > 100"), name
 
 
 @pytest.mark.usefixtures("first_run")
-def test_the_registered_model_shows_its_version_and_why_it_is_champion(ui: WebUI):
+def test_links_of_the_tuned_model_open_its_run_and_a_picture_in_mlflow(ui: WebUI, server: DagsterDev):
+    ui.open_asset("tuned_model")
+    run = ui.row("mlflow_run").get_by_role("link").first.get_attribute("href")
+    pictures = ui.open_picture("pictures")
+    links = {name: pictures.get_by_role("link", name=name).get_attribute("href") for name in PICTURES}
+    run_id = ui.row("mlflow_run_id").locator("td").last.inner_text()
+
+    assert run == f"{server.mlflow}/#/experiments/1/runs/{run_id}"
+    ui.page.goto(run)
+    expect(ui.page.get_by_text("tuned_model creditcard_files").first).to_be_visible()
+    expect(ui.page.get_by_text("average_precision").first).to_be_visible()
+    for link in links.values():
+        assert link is not None
+        ui.page.goto(link)
+        picture = ui.page.locator("img[src*='get-artifact'], img[src^='blob:']").first
+        expect(picture).to_be_visible()
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 960
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_link_of_the_registered_model_opens_its_version_in_mlflow(ui: WebUI, server: DagsterDev):
+    ui.open_asset("registered_model")
+    link = ui.row("mlflow_version").get_by_role("link").first.get_attribute("href")
+
+    assert link == f"{server.mlflow}/#/models/fraud_creditcard_files/versions/1"
+    ui.page.goto(link)
+    expect(ui.page.get_by_text("champion").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("first_run")
+def test_the_model_alone_is_materialized_from_its_page_which_then_shows_that_run(ui: WebUI, server: DagsterDev):
     ui.open_asset("registered_model")
 
-    expect(ui.row("model_uri")).to_contain_text("models:/fraud_creditcard_files/1")
-    expect(ui.row("promoted")).to_contain_text("true")
-    expect(ui.row("aliases")).to_contain_text("champion")
-    expect(ui.row("gate")).to_contain_text("average precision")
+    run = ui.launch("Materialize")
+
+    assert ui.status() == "Success", server.log.read_text("utf-8", errors="replace")[-4000:]
+    ui.open_asset("registered_model")
+    expect(ui.page.locator(f'a[href*="/runs/{run.rpartition("/")[2]}"]').first).to_be_visible()
 
 
 @pytest.mark.usefixtures("first_run")
@@ -191,7 +217,6 @@ def bad_file(inbox: Path) -> Iterator[Path]:
     path.unlink()
 
 
-@pytest.mark.proof  # a run of its own; how a check fails and what it says, `assets` tests soon
 @pytest.mark.usefixtures("first_run")
 def test_a_wrong_value_fails_the_run_and_the_pages_say_which_column_and_how_many_rows(ui: WebUI, bad_file: Path):
     ui.open_asset("raw_transactions")
@@ -215,7 +240,7 @@ def test_a_wrong_value_fails_the_run_and_the_pages_say_which_column_and_how_many
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only /proc shows what is still alive")
 def test_stopped_by_its_process_id_it_leaves_nothing_behind(server: DagsterDev):
     running = "\n".join(server.processes())
-    for part in ("dagster_webserver", "dagster._daemon", "code-server", "api grpc"):
+    for part in ("dagster_webserver", "dagster._daemon", "code-server", "api grpc", "mlflow server"):
         assert part in running
 
     assert server.stop(), f"had to be killed:\n{server.log.read_text('utf-8', errors='replace')[-4000:]}"

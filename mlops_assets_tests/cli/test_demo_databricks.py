@@ -17,7 +17,7 @@ import pytest
 from databricks_loopback import Workspace
 from databricks_loopback.driving import processes
 from mlops_assets.cli.demo_databricks import folder_of_its_own, upload
-from mlops_assets.cli.loopback_installation import FOLDER, installation
+from mlops_assets.cli.loopback_installation import FOLDER, TABLES, installation
 from mlops_assets.errors import PlatformError, StorageError
 from mlops_assets_tests.assets.harness import transactions, write_csv
 
@@ -64,7 +64,7 @@ def still_running(home: Path) -> list[str]:
 
 
 @pytest.mark.proof
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_the_demo_runs_through_step_launchers_and_says_what_was_launched(home: Path, tmp_path: Path):
     log = tmp_path / "log"
     ended = start(home, tmp_path / "t.csv", 3, log).wait(400)
@@ -73,7 +73,7 @@ def test_the_demo_runs_through_step_launchers_and_says_what_was_launched(home: P
     assert ended == 0, said
     summary = json.loads((home / "databricks-local" / "demo.json").read_text())
     assert summary["rows"] == 4_000
-    assert summary["tables"].startswith(f"{FOLDER}/tables/")
+    assert summary["tables"].startswith(f"/dbfs/{TABLES}/")
     assert [launch["step"] for launch in summary["launches"]] == STEPS
     for launch in summary["launches"]:
         assert launch["result"] == "SUCCESS"

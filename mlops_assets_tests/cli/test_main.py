@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.cli.main import main, require_model
+from mlops_assets.cli.location import Location, choose
+from mlops_assets.cli.main import main
 from mlops_assets.errors import SettingsError
 from mlops_assets.settings import Settings
 
-COMMANDS = ("demo", "doctor", "ui", "upkeep", "replay", "instance")
+COMMANDS = ("demo", "doctor", "ui", "models", "retire", "verify", "upkeep", "replay", "revert", "repair", "instance")
 
 
 def mlops(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +51,8 @@ def test_help_loads_neither_dagster_nor_anything_heavier():
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["demos"], ["demo", "--trials", "0"], ["demo", "--trials", "many"], ["ui", "--port", "-1"]]
+    "arguments",
+    [[], ["demos"], ["demo", "--trials", "0"], ["demo", "--trials", "many"], ["ui", "--port", "-1"], ["retire"]],
 )
 def test_a_wrong_command_line_is_usage_and_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
@@ -78,9 +80,9 @@ def test_another_model_is_one_error_that_names_the_one_there_is(
 def test_the_model_is_known_by_its_name_in_the_registry_and_by_its_database(tmp_path: Path):
     settings = Settings(home=tmp_path, database="cards", model_name="cards_fraud")
     for name in (None, "cards", "cards_fraud"):
-        assert require_model(settings, name) is settings
+        assert choose(settings, name, Location()).spec == settings.spec()
     with pytest.raises(SettingsError, match="the settings define one model, cards_fraud"):
-        require_model(settings, "fraud_cards")
+        choose(settings, "fraud_cards", Location())
 
 
 def test_instance_prints_the_folder_and_nothing_else(tmp_path: Path):

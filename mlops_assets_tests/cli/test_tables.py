@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -26,7 +27,7 @@ def run(*command: str, variables: dict[str, str]) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=850,
     )
 
 
@@ -61,3 +62,49 @@ def test_rows_come_out_of_quarantine_and_the_tables_are_kept_up(tmp_path: Path, 
     assert kept.returncode == 0, kept.stdout + kept.stderr
     assert re.search(r"^raw_transactions +files 2 -> 1, \d+ old files deleted", kept.stdout, re.MULTILINE)
     assert "Traceback" not in kept.stdout + kept.stderr
+
+
+@pytest.mark.proof  # loads and runs of the command line
+def test_a_load_is_taken_back_what_is_lost_is_repaired_and_damage_is_found(tmp_path: Path, shared_home: Path):
+    home, landing = tmp_path / "home", tmp_path / "landing"
+    home.mkdir()
+    landing.mkdir()
+    (home / "jars").symlink_to(shared_home / "jars")
+    write_csv(transactions(rows=600), landing / "good.csv")
+    variables = {"MLOPS_HOME": str(home), "MLOPS_SOURCE": str(landing), "MLOPS_DATABASE": "cards"}
+    variables["DAGSTER_HOME"] = run("mlops_assets.cli.main", "instance", variables=variables).stdout.strip()
+
+    def mlops(*arguments: str, code: int = 0) -> str:
+        answer = run("mlops_assets.cli.main", *arguments, variables=variables)
+        assert answer.returncode == code, answer.stdout + answer.stderr
+        assert "Traceback" not in answer.stdout + answer.stderr
+        return answer.stdout
+
+    assert mlops("revert") == "No batch is loaded.\n"
+    assert mlops("verify") == "Nothing was written yet.\n"
+    load = ("dagster", "job", "execute", "-m", "mlops_assets.definitions", "-a", "defs", "-j", "load_data")
+    assert run(*load, variables=variables).returncode == 0
+    write_csv(transactions(rows=300, seed=6), landing / "wrong.csv")
+    assert run(*load, variables=variables).returncode == 0
+
+    listed = [line for line in mlops("revert").splitlines() if line.endswith("wrong.csv")]
+    (batch,) = [line.split()[0] for line in listed]
+    reverted = mlops("revert", "--batch", batch)
+    assert "300 rows are gone, 0 are as they were before." in reverted
+    assert "raw_transactions has 600 rows, version 2." in reverted
+    assert "No model was trained on them." in reverted
+    assert "no batch" in mlops("revert", "--batch", batch, code=1)
+
+    assert "are whole and fit together" in mlops("verify")
+    table = home / "lakehouse" / "cards" / "raw_transactions"
+    (table / "_delta_log" / f"{2:020d}.json").rename(tmp_path / "lost")
+    (table / "_delta_log" / f".{2:020d}.json.crc").unlink()
+    assert "not on record, or were reverted" in mlops("verify", code=1)
+    (tmp_path / "lost").rename(table / "_delta_log" / f"{2:020d}.json")
+
+    (landing / "wrong.csv").unlink()
+    shutil.rmtree(table)
+    assert "batches on record are not in the table" in mlops("verify", code=1)
+    assert "mlops repair" in run(*load, variables=variables).stderr
+    assert "1 lost batches are in the tables again." in mlops("repair")
+    assert "are whole and fit together" in mlops("verify")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from mlops_assets_tests.docs.reader import Reader
 
 RUNNING = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
 # Each of these commands starts a Spark session, or several.
-SLOW = [page for page in RUNNING if any("make demo" in block.command for block in blocks_of(page) if block.runs)]
+_STARTS_SPARK = re.compile(r"make demo|pytest")
+SLOW = [page for page in RUNNING if any(_STARTS_SPARK.search(block.command) for block in blocks_of(page) if block.runs)]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -12,15 +13,18 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from mlops_assets.assets.naming import STAGE_TAG
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.cli.main import main
 from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.ingest.changes import CHANGE_CHECKS
 from mlops_assets.data.ingest.validation import INPUT_CHECKS
 from mlops_assets.data.labels.labels import LABEL_FILES_READABLE
 from mlops_assets.databricks.cluster import ClusterSpec
 from mlops_assets.databricks.profile import DatabricksProfile
 from mlops_assets.definitions import build_defs
 from mlops_assets.evaluation.scorer import CARDS, METRICS, MONEY, UNKNOWN_CARDS
+from mlops_assets.serving.settings import ServingSettings
 from mlops_assets.settings import Settings
 from mlops_assets_tests.docs.pages import CHECKOUT, DOCS, rows, section, spans
 
@@ -52,7 +56,8 @@ def type_in_words(name: str, annotation: Any) -> str:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if name in ("database", "model_name"):  # of a form that is checked
         return "name"
-    return {Path: "folder", str: "text", int: "whole number", float: "number", SecretStr: "secret"}[annotation]
+    plain = {Path: "folder", str: "text", int: "whole number", float: "number", SecretStr: "secret"}
+    return {**plain, date: "day", bool: "0 or 1"}[annotation]
 
 
 def described_settings(text: str) -> dict[str, tuple[str, str]]:
@@ -98,6 +103,7 @@ def test_a_setting_that_is_wrong_in_the_table_is_noticed(before: str, after: str
     ("page", "heading", "model"),
     [
         (REFERENCE / "settings.md", "Databricks profile", DatabricksProfile),
+        (REFERENCE / "settings.md", "Serving", ServingSettings),
         (REFERENCE / "settings.md", "Fields of a cluster", ClusterSpec),
         (DOCS / "how-to" / "contracts-and-labels.md", "Fields of a contract", Contract),
     ],
@@ -136,9 +142,11 @@ def locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dg.Defini
     return definitions_of(tmp_path)
 
 
-def test_the_assets_and_their_groups_are_those_of_the_code(locations: list[dg.Definitions]):
+def test_the_assets_and_their_stages_are_those_of_the_code(locations: list[dg.Definitions]):
     specs = {
-        spec.key.to_user_string(): spec.group_name for found in locations for spec in found.resolve_all_asset_specs()
+        spec.key.to_user_string(): spec.tags[STAGE_TAG]
+        for found in locations
+        for spec in found.resolve_all_asset_specs()
     }
 
     described = {name: row[1] for row in rows(section(ASSETS, "Assets")) for name in spans(row[0])}
@@ -167,7 +175,7 @@ def test_the_checks_are_those_of_the_code(locations: list[dg.Definitions]):
 def test_the_input_findings_are_those_of_the_code():
     described = [name for row in rows(section(ASSETS, "Input findings")) for name in spans(row[1])]
 
-    assert described == [*INPUT_CHECKS, LABEL_FILES_READABLE]
+    assert described == [*INPUT_CHECKS, *CHANGE_CHECKS, LABEL_FILES_READABLE]
 
 
 def test_jobs_sensors_and_schedules_are_those_of_the_code(locations: list[dg.Definitions]):

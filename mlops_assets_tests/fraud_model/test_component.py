@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def dg_in(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(scripts / "dg"), *arguments], cwd=project, env=environ, capture_output=True, text=True, check=False
     )
+
+
+def test_a_day_is_the_same_to_dagster_and_to_an_asset_beside_the_model(tmp_path: Path):
+    attributes = "contract: creditcard\nsource: /landing\nfirst_day: 2026-02-03\n"
+    (tmp_path / "defs.yaml").write_text("attributes:\n" + "".join(f"  {line}\n" for line in attributes.splitlines()))
+
+    by_dagster = FraudModelComponent.resolve_from_yaml(attributes).spec(tmp_path)
+
+    assert by_dagster.first_day == spec_in(tmp_path).first_day == date(2026, 2, 3)
 
 
 def test_the_folder_names_the_model_and_holds_its_contract():
@@ -65,6 +75,7 @@ def test_dg_finds_the_component_and_importing_the_package_stays_light():
     assert found.stdout.split() == ["False", "FraudModelComponent"]
 
 
+@pytest.mark.proof  # several commands of `dg`
 def test_a_scaffolded_model_loads_beside_the_others_and_a_bad_one_is_refused(project: Path):
     scaffolded = dg_in(project, "scaffold", "defs", "mlops_assets.FraudModelComponent", "onboarding")
     assert scaffolded.returncode == 0, scaffolded.stderr

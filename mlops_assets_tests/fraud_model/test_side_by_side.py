@@ -13,8 +13,8 @@ import pyarrow.csv as pa_csv
 import pytest
 
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.fraud_model.deployment import build_shared
 from mlops_assets.fraud_model.factory import build_fraud_model
+from mlops_assets.fraud_model.shared import build_shared
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
@@ -93,6 +93,7 @@ def world(
         yield made
 
 
+@pytest.mark.proof  # two models from their files to their versions
 def test_each_model_has_its_own_rows(world: World):
     cards, moved = world.table("cards"), world.table("transfers")
 
@@ -104,6 +105,7 @@ def test_each_model_has_its_own_rows(world: World):
     assert all(Path(root).is_dir() for root in roots)
 
 
+@pytest.mark.proof  # two models from their files to their versions
 def test_each_model_has_its_own_runs_versions_and_aliases(world: World):
     for spec in world.specs.values():
         store = world.tracking.connect(spec.experiment)
@@ -118,6 +120,7 @@ def test_each_model_has_its_own_runs_versions_and_aliases(world: World):
         assert event.asset_materialization.metadata["model"].value == spec.registered_model
 
 
+@pytest.mark.proof  # two models from their files to their versions
 def test_a_run_says_which_model_it_is_for(world: World):
     runs = world.instance.get_runs()
 
@@ -127,6 +130,19 @@ def test_a_run_says_which_model_it_is_for(world: World):
     }
 
 
+@pytest.mark.proof  # two models from their files to their versions
+def test_a_run_says_what_it_was_made_from(world: World):
+    for name, spec in world.specs.items():
+        store = world.tracking.connect(spec.experiment)
+        (search,) = store.client.search_runs([store.experiment_id], "tags.`mlops_assets.stage` = 'search'")
+        (run,) = world.instance.get_runs(dg.RunsFilter(job_name=f"{name}__main"))
+
+        assert run.tags["mlops_assets/raw_version"] == search.data.tags["mlops_assets.raw_version"] == "0"
+        assert run.tags["mlops_assets/mlflow_run"] == search.info.run_id
+        assert search.data.tags["dagster.run_id"] == run.run_id
+
+
+@pytest.mark.proof  # two models from their files to their versions
 def test_files_of_another_model_are_refused(world: World):
     config = {"source": {"location": str(world.landing / "cards" / "a.csv")}}
 
@@ -141,6 +157,7 @@ def test_files_of_another_model_are_refused(world: World):
     assert world.table("transfers").num_rows == 1_500
 
 
+@pytest.mark.proof  # two models from their files to their versions
 def test_new_rows_of_one_model_are_followed_by_that_model_alone(world: World, handbook: Contract):
     def requested(cursor: Any) -> tuple[set[str], Any]:
         found = dg.evaluate_automation_conditions(world.definitions, world.instance, cursor=cursor)

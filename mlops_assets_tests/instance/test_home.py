@@ -12,12 +12,13 @@ import dagster as dg
 import pytest
 
 from mlops_assets.databricks.preflight import Finding
+from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.diagnostics.launch_limit import launch_limit
 from mlops_assets.fraud_model.factory import build_fraud_model
 from mlops_assets.instance.home import _write_config, prepare_instance
 from mlops_assets.instance.run_launcher import LocalRunLauncher
 from mlops_assets.resources.placement import CLUSTER_KEYS
-from mlops_assets.settings import LAUNCH_POOL, Settings
+from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import spec_of
 from mlops_assets_tests.conftest import CHECKOUT
 
@@ -80,27 +81,40 @@ def test_the_instance_of_the_command_line_has_the_limit_of_the_profile(tmp_path:
     assert limit_of(Path(done.stdout.strip())) == 5
 
 
+def test_the_pool_is_counted_in_runs_so_that_a_run_waits_in_the_queue(tmp_path: Path):
+    with dg.DagsterInstance.from_config(str(prepare_instance(tmp_path))) as instance:
+        pools = instance.get_concurrency_config().pool_config
+    assert pools.pool_granularity is not None
+    assert pools.pool_granularity.value == "run"
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize(("limit", "overlap"), [(1, False), (2, True)])
-def test_runs_launch_no_more_than_the_limit_at_once(tmp_path: Path, limit: int, overlap: bool):
-    times = tmp_path / "times"
+def test_no_more_runs_launch_than_the_limit_at_once(tmp_path: Path, limit: int, overlap: bool):
+    times, home = tmp_path / "times", prepare_instance(tmp_path / "dagster", launches=limit)
     times.mkdir()
-    variables = {"DAGSTER_HOME": str(prepare_instance(tmp_path / "dagster", launches=limit))}
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", __name__, "-a", "defs", "-j", JOB]
-    runs = [
-        subprocess.Popen(
-            command,
-            cwd=CHECKOUT,
-            env={**os.environ, **variables, "LAUNCH_TIMES": str(times)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+    environ = {**os.environ, "DAGSTER_HOME": str(home), "LAUNCH_TIMES": str(times)}
+    location = ["-m", __name__, "-a", "defs"]
+
+    def started(program: str, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", program, *arguments]
+        return subprocess.Popen(
+            command, cwd=CHECKOUT, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        for _ in range(2)
-    ]
-    for run in runs:
+
+    for run in [started("dagster", "job", "launch", *location, "-j", JOB) for _ in range(2)]:
         _, log = run.communicate(timeout=120)
         assert run.returncode == 0, log[-3_000:]
+    daemon = started("dagster._daemon", "run", *location)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(times.glob("*.times"))) < 2:
+            assert time.monotonic() < deadline
+            assert daemon.poll() is None
+            time.sleep(0.5)
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=60)
     (_, first_end), (second_begin, _) = sorted(
         tuple(map(float, path.read_text("utf-8").split())) for path in times.glob("*.times")
     )

@@ -18,8 +18,10 @@ from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
+from mlops_assets import processes
 from mlops_assets.instance.home import prepare_instance
-from mlops_assets.instance.run_launcher import LocalRunLauncher, process_of
+from mlops_assets.instance.run_launcher import LocalRunLauncher, fail_dead_runs, process_of
+from mlops_assets.lineage import RUN_PROCESS_TAG
 
 # As the code server starts the process of a run.
 _SPAWNED = "import sys, time; 'multiprocessing'; print('up', flush=True); time.sleep(600)"
@@ -120,3 +122,25 @@ def test_what_can_not_be_known_is_believed_to_go(
     run = started_run(instance, process.pid if told else None, host)
 
     assert monitored(instance, run) is dg.DagsterRunStatus.STARTED
+
+
+def test_a_killed_run_of_the_command_line_is_failed_and_living_and_distant_ones_are_not(instance: dg.DagsterInstance):
+    other = start("print('up', flush=True); import time; time.sleep(600)")
+    named = {
+        "killed": processes.process(other.pid),
+        "reused": f"{processes.process(other.pid)}1",
+        "alive": processes.this_process(),
+        "distant": f"another-machine:{other.pid}:1",
+    }
+    other.kill()
+    other.communicate()
+    runs = {
+        name: instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED, tags={RUN_PROCESS_TAG: process})
+        for name, process in named.items()
+    }
+
+    assert set(fail_dead_runs(instance)) == {runs["killed"].run_id, runs["reused"].run_id}
+    assert fail_dead_runs(instance) == []
+    assert monitored(instance, runs["killed"]) is dg.DagsterRunStatus.FAILURE
+    assert monitored(instance, runs["alive"]) is dg.DagsterRunStatus.STARTED
+    assert monitored(instance, runs["distant"]) is dg.DagsterRunStatus.STARTED

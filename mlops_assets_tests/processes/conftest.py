@@ -13,7 +13,7 @@ import pytest
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.definitions import build_defs
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.lakehouse import LakehouseResource

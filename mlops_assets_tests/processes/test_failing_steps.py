@@ -12,9 +12,9 @@ import pytest
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.split_sets import pinned_sets
+from mlops_assets.lakehouse.pinned_sets import pinned_sets
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
@@ -83,6 +83,7 @@ def statuses(tracked: Tracked) -> list[tuple[str, list[str]]]:
     )
 
 
+@pytest.mark.proof  # a run in a process of its own
 def test_some_trials_fail_and_the_others_count(lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked):
     outcome = tune(lakehouse, tracking, TunedModelConfig(**HALF_USABLE))
 
@@ -98,6 +99,7 @@ def test_some_trials_fail_and_the_others_count(lakehouse: Lakehouse, tracking: T
     assert outcome.metadata["best_point"]["reg_alpha"] < LARGEST
 
 
+@pytest.mark.proof  # a search in a run; `training/search/test_search` has one as well
 def test_all_trials_fail_with_one_error_that_names_the_first(
     lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked
 ):
@@ -111,6 +113,7 @@ def test_all_trials_fail_with_one_error_that_names_the_first(
     assert statuses(tracked) == [("FAILED", ["FAILED"] * 3)]
 
 
+@pytest.mark.proof  # a search with a dead worker
 def test_a_worker_process_that_dies_costs_one_trial(
     spark: SparkSession,
     lakehouse: Lakehouse,
@@ -138,6 +141,7 @@ def test_a_worker_process_that_dies_costs_one_trial(
     assert "Python worker exited unexpectedly" in failed.data.tags["mlops_assets.error"]
 
 
+@pytest.mark.proof  # two searches in a run
 def test_a_step_that_fails_beside_one_that_goes_well(lakehouse: Lakehouse, tracking: Tracking, tracked: Tracked):
     """Two searches at once in one process; no trial of one of them succeeds."""
     configs = (TunedModelConfig(**TUNING), TunedModelConfig(**UNUSABLE))

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets import processes
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lineage import PROCESS_TAG
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
-from mlops_assets.tracking import store as runs
 from mlops_assets_tests.assets.harness import register
 from mlops_assets_tests.processes.conftest import ROWS, on_shared_spark
 from mlops_assets_tests.processes.control import ANSWER_SECONDS, SETS, eventually, processes_of, worker
@@ -92,9 +92,9 @@ def test_a_process_killed_in_any_asset_leaves_nothing_that_the_next_one_does_not
 def test_a_process_is_known_by_more_than_its_number(tracking: Tracking):
     """Numbers are used again, in containers at once; and a killed process keeps its own until its parent looks."""
     store = tracking.connect()
-    host, number, start = runs.this_process().split(":")
+    host, number, start = processes.this_process().split(":")
     zombie = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    died = f"{host}:{zombie.pid}:{runs._start_of(zombie.pid)}"
+    died = f"{host}:{zombie.pid}:{processes._start_of(zombie.pid)}"
     zombie.kill()
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     opened = {

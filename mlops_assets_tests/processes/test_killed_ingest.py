@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 
 from mlops_assets.data.contract.contract import Contract, load_contract
 from mlops_assets.data.sources.synthetic import generate
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lakehouse.transaction_tables import quarantined_rows, take_snapshot
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlops_assets.assets.tuning_config import TunedModelConfig
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import register, tune

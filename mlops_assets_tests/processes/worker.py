@@ -18,7 +18,7 @@ import dagster as dg
 
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.definitions import build_defs
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.instance.home import prepare_instance
 from mlops_assets.settings import Settings
 from mlops_assets_tests.processes.points import Stop, stopping

@@ -10,13 +10,22 @@ import pytest
 
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.definitions import build_defs
+from mlops_assets.deployment import Deployment
+from mlops_assets.diagnostics.cluster_starts import check_starts
 from mlops_assets.errors import SettingsError
 from mlops_assets.fraud_model.factory import build_fraud_model
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.resources.lakehouse import LakehouseResource
-from mlops_assets.resources.placement import PLACE_TAG, check_placement, require_tables_here
+from mlops_assets.resources.placement import (
+    PLACE_TAG,
+    check_placement,
+    cluster_starts,
+    places_of_steps,
+    require_tables_here,
+)
 from mlops_assets.resources.spark import SparkResource
-from mlops_assets.settings import Deployment, Settings
+from mlops_assets.settings import Settings
+from mlops_assets.spec import models_in
 from mlops_assets_tests.assets.harness import SMALL, Databases, spec_of
 
 ASSETS = [
@@ -140,3 +149,42 @@ def test_an_asset_placed_here_runs_here_without_a_workspace(
     result = job.execute_in_process(instance=instance)
     assert result.success
     assert lakehouse.require(RAW, made_by=RAW).version == 0
+
+
+# Cluster starts ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("places", "reused", "starts"),
+    [
+        (["loader", "loader", "trials", "loader"], set(), 4),
+        (["loader", "loader", "trials", "loader"], {"loader"}, 2),
+        (["loader", "loader", "trials", "trials"], {"loader", "trials"}, 2),
+        (["loader", "local", "trials"], {"trials"}, 2),
+        (["local"], {"loader"}, 0),
+    ],
+)
+def test_a_cluster_that_waits_is_started_once(places: list[str], reused: set[str], starts: int):
+    assert cluster_starts(places, reused) == starts
+
+
+def test_the_doctor_counts_the_starts_of_the_main_job(on_databricks: Settings, monkeypatch: pytest.MonkeyPatch):
+    def counted(**overrides: str) -> list[str]:
+        for name, value in overrides.items():
+            monkeypatch.setenv(f"MLOPS_DATABRICKS_{name}", value)
+        defs = build_defs(on_databricks)
+        return [str(line) for line in check_starts(on_databricks.profile(), defs, models_in(defs.metadata))]
+
+    assert counted() == ["ok      cluster starts of main: 4 (2 with reuse_minutes of the clusters)"]
+    assert counted(CLUSTERS__LOADER__REUSE_MINUTES="20") == [
+        "ok      cluster starts of main: 2 (4 without reuse_minutes)"
+    ]
+    moved = {"PLACEMENT": "{registered_model: trials, raw_transactions: local}"}
+    assert counted(**moved) == ["ok      cluster starts of main: 3 (3 without reuse_minutes)"]
+    defs = build_defs(on_databricks)
+    assert places_of_steps(defs.resolve_job_def("main")) == {
+        "raw_transactions": "local",
+        "splits": "loader",
+        "tuned_model": "trials",
+        "registered_model": "trials",
+    }

@@ -13,7 +13,7 @@ import pytest
 from dagster_mlflow.resources import CONFIG_SCHEMA
 
 from mlops_assets.errors import PlatformError, StorageError, TrackingError
-from mlops_assets.fraud_model.deployment import build_resources
+from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.settings import Settings
 

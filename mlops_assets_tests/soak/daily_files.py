@@ -154,8 +154,7 @@ def take_pictures(url: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     pictures = [folder / f"daily-files-{name}.png" for name in ("assets", "automation", "runs")]
     with open_browser(chromium) as browser:
-        width, height = WHOLE_GRAPH
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport=WHOLE_GRAPH)
         ui = WebUI(page, url)
         ui.open_lineage()
         for picture, place in zip(pictures, (None, "automation", "runs"), strict=True):

@@ -79,7 +79,7 @@ def plan(seed: int, files: int, seconds: float, *, has_key: bool) -> list[Piece]
         if contents and random.random() < _SHARE_TWICE:
             again = random.choice(contents)
             packed = random.random() < _SHARE_PACKED
-            add(at, f"{name}.csv{'.gz' * packed}", gzip.compress(again) if packed else again, hidden=True)
+            add(at, f"{name}.csv{'.gz' * packed}", gzip.compress(again, mtime=0) if packed else again, hidden=True)
             continue
         rows = _rows(random, number)
         good = list(rows)
@@ -101,7 +101,7 @@ def plan(seed: int, files: int, seconds: float, *, has_key: bool) -> list[Piece]
                 add(at, f"{name}.csv", piece)
                 at += random.uniform(*_SHORT_PAUSE)
         elif chance < _SHARE_SLOW + _SHARE_PACKED:
-            add(at, f"{name}.csv.gz", gzip.compress(content), hidden=True)
+            add(at, f"{name}.csv.gz", gzip.compress(content, mtime=0), hidden=True)
         else:
             add(at, f"{name}.csv", content, hidden=random.random() < 0.5)
     return sorted(pieces)

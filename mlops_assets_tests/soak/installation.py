@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,8 @@ class Installation:
     Attributes:
         home: MLOPS_HOME.
         landing: The folder that is watched.
-        contract: The contract's file.
+        variables: What its processes have in their environment besides MLOPS_HOME and MLOPS_SOURCE.
+        location: Module of the code location.
         instance: Its Dagster instance.
         code_server: The code server, leader of the process group of its runs and their JVMs.
         port: Port of the code server.
@@ -50,9 +52,10 @@ class Installation:
 
     home: Path
     landing: Path
-    contract: Path
+    variables: Mapping[str, str]
     instance: dg.DagsterInstance
     port: int
+    location: str = LOCATION
     code_server: subprocess.Popen[bytes] | None = None
     daemon: subprocess.Popen[bytes] | None = None
     _daemon_began: float = 0.0
@@ -66,13 +69,25 @@ class Installation:
             jars: Folder with the Delta jars.
             has_key: Whether the contract names a key.
         """
-        landing = home / "landing"
-        landing.mkdir()
         contract = home / "soak.yaml"
         document = yaml.safe_load((Path(__file__).parent / "contract.yaml").read_text("utf-8"))
         if not has_key:
             del document["key"]
         contract.write_text(yaml.safe_dump(document, sort_keys=False), "utf-8")
+        return cls.of(home, jars, LOCATION, {"MLOPS_CONTRACT": str(contract), "MLOPS_DATABASE": "soak"})
+
+    @classmethod
+    def of(cls, home: Path, jars: Path, location: str, variables: Mapping[str, str]) -> Installation:
+        """Make the folders for a code location; this starts nothing.
+
+        Args:
+            home: Folder for everything.
+            jars: Folder with the Delta jars.
+            location: Its module.
+            variables: More of its environment.
+        """
+        landing = home / "landing"
+        landing.mkdir()
         (home / "jars").symlink_to(jars)
         settings = Settings(home=home)
         folder = prepare_instance(settings.dagster_home)
@@ -81,7 +96,7 @@ class Installation:
         port = free_port()
         server = {"host": "127.0.0.1", "port": port, "location_name": "soak"}
         workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}), "utf-8")
-        return cls(home, landing, contract, dg.DagsterInstance.from_config(str(folder)), port)
+        return cls(home, landing, variables, dg.DagsterInstance.from_config(str(folder)), port, location)
 
     @property
     def database(self) -> Path:
@@ -94,7 +109,7 @@ class Installation:
         Raises:
             RuntimeError: It ended, or did not respond in time.
         """
-        arguments = ["dagster", "code-server", "start", "-m", LOCATION, "-h", "127.0.0.1", "-p", str(self.port)]
+        arguments = ["dagster", "code-server", "start", "-m", self.location, "-h", "127.0.0.1", "-p", str(self.port)]
         self.code_server = self._start(arguments, "code-server")
         until = time.monotonic() + _SERVING_SECONDS
         client = DagsterGrpcClient(host="127.0.0.1", port=self.port)
@@ -169,10 +184,9 @@ class Installation:
             "DAGSTER_HOME": str(self.home / "dagster"),
             "MLOPS_HOME": str(self.home),
             "MLOPS_SOURCE": str(self.landing),
-            "MLOPS_CONTRACT": str(self.contract),
-            "MLOPS_DATABASE": "soak",
             "MLOPS_SPARK_MASTER": "local[2]",
             "MLOPS_DRIVER_MEMORY": "1g",
+            **self.variables,
         }
         with (self.home / f"{name}.log").open("ab") as log:
             return subprocess.Popen(

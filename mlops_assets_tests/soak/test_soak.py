@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets.resources.delta_jars import ensure_delta_jars
-from mlops_assets_tests.browser.dagster_dev import living
+from mlops_assets_tests.browser.dagster_dev import left_behind
 from mlops_assets_tests.soak.daily_files import days_of
 from mlops_assets_tests.soak.installation import Installation
 from mlops_assets_tests.soak.soaking import EVERYTHING, Soak, SoakSize
@@ -35,7 +35,7 @@ def test_every_row_is_where_it_must_be_once_whatever_is_killed(tmp_path: Path, s
     assert report.expected.files == 40
     assert report.kills[EVERYTHING] >= 1, report.table()
     assert lines
-    assert living(home) == []
+    assert left_behind(home) == []
 
 
 def test_a_month_is_cut_by_the_day_of_its_events(tmp_path: Path):

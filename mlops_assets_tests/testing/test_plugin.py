@@ -20,12 +20,12 @@ from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.sources import FileTransactions
 from mlops_assets.automation.conditions import conditions
-from mlops_assets.fraud_model.deployment import build_shared
+from mlops_assets.deployment import Deployment
 from mlops_assets.fraud_model.factory import build_fraud_model
+from mlops_assets.fraud_model.shared import build_shared
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets.settings import Deployment
 from mlops_assets.spec import FraudModelSpec
 from mlops_assets.testing.invoking import Outcome, load_source
 from mlops_assets.testing.rows import TINY, draw_transactions

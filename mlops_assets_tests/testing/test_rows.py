@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
+from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.contract import Column, Contract, load_contract, parse_contract
+from mlops_assets.data.contract.contract import Contract, load_contract, parse_contract
 from mlops_assets.errors import SettingsError
 from mlops_assets.testing.rows import TINY, draw_transactions
 from mlops_assets_tests.test_definitions import LATE

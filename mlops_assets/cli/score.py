@@ -1,0 +1,124 @@
+"""`mlops score`: score a file with the champion, without a server and without Spark.
+
+What belongs here: reading and writing the file. What does not: rules of rows (`data/contract`), scores (`serving`).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from mlops_assets.cli.exit_codes import DONE
+from mlops_assets.cli.registry import open_source
+from mlops_assets.data.contract.conform import conform_column
+from mlops_assets.errors import SchemaMismatchError, SourceError, TrackingError
+from mlops_assets.lineage import PROBABILITY
+from mlops_assets.registry.versions import CHAMPION, by_alias
+from mlops_assets.serving.bundle import ServedVersion, load_bundle
+from mlops_assets.serving.following import fetch
+from mlops_assets.serving.watching import VERSIONS_FOLDER
+
+if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.settings import Settings
+    from mlops_assets.spec import FraudModelSpec
+
+
+def run_score(settings: Settings, spec: FraudModelSpec, file: Path, output: Path | None) -> int:
+    """Score a file, and return the exit code.
+
+    Raises:
+        SourceError: The file can't be read.
+        SchemaMismatchError: It lacks a feature.
+        TrackingError: There is no champion, or it can't be loaded.
+    """
+    rows = _read(file)
+    source = open_source(settings, spec)
+    with source.store.answering():
+        version = by_alias(source.store, source.registered, CHAMPION)
+    if version is None:
+        raise TrackingError(
+            "the model has no champion",
+            where=f"registered model {source.registered}",
+            fix="train one (`make demo`), or set the alias `champion`",
+        )
+    place = fetch(source, version, settings.home / "serving" / source.registered / VERSIONS_FOLDER)
+    scored = score_table(rows, spec.contract, load_bundle(place, spec.contract.features), where=str(file))
+    _write(scored, output)
+    bad = scored.num_rows - pc.sum(pc.is_valid(scored.column(PROBABILITY))).as_py() if scored.num_rows else 0
+    said = (
+        f"{scored.num_rows:,} rows scored with {source.registered} version {version.number}; {bad:,} break the contract"
+    )
+    sys.stderr.write(f"{said}\n")
+    return DONE
+
+
+def score_table(rows: pa.Table, contract: Contract, version: ServedVersion, *, where: str) -> pa.Table:
+    """Return rows with the columns `probability_of_fraud`, `decision`, `policy_version`, `model_version`, `wrong`.
+
+    Args:
+        rows: The features, and any other columns, which stay.
+        contract: What a row must be.
+        version: The model.
+        where: What the rows are, for errors.
+
+    Raises:
+        SchemaMismatchError: A feature is missing.
+    """
+    absent = [name for name in contract.features if name not in rows.column_names]
+    if absent:
+        raise SchemaMismatchError(
+            f"columns are missing: {', '.join(absent)}", where=where, fix="add the contract's features"
+        )
+    X = np.full((rows.num_rows, len(contract.features)), np.nan, dtype=np.float32)
+    wrong: list[list[str]] = [[] for _ in range(rows.num_rows)]
+    for at, name in enumerate(contract.features):
+        values, masks = conform_column(rows.column(name), contract.column(name), feature=True)
+        for reason, mask in masks.items():
+            for row in np.flatnonzero(mask.to_numpy()):
+                wrong[row].append(f"{reason}:{name}")
+        X[:, at] = _as_numbers(values, at, version)
+    scores = version.scorer.score(X).astype(np.float64)
+    good = np.array([not found for found in wrong], dtype=bool)
+    decisions = [version.policy.decide(score) if fine else None for score, fine in zip(scores, good, strict=True)]
+    added: dict[str, Any] = {
+        PROBABILITY: pa.array(scores, mask=~good),
+        "decision": pa.array(decisions, pa.string()),
+        "policy_version": pa.array([version.policy.version] * len(good), pa.string()),
+        "model_version": pa.array([version.number] * len(good), pa.int64()),
+        "wrong": pa.array([",".join(found) for found in wrong], pa.string()),
+    }
+    for name, column in added.items():
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def _as_numbers(values: pa.ChunkedArray, at: int, version: ServedVersion) -> Any:
+    if at in version.codes:
+        known = version.codes[at]
+        return [np.nan if value is None else known.get(value, np.nan) for value in values.to_pylist()]
+    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        rows = pq.read_table(file) if file.suffix == ".parquet" else pa_csv.read_csv(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        why = str(error).partition("\n")[0] if isinstance(error, OSError) else "it is no table"
+        raise SourceError(f"the file can't be read: {why}", where=str(file), fix="use a CSV or Parquet file") from None
+    return rows.rename_columns([name.lower() for name in rows.column_names])
+
+
+def _write(rows: pa.Table, output: Path | None) -> None:
+    if output is not None and output.suffix == ".parquet":
+        pq.write_table(rows, output)
+        return
+    target = sys.stdout.buffer if output is None else str(output)
+    pa_csv.write_csv(rows, target)
