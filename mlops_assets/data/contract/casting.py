@@ -11,6 +11,7 @@ never changes how the others are read.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -35,8 +36,10 @@ _WHOLE = r"^[+-]?\d+(?:\.0*)?$"
 _WHOLE_PARTS = r"^\+?(-?)0*(\d+?)(?:\.0*)?$"
 _FRACTION = r"^[+-]?\d*\.\d*[1-9]\d*$"
 _SCIENTIFIC = r"^[+-]?[\d.]+[eE]"
-_MANY_DIGITS = r"^[+-]?[0.]*[1-9](?:\.?\d){15,}"
+# What a double may round to a whole number: more than 15 digits, or so small that it becomes 0.
+_MAY_BE_ROUNDED = r"^[+-]?[0.]*[1-9](?:\.?\d){15,}|[eE]-\d{3,}$"
 _LONG_DIGITS = 19
+_LARGEST_EXPONENT = 10_000  # far beyond any double; Decimal reads no exponent of 19 digits
 _LARGEST_LONG, _SMALLEST_LONG = str(2**63 - 1), str(2**63)
 # Below 2 to this power a float of so many bits holds every whole number; beyond, digits of an id may be lost already.
 EXACT_BITS = {16: 11, 32: 24, 64: 53}
@@ -179,7 +182,7 @@ def _rounded_to_whole(text: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return which numbers are not whole and might seem so as a double: 5.0000000000000001 would become the id 5."""
     fraction = _matches(text, _FRACTION)
     # Numbers of 15 digits are different doubles if they are different; the others are few, and are compared exactly.
-    long = pc.and_(_matches(text, _SCIENTIFIC), _matches(text, _MANY_DIGITS))
+    long = pc.and_(_matches(text, _SCIENTIFIC), _matches(text, _MAY_BE_ROUNDED))
     if not _count(long):
         return fraction
     found = [chosen and not _is_whole(value) for value, chosen in zip(text.to_pylist(), long.to_pylist(), strict=True)]
@@ -187,8 +190,12 @@ def _rounded_to_whole(text: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _is_whole(text: str) -> bool:
+    """Return whether no digit stands behind the point; what is too large for 64 bit is whole, and refused as such."""
+    mantissa, exponent = re.split("[eE]", text)
+    if not Decimal(mantissa) or abs(int(exponent)) > _LARGEST_EXPONENT:
+        return not Decimal(mantissa) or int(exponent) > 0
     number = Decimal(text)
-    return number.adjusted() < _LONG_DIGITS and number == number.to_integral_value()
+    return number.adjusted() >= _LONG_DIGITS or number == number.to_integral_value()
 
 
 def _fits_long(digits: pa.ChunkedArray) -> pa.ChunkedArray:

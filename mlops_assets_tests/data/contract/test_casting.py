@@ -50,11 +50,23 @@ def reference_long(value: object, exact_below: int = 2**53) -> object:
     number = reference_double(value)
     if not isinstance(number, float):
         return number
+    if isinstance(value, str) and _has_fraction(value.strip()):
+        return UNREADABLE
     if math.isnan(number):
         return MISSING
     if math.isinf(number):
         return INFINITE
     return int(number) if number.is_integer() and abs(number) < exact_below else UNREADABLE
+
+
+def _has_fraction(text: str) -> bool:
+    """Return whether a digit other than 0 stands behind the point, once the exponent has moved it; by text alone."""
+    found = re.fullmatch(r"[+-]?(\d*)\.?(\d*)(?:[eE]([+-]?\d+))?", text)
+    if not found:
+        return False
+    digits = (found[1] + found[2]).rstrip("0")
+    behind = len(digits) - len(found[1]) - int(found[3] or 0)
+    return bool(digits.strip("0")) and behind > 0
 
 
 def reference_timestamp(value: object) -> object:
@@ -126,7 +138,8 @@ LONGS = st.one_of(
 DOUBLES = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, 2.0**53, 1e18, 1e22, 5e-324, 1.7e308])
 NUMBER_TEXT = st.one_of(
     LONGS.map(str),
-    st.builds("{}{}".format, LONGS, st.sampled_from([".", ".0", ".000", ".5", "e0", "E3", "e-1", "e400"])),
+    st.builds("{}{}".format, LONGS, st.sampled_from([".", ".0", ".000", ".5", "e0", "E3", "e-1", "e400", "e-400"])),
+    st.builds("{}e{}".format, LONGS, st.integers(-(10**25), 10**25)),
     st.builds("{}{}".format, st.sampled_from(["+", "000", "-0", "+00", "--", "$"]), st.integers(0, 2**64)),
     DOUBLES.map(repr),
     st.decimals(allow_nan=False, allow_infinity=False).map(str),

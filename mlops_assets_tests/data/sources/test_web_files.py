@@ -98,7 +98,7 @@ def test_what_the_server_does_wrong_is_told_without_secrets(
     ("reply", "problem"),
     [
         (Reply(TEXT, delay=9), r"timeout: no data for 0\.3 s \(2 tries\)"),
-        (Reply(TEXT, drip=0.1), r"timeout: only \d+ bytes had arrived in the time"),
+        (Reply(TEXT * 10, drip=0.1), r"timeout: only \d+ bytes had arrived in the time"),
     ],
     ids=["silent", "dripping"],
 )
@@ -108,7 +108,7 @@ def test_a_slow_server_is_given_up(web: WebServer, impatient: HttpPolicy, reply:
 
     with pytest.raises(SourceError, match=problem):
         _read(url, impatient)
-    assert time.monotonic() - started < impatient.total_timeout + 1
+    assert time.monotonic() - started < 5, "the answers take 9 s and more, the policy gives them 1 s in all"
 
 
 @pytest.mark.parametrize(
