@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.history import HISTORY_COLUMNS, LastCommit, commits_after, newest_commit
+from mlops_assets.lakehouse.session_settings import UnavailableSettingError, session_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -254,13 +255,13 @@ class CatalogTables:
             if not defines:
                 writer.saveAsTable(self.sql_name(name))
                 return
+            writer = writer.options(**RETENTION)
             # When a commit creates a table by name, Delta 4.3 ignores the writer's option and uses the session setting.
-            conf = self.session().conf
-            conf.set(COMMIT_METADATA, metadata)
             try:
-                writer.options(**RETENTION).saveAsTable(self.sql_name(name))
-            finally:
-                conf.unset(COMMIT_METADATA)
+                with session_settings(self.session(), {COMMIT_METADATA: metadata}, purpose="a new table"):
+                    writer.saveAsTable(self.sql_name(name))
+            except UnavailableSettingError:  # on serverless compute, where the platform's Delta takes the option
+                writer.saveAsTable(self.sql_name(name))
 
     def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
         """Merge into the table by name.

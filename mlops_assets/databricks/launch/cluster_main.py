@@ -38,7 +38,7 @@ def main(folder: Path, sha256: str, task_globals: Mapping[str, Any]) -> None:
     Args:
         folder: The launch's own folder.
         sha256: Hash of the request, in hexadecimal.
-        task_globals: The globals of the task: `dbutils` and `sc` are used.
+        task_globals: The globals of the task: `dbutils`, and `sc` or `spark` are used.
 
     Raises:
         ChangedFileError: A request or the code is not what the launcher wrote.
@@ -113,7 +113,10 @@ def prepare(request: Mapping[str, Any], task_globals: Mapping[str, Any], channel
         os.environ[name] = task_globals["dbutils"].secrets.get(scope=scope, key=key)
     if request["python_on_workers"]:
         # Workers have a sys.path of their own, and functions that Spark runs there import the package too.
-        task_globals["sc"].addPyFile(str(archive))
+        if "sc" in task_globals:
+            task_globals["sc"].addPyFile(str(archive))
+        else:  # serverless compute has a Spark Connect session and no SparkContext
+            task_globals["spark"].addArtifacts(str(archive), pyfile=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ def main(control: Path) -> None:
     sys.path.insert(0, str(control))
     utilities, spark = importlib.import_module("cluster_dbutils"), importlib.import_module("cluster_spark")
     identity = importlib.import_module("cluster_identity")
-    sys.path.remove(str(control))
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
     tools = namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"], task["widgets"])
@@ -36,7 +35,13 @@ def main(control: Path) -> None:
         module = sys.modules["pyspark.dbutils"] = types.ModuleType("pyspark.dbutils")
         module.__dict__["DBUtils"] = lambda _spark: tools
     identity.define(task["host"], task["token"], namespace.__dict__)
-    spark.define_spark(namespace.__dict__, with_context=task["with_context"], schemas=task["schemas"])
+    spark.define_spark(
+        namespace.__dict__,
+        with_context=task["with_context"],
+        schemas=task["schemas"],
+        connect=importlib.import_module("cluster_connect") if task["serverless"] else None,
+    )
+    sys.path.remove(str(control))
     sys.argv = [task["file"], *task["parameters"]]
     sys.addaudithook(_like_a_mount)
     outcome: dict[str, str] = {}
