@@ -2,8 +2,8 @@
 
 What belongs here: setting them, and the error where they can't be set. What does not: which settings (callers).
 
-Serverless compute lets few settings be set, and none of Delta's ("Set Spark configuration properties" and "Enrich tables
-with custom metadata" of the Databricks reference).
+Serverless compute lets few settings be set, and none of Delta's ("Set Spark configuration properties" and "Enrich
+tables with custom metadata" of the Databricks reference).
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def session_settings(session: SparkSession, settings: Mapping[str, str], *, purp
             raise UnavailableSettingError(
                 f"{purpose} needs the session setting {name}, which serverless compute does not have",
                 where="compute: serverless",
-                fix="run this asset on a cluster: `placement: {<asset>: trials}` in the Databricks profile, or `compute: "
-                "classic` for the loader",
+                fix="run this asset on a cluster: in the Databricks profile set `placement: {<asset>: trials}`, or "
+                "`compute: classic` for the loader",
             ) from None
         yield
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.errors import DatabricksError
+from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.compute import Environment, Library, PythonPyPiLibrary
 from databricks.sdk.service.jobs import JobEnvironment, Run, RunOutput, SparkPythonTask, SubmitTask
 from databricks.sdk.service.workspace import ImportFormat
