@@ -149,6 +149,9 @@ def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: P
         if way.catalog:
             model = f"{way.catalog}.mlops_assets_dev.{MODEL}"
             assert workspace.models.by_alias(model, "champion")["version"] == "1"
+            tagged = workspace.table_tags
+            assert set(addresses.values()) <= set(tagged)
+            assert {tags["mlops_assets_model"] for tags in tagged.values()} == {"creditcard_synthetic"}
         else:
             model = MODEL
             assert int(remote.get_model_version_by_alias(model, "champion").version) == 1

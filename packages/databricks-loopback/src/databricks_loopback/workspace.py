@@ -12,6 +12,7 @@ never sends.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +106,7 @@ class Workspace:
         oauth_lifetime_s: float = 3600.0,
         port: int = 0,
     ) -> None:
+        self._folder = folder
         self.calls, self.faults = CallLog(), Faults()
         self.tokens = Tokens(oauth_lifetime_s)
         self.token = self.tokens.issue(user)
@@ -151,6 +153,16 @@ class Workspace:
         sandbox.require_namespaces()
         self._server.start(self._router())
         return self
+
+    @property
+    def table_tags(self) -> dict[str, dict[str, str]]:
+        """Tags by three-level name of the table; tasks set them with `ALTER TABLE ... SET TAGS`."""
+        notes = self._folder / "metastore" / "tags.jsonl"
+        found: dict[str, dict[str, str]] = {}
+        for line in notes.read_text("utf-8").splitlines() if notes.exists() else []:
+            note = json.loads(line)
+            found.setdefault(note["table"], {}).update(note["tags"])
+        return found
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

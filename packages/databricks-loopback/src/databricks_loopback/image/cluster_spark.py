@@ -137,7 +137,12 @@ class _ChangeOnImport:
 
 
 def define_spark(
-    namespace: dict[str, Any], *, with_context: bool, schemas: Sequence[str] = (), connect: ModuleType | None = None
+    namespace: dict[str, Any],
+    *,
+    with_context: bool,
+    schemas: Sequence[str],
+    connect: ModuleType | None,
+    take_tags: Callable[[ModuleType], None],
 ) -> None:
     """Define `spark`, and `sc` where the access mode has one, in the task's globals.
 
@@ -146,11 +151,18 @@ def define_spark(
         with_context: Whether there is `sc`.
         schemas: Schemas of the metastore.
         connect: The module `cluster_connect` on serverless compute.
+        take_tags: Makes sessions understand `SET TAGS`.
     """
     server = None if connect is None else connect.Server()
     session = _Session(namespace, with_context=with_context, schemas=schemas, server=server)
-    changes = {} if connect is None else connect.refusals()
-    sys.meta_path.insert(0, _ChangeOnImport({_SESSION_MODULE: session.adopt, **changes}))
+    changes = {} if connect is None else {"pyspark.sql.connect.session": take_tags, **connect.refusals()}
+
+    def adopt(module: ModuleType) -> None:
+        session.adopt(module)
+        if connect is None:
+            take_tags(module)
+
+    sys.meta_path.insert(0, _ChangeOnImport({**changes, _SESSION_MODULE: adopt}))
 
     namespace["spark"] = _Lazy(session.start, lambda: _import("pyspark.sql").SparkSession)
     if with_context:

@@ -40,6 +40,7 @@ def main(control: Path) -> None:
         with_context=task["with_context"],
         schemas=task["schemas"],
         connect=importlib.import_module("cluster_connect") if task["serverless"] else None,
+        take_tags=importlib.import_module("cluster_tags").take,
     )
     sys.path.remove(str(control))
     sys.argv = [task["file"], *task["parameters"]]
