@@ -66,6 +66,7 @@ class Way:
             cores=2,
             metastore=bool(self.catalog),
             mlflow_server=server if self.catalog else None,
+            limit_rates=True,
         ) as made:
             catalog = self.catalog or "main"
             made.catalog.add_schema(f"{catalog}.mlops_assets_dev")

@@ -9,6 +9,7 @@ The states are PENDING, RUNNING, TERMINATING, TERMINATED, as in the Jobs API.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -240,6 +241,9 @@ class Attempt:
         task, platform = self._task, self._platform
         description = prepared.description | {"lifeline": lifeline}
         (task.folder / "control" / "task.json").write_text(json.dumps(description), "utf-8")
+        for folder in platform.storage.volumes.rglob("*/"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                os.utime(folder, (0, 0))  # folders of an object store have no time of their own
         root, local, temporary = (task.folder / name for name in ("root", "local_disk0", "tmp"))
         for folder in (root, local, temporary):
             folder.mkdir()

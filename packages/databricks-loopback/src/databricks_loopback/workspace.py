@@ -40,6 +40,7 @@ from databricks_loopback.clusters import Clusters
 from databricks_loopback.compute_presets import Policies, Pools
 from databricks_loopback.faults import Faults
 from databricks_loopback.model_registry import ModelRegistry
+from databricks_loopback.rates import Rates
 from databricks_loopback.routing import Router
 from databricks_loopback.runner import Runner
 from databricks_loopback.runs import Runs
@@ -75,6 +76,8 @@ class Workspace:
             `api.mlflow_tracking.ARTIFACTS`.
         oauth_lifetime_s: Lifetime of OAuth tokens.
         port: Port of 127.0.0.1; 0 takes a free one.
+        limit_rates: Whether more calls per second than the platform allows are answered with 429. Off by default,
+            because answers come so much faster here that a test's own calls would be throttled.
 
     Attributes:
         token: A valid personal access token.
@@ -105,6 +108,7 @@ class Workspace:
         mlflow_server: str | None = None,
         oauth_lifetime_s: float = 3600.0,
         port: int = 0,
+        limit_rates: bool = False,
     ) -> None:
         self._folder = folder
         self.calls, self.faults = CallLog(), Faults()
@@ -116,7 +120,8 @@ class Workspace:
         self.catalog = Catalog(self.storage, user)
         self.models = ModelRegistry(self.catalog, self.storage)
         self.runs = Runs(folder / "runs")
-        self._server = LoopbackServer(self.tokens, self.faults, self.calls, port)
+        rates = Rates() if limit_rates else None
+        self._server = LoopbackServer(self.tokens, self.faults, self.calls, port, rates)
         jars = folder / "jars"
         jars.mkdir()
         for jar in delta_jars:

@@ -67,10 +67,14 @@ def _like_a_mount(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse what the mount of volumes can't do: a file there is written from its beginning to its end, once.
 
     Source: "Limitations of working with files in volumes" of the Databricks reference (no appends, no random writes).
+    Object stores have no atomic rename, so none is allowed here: whether a mount does one, and what a reader sees
+    meanwhile, is not documented.
 
     Raises:
-        OSError: EOPNOTSUPP: a file of a volume is opened for appending, or for reading and writing.
+        OSError: EOPNOTSUPP: a file of a volume is opened for appending, or for reading and writing, or is renamed.
     """
+    if event == "os.rename" and any(str(path).startswith("/Volumes/") for path in arguments[:2]):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), str(arguments[0]))
     if event != "open" or not isinstance(arguments[0], str) or not arguments[0].startswith("/Volumes/"):
         return
     flags = arguments[2] or 0
