@@ -156,7 +156,9 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
         )  # fmt: skip
         write_aliases(home / "m", {"champion": 1}, [])
         config = WorkerConfig(
-            (ModelPlace("fraud", "fraud", contract.to_yaml(), str(home / "m")),), read_serving({}, log_bytes=_LOG_BYTES), str(home)
+            (ModelPlace("fraud", "fraud", contract.to_yaml(), str(home / "m")),),
+            read_serving({}, log_bytes=_LOG_BYTES),
+            str(home),
         )
         (home / "config").write_bytes(pickle.dumps(config))
         ports = {side: free_port() for side in ("ours", "mlflow", "seed", "empty")}
