@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.checksums import require_sound_files, require_sound_log
 from mlops_assets.lakehouse.history import HISTORY_COLUMNS, LastCommit, commits_after, newest_commit
 
 if TYPE_CHECKING:
@@ -116,9 +117,14 @@ class PathTables:
         return str(DeltaTable(self.address(name)).metadata().id)
 
     def newest(self, name: str) -> LastCommit | None:
-        """Read the log with delta-rs: that takes 0.1 s, and starting a Spark session takes five."""
+        """Read the log with delta-rs: that takes 0.1 s, and starting a Spark session takes five.
+
+        Raises:
+            StorageError: The log is damaged.
+        """
         from deltalake import DeltaTable
 
+        require_sound_log(Path(self.address(name)))
         if not DeltaTable.is_deltatable(self.address(name)):
             return None
         return newest_commit(DeltaTable(self.address(name)).history)
@@ -143,10 +149,16 @@ class PathTables:
         return reader.load(spark_path(self.address(name)))
 
     def fetch(self, name: str, version: int, columns: Sequence[str]) -> pa.Table:
-        """Read the columns with delta-rs, in a fraction of the time that Spark takes to plan a query."""
+        """Read the columns with delta-rs, in a fraction of the time that Spark takes to plan a query.
+
+        Raises:
+            StorageError: A file is damaged.
+        """
         from deltalake import DeltaTable
 
-        return DeltaTable(self.address(name), version=version).to_pyarrow_table(columns=list(columns))
+        table = DeltaTable(self.address(name), version=version)
+        require_sound_files(Path(self.address(name)), map(Path, table.file_uris()))
+        return table.to_pyarrow_table(columns=list(columns))
 
     def save(self, writer: DataFrameWriter, name: str, metadata: str, *, defines: bool) -> None:
         """Write into the table's folder."""
