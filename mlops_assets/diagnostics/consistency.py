@@ -25,13 +25,14 @@ from mlops_assets.lakehouse.completeness import missing_batches
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, MANIFEST, QUARANTINED, RAW, REPLACED
 from mlops_assets.lineage import RAW_DATA_VERSION, RAW_VERSION, RECORDS, SPLIT_ID, UNSETTLED
+from mlops_assets.registry.ledger import CHAMPION_LEDGER
 
 if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion
     from mlops_assets.lakehouse.lakehouse import Lakehouse
     from mlops_assets.lakehouse.retention import Pin
 
-TABLES: Final = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *SET_TABLES.values())
+TABLES: Final = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *SET_TABLES.values(), CHAMPION_LEDGER)
 _NAMED: Final = 3
 _RESTORE: Final = "restore the table's folder from a backup"
 _HELP: Final[Mapping[str, str]] = {
