@@ -96,7 +96,8 @@ def _damages(lakehouse: Lakehouse, name: str, pinned: Iterable[int], *, contents
         newest = lakehouse.current(name)
         if newest is None:
             return [Damage(0, folder, "has a log without a table")]
-        versions = [newest.version, *(version for version in pinned if version <= newest.version)]
+        oldest = lakehouse.erased_below(name)
+        versions = [newest.version, *(version for version in pinned if oldest <= version <= newest.version)]
         return check_files(folder, versions, contents=contents)
     except (DeltaError, PlatformError, pa.ArrowException, OSError, ValueError) as error:
         return [Damage(-1, folder, f"has a log that can't be read ({str(error).splitlines()[0][:160]})")]

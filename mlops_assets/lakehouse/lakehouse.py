@@ -73,6 +73,10 @@ class Lakehouse(Commits):
         """
         return f"{table.rows_version}-{self._tables.identity(table.name).replace('-', '')[:_ID_LENGTH]}"
 
+    def erased_below(self, name: str) -> int:
+        """Return the version of a table before which everything was erased; 0 if nothing was."""
+        return self._tables.erased_below(name)
+
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
         last = self._tables.newest(name)

@@ -183,7 +183,8 @@ def plan_maintenance(
     plans = []
     for table in current:
         newest = Pin(table.name, table.rows_version, "whatever is built from the table next")
-        pinned = [*(pin for pin in pins if pin.table == table.name), newest]
+        oldest = lakehouse.erased_below(table.name)
+        pinned = [*(pin for pin in pins if pin.table == table.name and pin.version >= oldest), newest]
         committed = lakehouse.commits(table.name)
         at = time.time() if now is None else now
         retention = decide_retention(asked_hours, pinned, committed, at, where=lakehouse.location(table.name))
@@ -199,7 +200,7 @@ def maintain(lakehouse: Lakehouse, plan: MaintenancePlan) -> MaintenanceReport:
     """
     name, pinned = plan.table.name, plan.retention.pinned
     before = _detail(lakehouse, name)
-    with _settings(lakehouse), _alone(lakehouse, name):
+    with upkeep_settings(lakehouse), _alone(lakehouse, name):
         # With shorter retention Delta refuses to read an old version, even if its files are still there.
         if any(before["properties"].get(key) != value for key, value in RETENTION.items()):
             # Both at once: Delta checks a property that is set alone against the other one's default.
@@ -236,7 +237,7 @@ def _sum_since(lakehouse: Lakehouse, name: str, since: int, operation: str, metr
 
 
 @contextmanager
-def _settings(lakehouse: Lakehouse) -> Iterator[None]:
+def upkeep_settings(lakehouse: Lakehouse) -> Iterator[None]:
     """Apply the upkeep settings to the session, and restore the previous ones afterwards."""
     conf = lakehouse.session.conf
     before = {name: conf.get(name, None) for name in _SETTINGS}

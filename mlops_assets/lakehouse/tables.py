@@ -24,6 +24,8 @@ COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # files it removed, so VACUUM takes them for files of unknown writers. It drops the log after a month. A catalog may run
 # VACUUM on its own.
 _KEPT: Final = "interval 3650 days"
+# The table's property that says from which version on it can be read, after an erasure (`erased_history`).
+ERASED_BELOW: Final = "mlops_assets.erasedBelow"
 RETENTION: Final[Mapping[str, str]] = {
     "delta.deletedFileRetentionDuration": _KEPT,
     "delta.logRetentionDuration": _KEPT,
@@ -39,6 +41,10 @@ class Tables(Protocol):
 
     def identity(self, name: str) -> str:
         """Return the id that Delta gave the table when it was created."""
+        ...
+
+    def erased_below(self, name: str) -> int:
+        """Return the version before which everything was erased; 0 if nothing was."""
         ...
 
     def newest(self, name: str) -> LastCommit | None:
@@ -115,6 +121,12 @@ class PathTables:
         from deltalake import DeltaTable
 
         return str(DeltaTable(self.address(name)).metadata().id)
+
+    def erased_below(self, name: str) -> int:
+        """Read the table's properties with delta-rs."""
+        from deltalake import DeltaTable
+
+        return int(DeltaTable(self.address(name)).metadata().configuration.get(ERASED_BELOW, "0"))
 
     def newest(self, name: str) -> LastCommit | None:
         """Read the log with delta-rs: that takes 0.1 s, and starting a Spark session takes five.
@@ -199,6 +211,10 @@ class CatalogTables:
         """
         (detail,) = self.sql(self.session(), "DESCRIBE DETAIL {table}", name).select("id").collect()
         return str(detail["id"])
+
+    def erased_below(self, name: str) -> int:  # noqa: ARG002 - the contract
+        """Return 0: tables of a catalog are not erased from here (`erasure`)."""
+        return 0
 
     def newest(self, name: str) -> LastCommit | None:
         """Ask the catalog, then the table's history.
