@@ -22,6 +22,8 @@ from mlops_assets.data.columns import ORIGINAL
 
 # Delta cuts texts in its statistics to so many characters.
 _STATS_PREFIX: Final = 32
+# Shorter values are part of others.
+_DISTINCT: Final = 6
 
 
 def files_holding(folder: Path, wanted: Mapping[str, Collection[str]]) -> list[Path]:
@@ -73,9 +75,14 @@ def _text_holds(path: Path, wanted: Mapping[str, Collection[str]]) -> bool:
 
 
 def _mentions(text: str, wanted: Mapping[str, Collection[str]]) -> bool:
-    """Return whether JSON has a value under a column's name; it may be JSON within JSON, with its quotes escaped."""
+    """Return whether JSON has a value under a column's name; it may be JSON within JSON, with its quotes escaped.
+
+    A value that no number can be is looked for anywhere: an entry may name it in the condition of a statement.
+    """
     for name, values in wanted.items():
         for value in values:
+            if len(value) >= _DISTINCT and not value.isdecimal() and value in text:
+                return True
             end = "" if len(value) > _STATS_PREFIX else r'(?:\.0)?(?=[\\",}\]\s]|$)'
             if re.search(rf'{re.escape(name)}\\*"\s*:\s*\\*"?{re.escape(value[:_STATS_PREFIX])}{end}', text):
                 return True
