@@ -70,9 +70,9 @@ def filled_once(new_lakehouse: Callable[[], Lakehouse]) -> Lakehouse:
     database = Cards(new_lakehouse(), CARDS)
     database.load("a", *rows(0, 30, 1.0), (90, 1.0, -1.0, 0, ERASED), (91, 1.0, -1.0, 0, OTHERS[0]))
     database.label("yes", (30, 1, 5.0), (3, 1, 5.0))
-    # Its row of "a" is replaced, an older one of it loses, and other cards' rows do as well.
-    theirs = [(30, 2.0, 6.0, 0, ERASED), (30, 0.5, 7.0, 0, ERASED)]
-    database.load("b", *rows(100, 30, 2.0), *theirs, (3, 3.0, 1.0, 0, OTHERS[3]))
+    # Its row of "a" is replaced, an older one loses against it, and another card's as well.
+    database.load("b", *rows(100, 30, 2.0), (30, 2.0, 6.0, 0, ERASED), (3, 3.0, 1.0, 0, OTHERS[3]))
+    database.load("late", (30, 0.5, 7.0, 0, ERASED), (3, 0.5, 1.0, 0, OTHERS[3]))
     spec = SplitSpec(validation_fraction=0.2, test_fraction=0.2)
     report = split_tables(database.lakehouse, CARDS, SplitRequest(spec, min_rows=1), dagster_run="run")
     assert report.tables, [str(outcome) for outcome in report.outcomes]
@@ -99,7 +99,7 @@ def test_a_card_leaves_every_table_and_every_file(cards: Cards):
     before = cards.eraser().find()
     assert before.rows.keys() >= {RAW, QUARANTINED, REPLACED, KNOWN, SET_TABLES["train"]}
     assert set(before.files) >= set(before.rows)
-    assert set(before.sources) == {"a", "b"}
+    assert set(before.sources) == {"a", "b", "late"}
     assert text_in_files(root, ERASED) != []
     assert cards.eraser().versions_used([0, 1]) == ([0, 1], [])
     others = {name: cards.cards(name) - {ERASED} for name in (RAW, REPLACED)}
