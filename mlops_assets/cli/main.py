@@ -63,6 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        from mlops_assets.lakehouse.damage import damage_of
+
+        damage = damage_of(error)
+        if damage is None:  # a bug
+            raise
+        sys.stderr.write(f"{damage}\n")
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:

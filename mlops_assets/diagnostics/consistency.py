@@ -125,7 +125,7 @@ def _off_record(
     title: str, lakehouse: Lakehouse, raw: TableVersion, manifest: TableVersion, quarantined: TableVersion | None
 ) -> list[Finding]:
     """Return rows whose batch is not on record, and batches with more rows than they brought."""
-    rows = lakehouse.fetch(manifest, ["batch_id", "kind", "rows"]).to_pylist()
+    rows = lakehouse.fetch(manifest, ["batch_id", "kind", "rows", "quarantined"]).to_pylist()
     accounted = int(manifest.metadata.get(RAW_VERSION, -1))
     pending = [
         record
@@ -145,7 +145,12 @@ def _off_record(
     if doubled:
         text = f"batches have more rows than they brought: {_some(doubled)}"
         findings.append(Finding("error", f"{RAW} of {title}", f"{text}. Fix: {_RESTORE}"))
-    if quarantined is not None:
+    if quarantined is None:
+        aside_once = [record["batch_id"] for record in records if record["kind"] == LOAD and record["quarantined"]]
+        if aside_once:
+            text = f"the table is gone: rows of {len(aside_once)} batches were set aside. Fix: {_RESTORE}"
+            findings.append(Finding("error", f"{QUARANTINED} of {title}", text))
+    else:
         aside = set(lakehouse.fetch(quarantined, [BATCH_ID]).column(BATCH_ID).to_pylist())
         unknown = aside - there - set(quarantined.metadata.get(UNSETTLED, []))
         if unknown:

@@ -16,7 +16,7 @@ from mlops_assets.diagnostics.consistency import verify_tables
 from mlops_assets.diagnostics.mlflow_file import check_store
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.retention import Pin
-from mlops_assets.lakehouse.transaction_tables import RAW
+from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW
 from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.lakehouse.test_reverting import Database
 
@@ -77,6 +77,12 @@ def test_files_of_a_version_that_a_model_is_pinned_to_are_looked_at(database: Da
 def test_a_table_that_lacks_batches_and_rows_that_are_not_on_record(database: Database):
     shutil.rmtree(folder(database, RAW))
     assert "2 batches on record are not in the table: a, b" in wrong(database)[0]
+
+
+def test_a_quarantine_that_is_gone_is_missed_where_rows_were_set_aside(database: Database):
+    shutil.rmtree(folder(database, QUARANTINED))
+
+    assert "the table is gone: rows of 1 batches were set aside" in wrong(database)[0]
 
 
 @pytest.mark.proof  # a commit of somebody else
