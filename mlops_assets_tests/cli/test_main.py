@@ -14,22 +14,8 @@ from mlops_assets.cli.main import main
 from mlops_assets.errors import SettingsError
 from mlops_assets.settings import Settings
 
-COMMANDS = (
-    *(
-        "demo",
-        "doctor",
-        "ui",
-        "models",
-        "retire",
-        "verify",
-        "upkeep",
-        "replay",
-        "revert",
-        "repair",
-        "erase",
-        "instance",
-    ),
-)
+WORKING = ("demo", "doctor", "ui", "models", "retire", "verify", "upkeep", "replay", "revert", "repair", "instance")
+COMMANDS = (*WORKING, "erase")  # which needs an entity, too
 
 
 def mlops(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +85,7 @@ def test_a_wrong_command_line_is_usage_and_2(arguments: list[str], capsys: pytes
     assert "usage: mlops" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WORKING)
 def test_another_model_is_one_error_that_names_the_one_there_is(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
