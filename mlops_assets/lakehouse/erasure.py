@@ -44,13 +44,11 @@ class Held:
         rows: Rows of the newest version by table; tables without any are left out.
         files: Files that hold values, by table: data of any version, log entries, checkpoints.
         sources: Inputs that the rows came from, as they were named.
-        wanted: Values that were looked for, as text, by column.
     """
 
     rows: Mapping[str, int] = field(default_factory=dict)
     files: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     sources: Sequence[str] = ()
-    wanted: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def nothing(self) -> bool:
@@ -101,19 +99,13 @@ class Eraser:
         Raises:
             StorageError: A table can't be read.
         """
-        rows = {name: found.count() for name in _ORDER if (found := self._rows(name)) is not None}
-        wanted = self._wanted()
-        files = {name: files_holding(Path(self._lakehouse.location(name)), wanted) for name in _ORDER}
+        keys = self._keys()
+        rows, files = self._left(keys)
         sources: set[str] = set()
         for name in (RAW, QUARANTINED, REPLACED, KNOWN):
-            if rows.get(name) and (found := self._rows(name)) is not None:
+            if name in rows and (found := self._rows(name, keys)) is not None:
                 sources |= {row[SOURCE] for row in found.select(SOURCE).distinct().collect()}
-        return Held(
-            {name: count for name, count in rows.items() if count},
-            {name: found for name, found in files.items() if found},
-            sorted(sources),
-            wanted,
-        )
+        return Held(rows, files, sorted(sources))
 
     def versions_used(self, versions: Collection[int]) -> tuple[list[int], list[int]]:
         """Return which versions of the raw table hold the entities, and which can't be read any more."""
@@ -144,15 +136,22 @@ class Eraser:
                 held.enter_context(lakehouse.exclusive(lock, wait_seconds))
             with lakehouse.staging(RAW) as folder:
                 self.store.recover(folder)
-            wanted = self._wanted()
+            keys = self._keys()
+            # Without some of their rows they are no longer the sets that a split has cut.
+            in_sets = [found for name in SET_TABLES.values() if (found := self._rows(name)) is not None]
+            cut = any(not found.isEmpty() for found in in_sets)
             for name in _ORDER:
-                self._erase_from(name, wanted)
-            root = Path(lakehouse.location(RAW)).parent
-            files = {name: files_holding(Path(lakehouse.location(name)), wanted) for name in _ORDER}
-            files["_staging"] = files_holding(root / "_staging", wanted)
-            rows = {name: found.count() for name in _ORDER if (found := self._rows(name)) is not None}
-        left = {name: found for name, found in files.items() if found}
-        return Held({name: count for name, count in rows.items() if count}, left, (), wanted)
+                self._erase_from(name, keys, forgets=cut and name in SET_TABLES.values())
+            rows, files = self._left(keys)
+            staged = files_holding(Path(lakehouse.location(RAW)).parent / "_staging", self._wanted(RAW, keys))
+        return Held(rows, files | ({"_staging": staged} if staged else {}))
+
+    def _left(self, keys: Collection[Any]) -> tuple[dict[str, int], dict[str, list[Path]]]:
+        """Return the rows of the newest versions and the files that hold values, by table."""
+        rows = {name: found.count() for name in _ORDER if (found := self._rows(name, keys)) is not None}
+        folders = {name: Path(self._lakehouse.location(name)) for name in _ORDER}
+        files = {name: files_holding(folder, self._wanted(name, keys)) for name, folder in folders.items()}
+        return {name: n for name, n in rows.items() if n}, {name: found for name, found in files.items() if found}
 
     @property
     def _lakehouse(self) -> Lakehouse:
@@ -162,67 +161,97 @@ class Eraser:
     def _contract(self) -> Contract:
         return self.store.contract
 
-    def _erase_from(self, name: str, wanted: Mapping[str, Collection[str]]) -> None:
-        """Give a table a version without the entities, and make it the oldest one."""
+    def _erase_from(self, name: str, keys: Collection[Any], *, forgets: bool) -> None:
+        """Give a table a version without the entities, and make it the oldest one.
+
+        Args:
+            name: The table.
+            keys: Keys of their transactions.
+            forgets: Whether what the table's commit says no longer holds.
+        """
         lakehouse = self._lakehouse
         base = lakehouse.current(name)
         if base is None:
             return
-        metadata: dict[str, Any] = dict(base.metadata)
+        metadata: dict[str, Any] = {} if forgets else dict(base.metadata)
         if RECORDS in metadata and name == RAW:
             metadata[RECORDS] = []  # the manifest has them
-        rows = self._rows(name)
+        rows = self._rows(name, keys)
         if rows is not None and not rows.isEmpty():
-            if name in SET_TABLES.values():
-                metadata = {}  # it is no longer the set that a split has cut
             place = [BATCH_ID, ROW_NUMBER]
             # Computed before the merge: it would read the table that it changes.
             found = rows.select(*place).distinct().collect()
             theirs = lakehouse.session.createDataFrame(found, rows.select(*place).schema)
             same = " AND ".join(f"old.`{column}` <=> new.`{column}`" for column in place)
             base = lakehouse.remove(name, theirs, on=same, base=base, metadata=metadata)
-        if files_holding(Path(lakehouse.location(name)), wanted):
+        if forgets or files_holding(Path(lakehouse.location(name)), self._wanted(name, keys)):
             end_history(lakehouse, base, metadata)
 
-    def _rows(self, name: str) -> DataFrame | None:
+    def _rows(self, name: str, keys: Collection[Any] = ()) -> DataFrame | None:
         """Return a table's rows of the entities; None if there is no such table."""
         newest = self._lakehouse.current(name)
         if newest is None:
             return None
         table = self._lakehouse.read(name, newest.version)
-        return table.where(self._is_theirs(table))
+        return table.where(self._is_theirs(table, keys))
 
-    def _is_theirs(self, table: DataFrame) -> Column:
+    def _is_theirs(self, table: DataFrame, keys: Collection[Any] = ()) -> Column:
+        """Return the condition that a row is about the entities, or about one of their transactions.
+
+        Args:
+            table: The table.
+            keys: Keys of their transactions, for tables that know no entity: labels, and what was set aside.
+        """
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
         contract = self._contract
-        entity = str(contract.entity)
+        entity, key = str(contract.entity), contract.key
         if entity in table.columns:
             kind = table.schema[entity].dataType
-            return F.col(entity).isin([F.lit(value).cast(kind) for value in self.entities])
+            theirs = [F.col(entity).isin([F.lit(value).cast(kind) for value in self.entities])]
+        else:
+            theirs = [F.col(key).isin(list(keys))] if key is not None and key in table.columns else []
         if ORIGINAL in table.columns:
             given = F.trim(F.col(ORIGINAL)[entity])
-            typed = self._contract.column(entity).type
-            values = [F.lit(value).cast(typed) for value in self.entities]
-            return given.isin(list(self.entities)) | given.try_cast(typed).isin(values)
-        if contract.key is None or contract.key not in table.columns:
-            return F.lit(False)
-        return F.col(contract.key).isin(list(self._keys()))
+            typed = contract.column(entity).type
+            theirs += [given.isin(list(self.entities))]
+            theirs += [given.try_cast(typed).isin([F.lit(value).cast(typed) for value in self.entities])]
+            if key is not None:
+                theirs += [F.trim(F.col(ORIGINAL)[key]).isin([_as_text(value) for value in keys])]
+        found = F.lit(False)
+        for condition in theirs:
+            found |= F.coalesce(condition, F.lit(False))
+        return found
 
-    def _wanted(self) -> dict[str, set[str]]:
-        contract = self._contract
-        wanted = {str(contract.entity): set(self.entities)}
-        if contract.key is not None:
-            wanted[contract.key] = {str(key).removesuffix(".0") for key in self._keys()}
+    def _wanted(self, name: str, keys: Collection[Any]) -> dict[str, set[str]]:
+        """Return what to look for in the files of a table; keys only where rows may know no entity."""
+        wanted = {str(self._contract.entity): set(self.entities)}
+        if name in (LABELS, QUARANTINED) and self._contract.key is not None:
+            wanted[self._contract.key] = {_as_text(key) for key in keys}
         return wanted
 
     def _keys(self) -> set[Any]:
-        """Return the keys of the entities' transactions: labels by key know no entity."""
+        """Return the keys of the entities' transactions, without those that another entity's rows have by now."""
+        from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
         contract = self._contract
-        if contract.key is None:
+        key = contract.key
+        if key is None:
             return set()
         keys: set[Any] = set()
         for name in (RAW, REPLACED, KNOWN):
             if (rows := self._rows(name)) is not None:
-                keys |= {row[0] for row in rows.select(contract.key).distinct().collect()}
+                keys |= {row[0] for row in rows.select(key).distinct().collect()}
+        if (aside := self._rows(QUARANTINED)) is not None:
+            given = F.trim(F.col(ORIGINAL)[key]).try_cast(contract.column(key).type)
+            keys |= {row[0] for row in aside.select(given).distinct().collect() if row[0] is not None}
+        newest = self._lakehouse.current(RAW)
+        if newest is not None and keys:
+            table = self._lakehouse.read(RAW, newest.version)
+            others = table.where(F.col(key).isin(list(keys)) & ~self._is_theirs(table))
+            keys -= {row[0] for row in others.select(key).collect()}
         return keys
+
+
+def _as_text(value: Any) -> str:
+    return str(value).removesuffix(".0")
