@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from mlops_assets.cli.exit_codes import DONE, FAILED
 from mlops_assets.cli.models import has_registry
 from mlops_assets.cli.run_job import print_line
-from mlops_assets.cli.serve import LOG_TABLE
 from mlops_assets.errors import StorageError
 from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lakehouse.commits import StaleBaseError
@@ -26,6 +25,7 @@ from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.registry.pins import pins_of_models
 from mlops_assets.serving.entities import EntityHash, secret_of
 from mlops_assets.serving.log.erasing import erase_from_log, rows_in_log, rows_waiting
+from mlops_assets.spec import INFERENCE_LOG
 
 if TYPE_CHECKING:
     from mlops_assets.settings import Settings
@@ -46,7 +46,7 @@ class _Log:
         folder: Folder of its table.
         segments: Folder of what is on its way there.
         hashes: What stands for the entities in it; empty if nothing was ever served.
-        elsewhere: Address of a log that is no table in a folder; empty otherwise.
+        elsewhere: Address to which predictions are written, or from which they come, if it is no table in a folder.
     """
 
     folder: Path
@@ -71,7 +71,7 @@ def run_erase(settings: Settings, spec: FraudModelSpec, entities: Sequence[str],
     for table in sorted({*held.rows, *held.files}):
         print_line(f"  {table:<26}{held.rows.get(table, 0):>8,} rows, {len(held.files.get(table, ())):>4,} files")
     if in_log:
-        print_line(f"  {LOG_TABLE:<26}{in_log:>8,} rows")
+        print_line(f"  {INFERENCE_LOG:<26}{in_log:>8,} rows")
     if held.nothing and not in_log:
         print_line("  no table holds it.")
     models = _trained_on(settings, spec, resources, eraser)
@@ -111,11 +111,13 @@ def _log_of(settings: Settings, spec: FraudModelSpec, entities: Sequence[str]) -
     if given or (home / _SALT).is_file():
         known = EntityHash(secret_of(home, given), serving.entity_salt_days)
         hashes = [value for entity in entities for value in known.hashes_over(entity, 0.0, time.time())]
-    address = serving.log or f"delta:{settings.lakehouse_root / spec.database / LOG_TABLE}"
-    location = address.removeprefix("delta:")
-    elsewhere = address if location == address or "://" in location else ""
+    address = serving.log or spec.inference_log or ""
+    in_folder = address.startswith("delta:") and "://" not in address
+    beside = settings.lakehouse_root / spec.database / INFERENCE_LOG
+    table = Path(address.removeprefix("delta:")) if in_folder else beside
     prefix = f"{settings.branch}_" if settings.branch else ""
-    return _Log(Path(location), home / f"{prefix}{spec.registered_model}" / "log", hashes, elsewhere)
+    segments = home / f"{prefix}{spec.registered_model}" / "log"
+    return _Log(table, segments, hashes, "" if in_folder else address)
 
 
 def _trained_on(settings: Settings, spec: FraudModelSpec, resources: dict[str, Any], eraser: Eraser) -> list[str]:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
 from mlops_assets.lakehouse.retention import Pin, Retention, decide_retention
+from mlops_assets.lakehouse.session_settings import session_settings
 from mlops_assets.lakehouse.tables import RETENTION
 from mlops_assets.lakehouse.vacuum import vacuum
 from mlops_assets.lineage import RAW_VERSION
@@ -236,21 +237,9 @@ def _sum_since(lakehouse: Lakehouse, name: str, since: int, operation: str, metr
     return sum(int((row["operationMetrics"] or {}).get(metric, 0)) for row in history.collect())
 
 
-@contextmanager
-def upkeep_settings(lakehouse: Lakehouse) -> Iterator[None]:
-    """Apply the upkeep settings to the session, and restore the previous ones afterwards."""
-    conf = lakehouse.session.conf
-    before = {name: conf.get(name, None) for name in _SETTINGS}
-    try:
-        for name, value in _SETTINGS.items():
-            conf.set(name, value)
-        yield
-    finally:
-        for name, old in before.items():
-            if old is None:
-                conf.unset(name)
-            else:
-                conf.set(name, old)
+def upkeep_settings(lakehouse: Lakehouse) -> AbstractContextManager[None]:
+    """Apply the settings of upkeep to the session for the length of a block."""
+    return session_settings(lakehouse.session, _SETTINGS, purpose="upkeep")
 
 
 @contextmanager
