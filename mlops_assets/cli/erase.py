@@ -1,7 +1,7 @@
 """`mlops erase`: a customer or card is erased from tables and log, and shown to be.
 
 What belongs here: what is looked at beside the tables, and what is printed. What does not: erasing
-(`lakehouse/erasure`, `serving/log/erasing`). No Dagster run is started: it would keep the value in its config.
+(`lakehouse/erasure`, `lakehouse/erased_predictions`). No Dagster run is started: it would keep the value in its config.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from mlops_assets.cli.run_job import print_line
 from mlops_assets.errors import StorageError
 from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.lakehouse.commits import StaleBaseError
+from mlops_assets.lakehouse.erased_predictions import erase_from_log, rows_in_log
 from mlops_assets.lakehouse.erasure import Eraser
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.registry.pins import pins_of_models
 from mlops_assets.serving.entities import EntityHash, secret_of
-from mlops_assets.serving.log.erasing import erase_from_log, rows_in_log, rows_waiting
+from mlops_assets.serving.log.waiting import rows_waiting
 from mlops_assets.spec import INFERENCE_LOG
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 What belongs here: which rows of which table are an entity's, and the order of erasing them. What does not: how a
 table's history is ended (`erased_history`), looking into files (`value_search`), the log of predictions
-(`serving/log/erasing`), printing (`cli`).
+(`erased_predictions`), printing (`cli`).
 
 A deletion alone erases nothing: earlier versions keep the rows, and models are pinned to those. So each table that ever
 held the entity gets a version without it, and everything before is deleted, in spite of pins. Labels go first and the

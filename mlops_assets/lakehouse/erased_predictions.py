@@ -1,7 +1,8 @@
 """Erasing entities from the log of predictions, where it is a Delta table in a folder.
 
 What belongs here: finding and erasing rows by the hashes that stand for an entity. What does not: the hashes
-(`serving/entities`), other tables (`lakehouse/erasure`). Logs in files, Kafka or object stores are erased there.
+(`serving/entities`), what is on its way to the log (`serving/log/waiting`), other tables (`erasure`). Logs in files,
+Kafka or object stores are erased there.
 
 As with the other tables, older versions hold the rows, and the log of the table holds the smallest and largest hash of
 each file. So the table gets a checkpoint, and everything before it is deleted.
@@ -13,15 +14,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.erased_history import drop_entries_below
 from mlops_assets.lakehouse.value_search import files_holding
-from mlops_assets.serving.log.record import decode
-from mlops_assets.serving.log.segments import WRITER_PREFIX, records
 
 _ENTITY: Final = "entity"
 
@@ -46,23 +44,6 @@ def rows_in_log(folder: Path, hashes: Collection[str]) -> int:
     except (DeltaError, OSError) as error:
         raise _unreadable(folder, error) from None
     return int(pc.sum(pc.is_in(column, pa.array(list(hashes), pa.string()))).as_py() or 0)
-
-
-def rows_waiting(log: Path, hashes: Collection[str]) -> int:
-    """Return how many rows about entities wait in segments for their way to the table.
-
-    Args:
-        log: Folder of the segments.
-        hashes: What stands for the entities.
-    """
-    waiting = 0
-    for path in log.glob(f"{WRITER_PREFIX}*/*.seg"):
-        for payload, _ in records(path):
-            try:
-                waiting += decode(payload).entity in hashes
-            except msgspec.DecodeError:
-                continue  # the carrier counts it as damaged
-    return waiting
 
 
 def erase_from_log(folder: Path, hashes: Collection[str]) -> list[Path]:

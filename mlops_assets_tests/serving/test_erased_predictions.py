@@ -6,11 +6,12 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
+from mlops_assets.lakehouse.erased_predictions import erase_from_log, rows_in_log
 from mlops_assets.serving.entities import EntityHash
-from mlops_assets.serving.log.erasing import erase_from_log, rows_in_log, rows_waiting
 from mlops_assets.serving.log.record import LogRow, encode
 from mlops_assets.serving.log.segments import SegmentWriter
 from mlops_assets.serving.log.sinks import DeltaSink
+from mlops_assets.serving.log.waiting import rows_waiting
 
 HASH = EntityHash(b"secret" * 8, 30)
 DAY = 86_400.0
