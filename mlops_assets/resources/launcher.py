@@ -204,8 +204,9 @@ def launch_spec(
         require_compatible(versions, runtime_versions(runtime), where=f"clusters.{cost_class}.runtime {runtime.key}")
     access = cluster.access_control()
     return LaunchSpec(
-        cluster={} if cluster.existing_cluster_id else cluster.new_cluster(tags={"cost_class": cost_class}),
+        cluster=cluster.new_cluster(tags={"cost_class": cost_class}) if cluster.starts_cluster else {},
         existing_cluster_id=cluster.existing_cluster_id,
+        environment_version=runtime.environment_version,
         libraries=cluster_libraries(runtime, index=profile.package_index) if profile.staging == "dbfs" else (),
         requirements="" if profile.staging == "dbfs" else requirements_file(runtime, profile.package_index),
         budget_policy_id=profile.budget_policy_id,

@@ -79,6 +79,19 @@ def fetch(source: Source, version: Version, folder: Path) -> Path:
     )
 
 
+def version_of(source: Source, number: int) -> Version:
+    """Return a version by its number.
+
+    Raises:
+        TrackingError: There is none, or the registry can't be reached.
+    """
+    store = source.store
+    with store.answering():
+        found = store.client.get_model_version(source.registered, str(number))
+    production = PRODUCTION_MODEL_URI_TAG in found.tags
+    return Version(found.name, number, found.run_id, production, found.creation_timestamp / 1000)
+
+
 def example_rows(contract: Contract, levels: Mapping[str, Sequence[str]], rows: int = _GOLDEN_ROWS) -> Matrix:
     """Return rows that the contract accepts, the same at each call, none of a customer: float32 [rows, features].
 
@@ -138,7 +151,7 @@ class Follower:
                 aliases[alias] = version.number
             elif alias in self._before:
                 aliases[alias] = self._before[alias]
-        pinned = [number for number in self._pinned if self._fetched(self._version(number))]
+        pinned = [number for number in self._pinned if self._fetched(version_of(self._source, number))]
         if self._written != (aliases, pinned):
             write_aliases(self._folder, aliases, pinned, model=source.registered, at=time.time())
             self._written, self._before = (aliases, pinned), aliases
@@ -151,13 +164,6 @@ class Follower:
                 self.look()
             except (PlatformError, OSError) as error:  # an OSError for a full disk
                 log.warning("the registry is not followed for now: %s", error)
-
-    def _version(self, number: int) -> Version:
-        store = self._source.store
-        with store.answering():
-            found = store.client.get_model_version(self._source.registered, str(number))
-        production = PRODUCTION_MODEL_URI_TAG in found.tags
-        return Version(found.name, number, found.run_id, production, found.creation_timestamp / 1000)
 
     def _fetched(self, version: Version) -> bool:
         try:
