@@ -24,6 +24,7 @@ from mlops_assets.assets.origins import build_origins
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
 from mlops_assets.assets.registered_model import build_registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
+from mlops_assets.assets.run_config import close_form
 from mlops_assets.assets.shell import code_reference
 from mlops_assets.assets.sources import SourceConfig, source_of
 from mlops_assets.assets.splits import TABLES, build_splits
@@ -76,6 +77,8 @@ def build_fraud_model(
         *([build_daily_arrivals(spec, source)] if days else []),
         *([] if spec.inference_log is None else [build_inference_log(spec, **_log(spec, deployment), bundles=bundles)]),
     ]
+    for asset in assets:
+        close_form(asset.op)
     here, is_retired = deployment.starts_runs, retired(spec, deployment)
     bound = _bound(assets, spec, _places(assets, spec, deployment), deployment, is_retired)
     return dg.Definitions(

@@ -57,7 +57,7 @@ def type_in_words(name: str, annotation: Any) -> str:
     if name in ("database", "model_name"):  # of a form that is checked
         return "name"
     plain = {Path: "folder", str: "text", int: "whole number", float: "number", SecretStr: "secret"}
-    return {**plain, date: "day", bool: "0 or 1"}[annotation]
+    return {**plain, date: "day", bool: "0 or 1", dict[str, int]: "JSON"}[annotation]
 
 
 def described_settings(text: str) -> dict[str, tuple[str, str]]:
