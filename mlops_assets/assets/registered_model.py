@@ -22,7 +22,8 @@ from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lineage import MLFLOW_RUN_ID, MODEL_URI, PROMOTED, TEST_SET_VERSION
-from mlops_assets.registry.gate import GATE_RULES, PROMOTION_GATE, GateRule
+from mlops_assets.registry.gate import GATE_RULES, PROMOTION_GATE
+from mlops_assets.registry.gate_rule import GateRule
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from mlops_assets.registry.ledger import Entry
 
 REGISTERED_MODEL = "registered_model"
-_COMPARED = ("average_precision", "precision_at_budget", "money_saved", "brier")
+_COMPARED = ("average_precision", "precision_at_budget", "money_saved", "brier", "calibration_error")
 _HEAD, _SHOWN_MOVES = 2, 10
 _CHECKS = {
     "scores_reproduced": "The version, loaded from the registry, scores the test rows as the trained model did.",
@@ -63,8 +64,18 @@ class GateConfig(dg.Config):
         ge=1,
         description="Frauds that the gate needs among the test rows that the champion has not seen.",
     )
+    average_precision_margin: float = Field(
+        default=GateRule().average_precision_margin,
+        ge=0,
+        description="Tolerated loss of average precision by a refresh (the champion's point on newer rows), absolute.",
+    )
     brier_margin: float = Field(
         default=GateRule().brier_margin, ge=0, description="Tolerated loss, as a share of the champion's Brier score."
+    )
+    calibration_margin: float = Field(
+        default=GateRule().calibration_margin,
+        ge=0,
+        description="Tolerated loss of calibration: growth of the calibration error, as a share of the fraud rate.",
     )
     precision_margin: float = Field(
         default=GateRule().precision_margin,
@@ -75,6 +86,23 @@ class GateConfig(dg.Config):
         default=GateRule().money_margin,
         ge=0,
         description="Tolerated loss of money saved, as a share of the fraudulent money.",
+    )
+    slice_margin: float = Field(
+        default=GateRule().slice_margin,
+        ge=0,
+        description="Tolerated loss of average precision in a part of the rows (amounts, hours), absolute.",
+    )
+    min_slice_frauds: int = Field(
+        default=GateRule().min_slice_frauds, ge=2, description="Parts of the rows with fewer frauds are not judged."
+    )
+    slice_columns: list[str] = Field(
+        default=list(GateRule().slice_columns), description="Columns of the contract whose values are parts, too."
+    )
+    min_reason_overlap: float = Field(
+        default=GateRule().min_reason_overlap,
+        ge=0,
+        le=1,
+        description="Median share of the top-3 reasons that champion and challenger must have in common; 0: none.",
     )
     replace_after_days: float = Field(
         default=GateRule().replace_after_days,
@@ -120,7 +148,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         """Register the newest tuned model of this database."""
         from mlops_assets.registry.registration import register_tuned
 
-        rule = GateRule(**config.model_dump())
+        rule = GateRule(**{**config.model_dump(), "slice_columns": tuple(config.slice_columns)})
         report = register_tuned(
             tracking.connect(spec.experiment),
             lakehouse.open(spec),
