@@ -17,7 +17,7 @@ from pydantic import Field
 
 from mlops_assets.assets.config_defaults import with_defaults
 from mlops_assets.assets.naming import key_of, stage_tag
-from mlops_assets.assets.reporting import check_results, check_specs, refusal
+from mlops_assets.assets.reporting import check_results, check_specs, refusal, thumbnail
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.deployment import LAUNCH_POOL
@@ -31,6 +31,7 @@ from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.registry.ledger import Entry
+    from mlops_assets.registry.page import Page
 
 REGISTERED_MODEL = "registered_model"
 _COMPARED = ("average_precision", "precision_at_budget", "money_saved", "brier", "calibration_error")
@@ -175,6 +176,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
                 PROMOTED: verdict.promoted,
                 "gate": verdict.reason,
                 "side_by_side": dg.MetadataValue.md(_side_by_side(verdict.details)),
+                **_shown(report.page),
                 "champions": dg.MetadataValue.md(_champions(report.moves)),
                 TEST_SET_VERSION: report.test_version,
                 **_figures(verdict.details),
@@ -184,6 +186,13 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         yield from check_results([report.reproduced, verdict.outcome], key)
 
     return registered_model
+
+
+def _shown(page: "Page") -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the pictures and the table that there are."""
+    pictures = {"precision_recall_of_both": page.curves, "champions_over_time": page.history}
+    shown = {name: thumbnail(svg, name) for name, svg in pictures.items() if svg}
+    return shown if not page.budgets else {**shown, "alert_budgets": dg.MetadataValue.md(page.budgets)}
 
 
 def _side_by_side(details: Mapping[str, str | int | float]) -> str:

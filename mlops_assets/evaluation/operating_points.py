@@ -9,7 +9,7 @@ place of their own, as alerts are few; further down places lie 1 % apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
@@ -19,6 +19,7 @@ from mlops_assets.evaluation.metrics import checked_budget, checked_labels_and_s
 from mlops_assets.evaluation.ranking import Array, BoolArray, rows_of_budget
 from mlops_assets.evaluation.threshold import ALERT_NOTHING, Rule, Threshold, checked_alert_cost
 
+BUDGETS: Final = (5, 10, 25, 50, 100, 250, 500, 1_000)
 _EXACT: Final = 1_000
 _STEP: Final = 1.01
 
@@ -137,6 +138,35 @@ class OperatingPoints:
     def _threshold(self, place: int | None, rule: Rule, setting: float) -> Threshold:
         value = ALERT_NOTHING if place is None else self.thresholds[place]
         return Threshold(value, rule, setting, 0 if place is None else self.alerts[place], self.rows)
+
+
+def budget_table(points: OperatingPoints, budgets: Sequence[int], present: int) -> str:
+    """Return a Markdown table of what other alert budgets would do.
+
+    Args:
+        points: What each threshold did.
+        budgets: Alerts per day.
+        present: The budget of now, which is added and marked.
+    """
+    names = ["alerts a day", "score from", "alerts", "frauds caught", "of the frauds", "precision"]
+    names += [] if points.money is None else ["money caught"]
+    lines = [f"| {' | '.join(names)} |", "|--:" * len(names) + "|"]
+    for budget in sorted({*budgets, present}):
+        threshold = points.by_alert_budget(budget)
+        alerts, caught, amount = points.at(threshold.value)
+        cells = [
+            f"{budget:,}{' (now)' if budget == present else ''}",
+            threshold.label,
+            f"{alerts:,}",
+            f"{caught:,}",
+            f"{100 * caught / points.frauds:.1f} %",
+            f"{100 * caught / alerts if alerts else 0:.1f} %",
+            *([] if amount is None else [f"{amount:,.0f}"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+        if alerts == points.rows:
+            break  # a larger budget alerts no more
+    return "\n".join(lines)
 
 
 def _places(distinct: int) -> Array:

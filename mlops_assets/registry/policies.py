@@ -143,6 +143,13 @@ def operating_points(store: Store, run: TunedRun) -> OperatingPoints:
     return OperatingPoints.from_json_dict(json.loads(read_artifact(store, run.run_id, OPERATING_POINTS_FILE)))
 
 
+def kept_points(store: Store, run: TunedRun) -> OperatingPoints | None:
+    """Return the same, or None for a run of an earlier release, which has kept none."""
+    folder, _, _ = OPERATING_POINTS_FILE.rpartition("/")
+    kept = {file.path for file in store.client.list_artifacts(run.run_id, folder)}
+    return operating_points(store, run) if OPERATING_POINTS_FILE in kept else None
+
+
 def current_policy(store: Store, name: str, number: int, run_id: str, tag: str) -> PolicyVersion:
     """Return the policy in force.
 

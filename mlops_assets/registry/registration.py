@@ -9,7 +9,7 @@ What is registered is what is served: the run's production model if it has one, 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.contract import Contract
@@ -32,8 +32,9 @@ from mlops_assets.registry.gate_evidence import gathered
 from mlops_assets.registry.gate_rule import GateRule
 from mlops_assets.registry.golden import keep_golden
 from mlops_assets.registry.ledger import Entry, carried_out
+from mlops_assets.registry.page import Page, page_of
 from mlops_assets.registry.pair import require_columns
-from mlops_assets.registry.policies import first_policy
+from mlops_assets.registry.policies import first_policy, kept_points
 from mlops_assets.registry.record import record_verdict
 from mlops_assets.registry.retirement import require_active
 from mlops_assets.registry.tuned_run import TunedRun
@@ -66,6 +67,7 @@ class RegistrationReport:
         reproduced: Whether the version gives the same scores on the test rows as the trained model.
         verdict: Whether it may become champion; None when the scores differ, and then it gets no alias.
         moves: The ledger of champions, oldest first; empty where none is kept, and where nothing was judged.
+        page: Pictures and a table of alert budgets; empty where nothing was judged.
     """
 
     version: Version
@@ -73,6 +75,7 @@ class RegistrationReport:
     reproduced: CheckOutcome
     verdict: Verdict | None
     moves: tuple[Entry, ...] = ()
+    page: Page = field(default_factory=Page)
 
     @property
     def aliases(self) -> list[str]:
@@ -118,7 +121,7 @@ def register_tuned(
             if not reproduced.passed:
                 return RegistrationReport(version, test_version, reproduced, verdict=None)
             keep_golden(store, loaded, test.matrix)
-            first_policy(store, loaded, run)
+            policy = first_policy(store, loaded, run)
             set_alias(store, version, CHALLENGER)
             champion = by_alias(store, name, CHAMPION)
             if champion == version:  # it must not compete with itself
@@ -147,7 +150,10 @@ def register_tuned(
             if verdict.promoted:
                 said = json.dumps(verdict.to_json_dict())
                 ledger.move(version.number, Move("promoted", verdict.reason, said, dagster_run))
-            return RegistrationReport(version, test_version, reproduced, verdict, tuple(ledger.entries()))
+            moves = tuple(ledger.entries())
+            pair = None if against is None else against.pair
+            page = page_of(pair, moves, kept_points(store, run), policy.alerts_per_day)
+            return RegistrationReport(version, test_version, reproduced, verdict, moves, page)
 
 
 def sampled(lakehouse: Lakehouse, contract: Contract, run: TunedRun) -> Matrix:
