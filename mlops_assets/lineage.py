@@ -57,6 +57,10 @@ RUN_MLFLOW_TAG: Final = "mlops_assets/mlflow_run"
 RUN_PROCESS_TAG: Final = "mlops_assets/process"
 MODEL_DOCUMENT_PREFIX: Final = "mlops_assets/models/"
 
+# Tags of tables in Unity Catalog, whose keys can't have `. , - = / :`.
+TABLE_MODEL_TAG: Final = "mlops_assets_model"
+TABLE_CONTRACT_TAG: Final = "mlops_assets_contract"
+
 # Tags of every MLflow run; the first two are MLflow's own.
 PARENT_TAG: Final = "mlflow.parentRunId"
 RUN_NAME_TAG: Final = "mlflow.runName"

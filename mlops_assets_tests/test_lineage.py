@@ -17,6 +17,7 @@ PACKAGE = Path(mlops_assets.__file__).parent
 OTHER_MEANINGS: dict[tuple[str, str], str] = {
     ("assets/reporting.py", "pictures"): "a row of an asset's metadata",
     ("databricks/launch/attempt.py", "dagster_run"): "what a Databricks run is named by",
+    ("databricks/launch/submission.py", "spec"): "a field of the Jobs API",
     ("databricks/pipes_results.py", "dagster_run"): "a type of Dagster's metadata values, in the Pipes protocol",
     ("databricks/pipes_results.py", "records"): "a field of a table, in the Pipes protocol",
     ("evaluation/explanations.py", "explanation"): "where an error comes from",

@@ -8,6 +8,7 @@ Annotations are not postponed: Dagster inspects those of `context` and `config`.
 import dagster as dg
 from pydantic import Field
 
+from mlops_assets.assets.run_config import close_form
 from mlops_assets.automation.retired import Retired, active
 from mlops_assets.lineage import RUN_MODEL_TAG
 from mlops_assets.resources.lakehouse import LakehouseResource
@@ -41,6 +42,8 @@ def rollback_job(spec: FraudModelSpec) -> dg.JobDefinition:
         with there.exclusive(REGISTRATION_LOCK):
             left, taken = ledger.rollback(config.to or None, why)
         context.log.info(f"{name}: version {taken} is champion instead of version {left} ({config.reason})")
+
+    close_form(go_back)
 
     @dg.job(
         name=spec.prefixed(ROLLBACK),

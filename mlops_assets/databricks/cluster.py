@@ -1,4 +1,4 @@
-"""The clusters that steps run on: a typed model that renders the JSON of the Jobs API.
+"""The compute that steps run on, clusters or serverless: a typed model that renders the JSON of the Jobs API.
 
 What belongs here: sizes, machines, Spark settings and tags, and their JSON. What does not: rules that concern more than
 one field (`cluster_rules`), who may see and manage it (`permissions`), which settings must be secrets (`credentials`),
@@ -23,9 +23,11 @@ from mlops_assets.databricks.clouds import Cloud, attributes_of
 from mlops_assets.databricks.cluster_rules import (
     LONGEST_TAG,
     MOST_TAGS,
+    check_compute,
     check_existing,
     check_machines,
     check_reuse,
+    check_serverless,
     check_size,
     check_tags,
     check_trials,
@@ -33,7 +35,7 @@ from mlops_assets.databricks.cluster_rules import (
 from mlops_assets.databricks.credentials import check_setting, reference_of
 from mlops_assets.databricks.destinations import check_init_script, check_log_destination, init_script, log_conf
 from mlops_assets.databricks.permissions import Permissions
-from mlops_assets.databricks.runtimes import RUNTIMES, Runtime
+from mlops_assets.databricks.runtimes import RUNTIMES, SERVERLESS, Runtime
 from mlops_assets.errors import SettingsError
 
 CostClass = Literal["loader", "trials"]
@@ -59,10 +61,12 @@ class Autoscale(BaseModel):
 
 
 class ClusterSpec(BaseModel):
-    """One kind of cluster.
+    """One kind of cluster, or serverless compute instead.
 
     Attributes:
-        runtime: Key of the Databricks Runtime, see `runtimes`.
+        compute: `classic` starts a cluster; `serverless` (loader only) uses the workspace's serverless compute, which
+            has no machines, Spark settings, environment variables, tags or access lists of a cluster to set.
+        runtime: Key of the Databricks Runtime, see `runtimes`; with `compute: serverless` of its environment.
         spark_version: Another build of that runtime, by its name in the workspace (photon, gpu, another minor).
         cost_class: `loader` reads and writes tables, `trials` runs SparkTrials.
         workers: Number of workers; 0 makes a single-node cluster (loader only).
@@ -98,6 +102,7 @@ class ClusterSpec(BaseModel):
     # In YAML `18` and `200` are numbers, where the platform expects strings.
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
+    compute: Literal["classic", "serverless"] = "classic"
     runtime: str
     spark_version: str | None = None
     cost_class: CostClass
@@ -124,6 +129,13 @@ class ClusterSpec(BaseModel):
     timeout_minutes: int = Field(default=120, ge=1)
     reuse_minutes: int = Field(default=0, ge=0)
     permissions: Permissions = Permissions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _environment(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("compute") == "serverless":
+            return {"runtime": SERVERLESS, **value}
+        return value
 
     @field_validator("runtime")
     @classmethod
@@ -173,7 +185,10 @@ class ClusterSpec(BaseModel):
     def _consistent(self) -> Self:
         if self.spark_version is not None and not self.databricks_runtime.names(self.spark_version):
             raise ValueError(f"spark_version {self.spark_version} is not a build of runtime {self.runtime}")
-        if self.existing_cluster_id is not None:
+        check_compute(self)
+        if self.compute == "serverless":
+            check_serverless(self)
+        elif self.existing_cluster_id is not None:
             check_existing(self)
         else:
             check_size(self)
@@ -189,6 +204,11 @@ class ClusterSpec(BaseModel):
     def databricks_runtime(self) -> Runtime:
         """The runtime, which names the image."""
         return RUNTIMES[self.runtime]
+
+    @property
+    def starts_cluster(self) -> bool:
+        """Whether a launch starts a cluster."""
+        return self.compute == "classic" and self.existing_cluster_id is None
 
     @property
     def api_spark_version(self) -> str:
@@ -215,10 +235,12 @@ class ClusterSpec(BaseModel):
 
         Raises:
             SettingsError: There are too many tags.
-            ValueError: The spec names an existing cluster.
+            ValueError: The spec starts no cluster.
         """
-        if self.existing_cluster_id is not None:
-            raise ValueError(f"cluster {self.existing_cluster_id} exists already")
+        if not self.starts_cluster:
+            raise ValueError(
+                f"cluster {self.existing_cluster_id} exists already" if self.existing_cluster_id else "none"
+            )
         single = {"ResourceClass": "SingleNode"} if self.workers == 0 else {}
         custom_tags = {**self.tags, **{name: value[:LONGEST_TAG] for name, value in tags.items()}, **single}
         if len(custom_tags) > MOST_TAGS:

@@ -18,8 +18,38 @@ LONGEST_TAG: Final = 255
 _TAG_NAME = 127
 
 
+def check_compute(cluster: ClusterSpec) -> None:
+    """Refuse an image of the other kind of compute."""
+    if bool(cluster.databricks_runtime.environment_version) != (cluster.compute == "serverless"):
+        raise ValueError(f"runtime {cluster.runtime} does not fit compute: {cluster.compute}")
+
+
+def check_serverless(cluster: ClusterSpec) -> None:
+    """Refuse what serverless compute does not have."""
+    if cluster.cost_class == "trials":
+        raise ValueError("compute: serverless is for the loader: SparkTrials needs a SparkContext")
+    more = {
+        "existing_cluster_id": cluster.existing_cluster_id,
+        "autotermination_minutes": cluster.autotermination_minutes,
+    }
+    given = [*_given(cluster), *(name for name, value in more.items() if value is not None)]
+    if cluster.task_cpus is not None:
+        given.append("task_cpus")
+    if cluster.reuse_minutes:
+        given.append("reuse_minutes")
+    if given:
+        raise ValueError(f"serverless compute has no {', '.join(given)}; remove them here")
+
+
 def check_existing(cluster: ClusterSpec) -> None:
     """Refuse what an existing cluster decides itself."""
+    given = _given(cluster)
+    if given:
+        raise ValueError(f"an existing cluster has its own {', '.join(given)}; remove them here")
+
+
+def _given(cluster: ClusterSpec) -> list[str]:
+    """Return the fields of a new cluster that are set."""
     own = {
         "workers": cluster.workers is not None,
         "autoscale": cluster.autoscale is not None,
@@ -39,9 +69,7 @@ def check_existing(cluster: ClusterSpec) -> None:
         # dagster-databricks rejects this one only after it has submitted, and abandons the run.
         "permissions.cluster": bool(cluster.permissions.cluster),
     }
-    given = [name for name, is_given in own.items() if is_given]
-    if given:
-        raise ValueError(f"an existing cluster has its own {', '.join(given)}; remove them here")
+    return [name for name, is_given in own.items() if is_given]
 
 
 def check_size(cluster: ClusterSpec) -> None:

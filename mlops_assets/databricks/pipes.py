@@ -73,9 +73,11 @@ class PipesRunner:
                 libraries=uploaded.libraries,
             )
             client = DatabricksPipes(self._api, self._uploads.staging, self._spec, launch, body)
-            client.run(
-                context=context, extras=self._extras(context, uploaded), task=SubmitTask.from_dict(body["tasks"][0])
-            )
+            task = SubmitTask.from_dict(body["tasks"][0])
+            if self._spec.environment_version:
+                # Dagster's client then passes its parameters by argument; serverless compute has no variables.
+                task.existing_cluster_id = submission.ENVIRONMENT
+            client.run(context=context, extras=self._extras(context, uploaded), task=task)
         except NotSucceeded:
             failure = self._failure(launch)
         except Interrupted:

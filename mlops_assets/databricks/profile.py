@@ -194,6 +194,8 @@ class DatabricksProfile(BaseModel):
             )
         if self.table_root is not None and not _DBFS.fullmatch(self.table_root):
             raise ValueError(f"table_root {self.table_root!r}: use dbfs:/<folder>")
+        if self.clusters.loader.compute == "serverless" and (self.staging, self.tables) != ("volume", "catalog"):
+            raise ValueError("compute: serverless needs staging: volume and tables: catalog; it has no access to DBFS")
         if self.launcher == "pipes" and (self.clusters.loader.reuse_minutes or self.clusters.trials.reuse_minutes):
             raise ValueError("reuse_minutes needs launcher: step; Pipes opens a run for each asset")
         return self

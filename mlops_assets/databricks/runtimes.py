@@ -1,4 +1,4 @@
-"""The supported Databricks Runtimes, and the packages that each of them ships.
+"""The supported Databricks Runtimes and serverless environments, and the packages that each of them ships.
 
 What belongs here: facts about the platform's images. What does not: what is installed on top (`libraries`), and whether
 the result is compatible with the launching side (`preflight`).
@@ -8,7 +8,8 @@ table "MLflow-Databricks Runtime compatibility matrix", read in November 2026. A
 is not known to be there, so it is installed; hyperopt is one (these runtimes have none).
 
 16.4 LTS is not supported, because it is Spark 3.5 and the code is written for Spark 4; 19 is not yet, because it is
-Spark 4.2, which no test has run on.
+Spark 4.2, which no test has run on. The same holds for serverless environments: 5 is Databricks Connect 18, on which
+the tests' Spark is, and 6 is Databricks Connect 19.1.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ class Runtime:
 
     Attributes:
         key: Its name in settings, such as `18-ml`.
-        spark_version: Its name in the Jobs API (`new_cluster.spark_version`).
+        spark_version: Its name in the Jobs API (`new_cluster.spark_version`); empty for a serverless environment.
         python: Minor version of its Python.
         spark: Version of its Apache Spark.
         packages: Versions of its packages that this project's requirements lead to, by normalized name.
+        environment_version: Version of a serverless environment (`environments.spec.environment_version`), else empty.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Runtime:
     python: str
     spark: str
     packages: Mapping[str, str]
+    environment_version: str = ""
 
     @property
     def is_ml(self) -> bool:
@@ -56,10 +59,13 @@ class Runtime:
         return built is not None and ("-ml" in built[2]) == self.is_ml
 
 
-def _runtime(key: str, spark_version: str, spark: str) -> Runtime:
+def _runtime(key: str, spark_version: str, spark: str, environment_version: str = "") -> Runtime:
     text = (resources.files("mlops_assets.databricks") / "constraints" / f"{key}.txt").read_text("utf-8")
     pins = (line.split("~=", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    return Runtime(key, spark_version, "3.12", spark, MappingProxyType(dict(pins)))
+    return Runtime(key, spark_version, "3.12", spark, MappingProxyType(dict(pins)), environment_version)
+
+
+SERVERLESS: Final = "serverless-5"
 
 
 RUNTIMES: Final[Mapping[str, Runtime]] = MappingProxyType(
@@ -71,6 +77,7 @@ RUNTIMES: Final[Mapping[str, Runtime]] = MappingProxyType(
             # 18.0, 18.1 and 18.2 list the same versions of these packages; 18.0 has reached its end of support.
             _runtime("18", "18.x-scala2.13", "4.1.0"),
             _runtime("18-ml", "18.x-cpu-ml-scala2.13", "4.1.0"),
+            _runtime(SERVERLESS, "", "4.1.0", environment_version="5"),
         )
     }
 )

@@ -24,7 +24,7 @@ def check_starts(
 ) -> Iterator[Finding]:
     """Yield how many clusters the main job of each model starts."""
     clusters = {"loader": profile.clusters.loader, "trials": profile.clusters.trials}
-    started = {name for name, cluster in clusters.items() if cluster.existing_cluster_id is None}
+    started = {name for name, cluster in clusters.items() if cluster.starts_cluster}
     kept = {name for name, cluster in clusters.items() if cluster.reuse_minutes}
     for spec in models:
         job = definitions.resolve_job_def(spec.prefixed(_MAIN))

@@ -37,6 +37,10 @@ def check_cluster(client: WorkspaceClient, spec: ClusterSpec) -> Iterator[Findin
     if spec.existing_cluster_id is not None:
         yield _existing(client, spec, place)
         return
+    if spec.compute == "serverless":
+        # No API of a workspace lists its environment versions; the first run shows whether it has this one.
+        yield ok(f"{place}.compute", f"serverless, environment version {spec.databricks_runtime.environment_version}")
+        return
     yield _runtime(client, spec, place)
     for field, node_type in (("node_type", spec.node_type), ("driver_node_type", spec.driver_node_type)):
         if node_type is not None:

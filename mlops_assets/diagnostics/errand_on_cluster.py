@@ -85,10 +85,15 @@ def staging(request: Answer) -> Answer:
     probe.mkdir()
     before = probe.stat().st_mtime
     (probe / "one").write_text("1", "utf-8")
-    (probe / "one").rename(probe / "two")
-    facts = [f"rename {'works' if (probe / 'two').read_text('utf-8') == '1' else 'loses the content'}"]
     try:
-        with (probe / "two").open("a", encoding="utf-8") as file:
+        (probe / "one").rename(probe / "two")
+        facts = [f"rename {'works' if (probe / 'two').read_text('utf-8') == '1' else 'loses the content'}"]
+    except OSError as error:
+        facts = [f"rename is refused ({error.strerror})"]
+    try:
+        with (probe / "three").open("w", encoding="utf-8") as file:
+            file.write("1")
+        with (probe / "three").open("a", encoding="utf-8") as file:
             file.write("2")
         facts.append("appending works")
     except OSError as error:

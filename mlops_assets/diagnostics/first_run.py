@@ -38,8 +38,10 @@ def first_run(profile: DatabricksProfile, credentials: Mapping[str, str], *, usa
     runtime = profile.clusters.loader.databricks_runtime
     name = f"mlops_first_run_{uuid.uuid4().hex[:8]}"
     by_name = profile.tables == "catalog"
+    serverless = profile.clusters.loader.compute == "serverless"
+    checks = tuple(check for check in CHECKS if check != "workers" or not serverless)  # it has no SparkContext
     request = {
-        "checks": CHECKS,
+        "checks": checks,
         "packages": {**runtime.packages, **cluster_pins(runtime)},
         "text": _TEXT,
         "text_sha256": hashlib.sha256(_TEXT.encode()).hexdigest(),
@@ -57,7 +59,7 @@ def first_run(profile: DatabricksProfile, credentials: Mapping[str, str], *, usa
         yield Finding("error", "first run", f"{error.what} [{error.where}]; {error.fix}")
         return
     yield Finding("ok", "first run", f"{answers['seconds']} s from the submission to the end: {answers['run']}")
-    for check in CHECKS:
+    for check in checks:
         answer = answers["checks"][check]
         yield Finding(answer["level"], check, answer["text"])
     seen = answers["seen_after_s"]

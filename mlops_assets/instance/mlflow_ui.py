@@ -27,7 +27,8 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from mlops_assets.deployment import Deployment
 
-LOOPBACK: Final = "127.0.0.1"  # anyone who can reach a UI can use it; neither has a login
+LOOPBACK: Final = "127.0.0.1"  # neither UI has a login
+_GUARDED: Final = "mlops_assets.instance.guarded_mlflow"
 _LOG: Final = "ui.log"
 _SQLITE: Final = "sqlite:///"
 _NICE: Final = 5  # Dagster's processes start at the same time, and are waited for
@@ -89,7 +90,7 @@ def keep(parent: int, address: str, store: str, artifacts: str) -> None:
     what = ["--backend-store-uri", store, "--no-serve-artifacts", "--default-artifact-root", artifacts]
     # `env`, because only the settings read this process's environment. Without the runner of evaluation jobs, which is
     # ten more processes.
-    command = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", sys.executable, "-m", "mlflow", "server"]
+    command = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", sys.executable, "-m", _GUARDED, "server"]
     os.nice(_NICE)
     with _creating(store):
         server = subprocess.Popen([*command, *where, *what])

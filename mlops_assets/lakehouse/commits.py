@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
 from mlops_assets.lakehouse.history import FOLLOWS
+from mlops_assets.lakehouse.session_settings import session_settings
 from mlops_assets.lakehouse.tables import COMMIT_METADATA, Tables
 
 if TYPE_CHECKING:
@@ -220,8 +221,7 @@ class Commits(ABC):
     ) -> TableVersion:
         """Merge in one commit that writes the given columns.
 
-        Delta takes a MERGE's transaction number and metadata from the session, not from the statement; the session
-        settings are unset afterwards.
+        Delta takes a MERGE's transaction number and metadata from the session, not from the statement.
         """
         session = rows.sparkSession
         view = f"_merge_into_{name}"
@@ -234,12 +234,9 @@ class Commits(ABC):
             }
             rows.createOrReplaceTempView(view)
             try:
-                for setting, value in conf.items():
-                    session.conf.set(setting, value)
-                self._tables.merge(session, name, view, on, then)
+                with session_settings(session, conf, purpose=f"a MERGE into {name}"):
+                    self._tables.merge(session, name, view, on, then)
             finally:
-                for setting in conf:
-                    session.conf.unset(setting)
                 session.catalog.dropTempView(view)
 
         return self._commit(name, columns, statement, base=base, metadata=metadata)

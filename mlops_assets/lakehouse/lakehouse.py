@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Lakehouse(Commits):
         locks: Folder of the lock files; empty where the storage itself keeps two writers apart.
         catalog_here: Whether this process's Spark can reach `catalog`.
         explorer: With a catalog: address of the pages that show its tables.
+        tags: With Unity Catalog: tags of a table that is created.
     """
 
     spark: Callable[[], SparkSession]
@@ -47,6 +48,7 @@ class Lakehouse(Commits):
     locks: str = ""
     catalog_here: bool = True
     explorer: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def session(self) -> SparkSession:
@@ -227,5 +229,5 @@ class Lakehouse(Commits):
     @property
     def _tables(self) -> Tables:
         if self.catalog:
-            return CatalogTables(self.catalog, self.database, self.spark)
+            return CatalogTables(self.catalog, self.database, self.spark, self.tags)
         return PathTables(self.root)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
 from mlops_assets.lakehouse.retention import Pin, Retention, decide_retention
+from mlops_assets.lakehouse.session_settings import session_settings
 from mlops_assets.lakehouse.tables import RETENTION
 from mlops_assets.lakehouse.vacuum import vacuum
 from mlops_assets.lineage import RAW_VERSION
@@ -199,7 +200,7 @@ def maintain(lakehouse: Lakehouse, plan: MaintenancePlan) -> MaintenanceReport:
     """
     name, pinned = plan.table.name, plan.retention.pinned
     before = _detail(lakehouse, name)
-    with _settings(lakehouse), _alone(lakehouse, name):
+    with session_settings(lakehouse.session, _SETTINGS, purpose="upkeep"), _alone(lakehouse, name):
         # With shorter retention Delta refuses to read an old version, even if its files are still there.
         if any(before["properties"].get(key) != value for key, value in RETENTION.items()):
             # Both at once: Delta checks a property that is set alone against the other one's default.
@@ -233,23 +234,6 @@ def _sum_since(lakehouse: Lakehouse, name: str, since: int, operation: str, metr
     """Return the sum of a metric over the commits of an operation after a version."""
     history = lakehouse.sql("DESCRIBE HISTORY {table}", name).where(f"version > {since} AND operation = '{operation}'")
     return sum(int((row["operationMetrics"] or {}).get(metric, 0)) for row in history.collect())
-
-
-@contextmanager
-def _settings(lakehouse: Lakehouse) -> Iterator[None]:
-    """Apply the upkeep settings to the session, and restore the previous ones afterwards."""
-    conf = lakehouse.session.conf
-    before = {name: conf.get(name, None) for name in _SETTINGS}
-    try:
-        for name, value in _SETTINGS.items():
-            conf.set(name, value)
-        yield
-    finally:
-        for name, old in before.items():
-            if old is None:
-                conf.unset(name)
-            else:
-                conf.set(name, old)
 
 
 @contextmanager

@@ -6,17 +6,22 @@ What belongs here: the difference between the two, and nothing else. What does n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.history import HISTORY_COLUMNS, LastCommit, commits_after, newest_commit
+from mlops_assets.lakehouse.session_settings import UnavailableSettingError, session_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, DataFrameReader, DataFrameWriter, SparkSession
+
+logger = logging.getLogger(__name__)
 
 COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 # Models are pinned to versions. By default Delta reads no version older than a week, and by then it has forgotten which
@@ -174,6 +179,7 @@ class CatalogTables:
     catalog: str
     schema: str
     session: Callable[[], SparkSession]
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def address(self, name: str) -> str:
         """Return the three-level name."""
@@ -254,13 +260,23 @@ class CatalogTables:
             if not defines:
                 writer.saveAsTable(self.sql_name(name))
                 return
+            writer = writer.options(**RETENTION)
             # When a commit creates a table by name, Delta 4.3 ignores the writer's option and uses the session setting.
-            conf = self.session().conf
-            conf.set(COMMIT_METADATA, metadata)
             try:
-                writer.options(**RETENTION).saveAsTable(self.sql_name(name))
-            finally:
-                conf.unset(COMMIT_METADATA)
+                with session_settings(self.session(), {COMMIT_METADATA: metadata}, purpose="a new table"):
+                    writer.saveAsTable(self.sql_name(name))
+            except UnavailableSettingError:  # on serverless compute, where the platform's Delta takes the option
+                writer.saveAsTable(self.sql_name(name))
+            if self.tags:
+                self._tag(name)
+
+    def _tag(self, name: str) -> None:
+        """Tag a new table; whether the identity may do so is no reason to fail a commit that is done."""
+        tags = ", ".join(f"'{key}' = '{value}'" for key, value in self.tags.items())  # plain names
+        try:
+            self.session().sql(f"ALTER TABLE {self.sql_name(name)} SET TAGS ({tags})")
+        except spark_errors() as error:
+            logger.warning("%s has no tags: %s", self.address(name), str(error).partition("\n")[0])
 
     def merge(self, session: SparkSession, name: str, rows: str, on: str, then: str) -> None:
         """Merge into the table by name.

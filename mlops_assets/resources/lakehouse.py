@@ -3,11 +3,11 @@
 What belongs here: making a `lakehouse.lakehouse.Lakehouse` for a model. What does not: operations on tables.
 """
 
-from typing import Any
-
 import dagster as dg
 
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lineage import TABLE_CONTRACT_TAG, TABLE_MODEL_TAG
+from mlops_assets.resources.connection import Connection
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.spec import FraudModelSpec
 
@@ -22,7 +22,7 @@ def schema_of(schema: str, spec: FraudModelSpec) -> str:
     return f"{schema}_{spec.name}" if spec.name else schema
 
 
-class LakehouseResource(dg.ConfigurableResource[Any]):
+class LakehouseResource(Connection):
     """Opens the database of a model.
 
     Attributes:
@@ -52,7 +52,13 @@ class LakehouseResource(dg.ConfigurableResource[Any]):
             locks=self.locks,
             catalog_here=self.catalog_here,
             explorer=self.explorer,
+            tags=self._tags(spec) if self.catalog and spark.on_cluster else {},
         )
+
+    @staticmethod
+    def _tags(spec: FraudModelSpec) -> dict[str, str]:
+        """Return what a table says of itself in the catalog; what a version was made from is in the table's history."""
+        return {TABLE_MODEL_TAG: spec.title, TABLE_CONTRACT_TAG: spec.contract.versioned_name}
 
     @property
     def catalog_here(self) -> bool:

@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mlops_assets.errors import SettingsError
+from mlops_assets.resources.connection import Connection
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.cluster import CostClass
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _TICK_S, _TICK_PATIENCE_S = 30, 10
 
 
-class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObjectToOpContext):
+class StepLauncherResource(Connection, dg.IAttachDifferentObjectToOpContext):
     """Launches steps on the cluster of a cost class; if `active` is false, steps run in this process.
 
     An asset takes it as `step_launcher: dg.ResourceParam[Any]`; Dagster does the rest. A tag of
@@ -203,8 +204,9 @@ def launch_spec(
         require_compatible(versions, runtime_versions(runtime), where=f"clusters.{cost_class}.runtime {runtime.key}")
     access = cluster.access_control()
     return LaunchSpec(
-        cluster={} if cluster.existing_cluster_id else cluster.new_cluster(tags={"cost_class": cost_class}),
+        cluster=cluster.new_cluster(tags={"cost_class": cost_class}) if cluster.starts_cluster else {},
         existing_cluster_id=cluster.existing_cluster_id,
+        environment_version=runtime.environment_version,
         libraries=cluster_libraries(runtime, index=profile.package_index) if profile.staging == "dbfs" else (),
         requirements="" if profile.staging == "dbfs" else requirements_file(runtime, profile.package_index),
         budget_policy_id=profile.budget_policy_id,

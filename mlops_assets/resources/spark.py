@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mlops_assets.errors import StorageError
+from mlops_assets.resources.connection import Connection
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -29,7 +29,7 @@ _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _LOG_CONFIG = (Path(__file__).parent / "log4j2.properties").as_uri()
 
 
-class SparkResource(dg.ConfigurableResource[Any]):
+class SparkResource(Connection):
     """Embedded Spark with Delta, started on first use through dagster-pyspark's lazy resource.
 
     Attributes:

@@ -94,6 +94,16 @@ def policy_of(source: Source, version: Version) -> Policy:
     return Policy(found.name, found.threshold.value, found.threshold.rule)
 
 
+def version_of(source: Source, number: int) -> Version:
+    """Return a version by its number.
+
+    Raises:
+        TrackingError: There is none, or the registry can't be reached.
+    """
+    with source.store.answering():
+        return by_number(source.store, source.registered, number)
+
+
 def example_rows(contract: Contract, levels: Mapping[str, Sequence[str]], rows: int = _GOLDEN_ROWS) -> Matrix:
     """Return rows that the contract accepts, the same at each call, none of a customer: float32 [rows, features].
 
@@ -154,7 +164,7 @@ class Follower:
                 aliases[alias] = version.number
             elif alias in self._before:
                 aliases[alias] = self._before[alias]
-        pinned = [number for number in self._pinned if self._fetched(self._version(number))]
+        pinned = [number for number in self._pinned if self._fetched(version_of(self._source, number))]
         policies = {number: policy for (number, _), policy in self._policies.items()}
         if self._written != (aliases, pinned, policies):
             documents = {str(number): policy.to_json_dict() for number, policy in policies.items()}
@@ -170,11 +180,6 @@ class Follower:
                 self.look()
             except (PlatformError, OSError) as error:  # an OSError for a full disk
                 log.warning("the registry is not followed for now: %s", error)
-
-    def _version(self, number: int) -> Version:
-        store = self._source.store
-        with store.answering():
-            return by_number(store, self._source.registered, number)
 
     def _fetched(self, version: Version) -> bool:
         try:

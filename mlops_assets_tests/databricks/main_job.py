@@ -41,11 +41,13 @@ class Finished:
 
     Attributes:
         home: Its MLOPS_HOME.
+        run_id: Its Dagster run, empty if none was made.
         succeeded: Whether it succeeded.
         log: What it printed to stderr.
     """
 
     home: Path
+    run_id: str
     succeeded: bool
     log: str
 
@@ -53,15 +55,15 @@ class Finished:
     def events(self) -> list[dg.DagsterEvent]:
         """What Dagster's event log holds of it, oldest first."""
         with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
-            (run,) = instance.get_runs()
-            entries = instance.all_logs(run.run_id)
+            entries = instance.all_logs(self.run_id)
         return [entry.dagster_event for entry in entries if entry.dagster_event is not None]
 
     @property
     def tags(self) -> dict[str, str]:
         """The tags that say what the run was for and made from."""
         with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
-            (run,) = instance.get_runs()
+            run = instance.get_run_by_id(self.run_id)
+        assert run is not None
         return {name: tag for name, tag in run.tags.items() if name.startswith("mlops_assets/")}
 
     @property
@@ -107,11 +109,11 @@ def run_main_job(home: Path, variables: Mapping[str, str], config: Mapping[str, 
     """Run the main job as a user's command line does.
 
     Args:
-        home: Folder for MLOPS_HOME; made here.
+        home: Folder for MLOPS_HOME; that of an earlier run continues it.
         variables: Environment on top of this process's.
         config: Run config; `SMALL` when not given.
     """
-    (home / "dagster").mkdir(parents=True)
+    (home / "dagster").mkdir(parents=True, exist_ok=True)
     (home / "config.yaml").write_text(json.dumps(config or SMALL))
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "mlops_assets.definitions", "-j", "main"]
     done = subprocess.run(
@@ -123,7 +125,9 @@ def run_main_job(home: Path, variables: Mapping[str, str], config: Mapping[str, 
         check=False,
         timeout=850,
     )
-    return Finished(home, done.returncode == 0, done.stderr)
+    with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
+        newest = [run.run_id for run in instance.get_runs(limit=1)]
+    return Finished(home, "".join(newest), done.returncode == 0, done.stderr)
 
 
 def outcome(client: MlflowClient) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from databricks_loopback.schema import check_object
 from mlops_assets.databricks.cluster import ClusterSpec
 from mlops_assets.databricks.credentials import looks_secret
-from mlops_assets.databricks.runtimes import RUNTIMES
+from mlops_assets.databricks.runtimes import RUNTIMES, SERVERLESS
 from mlops_assets.errors import SettingsError
 
 LOADER: dict[str, Any] = {"runtime": "18", "cost_class": "loader", "workers": 1, "node_type": "i3.xlarge"}
@@ -227,7 +227,7 @@ def test_access_lists_name_users_groups_and_service_principals():
 
 
 @given(
-    runtime=st.sampled_from(sorted(RUNTIMES)),
+    runtime=st.sampled_from(sorted(RUNTIMES.keys() - {SERVERLESS})),
     workers=st.integers(1, 100),
     pool=st.booleans(),
     cloud=st.sampled_from(["aws", "azure", "gcp"]),

@@ -47,10 +47,12 @@ class Way:
         catalog: Catalog of tables and model, with MLflow as `databricks` and `databricks-uc`; `spark_catalog`, the
             metastore of open-source Spark, stands for one of Unity Catalog. Empty for tables in folders of a volume,
             and an MLflow server of one's own.
+        serverless: Whether the loader's steps run on serverless compute.
     """
 
     launcher: str
     catalog: str
+    serverless: bool = False
 
     @contextmanager
     def workspace(self, folder: Path, home: Path, server: str) -> Iterator[Workspace]:
@@ -64,6 +66,7 @@ class Way:
             cores=2,
             metastore=bool(self.catalog),
             mlflow_server=server if self.catalog else None,
+            limit_rates=True,
         ) as made:
             catalog = self.catalog or "main"
             made.catalog.add_schema(f"{catalog}.mlops_assets_dev")
@@ -84,6 +87,7 @@ class Way:
             "CLUSTERS__TRIALS__TASK_CPUS": "1",
             **({"CATALOG": self.catalog} if self.catalog else by_path),
             **({"CLUSTERS__LOADER__REUSE_MINUTES": "20"} if self.reuses_clusters else {}),
+            **({"CLUSTERS__LOADER": "{compute: serverless}"} if self.serverless else {}),
         }
         login = {"MLOPS_TARGET": "databricks", "DATABRICKS_TOKEN": workspace.token}
         return login | {f"MLOPS_DATABRICKS_{name}": value for name, value in fields.items()}
@@ -91,7 +95,14 @@ class Way:
     @property
     def reuses_clusters(self) -> bool:
         """Whether the loader's steps share a cluster; only one of the ways, so that the others show that it is off."""
-        return self.launcher == "step" and bool(self.catalog)
+        return self.launcher == "step" and bool(self.catalog) and not self.serverless
+
+    @property
+    def starts(self) -> list[str]:
+        """Cost classes of the clusters that a run starts, in their order."""
+        if self.serverless:
+            return ["trials"]
+        return ["loader", "trials"] if self.reuses_clusters else ["loader", "loader", "trials", "loader"]
 
     @property
     def table_root(self) -> str:
@@ -117,6 +128,8 @@ WAYS = [
     pytest.param(Way("pipes", ""), id="pipes-path"),
     pytest.param(Way("step", "spark_catalog"), id="step-catalog"),
     pytest.param(Way("pipes", "spark_catalog"), id="pipes-catalog"),
+    pytest.param(Way("step", "spark_catalog", serverless=True), id="step-serverless"),
+    pytest.param(Way("pipes", "spark_catalog", serverless=True), id="pipes-serverless"),
 ]
 
 
@@ -137,20 +150,29 @@ def test_the_main_job_is_the_same(tmp_path: Path, here: Finished, shared_home: P
         if way.catalog:
             model = f"{way.catalog}.mlops_assets_dev.{MODEL}"
             assert workspace.models.by_alias(model, "champion")["version"] == "1"
+            tagged = workspace.table_tags
+            assert set(addresses.values()) <= set(tagged)
+            assert {tags["mlops_assets_model"] for tags in tagged.values()} == {"creditcard_synthetic"}
         else:
             model = MODEL
             assert int(remote.get_model_version_by_alias(model, "champion").version) == 1
+        started = [cluster.spec["custom_tags"]["cost_class"] for cluster in workspace.clusters.all()]
+        callers = {call.user for call in workspace.calls.matching("*", "/api/2.0/mlflow/*")}
+        if not way.serverless:
+            # Once more: its model is registered beside the first, whose name is there already.
+            again = run_main_job(tmp_path / "launching", way.variables(workspace, server))
+            assert again.succeeded, again.log[-8_000:]
+            assert versions_of(way, workspace, remote, model) == ["1", "2"]
+            same_tables(way, workspace, here)
 
     # Each asset was a launch of its own, unless they share clusters, and the search reported while it ran.
-    started = [cluster.spec["custom_tags"]["cost_class"] for cluster in workspace.clusters.all()]
-    assert started == (["loader", "trials"] if way.reuses_clusters else ["loader", "loader", "trials", "loader"])
+    assert started == way.starts
     assert not any(run.is_active for run in workspace.runs)
     assert there.log.index("trial 4 of 4 done") < there.log.index('Finished execution of step "tuned_model"')
     # The token that launched is nowhere in what was sent, and MLflow was called with the clusters' own identity.
     assert workspace.token not in json.dumps(
         [call.body for call in workspace.calls.matching("POST", "/api/*")], default=str
     )
-    callers = {call.user for call in workspace.calls.matching("*", "/api/2.0/mlflow/*")}
     assert len(callers) == (2 if way.catalog else 0), "search and registration"
     assert [user for user in callers if " on cluster " not in user] == []
     # Same metadata and checks in Dagster, but for names of runs and places.
@@ -190,6 +212,13 @@ def test_a_blocking_check_stops_what_follows(tmp_path: Path, shared_home: Path, 
     assert list(there.failures) == ["splits"]
     assert there.failures["splits"].startswith(here.failures["splits"])
     assert len(workspace.calls.matching("POST", "/api/2.2/jobs/runs/submit")) == 2
+
+
+def versions_of(way: Way, workspace: Workspace, client: MlflowClient, model: str) -> list[str]:
+    """Return the versions of the registered model, oldest first."""
+    if way.catalog:
+        return sorted(str(version["version"]) for version in workspace.models.search(f"name='{model}'"))
+    return sorted(str(version.version) for version in client.search_model_versions(f"name = '{model}'"))
 
 
 def same_tables(way: Way, workspace: Workspace, here: Finished) -> dict[str, str]:

@@ -14,16 +14,16 @@ from mlops_assets.errors import SettingsError
 
 
 def test_the_supported_ones():
-    assert set(RUNTIMES) == {"17.3-lts", "17.3-lts-ml", "18", "18-ml"}
+    assert set(RUNTIMES) == {"17.3-lts", "17.3-lts-ml", "18", "18-ml", "serverless-5"}
     assert all(key == made.key for key, made in RUNTIMES.items())
 
 
 @pytest.mark.parametrize("made", RUNTIMES.values(), ids=RUNTIMES)
 def test_each_names_itself_and_its_python(made: Runtime):
     assert runtime(made.key) is made
-    assert made.names(made.spark_version)
+    assert made.names(made.spark_version) or made.environment_version
     assert made.python == "3.12"
-    assert made.spark.split(".")[:2] == {"17": ["4", "0"], "18": ["4", "1"]}[made.key[:2]]
+    assert made.spark.split(".")[:2] == {"17": ["4", "0"], "18": ["4", "1"], "se": ["4", "1"]}[made.key[:2]]
 
 
 @pytest.mark.parametrize("made", RUNTIMES.values(), ids=RUNTIMES)
@@ -38,7 +38,9 @@ def test_packages_are_ours_under_normalized_names(made: Runtime):
 @pytest.mark.parametrize("key", RUNTIMES)
 def test_where_and_when_the_packages_were_read_is_said(key: str):
     head = (resources.files("mlops_assets.databricks") / "constraints" / f"{key}.txt").read_text("utf-8")[:600]
-    assert f"python/dbr/{RUNTIMES[key].spark_version}/constraints.txt, at commit " in head
+    version = RUNTIMES[key].environment_version
+    place = f"serverless/serverless-v{version}" if version else f"dbr/{RUNTIMES[key].spark_version}"
+    assert f"python/{place}/constraints.txt, at commit " in head
     assert re.search(r"Read on \d+ \w+ 20\d\d", head)
 
 

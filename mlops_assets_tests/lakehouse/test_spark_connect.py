@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -152,26 +151,14 @@ def server(tmp_path: Path, shared_home: Path) -> Iterator[str]:
             process.wait(30)
 
 
-@pytest.fixture
-def client_packages(tmp_path: Path) -> Path:
-    """What the client of Spark Connect needs besides pyspark; no installation of ours needs it, serverless has it."""
-    folder = tmp_path / "client"
-    uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
-    needed = [f"grpcio-status=={version('grpcio')}", "googleapis-common-protos>=1.71", "zstandard>=0.25"]
-    subprocess.run([*uv, "--python", sys.executable, *needed], check=True, timeout=300)
-    return folder
-
-
 @pytest.mark.proof  # reason: two Spark sessions and a server
 @pytest.mark.timeout(900)
-def test_loading_and_cutting_need_no_spark_context(
-    tmp_path: Path, shared_home: Path, server: str, client_packages: Path
-):
+def test_loading_and_cutting_need_no_spark_context(tmp_path: Path, shared_home: Path, server: str):
     embedded = tmp_path / "embedded"
     embedded.mkdir()
     (embedded / "jars").symlink_to(shared_home / "jars")
     here = ran(embedded, "")
-    there = ran(tmp_path / "remote", server, SPARK_REMOTE=server, PYTHONPATH=str(client_packages))
+    there = ran(tmp_path / "remote", server, SPARK_REMOTE=server)
     assert here["session"] == "pyspark.sql.session"
     assert there["session"] == "pyspark.sql.connect.session"
     assert there["tables"] == here["tables"]

@@ -32,13 +32,17 @@ class ChangedFileError(Exception):
     """A staged file is not the one that the launcher wrote."""
 
 
+class UnreadableSecretError(Exception):
+    """A secret of the profile can't be read."""
+
+
 def main(folder: Path, sha256: str, task_globals: Mapping[str, Any]) -> None:
     """Run the step that `folder/request.json` describes, and those that follow on this cluster.
 
     Args:
         folder: The launch's own folder.
         sha256: Hash of the request, in hexadecimal.
-        task_globals: The globals of the task: `dbutils` and `sc` are used.
+        task_globals: The globals of the task: `dbutils`, and `sc` or `spark` are used.
 
     Raises:
         ChangedFileError: A request or the code is not what the launcher wrote.
@@ -110,10 +114,20 @@ def prepare(request: Mapping[str, Any], task_globals: Mapping[str, Any], channel
     os.environ.update(request["env"])
     for name, reference in request["secrets"].items():
         scope, _, key = reference.partition("/")
-        os.environ[name] = task_globals["dbutils"].secrets.get(scope=scope, key=key)
+        try:
+            os.environ[name] = task_globals["dbutils"].secrets.get(scope=scope, key=key)
+        except Exception as error:
+            raise UnreadableSecretError(
+                f"a secret that the cluster refers to can't be read: {name} is that of scope {scope}, key {key} "
+                f"({error}). Fix: `databricks secrets put-secret {scope} {key}`, and see that the launching identity "
+                "has READ on the scope."
+            ) from error
     if request["python_on_workers"]:
         # Workers have a sys.path of their own, and functions that Spark runs there import the package too.
-        task_globals["sc"].addPyFile(str(archive))
+        if "sc" in task_globals:
+            task_globals["sc"].addPyFile(str(archive))
+        else:  # serverless compute has a Spark Connect session and no SparkContext
+            task_globals["spark"].addArtifacts(str(archive), pyfile=True)
 
 
 if __name__ == "__main__":

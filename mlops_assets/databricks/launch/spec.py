@@ -18,8 +18,9 @@ class LaunchSpec:
     """How steps of one cost class are launched.
 
     Attributes:
-        cluster: The `new_cluster` object of the Jobs API; empty with `existing_cluster_id`.
+        cluster: The `new_cluster` object of the Jobs API; empty with one of the next two.
         existing_cluster_id: All-purpose cluster to run on instead.
+        environment_version: Version of the serverless environment to run in instead.
         libraries: `libraries` of the task.
         requirements: Content of a requirements file that is one more of them; only with `staging: volume`.
         staging: Storage for code, events and logs: a Unity Catalog `volume` or `dbfs`.
@@ -50,6 +51,7 @@ class LaunchSpec:
     staging: StagingKind = "volume"
     staging_path: str = ""
     existing_cluster_id: str | None = None
+    environment_version: str = ""
     script_folder: str = ""
     packages: tuple[str, ...] = ("mlops_assets",)
     python_on_workers: bool = True

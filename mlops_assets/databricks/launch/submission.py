@@ -18,6 +18,7 @@ from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.errors import LaunchError
 
 _RUNS: Final = "/api/2.2/jobs/runs"
+ENVIRONMENT: Final = "mlops_assets"
 _PAGE = 25
 _CANCEL_S = 20.0
 
@@ -38,11 +39,14 @@ def submission(
     task: dict[str, Any] = {
         "task_key": "dagster-step",
         "spark_python_task": {"python_file": python_file, "parameters": parameters},
-        "libraries": [dict(library) for library in (*spec.libraries, *libraries)],
     }
-    if spec.existing_cluster_id:
-        task["existing_cluster_id"] = spec.existing_cluster_id
+    installed = [dict(library) for library in (*spec.libraries, *libraries)]
+    if spec.environment_version:
+        task["environment_key"] = ENVIRONMENT
+    elif spec.existing_cluster_id:
+        task |= {"libraries": installed, "existing_cluster_id": spec.existing_cluster_id}
     else:
+        task["libraries"] = installed
         cluster = dict(spec.cluster)
         cluster["custom_tags"] = {**(cluster.get("custom_tags") or {}), **attempt.tags}
         task["new_cluster"] = cluster
@@ -52,6 +56,12 @@ def submission(
         "timeout_seconds": spec.timeout_seconds,
         "idempotency_token": attempt.token,
     }
+    if spec.environment_version:
+        # "Each dependency is a pip requirement file line", such as `-r /Workspace/test/requirements.txt`
+        # (`compute.Environment` of databricks-sdk).
+        lines = [f"-r {library['requirements']}" for library in installed]
+        environment = {"environment_version": spec.environment_version, "dependencies": lines}
+        body["environments"] = [{"environment_key": ENVIRONMENT, "spec": environment}]
     if spec.budget_policy_id is not None:
         body["budget_policy_id"] = spec.budget_policy_id
     if spec.job_permissions:

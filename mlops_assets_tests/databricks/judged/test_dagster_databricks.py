@@ -1,23 +1,29 @@
 """dagster-databricks' own tests that talk to a workspace, from its source distribution, against the loopback workspace.
 
 They are skipped by their authors without DATABRICKS_HOST. Here they run in a process of their own, from a folder
-outside of the checkout that looks like Dagster's repository. Three things are put in the place of what a developer of
-Dagster has: the runtime's name (theirs is out of support), `python -m build` (uv builds the wheel) and the databricks
-CLI, which is not on PyPI (a copy to DBFS by the SDK).
+outside of the checkout that looks like Dagster's repository. What a developer of Dagster has is replaced: the names of
+the runtime and of the serverless environment (theirs are old), `python -m build` (uv builds the wheel), the databricks
+CLI, which is not on PyPI (a copy to DBFS by the SDK), and, because nothing is installed on a loopback machine,
+`pip install` by a dry run. The notebook and the file that they expect in the workspace are made from their own source.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import stat
 import subprocess
 import sys
 import tarfile
+import textwrap
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from databricks.sdk import WorkspaceClient
+from databricks.sdk.service.workspace import ImportFormat, Language
 
 from databricks_loopback import Workspace
 from mlops_assets_tests.databricks.judged.conftest import UV
@@ -26,7 +32,9 @@ pytestmark = [
     pytest.mark.proof,  # asks the package index, and runs tasks with Spark
     pytest.mark.timeout(1000),
 ]
-TESTS = "dagster_databricks_tests/test_pipes.py"
+PIPES, SERVERLESS = (f"dagster_databricks_tests/test_{name}.py" for name in ("pipes", "serverless_pipes"))
+VOLUME = "workspace.dagster_databricks_testing.tmp"
+FOLDER = "/Shared/dagster-pipes-test"
 CLI = """#!{python}
 import sys
 from databricks.sdk import WorkspaceClient
@@ -73,6 +81,9 @@ def repository(tmp_path: Path) -> Path:
     source("dagster-databricks", downloads).rename(library)
     source("dagster-pipes", downloads).rename(pipes)
     replaced(library / "dagster_databricks_tests" / "test_pipes.py", r"12\.2\.x-scala2\.12", "18.x-scala2.13")
+    serverless = library / SERVERLESS
+    replaced(serverless, r'"environment_version": 2', '"environment_version": "5"')
+    replaced(serverless, r'"pip", "install", ', '"python", "-m", "pip", "install", "--dry-run", "--no-index", ')
     replaced(pipes / "pyproject.toml", r'\nversion = "[^"]+"', '\nversion = "1!0+dev"')
     programs = root / "bin"
     programs.mkdir()
@@ -82,26 +93,60 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
+def ran(repository: Path, tmp_path: Path, tests: str, **variables: str) -> str:
+    """Run tests of theirs and return what they print; fails unless all pass."""
+    where = {"PATH": f"{repository / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path), "PYTHONPATH": "."}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:warnings", tests],
+        cwd=repository / "python_modules" / "libraries" / "dagster-databricks",
+        env=where | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert "skipped" not in done.stdout
+    return done.stdout
+
+
 def test_their_tests_of_pipes_pass(repository: Path, tmp_path: Path):
     folder = tmp_path / "workspace"
     folder.mkdir()
     with Workspace(folder) as workspace:
-        where = {
-            "DATABRICKS_HOST": workspace.host,
-            "DATABRICKS_TOKEN": workspace.token,
-            "PATH": f"{repository / 'bin'}:{os.environ['PATH']}",
-            "HOME": str(tmp_path),
-            "PYTHONPATH": ".",
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TESTS],
-            cwd=repository / "python_modules" / "libraries" / "dagster-databricks",
-            env=where,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=900,
+        login = {"DATABRICKS_HOST": workspace.host, "DATABRICKS_TOKEN": workspace.token}
+        printed = ran(repository, tmp_path, PIPES, **login)
+    assert re.findall(r"(\d+) passed", printed)[-1] == "10", printed[-500:]
+
+
+def test_their_tests_of_serverless_pipes_pass(repository: Path, tmp_path: Path):
+    library = repository / "python_modules" / "libraries" / "dagster-databricks"
+    text = (library / SERVERLESS).read_text("utf-8")
+    (script,) = re.findall(r"\ndef script_fn\(\):\n(.*?)\n\n\n", text, re.DOTALL)
+    notebook = textwrap.dedent(script)
+    # A file has no widgets: Dagster passes the parameters as arguments.
+    file = re.sub(r"PipesDatabricksNotebookWidgetsParamsLoader(\(\S+\))?", r"PipesCliArgsParamsLoader\1", notebook)
+    file = file.replace("(dbutils.widgets)", "()")
+    folder = tmp_path / "workspace"
+    folder.mkdir()
+    with Workspace(folder) as workspace:
+        catalog, schema, _ = VOLUME.split(".")
+        workspace.catalog.add_schema(f"{catalog}.{schema}")
+        workspace.catalog.add_volume(VOLUME)
+        login = {"DATABRICKS_HOST": workspace.host, "DATABRICKS_TOKEN": workspace.token}
+        client = WorkspaceClient(host=workspace.host, token=workspace.token)
+        client.workspace.mkdirs(FOLDER)
+        source = ("# Databricks notebook source\n" + notebook).encode()
+        client.workspace.import_(
+            f"{FOLDER}/notebook",
+            content=base64.b64encode(source).decode(),
+            format=ImportFormat.SOURCE,
+            language=Language.PYTHON,
         )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert re.findall(r"(\d+) passed", done.stdout)[-1] == "10", done.stdout[-500:]
-    assert "skipped" not in done.stdout
+        client.workspace.upload(f"{FOLDER}/file.py", io.BytesIO(file.encode()), format=ImportFormat.AUTO)
+        paths = {
+            "DATABRICKS_NOTEBOOK_PATH": f"{FOLDER}/notebook",
+            "DATABRICKS_PYTHON_FILE_PATH": f"/Workspace{FOLDER}/file.py",
+        }
+        printed = ran(repository, tmp_path, SERVERLESS, **login, **paths)
+    assert re.findall(r"(\d+) passed", printed)[-1] == "4", printed[-500:]

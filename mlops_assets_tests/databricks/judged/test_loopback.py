@@ -30,6 +30,7 @@ TESTS = (
     "secret_scopes",
     "workspace_files",
     "server",
+    "serverless",
 )
 pytestmark = [
     pytest.mark.proof,  # asks the package index, and runs tasks

@@ -78,10 +78,12 @@ def recorded(workspace: Workspace) -> list[dict[str, Any]]:
     return list({json.dumps(call, sort_keys=True): call for call in calls}.values())
 
 
-def submissions(host: str, names: Sequence[str] = SHIPPED, **changes: str) -> Iterator[dict[str, Any]]:
+def submissions(
+    host: str, names: Sequence[str] = SHIPPED, kinds: Sequence[str] = ("volume", "dbfs"), **changes: str
+) -> Iterator[dict[str, Any]]:
     """Yield the submission of each profile, cost class and kind of staging."""
     for name in names:
-        for staging in ("volume", "dbfs"):
+        for staging in kinds:
             fields = {"HOST": host, "STAGING": staging, **changes}
             profile = load_profile(name, {f"MLOPS_DATABRICKS_{field}": value for field, value in fields.items()})
             for cost_class in ("loader", "trials"):
@@ -106,13 +108,14 @@ def test_submissions_of_all_profiles_go_through_unchanged(environment: MakeEnvir
     calls = list(submissions(HOSTS[0]))
     calls += [on_other_cloud(call, host) for host in HOSTS[1:] for call in calls[:2]]
     calls += list(submissions(HOSTS[0], ("dev",), **COMPANY))
+    calls += list(submissions(HOSTS[0], kinds=("volume",), CLUSTERS__LOADER="{compute: serverless}"))
     report = judged(environment, calls)
     assert report["different"] == [], report["sdk"]
     assert report["methods"] == ["submit"]
-    assert len(calls) == 12 + 4 + 4
-    clouds = {
-        name for call in calls for name in call["body"]["tasks"][0]["new_cluster"] if name.endswith("_attributes")
-    }
+    assert len(calls) == 12 + 4 + 4 + 6
+    clusters = [call["body"]["tasks"][0].get("new_cluster", {}) for call in calls]
+    assert sum(not cluster for cluster in clusters) == 3, "each profile's loader on serverless compute"
+    clouds = {name for cluster in clusters for name in cluster if name.endswith("_attributes")}
     assert clouds == {"aws_attributes", "azure_attributes", "gcp_attributes"}
 
 

@@ -71,7 +71,8 @@ def test_cluster_that_does_not_start_says_why_in_words(volume: Driver, failure: 
 
 def test_secret_that_is_not_there(volume: Driver):
     text = volume.run("nothing", secrets={"HIDDEN": "no-scope/no-key"}).failure_text
-    assert "a secret that the cluster refers to can't be read" in text
+    assert "a secret that the cluster refers to can't be read: HIDDEN is that of scope no-scope, key no-key" in text
+    assert "READ on the scope" in text
 
 
 def test_library_that_can_not_be_installed(volume: Driver):

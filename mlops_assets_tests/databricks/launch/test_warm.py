@@ -123,7 +123,8 @@ def test_a_step_of_another_kind_gets_a_cluster_of_its_own_and_nothing_is_left(vo
         outcome = volume.run("pair", reuse_seconds=60, watch=after_first_step(change), instance=instance)
     assert outcome.success, outcome.failure_text
     first, second = runs_of(volume)
-    assert (first.is_active, second.is_active) == (False, False)
+    assert not second.is_active
+    wait_until(lambda: not first.is_active, what="the cancelled run has ended")
     assert first.end is not None
     assert first.end.result == "CANCELED", "killed with its Dagster run, long before its time is up"
 
@@ -132,7 +133,7 @@ def test_a_failed_run_leaves_no_cluster(volume: Driver):
     outcome = volume.run("then_broken", reuse_seconds=60)
     assert not outcome.success
     (run,) = runs_of(volume)
-    assert not run.is_active
+    wait_until(lambda: not run.is_active, what="the cancelled run has ended")
 
 
 def test_a_launcher_that_is_killed_leaves_a_cluster_for_its_time_and_no_longer(volume: Driver):

@@ -77,8 +77,9 @@ def test_a_table_that_is_not_there(reader: WorkspaceClient):
         reader.tables.get(f"{SCHEMA}.none")
 
 
-def test_a_volume_takes_no_appends(workspace: Workspace, client: WorkspaceClient, reader: WorkspaceClient):
+def test_a_volume_is_no_disk(workspace: Workspace, client: WorkspaceClient, reader: WorkspaceClient):
     del reader
+    client.files.create_directory("/Volumes/grants/s/v/kept")
     code = """
         import pathlib
         file = pathlib.Path("/Volumes/grants/s/v/log")
@@ -89,10 +90,20 @@ def test_a_volume_takes_no_appends(workspace: Workspace, client: WorkspaceClient
                 file.open(mode)
             except OSError as error:
                 print(mode, error.strerror)
+        try:
+            file.rename(file.with_name("other"))
+        except OSError as error:
+            print("rename", error.strerror)
+        print("folder", pathlib.Path("/Volumes/grants/s/v/kept").stat().st_mtime)
         pathlib.Path("/tmp/log").open("a").write("fine elsewhere")
+        pathlib.Path("/tmp/log").rename("/tmp/other")
     """
     run = wait_for_end(client, submit(client, python_task(code, client)))
     assert states(run) == SUCCESS, output(client, run).error
     lines = (output(client, run).logs or "").splitlines()
-    assert lines[:3] == ["one", "a Operation not supported", "r+ Operation not supported"]
+    refused = [f"{what} Operation not supported" for what in ("a", "r+", "rename")]
+    assert lines[:5] == ["one", *refused, "folder 0.0"]
+    entries = {entry.name: entry for entry in client.files.list_directory_contents("/Volumes/grants/s/v")}
+    assert entries["kept"].last_modified is None
+    assert entries["log"].last_modified
     assert (workspace.storage.volumes / "grants/s/v/log").read_text() == "one"

@@ -82,7 +82,6 @@ def test_bad_submission_is_refused(client: WorkspaceClient, path: str, value: An
 
 def test_what_is_not_emulated_says_so(client: WorkspaceClient):
     for path, value, what in (
-        ("tasks.0.environment_key", "default", "serverless compute"),
         ("tasks.0.sql_task", {"warehouse_id": "x"}, "sql_task"),
         ("git_source", {"git_url": "x", "git_provider": "gitHub"}, "git_source"),
     ):

@@ -9,6 +9,7 @@ The states are PENDING, RUNNING, TERMINATING, TERMINATED, as in the Jobs API.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from databricks_loopback import sandbox, start_failures
 from databricks_loopback.cluster_settings import environment, exported, write_spark_conf
 from databricks_loopback.clusters import Cluster, Clusters
 from databricks_loopback.faults import Fate, Faults
-from databricks_loopback.libraries import LibraryError, install
+from databricks_loopback.libraries import LibraryError, install, require_lines
 from databricks_loopback.run_states import (
     CANCELED,
     FAILED,
@@ -35,6 +36,7 @@ from databricks_loopback.run_states import (
 )
 from databricks_loopback.runs import Run, TaskRun
 from databricks_loopback.secret_store import SecretStore, UnresolvedSecretError
+from databricks_loopback.serverless import dependencies_of, is_serverless, machine_of
 from databricks_loopback.start_failures import StartFailure
 from databricks_loopback.storage import Storage
 
@@ -111,8 +113,11 @@ class Attempt:
         task, end = self._task, None
         try:
             self._await_upstream()
-            cluster = task.cluster = self._find_cluster()
-            fate = self._start(cluster)
+            cluster = self._find_cluster()
+            fate = Fate()
+            if cluster.source != "SERVERLESS":
+                task.cluster = cluster
+                fate = self._start(cluster)
             end = self._drive(cluster, fate, self._prepare(cluster))
         except _Ended as ended:
             end = ended.end
@@ -133,6 +138,8 @@ class Attempt:
 
     def _find_cluster(self) -> Cluster:
         spec, clusters = self._task.spec, self._platform.clusters
+        if is_serverless(spec):
+            return machine_of(self._run.request, spec, self._run.creator)
         if spec.get("existing_cluster_id"):
             return clusters.get(str(spec["existing_cluster_id"]))
         return clusters.add(spec["new_cluster"], source="JOB", creator=self._run.creator)
@@ -173,6 +180,7 @@ class Attempt:
         file, parameters, widgets = self._program()
         try:
             libraries = install(task.spec.get("libraries") or [], platform.storage, task.folder / "libraries")
+            libraries |= require_lines(dependencies_of(self._run.request, task.spec), platform.storage)
         except LibraryError as error:
             raise _Ended(_failure(str(error), "LIBRARY_INSTALLATION_ERROR", "CLIENT_ERROR")) from None
         host, token = platform.identify(cluster, self._run.creator)
@@ -184,6 +192,7 @@ class Attempt:
             "widgets": widgets,
             "is_notebook": bool(task.spec.get("notebook_task")),
             "with_context": not cluster.is_shared,
+            "serverless": cluster.source == "SERVERLESS",
             "schemas": platform.schemas() if platform.metastore else [],
             "secrets": {
                 scope: {key: base64.b64encode(value).decode() for key, value in secrets.items()}
@@ -232,6 +241,9 @@ class Attempt:
         task, platform = self._task, self._platform
         description = prepared.description | {"lifeline": lifeline}
         (task.folder / "control" / "task.json").write_text(json.dumps(description), "utf-8")
+        for folder in platform.storage.volumes.rglob("*/"):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                os.utime(folder, (0, 0))  # folders of an object store have no time of their own
         root, local, temporary = (task.folder / name for name in ("root", "local_disk0", "tmp"))
         for folder in (root, local, temporary):
             folder.mkdir()

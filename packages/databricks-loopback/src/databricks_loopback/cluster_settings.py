@@ -74,12 +74,13 @@ def environment(cluster: Cluster, variables: Mapping[str, str], java_home: Path 
     """
     path = ["/databricks/python3/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
     java = {"JAVA_HOME": str(java_home)} if java_home else {}
+    own = {"IS_SERVERLESS": "TRUE"} if cluster.source == "SERVERLESS" else {"DB_CLUSTER_ID": cluster.id}
     return {
         "PATH": ":".join([f"{java_home}/bin", *path] if java_home else path),
         "HOME": sandbox.HOME,
         "LANG": "C.UTF-8",
         "DATABRICKS_RUNTIME_VERSION": cluster.runtime_version,
-        "DB_CLUSTER_ID": cluster.id,
+        **own,
         "PYTHONPATH": sandbox.LIBRARIES,
         "PYSPARK_PYTHON": sandbox.PYTHON,
         "PYSPARK_DRIVER_PYTHON": sandbox.PYTHON,

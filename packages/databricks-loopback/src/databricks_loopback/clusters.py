@@ -23,6 +23,7 @@ from databricks_loopback.start_failures import StartFailure
 from databricks_loopback.wire import invalid
 
 State = Literal["PENDING", "RUNNING", "TERMINATING", "TERMINATED"]
+Source = Literal["JOB", "API", "SERVERLESS"]
 
 NODE_TYPES = ("i3.xlarge", "m5d.large", "m6gd.large", "Standard_DS3_v2", "Standard_D4ds_v5", "n2-highmem-4")
 # The images that can be asked for, each with the release that its processes name.
@@ -51,7 +52,7 @@ class Cluster:
 
     Args:
         spec: The `new_cluster` or `clusters/create` object.
-        source: `JOB` for a job's own cluster, `API` for an all-purpose one.
+        source: `JOB` for a job's own cluster, `API` for an all-purpose one, `SERVERLESS` for none (`serverless`).
         creator: The user that requested it.
 
     Attributes:
@@ -61,7 +62,7 @@ class Cluster:
         lost: Set when the cloud reclaims its machines; its tasks poll it.
     """
 
-    def __init__(self, spec: Mapping[str, Any], *, source: Literal["JOB", "API"], creator: str) -> None:
+    def __init__(self, spec: Mapping[str, Any], *, source: Source, creator: str) -> None:
         self.id = f"{time.strftime('%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
         self.spec, self.source, self.creator = dict(spec), source, creator
         self.spark_context_id = secrets.randbits(62)

@@ -56,6 +56,26 @@ def install(libraries: Iterable[Mapping[str, Any]], storage: Storage, target: Pa
     return names
 
 
+def require_lines(lines: Iterable[str], storage: Storage) -> set[str]:
+    """Check the dependencies of a serverless environment, and return the normalized names of what they ask for.
+
+    Args:
+        lines: Lines of pip's requirements; `-r <file>` names a workspace file or one of a volume.
+        storage: Storage of these files.
+
+    Raises:
+        LibraryError: One is not available.
+    """
+    names: set[str] = set()
+    for line in lines:
+        kind, _, value = line.strip().partition(" ")
+        if kind == "-r":
+            names |= _require_all(_file(value.strip(), storage).read_text("utf-8"), value)
+        else:
+            names.add(_require(line.strip()))
+    return names
+
+
 def _require_all(text: str, where: str) -> set[str]:
     lines = [line.split("#", 1)[0].strip() for line in text.replace("\\\n", " ").splitlines()]
     wanted = [line for line in lines if line and not line.startswith("-")]

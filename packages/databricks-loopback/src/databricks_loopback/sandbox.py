@@ -160,6 +160,7 @@ def _without_distributions(new: str, libraries: Collection[str]) -> list[str]:
     inside = f"{new}/databricks/python3/{shlex.quote(str(packages.relative_to(sys.prefix)))}"
     return [
         _bind(packages, _PACKAGES, new),
+        f"mount -o remount,bind,ro {new}{_PACKAGES}",  # a task that runs pip must not change this machine's packages
         f"mount -t tmpfs packages {inside}",
         f"cd {new}{_PACKAGES} && printf '{_PACKAGES}/%s\\0' * | xargs -0 ln -s -t {inside}",
         f"cd {inside} && rm -f {' '.join([*_WITHOUT_DISTRIBUTION, *absent])}",

@@ -20,6 +20,7 @@ from databricks_loopback.auth import Tokens
 from databricks_loopback.calls import CallLog
 from databricks_loopback.errors import LoopbackError
 from databricks_loopback.faults import CallFault, ConnectionDropped, Faults
+from databricks_loopback.rates import Rates
 from databricks_loopback.routing import Router
 from databricks_loopback.wire import ApiError, Reply, Request
 
@@ -34,6 +35,7 @@ class LoopbackServer:
         faults: The faults to inject.
         calls: The record of all calls.
         port: The port; 0 takes a free one.
+        rates: Limits of calls per second, if there are any.
 
     Attributes:
         bugs: Tracebacks of failures in the emulator itself; a test must not ignore them.
@@ -42,8 +44,10 @@ class LoopbackServer:
         LoopbackError: The port can't be opened.
     """
 
-    def __init__(self, tokens: Tokens, faults: Faults, calls: CallLog, port: int = 0) -> None:
-        self._tokens, self._faults, self._calls = tokens, faults, calls
+    def __init__(
+        self, tokens: Tokens, faults: Faults, calls: CallLog, port: int = 0, rates: Rates | None = None
+    ) -> None:
+        self._tokens, self._faults, self._calls, self._rates = tokens, faults, calls, rates
         self._router = Router(())
         self._connections: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -100,6 +104,8 @@ class LoopbackServer:
             route, parts = self._router.find(request.method, request.path)
             if not route.public:
                 request = replace(request, user=self._tokens.check(request.headers.get("authorization", "")))
+                if self._rates is not None:
+                    self._rates.check(request)
             return route.handler(request, parts)
         except ApiError as error:
             return error.reply()

@@ -17,6 +17,7 @@ from databricks.sdk.service.jobs import JobsAPI
 
 from databricks_loopback.clusters import Clusters
 from databricks_loopback.schema import check_call
+from databricks_loopback.serverless import check_environments, check_task, is_serverless
 from databricks_loopback.storage import Storage
 from databricks_loopback.wire import invalid, not_emulated
 
@@ -36,17 +37,21 @@ def check_submission(request: Mapping[str, Any], clusters: Clusters, storage: St
         raise invalid(f"The number of tasks must be between 1 and {_TASKS}, got {len(tasks)}.")
     if len(str(request.get("idempotency_token") or "")) > _TOKEN_LENGTH:
         raise invalid(f"idempotency_token must have at most {_TOKEN_LENGTH} characters.")
-    for name in ("git_source", "environments"):
-        if request.get(name):
-            raise not_emulated(name)
+    if request.get("git_source"):
+        raise not_emulated("git_source")
+    check_environments(request)
     keys = [str(task.get("task_key", "")) for task in tasks]
     if len(set(keys)) < len(keys):
         raise invalid("Found duplicate task keys.")
     for index, task in enumerate(tasks):
-        _check_task(task, f"tasks[{index}]", keys[:index], clusters, storage)
+        _check_task(task, f"tasks[{index}]", keys[:index], storage)
+        if is_serverless(task):
+            check_task(task, f"tasks[{index}]", request)
+        else:
+            _check_compute(task, f"tasks[{index}]", clusters)
 
 
-def _check_task(task: Mapping[str, Any], where: str, earlier: list[str], clusters: Clusters, storage: Storage) -> None:
+def _check_task(task: Mapping[str, Any], where: str, earlier: list[str], storage: Storage) -> None:
     if not _TASK_KEY.fullmatch(str(task["task_key"])):
         raise invalid(f"{where}.task_key may have letters, digits, - and _, and 1 to 100 characters.")
     for dependency in task.get("depends_on") or []:
@@ -58,7 +63,6 @@ def _check_task(task: Mapping[str, Any], where: str, earlier: list[str], cluster
         raise invalid(f"{where} must have exactly one task type, found {', '.join(kinds) or 'none'}.")
     if kinds[0] not in ("spark_python_task", "notebook_task"):
         raise not_emulated(kinds[0])
-    _check_compute(task, where, clusters)
     if kinds == ["notebook_task"]:
         _check_notebook(task["notebook_task"], where, storage)
         return
@@ -82,7 +86,7 @@ def _check_notebook(notebook: Mapping[str, Any], where: str, storage: Storage) -
 
 def _check_compute(task: Mapping[str, Any], where: str, clusters: Clusters) -> None:
     if task.get("environment_key"):
-        raise not_emulated("serverless compute")
+        raise invalid(f"{where}: environment_key is for serverless compute, and the task names a cluster.")
     compute = [name for name in ("new_cluster", "existing_cluster_id") if task.get(name)]
     if len(compute) != 1:
         raise invalid("One of job_cluster_key, new_cluster, or existing_cluster_id must be specified.")

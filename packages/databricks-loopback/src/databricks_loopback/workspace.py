@@ -12,6 +12,7 @@ never sends.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from databricks_loopback.clusters import Clusters
 from databricks_loopback.compute_presets import Policies, Pools
 from databricks_loopback.faults import Faults
 from databricks_loopback.model_registry import ModelRegistry
+from databricks_loopback.rates import Rates
 from databricks_loopback.routing import Router
 from databricks_loopback.runner import Runner
 from databricks_loopback.runs import Runs
@@ -74,6 +76,8 @@ class Workspace:
             `api.mlflow_tracking.ARTIFACTS`.
         oauth_lifetime_s: Lifetime of OAuth tokens.
         port: Port of 127.0.0.1; 0 takes a free one.
+        limit_rates: Whether more calls per second than the platform allows are answered with 429. Off by default,
+            because answers come so much faster here that a test's own calls would be throttled.
 
     Attributes:
         token: A valid personal access token.
@@ -104,7 +108,9 @@ class Workspace:
         mlflow_server: str | None = None,
         oauth_lifetime_s: float = 3600.0,
         port: int = 0,
+        limit_rates: bool = False,
     ) -> None:
+        self._folder = folder
         self.calls, self.faults = CallLog(), Faults()
         self.tokens = Tokens(oauth_lifetime_s)
         self.token = self.tokens.issue(user)
@@ -114,7 +120,8 @@ class Workspace:
         self.catalog = Catalog(self.storage, user)
         self.models = ModelRegistry(self.catalog, self.storage)
         self.runs = Runs(folder / "runs")
-        self._server = LoopbackServer(self.tokens, self.faults, self.calls, port)
+        rates = Rates() if limit_rates else None
+        self._server = LoopbackServer(self.tokens, self.faults, self.calls, port, rates)
         jars = folder / "jars"
         jars.mkdir()
         for jar in delta_jars:
@@ -151,6 +158,16 @@ class Workspace:
         sandbox.require_namespaces()
         self._server.start(self._router())
         return self
+
+    @property
+    def table_tags(self) -> dict[str, dict[str, str]]:
+        """Tags by three-level name of the table; tasks set them with `ALTER TABLE ... SET TAGS`."""
+        notes = self._folder / "metastore" / "tags.jsonl"
+        found: dict[str, dict[str, str]] = {}
+        for line in notes.read_text("utf-8").splitlines() if notes.exists() else []:
+            note = json.loads(line)
+            found.setdefault(note["table"], {}).update(note["tags"])
+        return found
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

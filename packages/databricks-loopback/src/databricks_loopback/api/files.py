@@ -113,8 +113,8 @@ class FilesApi:
                 "path": f"{inside}/{entry.name}" + ("/" if entry.is_dir() else ""),
                 "name": entry.name,
                 "is_directory": entry.is_dir(),
-                "last_modified": milliseconds(entry),
-                **({} if entry.is_dir() else {"file_size": entry.stat().st_size}),
+                # Folders of an object store have neither.
+                **({} if entry.is_dir() else {"file_size": entry.stat().st_size, "last_modified": milliseconds(entry)}),
             }
             for entry in entries[start : start + size]
         ]

@@ -14,7 +14,7 @@ import importlib
 import importlib.machinery
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -47,8 +47,10 @@ class _Lazy:
 class _Session:
     """The cluster's session."""
 
-    def __init__(self, namespace: dict[str, Any], *, with_context: bool, schemas: Sequence[str]) -> None:
-        self._namespace, self._with_context, self._schemas = namespace, with_context, schemas
+    def __init__(
+        self, namespace: dict[str, Any], *, with_context: bool, schemas: Sequence[str], server: Any = None
+    ) -> None:
+        self._namespace, self._with_context, self._schemas, self._server = namespace, with_context, schemas, server
         self._lock = threading.RLock()
         self._session: Any = None
         self._starting = False
@@ -75,7 +77,12 @@ class _Session:
     def _first(self) -> Any:
         session_class = _import("pyspark.sql").SparkSession
         assert self._build is not None, "importing SparkSession sets it"
-        session = self._build(session_class.Builder().appName("Databricks Shell"))
+        builder = session_class.Builder()
+        if self._server is None:
+            builder = builder.appName("Databricks Shell")
+        else:
+            self._server.start()
+        session = self._build(builder)
         for name in self._schemas:
             session.sql(f"CREATE SCHEMA IF NOT EXISTS `{name}`")
         return session
@@ -100,41 +107,62 @@ class _Session:
         session_class.getActiveSession = classmethod(get_active_session)
 
 
-class _AdoptOnImport:
-    """An import hook that passes one module to `_Session.adopt` once it is loaded."""
+class _ChangeOnImport:
+    """An import hook that passes modules to functions once they are loaded.
 
-    def __init__(self, session: _Session) -> None:
-        self._session = session
+    Args:
+        changes: The functions, by name of the module.
+    """
+
+    def __init__(self, changes: Mapping[str, Callable[[ModuleType], object]]) -> None:
+        self._changes = changes
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != _SESSION_MODULE:
+        if name not in self._changes:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is None or spec.loader is None:
             return spec
         loader: Any = spec.loader
-        execute, session = loader.exec_module, self._session
+        execute, change = loader.exec_module, self._changes[name]
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            session.adopt(module)
+            change(module)
 
         loader.exec_module = exec_module
         return spec
 
 
-def define_spark(namespace: dict[str, Any], *, with_context: bool, schemas: Sequence[str] = ()) -> None:
+def define_spark(
+    namespace: dict[str, Any],
+    *,
+    with_context: bool,
+    schemas: Sequence[str],
+    connect: ModuleType | None,
+    take_tags: Callable[[ModuleType], None],
+) -> None:
     """Define `spark`, and `sc` where the access mode has one, in the task's globals.
 
     Args:
         namespace: The globals.
         with_context: Whether there is `sc`.
         schemas: Schemas of the metastore.
+        connect: The module `cluster_connect` on serverless compute.
+        take_tags: Makes sessions understand `SET TAGS`.
     """
-    session = _Session(namespace, with_context=with_context, schemas=schemas)
-    sys.meta_path.insert(0, _AdoptOnImport(session))
+    server = None if connect is None else connect.Server()
+    session = _Session(namespace, with_context=with_context, schemas=schemas, server=server)
+    changes = {} if connect is None else {"pyspark.sql.connect.session": take_tags, **connect.refusals()}
+
+    def adopt(module: ModuleType) -> None:
+        session.adopt(module)
+        if connect is None:
+            take_tags(module)
+
+    sys.meta_path.insert(0, _ChangeOnImport({**changes, _SESSION_MODULE: adopt}))
 
     namespace["spark"] = _Lazy(session.start, lambda: _import("pyspark.sql").SparkSession)
     if with_context:

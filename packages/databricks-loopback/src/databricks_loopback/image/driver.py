@@ -28,7 +28,6 @@ def main(control: Path) -> None:
     sys.path.insert(0, str(control))
     utilities, spark = importlib.import_module("cluster_dbutils"), importlib.import_module("cluster_spark")
     identity = importlib.import_module("cluster_identity")
-    sys.path.remove(str(control))
     namespace = types.ModuleType("__main__")
     sys.modules["__main__"] = namespace
     tools = namespace.__dict__["dbutils"] = utilities.DBUtils(task["secrets"], task["widgets"])
@@ -36,7 +35,14 @@ def main(control: Path) -> None:
         module = sys.modules["pyspark.dbutils"] = types.ModuleType("pyspark.dbutils")
         module.__dict__["DBUtils"] = lambda _spark: tools
     identity.define(task["host"], task["token"], namespace.__dict__)
-    spark.define_spark(namespace.__dict__, with_context=task["with_context"], schemas=task["schemas"])
+    spark.define_spark(
+        namespace.__dict__,
+        with_context=task["with_context"],
+        schemas=task["schemas"],
+        connect=importlib.import_module("cluster_connect") if task["serverless"] else None,
+        take_tags=importlib.import_module("cluster_tags").take,
+    )
+    sys.path.remove(str(control))
     sys.argv = [task["file"], *task["parameters"]]
     sys.addaudithook(_like_a_mount)
     outcome: dict[str, str] = {}
@@ -61,10 +67,14 @@ def _like_a_mount(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse what the mount of volumes can't do: a file there is written from its beginning to its end, once.
 
     Source: "Limitations of working with files in volumes" of the Databricks reference (no appends, no random writes).
+    Object stores have no atomic rename, so none is allowed here: whether a mount does one, and what a reader sees
+    meanwhile, is not documented.
 
     Raises:
-        OSError: EOPNOTSUPP: a file of a volume is opened for appending, or for reading and writing.
+        OSError: EOPNOTSUPP: a file of a volume is opened for appending, or for reading and writing, or is renamed.
     """
+    if event == "os.rename" and any(str(path).startswith("/Volumes/") for path in arguments[:2]):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), str(arguments[0]))
     if event != "open" or not isinstance(arguments[0], str) or not arguments[0].startswith("/Volumes/"):
         return
     flags = arguments[2] or 0
