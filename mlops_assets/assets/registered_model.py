@@ -48,6 +48,10 @@ class GateConfig(dg.Config):
     min_lift: float = Field(
         default=GateRule().min_lift, ge=1, description="Test average precision must be this many times the fraud rate."
     )
+    beat_simple_scores: bool = Field(
+        default=GateRule().beat_simple_scores,
+        description="Whether a first version must be better than the amount alone and than logistic regression.",
+    )
     min_gain: float = Field(
         default=GateRule().min_gain,
         ge=0,

@@ -6,21 +6,20 @@ What belongs here: what is printed. What does not: policies of versions (`regist
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.run_job import print_line
 from mlops_assets.errors import TrackingError
-from mlops_assets.evaluation.operating_points import BUDGETS, budget_table
 from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.registry.alias_moves import REGISTRATION_LOCK
+from mlops_assets.registry.page import budgets_of
 from mlops_assets.registry.policies import change_policy, current_policy, operating_points
 from mlops_assets.registry.tuned_run import TunedRun
 from mlops_assets.registry.verified import load_verified
 from mlops_assets.registry.versions import CHAMPION, by_alias, by_number
 
 if TYPE_CHECKING:
-    from mlops_assets.evaluation.threshold import Rule
     from mlops_assets.registry.policies import PolicyVersion
     from mlops_assets.settings import Settings
     from mlops_assets.spec import FraudModelSpec
@@ -31,7 +30,7 @@ def run_policy(
     spec: FraudModelSpec,
     *,
     version: int | None,
-    rule: Rule | None,
+    rule: Literal["cost", "alert_budget"] | None,
     alert_cost: float | None,
     alerts_per_day: int | None,
     reason: str,
@@ -80,7 +79,7 @@ def run_policy(
                 reason=reason,
             )
     print_line(_sentence(name, policy))
-    print_line(budget_table(operating_points(store, run), BUDGETS, policy.alerts_per_day))
+    print_line(budgets_of(operating_points(store, run), policy.alerts_per_day))
     return DONE
 
 

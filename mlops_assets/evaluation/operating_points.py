@@ -19,7 +19,6 @@ from mlops_assets.evaluation.metrics import checked_budget, checked_labels_and_s
 from mlops_assets.evaluation.ranking import Array, BoolArray, rows_of_budget
 from mlops_assets.evaluation.threshold import ALERT_NOTHING, Rule, Threshold, checked_alert_cost
 
-BUDGETS: Final = (5, 10, 25, 50, 100, 250, 500, 1_000)
 _EXACT: Final = 1_000
 _STEP: Final = 1.01
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mlops_assets.evaluation.bootstrap import Gain
-from mlops_assets.evaluation.slices import SliceGain
-from mlops_assets.registry.gate_evidence import Counted
-from mlops_assets.registry.pair import Pair
+if TYPE_CHECKING:
+    from mlops_assets.evaluation.bootstrap import Gain
+    from mlops_assets.evaluation.slices import SliceGain
+    from mlops_assets.registry.gate_evidence import Counted
+    from mlops_assets.registry.pair import Pair
 
 RANKING: Final = "average_precision"
 

@@ -134,6 +134,7 @@ def judge_promotion(
         details |= _contest_details(rule, contest)
         measured += contest.measured
     better = [f"{gain.baseline:.4f} of {name}" for name, gain in beaten.items() if not gain.interval.high > 0]
+    better = better if rule.beat_simple_scores else []
     decision: Decision
     if not all(map(math.isfinite, measured)):
         decision = "broken"

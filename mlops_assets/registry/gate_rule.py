@@ -35,6 +35,8 @@ class GateRule:
     Attributes:
         min_lift: Average precision on the candidate's test rows must be at least this many times the fraud rate (the
             average precision of a random model).
+        beat_simple_scores: Whether a first version must be better than the amount alone and than logistic regression,
+            as far as chance lets one tell.
         min_gain: The lower end of the gain in average precision must be above this.
         false_promotions: Chance that a year of gates promotes any model that is no better than the champion.
         gates_a_year: How many gates share it.
@@ -54,6 +56,7 @@ class GateRule:
     """
 
     min_lift: float = 3.0
+    beat_simple_scores: bool = True
     min_gain: float = 0.0
     false_promotions: float = 0.05
     gates_a_year: int = 52

@@ -50,10 +50,15 @@ def page_of(pair: Pair | None, moves: Sequence[Entry], points: OperatingPoints |
         alerts_per_day: The budget of now.
     """
     if pair is None:
-        table = "" if points is None else budget_table(points, _BUDGETS, alerts_per_day)
+        table = "" if points is None else budgets_of(points, alerts_per_day)
         return Page("", history(moves), table)
     curves = two_precision_recalls(pair.rows.y, pair.candidate.scores, pair.champion.scores)
     return Page(curves, history(moves), budgets_of_both(pair, alerts_per_day))
+
+
+def budgets_of(points: OperatingPoints, alerts_per_day: int) -> str:
+    """Return a Markdown table of what alert budgets would do, that of now among them."""
+    return budget_table(points, _BUDGETS, alerts_per_day)
 
 
 def history(moves: Sequence[Entry]) -> str:

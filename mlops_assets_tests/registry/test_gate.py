@@ -58,11 +58,13 @@ def decided(against: Contest, **rule: Any) -> Decision:
 
 
 def test_a_first_version_must_be_better_than_simple_scores_as_far_as_chance_lets_one_tell():
-    def first(amount: float, logistic: float = 0.1, against: Contest | None = None, width: float = 0.05) -> Verdict:
+    def first(
+        amount: float, logistic: float = 0.1, against: Contest | None = None, width: float = 0.05, **rule: Any
+    ) -> Verdict:
         simple = {"the amount alone": amount, "logistic regression": logistic}
         gains = {name: gain(0.6 - value - width, 0.6 - value + width, champion=value) for name, value in simple.items()}
         return judge_promotion(
-            GateRule(), average_precision=0.6, judged="", fraud_rate=0.01, contest=against, simple=gains
+            GateRule(**rule), average_precision=0.6, judged="", fraud_rate=0.01, contest=against, simple=gains
         )
 
     assert first(0.5, 0.5).promoted
@@ -71,6 +73,7 @@ def test_a_first_version_must_be_better_than_simple_scores_as_far_as_chance_lets
     assert "is not above 0.7000 of the amount alone: stays" in first(0.7).reason
     assert "is not above 0.6600 of logistic regression" in first(0.1, 0.66).reason
     assert "0.7000 of the amount alone and 0.6600 of logistic regression" in first(0.7, 0.66).reason
+    assert first(0.7, beat_simple_scores=False).promoted
     assert first(math.nan).decision == "broken"
     assert first(0.7, against=contest()).promoted, "with a champion it is the champion that must be beaten"
 
