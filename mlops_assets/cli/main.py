@@ -63,6 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        from mlops_assets.lakehouse.damage import damage_of
+
+        damage = damage_of(error)
+        if damage is None:  # a bug
+            raise
+        sys.stderr.write(f"{damage}\n")
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -272,6 +280,20 @@ def _parser() -> argparse.ArgumentParser:
         "mlops repair --drop",
     )
     repair.add_argument("--drop", action="store_true", help="go on without the lost batches")
+    erasing = add(
+        "erase",
+        _erase,
+        "erase a customer or card from all tables",
+        "Show what the tables and the log of predictions hold of an entity, and which models were trained on it. With\n"
+        "--yes erase it: tables get versions without it, everything older is deleted in spite of pins, and every file\n"
+        "is searched afterwards. Starts no Dagster run, which would keep the value.",
+        "mlops erase --entity 4711",
+        "mlops erase --entity 4711 --yes",
+    )
+    erasing.add_argument(
+        "--entity", action="append", required=True, metavar="VALUE", help="as the data has it; may be repeated"
+    )
+    erasing.add_argument("--yes", action="store_true", help="erase it, instead of showing what would be erased")
     add(
         "instance",
         _instance,
@@ -458,6 +480,15 @@ def _repair(options: argparse.Namespace) -> int:
     from mlops_assets.cli.tables import run_repair
 
     return run_repair(settings, chosen, drop=options.drop)
+
+
+def _erase(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment()
+    spec = choose(settings, options.model).spec
+    _require_serving()
+    from mlops_assets.cli.erase import run_erase
+
+    return run_erase(settings, spec, options.entity, confirmed=options.yes)
 
 
 def _instance(options: argparse.Namespace) -> int:
