@@ -217,6 +217,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     approving.add_argument("version", type=_positive, metavar="N", help="the version")
     approving.add_argument("--reason", default="by hand", metavar="TEXT", help="kept in the ledger")
+    policy = add(
+        "policy",
+        _policy,
+        "show or change what follows from a score",
+        "Print the policy of the champion (threshold, rule, cost of an alert, alert budget), and what other budgets\n"
+        "would have done on rows that the model was not fitted on. With an option of the rule, give it another policy\n"
+        "without training; servers follow within seconds.",
+        "mlops policy",
+        "mlops policy --rule alert_budget --alerts-per-day 50 --reason 'two persons less'",
+    )
+    policy.add_argument("--version", type=_positive, metavar="N", help="the version (default: the champion)")
+    policy.add_argument("--rule", choices=("cost", "alert_budget"), help="what the threshold is chosen by")
+    policy.add_argument("--alert-cost", type=float, metavar="X", help="cost of checking one alert")
+    policy.add_argument("--alerts-per-day", type=_positive, metavar="N", help="alerts that can be checked in a day")
+    policy.add_argument("--reason", default="by hand", metavar="TEXT", help="kept in the policy")
     add(
         "verify",
         _verify,
@@ -417,6 +432,22 @@ def _approve(options: argparse.Namespace) -> int:
     from mlops_assets.cli.champions import run_approve
 
     return run_approve(settings, spec, options.version, options.reason)
+
+
+def _policy(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment()
+    spec = choose(settings, options.model).spec
+    from mlops_assets.cli.policies import run_policy
+
+    return run_policy(
+        settings,
+        spec,
+        version=options.version,
+        rule=options.rule,
+        alert_cost=options.alert_cost,
+        alerts_per_day=options.alerts_per_day,
+        reason=options.reason,
+    )
 
 
 def _upkeep(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ What belongs here: reading and writing the file. What does not: rules of rows (`
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from mlops_assets.errors import SchemaMismatchError, SourceError, TrackingError
 from mlops_assets.lineage import PROBABILITY
 from mlops_assets.registry.versions import CHAMPION, by_alias
 from mlops_assets.serving.bundle import ServedVersion, load_bundle
-from mlops_assets.serving.following import fetch
+from mlops_assets.serving.following import fetch, policy_of
 from mlops_assets.serving.watching import VERSIONS_FOLDER
 
 if TYPE_CHECKING:
@@ -51,11 +52,14 @@ def run_score(settings: Settings, spec: FraudModelSpec, file: Path, output: Path
             fix="train one (`make demo`), or set the alias `champion`",
         )
     place = fetch(source, version, settings.home / "serving" / source.registered / VERSIONS_FOLDER)
-    scored = score_table(rows, spec.contract, load_bundle(place, spec.contract.features), where=str(file))
+    # The bundle may have been written before the policy was changed.
+    bundle = replace(load_bundle(place, spec.contract.features), policy=policy_of(source, version))
+    scored = score_table(rows, spec.contract, bundle, where=str(file))
     _write(scored, output)
     bad = scored.num_rows - pc.sum(pc.is_valid(scored.column(PROBABILITY))).as_py() if scored.num_rows else 0
     said = (
-        f"{scored.num_rows:,} rows scored with {source.registered} version {version.number}; {bad:,} break the contract"
+        f"{scored.num_rows:,} rows scored with {source.registered} version {version.number}, policy "
+        f"{bundle.policy.version}; {bad:,} break the contract"
     )
     sys.stderr.write(f"{said}\n")
     return DONE
