@@ -5,9 +5,9 @@ nothing. What does not: measuring (`serving`).
 
 The seed's app is re-created from its description: FastAPI, a payload type made from the model's signature, the model as
 `mlflow.pyfunc` has it, each prediction handed to a reporter, here one that keeps it in memory.
-"""
 
-from __future__ import annotations
+Annotations are not postponed: FastAPI reads that of the payload.
+"""
 
 import sys
 from collections.abc import MutableMapping

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -23,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mlops_assets.errors import SettingsError
 
 if TYPE_CHECKING:
+    from mlops_assets.data.sources.limits import Limits
     from mlops_assets.databricks.profile import DatabricksProfile
     from mlops_assets.serving.settings import ServingSettings
 
@@ -79,6 +81,7 @@ class Deployment(BaseSettings):
         automation: `on` starts sensors, conditions and schedules with the daemon; `off` leaves them to be switched on
             in the UI.
         alert_webhook: URL that a message for each failed run is posted to; without it, messages go to the log.
+        input_limits: Limits of files that are loaded, where they differ from those of `data.sources.limits`; JSON.
         runtime_version: The Databricks Runtime that this process runs on; None anywhere else.
         is_branch_deployment: Whether this is a branch deployment of Dagster+, which sets the variable.
         deployment_name: Name of the deployment in Dagster+.
@@ -98,6 +101,7 @@ class Deployment(BaseSettings):
     databricks_profile: str = Field(default="dev", min_length=1)
     automation: Literal["on", "off"] = "off"
     alert_webhook: SecretStr | None = None
+    input_limits: dict[str, int] = {}
     runtime_version: str | None = Field(default=None, validation_alias="DATABRICKS_RUNTIME_VERSION")
     is_branch_deployment: bool = Field(default=False, validation_alias="DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
     deployment_name: str = Field(default="", validation_alias="DAGSTER_CLOUD_DEPLOYMENT_NAME")
@@ -139,6 +143,18 @@ class Deployment(BaseSettings):
             raise ValueError("use https://<github or gitlab>/<owner>/<repository>/tree/<commit>")
         return url
 
+    @field_validator("input_limits")
+    @classmethod
+    def _known_limits(cls, limits: dict[str, int]) -> dict[str, int]:
+        if not limits:
+            return limits
+        from mlops_assets.data.sources.limits import Limits
+
+        names = [field.name for field in fields(Limits)]
+        if wrong := [name for name, value in limits.items() if name not in names or value < 1]:
+            raise ValueError(f"{', '.join(wrong)}: use positive numbers for {', '.join(names)}")
+        return limits
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read the settings from the environment.
@@ -160,6 +176,13 @@ class Deployment(BaseSettings):
         raise SettingsError(
             "; ".join(problems), where="environment", fix="set the variable to a valid value, or unset it"
         )
+
+    @property
+    def limits(self) -> Limits:
+        """How large a file may be that is loaded."""
+        from mlops_assets.data.sources.limits import Limits
+
+        return Limits(**self.input_limits)
 
     @property
     def on_cluster(self) -> bool:
@@ -252,6 +275,7 @@ class Deployment(BaseSettings):
             "MLOPS_HOME": "/tmp/mlops_assets",  # noqa: S108 - the cluster is this run's alone
             "MLOPS_DAGSTER_URL": self.dagster_url,
             "MLOPS_MLFLOW_UI": self.mlflow_pages,
+            "MLOPS_INPUT_LIMITS": json.dumps(self.input_limits),
             "MLOPS_DATABRICKS_PROFILE": json.dumps(profile.model_dump(mode="json", by_alias=True)),
             **(
                 {"DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT": "1", "DAGSTER_CLOUD_DEPLOYMENT_NAME": self.deployment_name}

@@ -35,6 +35,7 @@ class Settings(Deployment):
         retrain_rows: Training is due after this many new rows with known labels.
         retrain_days: Training is due after this many days if there is any new row.
         first_day: First day (UTC) with a partition, as in `FraudModelSpec`.
+        inference_log: Where predictions are captured, as in `FraudModelSpec`.
     """
 
     source: str = Field(default="synthetic", min_length=1)
@@ -46,6 +47,7 @@ class Settings(Deployment):
     retrain_rows: int = Field(default=10_000, ge=1)
     retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     first_day: date = date(2020, 1, 1)
+    inference_log: str | None = Field(default=None, min_length=1)
 
     @field_validator("database", "model_name")
     @classmethod
@@ -76,6 +78,7 @@ class Settings(Deployment):
             retrain_rows=self.retrain_rows,
             retrain_days=self.retrain_days,
             first_day=self.first_day,
+            inference_log=self.inference_log,
         )
 
     def _database(self, contract: str) -> str:

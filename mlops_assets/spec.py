@@ -23,6 +23,8 @@ SourceKind = Literal["synthetic", "cards", "openml", "files", "delta", "table"]
 # As `labels` of the source of the same name: the reports of its frauds.
 CARDS: Literal["cards"] = "cards"
 DEFAULT_EXPERIMENT = "mlops_assets"
+# The table of predictions beside a model's other tables, and the asset that loads it.
+INFERENCE_LOG = "inference_log"
 _THREE_LEVELS = re.compile(r"[^.`\s]+(\.[^.`\s]+){2}")
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -85,6 +87,9 @@ class FraudModelSpec(BaseModel):
         search: Defaults of the options for the search and its evaluation (`TunedModelConfig`).
         gate: Defaults of the options for the promotion (`GateConfig`).
         restore_champion: Whether the sensor `reconcile_champion` moves the alias back when another client has moved it.
+        inference_log: Where predictions are captured: `kafka://<host:port>/<topic>`, `delta:<folder or URL>` (a table
+            that a server writes by itself), `databricks:<folder or URL>` (an inference table) or
+            `sagemaker:<folder or URL>` (capture files). With it the model has the asset `inference_log`.
         placement: Assets (by name, without the prefix) that do not run on the cluster that they name: `loader`,
             `trials` or `local`. It takes precedence over the Databricks profile's.
 
@@ -111,6 +116,7 @@ class FraudModelSpec(BaseModel):
     search: dict[str, Any] = Field(default_factory=dict)
     gate: dict[str, Any] = Field(default_factory=dict)
     restore_champion: bool = False
+    inference_log: str | None = Field(default=None, pattern=r"^(kafka://[^/]+/[^/]+|(delta|databricks|sagemaker):.+)$")
     placement: dict[str, Literal["loader", "trials", "local"]] = Field(default_factory=dict)
 
     @field_validator("name", "group")

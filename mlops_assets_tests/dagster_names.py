@@ -20,6 +20,8 @@ from pathlib import Path
 INTERNALS = Path(__file__).resolve().parents[1] / "mlops_assets" / "dagster_internals.py"
 # Private methods and attributes of public classes that are overridden or read.
 MEMBERS = (
+    # Replaced, so that the web server stands behind the guard (`instance.guarded_dagster`).
+    ("dagster._cli.dev", "open_ipc_subprocess"),
     ("dagster", "DefaultRunLauncher._instance"),
     # Set by the private attribute of the same name.
     ("dagster", "StepExecutionContext.requires_typed_event_stream"),

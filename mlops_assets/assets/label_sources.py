@@ -17,6 +17,7 @@ from mlops_assets.assets.sources import (
     require_within,
 )
 from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
+from mlops_assets.deployment import Deployment
 from mlops_assets.spec import CARDS, FraudModelSpec
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class LabelFiles(LabelConfig):
         """Return the reader; a folder or glob without files is no error, since there may be no labels yet."""
         from mlops_assets.data.sources.files import FilesSource
 
-        return FilesSource(self.location, may_be_empty=True)
+        return FilesSource(self.location, may_be_empty=True, limits=Deployment.from_environment().limits)
 
     @property
     def arrivals(self) -> Arrivals:

@@ -11,7 +11,7 @@ import dagster as dg
 from mlops_assets.spec import FraudModelSpec
 
 STAGE_TAG: Final = "mlops_assets/stage"
-Stage = Literal["source", "ingest", "splits", "training", "registry", "upkeep"]
+Stage = Literal["source", "ingest", "splits", "training", "registry", "serving", "upkeep"]
 
 
 def key_of(spec: FraudModelSpec, asset: str) -> dg.AssetKey:

@@ -33,7 +33,7 @@ MARK = "in_asset_shell"
 
 
 def asset_shell(
-    spec: FraudModelSpec, *, runner: str, lock: str = "", config: type[dg.Config] | None = None
+    spec: FraudModelSpec, *, runner: str = "", lock: str = "", config: type[dg.Config] | None = None
 ) -> Callable[[Callable[_P, Results]], Callable[_P, Results]]:
     """Return the decorator that goes below `dg.asset` or `dg.multi_asset`.
 
@@ -42,7 +42,8 @@ def asset_shell(
 
     Args:
         spec: The model that the asset is made for; its failures name it.
-        runner: Parameter with the resource that may run the asset elsewhere (`StepLauncherResource.pipes`).
+        runner: Parameter with the resource that may run the asset elsewhere (`StepLauncherResource.pipes`); without it
+            the asset always runs where Dagster runs.
         lock: Table whose write lock the function holds. The function must not yield before it has committed: if another
             writer was faster, it is called again.
         config: Class that Dagster sees as the annotation of the parameter `config`: a subclass with the model's own
@@ -54,7 +55,7 @@ def asset_shell(
 
     def decorate(asset: Callable[_P, Results]) -> Callable[_P, Results]:
         signature = inspect.signature(asset)
-        needed = {runner, *(["lakehouse"] if lock else []), *(["config"] if config else [])}
+        needed = {*([runner] if runner else []), *(["lakehouse"] if lock else []), *(["config"] if config else [])}
         missing = needed - set(signature.parameters)
         if missing:
             raise TypeError(f"{asset.__qualname__} has no parameter {', '.join(sorted(missing))}")
@@ -63,7 +64,7 @@ def asset_shell(
         def in_shell(*args: _P.args, **kwargs: _P.kwargs) -> Results:
             given = signature.bind(*args, **kwargs).arguments
             context = next(iter(given.values()))
-            if elsewhere := given[runner].pipes(context):
+            if runner and (elsewhere := given[runner].pipes(context)):
                 with retried(context):
                     yield from tagging(context, spec, elsewhere.run(context))
                 return

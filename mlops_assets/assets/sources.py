@@ -19,6 +19,7 @@ from pydantic import Field
 
 from mlops_assets.data.sources.arrivals import Arrivals, arrivals_of_files
 from mlops_assets.data.sources.locations import joined, shown
+from mlops_assets.deployment import Deployment
 from mlops_assets.errors import SettingsError
 from mlops_assets.spec import FraudModelSpec
 
@@ -128,7 +129,7 @@ class FileTransactions(SourceConfig):
         """Return the reader."""
         from mlops_assets.data.sources.files import FilesSource
 
-        return FilesSource(self.location)
+        return FilesSource(self.location, limits=Deployment.from_environment().limits)
 
     @property
     def arrivals(self) -> Arrivals:

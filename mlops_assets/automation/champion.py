@@ -8,6 +8,7 @@ Annotations are not postponed: Dagster inspects those of `context` and `config`.
 import dagster as dg
 from pydantic import Field
 
+from mlops_assets.assets.run_config import close_form
 from mlops_assets.automation.retired import Retired, active
 from mlops_assets.lineage import RUN_MODEL_TAG
 from mlops_assets.resources.lakehouse import LakehouseResource
@@ -33,8 +34,7 @@ def rollback_job(spec: FraudModelSpec) -> dg.JobDefinition:
     def go_back(
         context: dg.OpExecutionContext, config: RollbackConfig, lakehouse: LakehouseResource, tracking: Tracking
     ) -> None:
-        from mlops_assets.registry.alias_moves import ChampionLedger, Move
-        from mlops_assets.registry.registration import REGISTRATION_LOCK
+        from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
 
         there, name = lakehouse.open(spec), tracking.model(spec.registered_model)
         ledger = ChampionLedger.of(tracking.connect(spec.experiment), name, there)
@@ -42,6 +42,8 @@ def rollback_job(spec: FraudModelSpec) -> dg.JobDefinition:
         with there.exclusive(REGISTRATION_LOCK):
             left, taken = ledger.rollback(config.to or None, why)
         context.log.info(f"{name}: version {taken} is champion instead of version {left} ({config.reason})")
+
+    close_form(go_back)
 
     @dg.job(
         name=spec.prefixed(ROLLBACK),
@@ -76,8 +78,7 @@ def reconcile_sensor(
     def reconcile(
         context: dg.SensorEvaluationContext, lakehouse: LakehouseResource, tracking: Tracking
     ) -> dg.SkipReason:
-        from mlops_assets.registry.alias_moves import ChampionLedger
-        from mlops_assets.registry.registration import REGISTRATION_LOCK
+        from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger
 
         if reason := retired():
             return dg.SkipReason(reason)

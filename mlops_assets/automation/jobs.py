@@ -20,7 +20,7 @@ from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.upkeep import TABLE_UPKEEP
 from mlops_assets.dagster_internals import UnresolvedAssetJobDefinition
 from mlops_assets.lineage import RUN_MODEL_TAG
-from mlops_assets.spec import FraudModelSpec
+from mlops_assets.spec import INFERENCE_LOG, FraudModelSpec
 
 MAIN = "main"
 LOAD_DATA = "load_data"
@@ -30,6 +30,7 @@ REPLAY = "replay_quarantine"
 REVERT = "revert_batches"
 REPAIR = "repair_tables"
 BACKFILL = "backfill_arrivals"
+LOAD_PREDICTIONS = "load_predictions"
 
 
 def op_config(spec: FraudModelSpec, op: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -114,4 +115,6 @@ def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefin
     if spec.labels is not None:
         text = "Load late labels and merge them into the transactions."
         jobs.append(job(MERGE_LABELS, selected(TRANSACTION_LABELS, *tables), text, labels_only(spec)))
+    if spec.inference_log is not None:
+        jobs.append(job(LOAD_PREDICTIONS, selected(INFERENCE_LOG), "Load captured predictions, and score some again."))
     return jobs

@@ -26,7 +26,7 @@ from mlops_assets.data.sources.locations import joined
 from mlops_assets.errors import AutomationError
 
 # Outcome of an order's run; None when there is no such run (yet).
-Outcome = Literal["going", "done", "refused", "failed"]
+Outcome = Literal["going", "done", "refused", "failed", "died"]
 _KEY_LENGTH = 16
 
 
@@ -239,7 +239,11 @@ def _update_orders(
                 still += [Order(order.files[:middle]), Order(order.files[middle:])]
             else:
                 refused += order.files
-        elif outcome == "failed":
+        elif outcome == "died" and order.attempt and len(order.files) > 1:
+            # Perhaps one of its files took the memory of both runs: in the end that file stands alone.
+            middle = len(order.files) // 2
+            still += [Order(order.files[:middle]), Order(order.files[middle:])]
+        elif outcome in ("failed", "died"):
             pause = min(pace.pause_seconds * 2**order.attempt, pace.longest_pause_seconds)
             still.append(replace(order, attempt=order.attempt + 1, not_before=now + pause))
         else:

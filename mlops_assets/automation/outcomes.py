@@ -44,7 +44,8 @@ def outcome_of(instance: dg.DagsterInstance, key: str, spec: FraudModelSpec) -> 
         key: The key as a decision has it; two models may load the same files.
         spec: The model.
 
-    A run counts as refused, rather than failed, when its loading step blamed the input.
+    A run counts as refused, rather than failed, when its loading step blamed the input, and as died when it ended
+    without a word of its steps: its process was killed, for want of memory perhaps.
     """
     runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: spec.prefixed(key)}), limit=1)
     if not runs:
@@ -54,7 +55,10 @@ def outcome_of(instance: dg.DagsterInstance, key: str, spec: FraudModelSpec) -> 
         return "done"
     if run.status in _GOING:
         return "going"
-    return "refused" if was_refused(instance, run.run_id, spec) else "failed"
+    if was_refused(instance, run.run_id, spec):
+        return "refused"
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    return "failed" if failures or run.status is dg.DagsterRunStatus.CANCELED else "died"
 
 
 def was_refused(instance: dg.DagsterInstance, run_id: str, spec: FraudModelSpec) -> bool:

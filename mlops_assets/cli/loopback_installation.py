@@ -129,7 +129,16 @@ def _mlflow_server(folder: Path) -> Iterator[str]:
     lean = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false"]
     with (folder / "server.log").open("wb") as log:
         server = subprocess.Popen(
-            [*lean, sys.executable, "-m", "mlflow", "server", *address, *store, *artifacts],
+            [
+                *lean,
+                sys.executable,
+                "-m",
+                "mlops_assets.instance.guarded_mlflow",
+                "server",
+                *address,
+                *store,
+                *artifacts,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -14,14 +14,13 @@ from mlops_assets.cli.registry import open_source
 from mlops_assets.serving.app import ModelPlace
 from mlops_assets.serving.following import Follower, example_rows
 from mlops_assets.serving.server import Served, serve
+from mlops_assets.spec import INFERENCE_LOG
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.serving.settings import ServingSettings
     from mlops_assets.settings import Settings
     from mlops_assets.spec import FraudModelSpec
-
-LOG_TABLE = "inference_log"
 
 
 def run_serve(settings: Settings, specs: Sequence[FraudModelSpec], serving: ServingSettings) -> int:
@@ -38,10 +37,16 @@ def run_serve(settings: Settings, specs: Sequence[FraudModelSpec], serving: Serv
         folder = home / source.registered
         place = ModelPlace(spec.title, source.registered, spec.contract.to_yaml(), str(folder))
         follower = Follower(source, folder, (serving.shadow, serving.canary), serving.version_numbers)
-        sink = serving.log or f"delta:{settings.lakehouse_root / spec.database / LOG_TABLE}"
+        sink = serving.log or _written_to(spec) or f"delta:{settings.lakehouse_root / spec.database / INFERENCE_LOG}"
         models.append(Served(place, follower, sink))
     sys.stdout.write(curl_line(specs[0].contract, serving))
     return serve(models, serving, home)
+
+
+def _written_to(spec: FraudModelSpec) -> str:
+    """Return where the model's asset `inference_log` reads, if this server can write there."""
+    found = spec.inference_log or ""
+    return found if found.startswith(("kafka:", "delta:")) else ""
 
 
 def curl_line(contract: Contract, serving: ServingSettings) -> str:

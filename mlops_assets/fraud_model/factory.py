@@ -18,11 +18,13 @@ import dagster as dg
 import mlops_assets
 from mlops_assets.assets.as_of_backtest import build_as_of_backtest
 from mlops_assets.assets.daily_arrivals import build_daily_arrivals
+from mlops_assets.assets.inference_log import build_inference_log
 from mlops_assets.assets.label_sources import LabelConfig, labels_of
 from mlops_assets.assets.origins import build_origins
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW, build_raw_transactions
 from mlops_assets.assets.registered_model import build_registered_model
 from mlops_assets.assets.reporting import column_schema, label_schema, technical_schema
+from mlops_assets.assets.run_config import close_form
 from mlops_assets.assets.shell import code_reference
 from mlops_assets.assets.sources import SourceConfig, source_of
 from mlops_assets.assets.splits import TABLES, build_splits
@@ -33,6 +35,7 @@ from mlops_assets.automation.calendar import freshness, schedules_of
 from mlops_assets.automation.champion import reconcile_sensor, rollback_job
 from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.jobs import jobs_of
+from mlops_assets.automation.predictions import predictions_sensor
 from mlops_assets.automation.retired import Retired
 from mlops_assets.automation.sensors import arrival_sensors, label_sensors
 from mlops_assets.data.columns import QUARANTINE_COLUMNS, raw_columns, technical_columns
@@ -43,7 +46,7 @@ from mlops_assets.fraud_model.shared import table_name
 from mlops_assets.lineage import MODEL_DOCUMENT_PREFIX
 from mlops_assets.resources.landing import opener_of
 from mlops_assets.resources.placement import PLACE_TAG, check_placement
-from mlops_assets.spec import FraudModelSpec, models_in
+from mlops_assets.spec import INFERENCE_LOG, FraudModelSpec, models_in
 
 
 def build_fraud_model(
@@ -62,6 +65,7 @@ def build_fraud_model(
     source = source or source_of(spec, deployment.home)
     days = source.arrivals is Arrivals.FILES
     labels = labels_of(spec, source)
+    bundles = deployment.home / "serving" / "versions"
     assets = [
         *([] if labels is None else [build_transaction_labels(spec, labels)]),
         build_raw_transactions(spec, source),
@@ -71,7 +75,10 @@ def build_fraud_model(
         build_table_upkeep(spec),
         build_as_of_backtest(spec),
         *([build_daily_arrivals(spec, source)] if days else []),
+        *([] if spec.inference_log is None else [build_inference_log(spec, **_log(spec, deployment), bundles=bundles)]),
     ]
+    for asset in assets:
+        close_form(asset.op)
     here, is_retired = deployment.starts_runs, retired(spec, deployment)
     bound = _bound(assets, spec, _places(assets, spec, deployment), deployment, is_retired)
     return dg.Definitions(
@@ -156,7 +163,22 @@ def _sensors(
         reconcile_sensor(spec, status=status, moves_back=spec.restore_champion, retired=is_retired),
         *arrival_sensors(spec, source.arrivals, **how),
         *([] if labels is None else label_sensors(spec, labels.arrivals, **how)),
+        *([] if spec.inference_log is None else [_predictions(spec, deployment, status, is_retired)]),
     ]
+
+
+def _log(spec: FraudModelSpec, deployment: Deployment) -> dict[str, Any]:
+    """Return where the log of predictions lies, and what reads the broker's login once it is needed."""
+    address = spec.inference_log or ""
+    beside = str(deployment.lakehouse_root / spec.database / INFERENCE_LOG)
+    table = address.removeprefix("delta:") if address.startswith("delta:") else beside
+    return {"table": table, "login": lambda: deployment.serving().kafka_login}
+
+
+def _predictions(
+    spec: FraudModelSpec, deployment: Deployment, status: dg.DefaultSensorStatus, is_retired: Retired
+) -> dg.SensorDefinition:
+    return predictions_sensor(spec, **_log(spec, deployment), status=status, retired=is_retired)
 
 
 def _schedules(

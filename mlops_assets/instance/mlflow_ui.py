@@ -27,7 +27,8 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from mlops_assets.deployment import Deployment
 
-LOOPBACK: Final = "127.0.0.1"  # anyone who can reach a UI can use it; neither has a login
+LOOPBACK: Final = "127.0.0.1"  # neither UI has a login
+_GUARDED: Final = "mlops_assets.instance.guarded_mlflow"
 _LOG: Final = "ui.log"
 _SQLITE: Final = "sqlite:///"
 _NICE: Final = 5  # Dagster's processes start at the same time, and are waited for
@@ -47,7 +48,7 @@ def address_to_serve(deployment: Deployment) -> str | None:
         or parts.hostname not in (LOOPBACK, "localhost")
     ):
         return None
-    if _is_free(parts.port or 80):
+    if is_free(parts.port or 80):
         return f"http://{parts.hostname}:{parts.port or 80}"
     return None if deployment.mlflow_ui else f"http://{LOOPBACK}:{_free_port()}"
 
@@ -89,7 +90,7 @@ def keep(parent: int, address: str, store: str, artifacts: str) -> None:
     what = ["--backend-store-uri", store, "--no-serve-artifacts", "--default-artifact-root", artifacts]
     # `env`, because only the settings read this process's environment. Without the runner of evaluation jobs, which is
     # ten more processes.
-    command = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", sys.executable, "-m", "mlflow", "server"]
+    command = ["env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", sys.executable, "-m", _GUARDED, "server"]
     os.nice(_NICE)
     with _creating(store):
         server = subprocess.Popen([*command, *where, *what])
@@ -123,7 +124,8 @@ def _answers(address: str) -> bool:
     return False
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether a port of the loopback address is free."""
     with suppress(OSError), socket.create_server((LOOPBACK, port)):
         return True
     return False

@@ -27,7 +27,7 @@ from mlops_assets.lineage import (
     TEST_VERSION_TAG,
 )
 from mlops_assets.registry.pins import input_versions
-from mlops_assets.tracking.artifacts import read_artifact
+from mlops_assets.tracking.artifacts import read_json
 from mlops_assets.tracking.error_codes import is_missing
 from mlops_assets.training.members import Bag
 
@@ -75,10 +75,10 @@ class TunedRun:
         tags = run.data.tags
         if missing := [name for name in _NEEDED if name not in tags]:
             raise _unusable(run_id, f"it has no {', '.join(missing)}")
-        report = json.loads(read_artifact(store, run_id, EVALUATION_FILE))
+        report = read_json(store, run_id, EVALUATION_FILE)
         production = None
         if PRODUCTION_MODEL_URI_TAG in tags:
-            production = json.loads(read_artifact(store, run_id, PRODUCTION_FILE))
+            production = read_json(store, run_id, PRODUCTION_FILE)
         return cls(run_id, tags, run.data.params, dict(input_versions(run)), report, production)
 
     @property

@@ -24,11 +24,10 @@ import xgboost as xgb
 import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
 from mlops_assets.errors import TrackingError
 from mlops_assets.lineage import FILES_SHA256_TAG
+from mlops_assets.tracking.artifacts import odd_files
 from mlops_assets.tracking.throttling import is_transient
 
 if TYPE_CHECKING:
@@ -148,8 +147,8 @@ def read_files(store: Store, uri: str, where: str) -> dict[str, bytes]:
                 repository = get_artifact_repository(uri)
                 _require_plain(repository, where)
                 listed = _listing(repository, where)
-                folder = Path(repository.download_artifacts("", scratch))
-            files = {path: (folder / path).read_bytes() for path in listed}
+                # Nothing but these: beside them may lie whatever somebody has put there.
+                files = {path: Path(repository.download_artifacts(path, scratch)).read_bytes() for path in listed}
         except (MlflowException, OSError) as error:
             if not is_transient(error):
                 raise _broken(f"its files can't be read: {str(error).splitlines()[0]}", where) from None
@@ -206,12 +205,8 @@ def _listing(repository: ArtifactRepository, where: str) -> list[str]:
 def _require_plain(repository: ArtifactRepository, where: str) -> None:
     """Refuse links, pipes and devices in a local folder: a copy would follow them."""
     below = getattr(repository, "repo", repository)
-    if not is_local_uri(below.artifact_uri):
-        return
-    folder = Path(local_file_uri_to_path(below.artifact_uri))
-    odd = [path.name for path in folder.rglob("*") if path.is_symlink() or not (path.is_file() or path.is_dir())]
-    if odd:
-        raise _broken(f"{_listed(sorted(odd))} is not a plain file", where)
+    if odd := odd_files(below.artifact_uri):
+        raise _broken(f"{_listed(odd)} is not a plain file", where)
 
 
 def _require_small(path: str, size: int, where: str) -> None:

@@ -3,12 +3,11 @@
 What belongs here: making a `lakehouse.lakehouse.Lakehouse` for a model. What does not: operations on tables.
 """
 
-from typing import Any
-
 import dagster as dg
 
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import TABLE_CONTRACT_TAG, TABLE_MODEL_TAG
+from mlops_assets.resources.connection import Connection
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.spec import FraudModelSpec
 
@@ -23,7 +22,7 @@ def schema_of(schema: str, spec: FraudModelSpec) -> str:
     return f"{schema}_{spec.name}" if spec.name else schema
 
 
-class LakehouseResource(dg.ConfigurableResource[Any]):
+class LakehouseResource(Connection):
     """Opens the database of a model.
 
     Attributes:

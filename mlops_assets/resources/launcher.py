@@ -14,6 +14,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mlops_assets.errors import SettingsError
+from mlops_assets.resources.connection import Connection
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.cluster import CostClass
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _TICK_S, _TICK_PATIENCE_S = 30, 10
 
 
-class StepLauncherResource(dg.ConfigurableResource[Any], dg.IAttachDifferentObjectToOpContext):
+class StepLauncherResource(Connection, dg.IAttachDifferentObjectToOpContext):
     """Launches steps on the cluster of a cost class; if `active` is false, steps run in this process.
 
     An asset takes it as `step_launcher: dg.ResourceParam[Any]`; Dagster does the rest. A tag of

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from mlops_assets.errors import StorageError
+from mlops_assets.resources.connection import Connection
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -29,7 +29,7 @@ _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 _LOG_CONFIG = (Path(__file__).parent / "log4j2.properties").as_uri()
 
 
-class SparkResource(dg.ConfigurableResource[Any]):
+class SparkResource(Connection):
     """Embedded Spark with Delta, started on first use through dagster-pyspark's lazy resource.
 
     Attributes:
@@ -75,12 +75,13 @@ class SparkResource(dg.ConfigurableResource[Any]):
         from mlops_assets.resources.class_archive import find_archive, use_options
         from mlops_assets.resources.delta_jars import ensure_delta_jars
         from mlops_assets.resources.java import require_java
+        from mlops_assets.resources.scratch import own_scratch
 
         require_java(self.java_home)
         home = Path(self.home)
         scratch = home / "spark"
         try:
-            (scratch / "tmp").mkdir(parents=True, exist_ok=True)
+            temporary = own_scratch(scratch / "tmp")
         except OSError as error:
             raise StorageError.not_writable(scratch, error) from None
         # Executors must be the Python that has the dependencies; with another one SparkTrials fails with the
@@ -95,7 +96,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
         # A JVM that makes an archive can't use one.
         shared = "" if "ArchiveClassesAtExit" in more else use_options(find_archive(folder, jars, self.java_home))
         options = f"{_JVM_FLAGS} {shared} -Dlog4j2.configurationFile={_LOG_CONFIG}"
-        options += f" -Djava.io.tmpdir={scratch / 'tmp'} -Dderby.system.home={scratch}"
+        options += f" -Djava.io.tmpdir={temporary} -Dderby.system.home={scratch}"
         return {
             "spark.app.name": "mlops_assets",
             "spark.master": self.master,
@@ -106,7 +107,7 @@ class SparkResource(dg.ConfigurableResource[Any]):
             # are in no archive.
             "spark.driver.extraClassPath": class_path,
             "spark.executor.extraClassPath": class_path,
-            "spark.local.dir": str(scratch / "tmp"),
+            "spark.local.dir": str(temporary),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

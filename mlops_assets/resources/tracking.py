@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr
 
 from mlops_assets.deployment import MLFLOW_UI
 from mlops_assets.errors import TrackingError
+from mlops_assets.resources.connection import Connection
 from mlops_assets.spec import DEFAULT_EXPERIMENT, FraudModelSpec
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mlops_assets.tracking.store import Store
 
 
-class Tracking(dg.ConfigurableResource[Any]):
+class Tracking(Connection):
     """An MLflow store and registry, shared by all models.
 
     Fields shared with dagster-mlflow's `mlflow_tracking` resource have the same names and meanings.

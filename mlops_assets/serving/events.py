@@ -79,9 +79,11 @@ class EventScorer:
         try:
             event = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            refused = self._explain(body)
-            service.write_refusal(new_id(), arrival, refused)
-            raise refused from None
+            try:
+                event = self._decoded(body)
+            except Refused as refused:
+                service.write_refusal(new_id(), arrival, refused)
+                raise
         values = msgspec.structs.astuple(event.features)
         entity = event.entity if self._has_entity else None
         content = _ENCODE((event.event_time, entity, event.features_as_of, values))
@@ -212,14 +214,32 @@ class EventScorer:
             service.shadow.put(row, values)
         return _ENCODE(answer), encode(row)
 
-    def _explain(self, body: bytes) -> Refused:
-        """Return what is wrong with an event, by names."""
+    def _decoded(self, body: bytes) -> Any:
+        """Return an event that has whole numbers with a decimal point, such as 3.0, which JSON does not tell from 3.
+
+        Raises:
+            Refused: That was not all; it says what is wrong, by names.
+        """
         try:
             document = _UNTYPED.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Refused(400, "the body is not JSON (RFC 8259: no NaN, no Infinity)")
+            raise Refused(400, "the body is not JSON (RFC 8259: no NaN, no Infinity)") from None
         if not isinstance(document, dict):
-            return Refused(422, "an event is a JSON object")
+            raise Refused(422, "an event is a JSON object")
+        features = document.get("features")
+        whole = [(document, "reasons"), (document, "entity")]
+        if isinstance(features, dict):
+            whole += [(features, column.name) for column in self._service.reader.columns if column.type == "long"]
+        for place, name in whole:
+            if isinstance(value := place.get(name), float) and value.is_integer():
+                place[name] = int(value)
+        try:
+            return msgspec.convert(document, self.event)
+        except msgspec.ValidationError:
+            raise self._explain(document) from None
+
+    def _explain(self, document: dict[str, Any]) -> Refused:
+        """Return what is wrong with an event, by names."""
         known = {field.name: field for field in msgspec.structs.fields(self.event)}
         found = [Finding("", UNKNOWN)] if set(document) - set(known) else []
         for name, field in known.items():

@@ -119,7 +119,7 @@ class FeatureReader:
         values: dict[str, list[Any]] = {}
         bad: dict[int, list[Finding]] = {}
         if set(columns) - set(self.names):
-            for row in range(rows):
+            for row in range(max(1, rows)):  # names alone are refused as well
                 bad.setdefault(row, []).append(Finding("", UNKNOWN))
         for at, column in enumerate(self.columns):
             raw = columns.get(column.name)

@@ -14,6 +14,7 @@ from mlops_assets import __version__
 from mlops_assets.lineage import PROBABILITY
 from mlops_assets.serving.answers import Answer
 from mlops_assets.serving.events import request_type
+from mlops_assets.serving.mlflow_protocol import FORMS
 
 if TYPE_CHECKING:
     from mlops_assets.serving.service import ModelService
@@ -87,7 +88,13 @@ def _paths(prefix: str, event: str) -> dict[str, Any]:
             "type": "object",
             "required": ["events"],
             "additionalProperties": False,
-            "properties": {"events": {"type": "array", "items": {"$ref": f"#/components/schemas/{event}"}}},
+            "properties": {
+                "events": {
+                    "type": "array",
+                    "description": "An item that is no event gets a status of its own, and stops none of the others.",
+                    "items": {"anyOf": [{"$ref": f"#/components/schemas/{event}"}, {}]},
+                }
+            },
         },
         {
             "type": "object",
@@ -97,7 +104,7 @@ def _paths(prefix: str, event: str) -> dict[str, Any]:
     )
     invocations = _operation(
         "MLflow's scoring protocol.",
-        {"type": "object"},
+        {"type": "object", "oneOf": [{"required": [form]} for form in FORMS]},
         {
             "type": "object",
             "required": ["predictions"],

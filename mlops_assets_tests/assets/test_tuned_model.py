@@ -129,7 +129,8 @@ def test_the_engine_is_chosen_by_size_and_can_be_set_by_hand(searched_once: Sear
     one, two = (outcome.metadata["mlflow_run_id"] for outcome in (chosen, by_hand))
     for folder in ("", "pictures", "evaluation", EXPLANATION_FOLDER):
         listed = [{Path(f.path).name for f in store.client.list_artifacts(run, folder or None)} for run in (one, two)]
-        assert listed[0] == listed[1]
+        registered = {name for name in listed[0] if name.startswith("of_version_")}  # by another test of this search
+        assert listed[0] - registered == listed[1]
     with store.selected():
         model = mlflow.pyfunc.load_model(by_hand.metadata["model_uri"])
         assert model.predict(model.input_example).dtype == np.float32

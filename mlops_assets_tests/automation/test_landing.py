@@ -125,6 +125,24 @@ def test_a_failed_run_is_repeated_after_pauses_that_grow():
     assert pauses == [60, 120, 240, 480, 600, 600], "and it is never given up"
 
 
+def test_a_file_of_which_runs_die_stands_alone_in_the_end_and_the_others_are_loaded():
+    listed = files(*"abcd")
+    bomb, loaded = listed[2], set()
+    state, now, outcomes = settled(listed).state, 20.0, dict[str, Outcome]()
+    for _ in range(40):
+        now += 700
+        decision = look(state, listed, now, outcomes)
+        state = decision.state
+        if decision.start is not None:
+            died = bomb in decision.start.files
+            outcomes[decision.start.key] = "died" if died else "done"
+            loaded |= set() if died else set(decision.start.files)
+
+    assert loaded == set(listed) - {bomb}
+    assert [order.files for order in state.orders] == [(bomb,)]
+    assert not state.refused
+
+
 def test_a_bad_file_is_found_and_set_aside_and_the_good_ones_are_loaded():
     listed = files(*"abcd")
     bad = listed[2]
@@ -279,7 +297,7 @@ class Simulated:
             self._runs[key] = "done"
             self.loaded.update(file.mark for file in files)
         elif self._fates.random() < 0.5:
-            self._runs[key] = "failed"
+            self._runs[key] = self._fates.choice(["failed", "died"])
 
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["arrive", "grow", "vanish", "look"]), st.integers(0, 9)), max_size=40)

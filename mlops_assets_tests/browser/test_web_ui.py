@@ -240,7 +240,7 @@ def test_a_wrong_value_fails_the_run_and_the_pages_say_which_column_and_how_many
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="only /proc shows what is still alive")
 def test_stopped_by_its_process_id_it_leaves_nothing_behind(server: DagsterDev):
     running = "\n".join(server.processes())
-    for part in ("dagster_webserver", "dagster._daemon", "code-server", "api grpc", "mlflow server"):
+    for part in ("guarded_dagster --port", "dagster._daemon", "code-server", "api grpc", "guarded_mlflow server"):
         assert part in running
 
     assert server.stop(), f"had to be killed:\n{server.log.read_text('utf-8', errors='replace')[-4000:]}"

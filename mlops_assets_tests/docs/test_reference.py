@@ -57,7 +57,7 @@ def type_in_words(name: str, annotation: Any) -> str:
     if name in ("database", "model_name"):  # of a form that is checked
         return "name"
     plain = {Path: "folder", str: "text", int: "whole number", float: "number", SecretStr: "secret"}
-    return {**plain, date: "day", bool: "0 or 1"}[annotation]
+    return {**plain, date: "day", bool: "0 or 1", dict[str, int]: "JSON"}[annotation]
 
 
 def described_settings(text: str) -> dict[str, tuple[str, str]]:
@@ -129,7 +129,7 @@ def definitions_of(folder: Path) -> list[dg.Definitions]:
         build_defs(found)
         for found in (
             Settings(home=folder, source="/landing", labels="/labels", contract=str(LATE)),
-            Settings(home=folder, source="openml"),
+            Settings(home=folder, source="openml", inference_log="kafka://127.0.0.1:9092/predictions"),
             Settings(home=folder, source="delta:/tables/payments"),
             Settings(home=folder, target="databricks"),
         )

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import requests
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
 from mlops_assets.errors import StorageError
-from mlops_assets.serving.log import from_kafka
-from mlops_assets.serving.log.from_kafka import load
+from mlops_assets.serving.log import table as log_table
+from mlops_assets.serving.log.from_kafka import load, waiting
 from mlops_assets.serving.log.sinks import KafkaSink, SinkError
 from mlops_assets_tests.serving.kafka import Broker
 from mlops_assets_tests.serving.kit import event
@@ -69,12 +70,13 @@ def test_a_broker_that_is_not_there_is_an_error():
 def test_rows_are_loaded_once_whatever_is_lost(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     place, sink = str(tmp_path / "table"), KafkaSink(broker.address, "loaded")
     sink.write([row(number) for number in range(100)])
+    assert waiting(broker.address, "loaded", place) == 100
 
     first = load(broker.address, "loaded", place)
     again = load(broker.address, "loaded", place)
     sink.write([row(number) for number in range(90, 120)])  # a carrier that forgot its place sends some again
     # Killed before the commit: nothing is there, and the next load has everything.
-    monkeypatch.setattr(from_kafka, "write_deltalake", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(log_table, "write_deltalake", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         load(broker.address, "loaded", place)
     monkeypatch.undo()
@@ -89,6 +91,24 @@ def test_rows_are_loaded_once_whatever_is_lost(broker: Broker, tmp_path: Path, m
     assert sorted(table.column("request_id").to_pylist()) == sorted(f"r{number}" for number in range(120))
     assert sum(part.rows for part in in_parts) == 120
     assert in_parts[-1].lag == 0
+    assert waiting(broker.address, "loaded", place) == 0
+
+
+def test_a_topic_that_was_made_anew_is_no_empty_one(broker: Broker, tmp_path: Path):
+    place, sink = str(tmp_path / "table"), KafkaSink(broker.address, "anew")
+    sink.write([row(number) for number in range(50)])
+    load(broker.address, "anew", place)
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin.delete_topics(["anew"])["anew"].result(30)
+    until = time.monotonic() + 30
+    while "anew" in admin.list_topics(timeout=30).topics and time.monotonic() < until:
+        time.sleep(0.2)
+    KafkaSink(broker.address, "anew").write([row(1_000)])
+
+    with pytest.raises(StorageError, match="made anew"):
+        load(broker.address, "anew", place)
+    with pytest.raises(StorageError, match="there is no such topic"):
+        load(broker.address, "no such topic", place)
 
 
 def test_a_broker_that_is_away_for_a_minute_costs_no_answer_and_no_row(broker: Broker, tmp_path: Path):

@@ -466,3 +466,21 @@ def test_a_setting_that_is_not_one_is_named_without_its_value(name: str, value: 
     assert value not in str(caught.value) or value in ("1", "6")
     assert read_serving({"MLOPS_SERVING_HOST": "0.0.0.0", "MLOPS_SERVING_TOKEN": "x" * 16}).host == "0.0.0.0"  # noqa: S104
     assert read_serving({"MLOPS_SERVING_PORT": "", "MLOPS_HOME": "x"}, port=7, workers=None).port == 7
+
+
+def test_a_whole_number_with_a_decimal_point_is_a_whole_number(tmp_path: Path):
+    """JSON does not tell 3.0 from 3, and pandas writes the first."""
+    bundle(tmp_path / "m", 1)
+    champion(tmp_path)
+
+    async def use(client: Client) -> None:
+        plain = await client("POST", "/v1/score", event("e-1", count=3))
+        pointed = await client("POST", "/v1/score", event("e-2", count=3.0) | {"reasons": 2.0})
+        fraction = await client("POST", "/v1/score", event("e-3", count=3.5))
+        headed = await client("POST", "/invocations", b"a,b\n", kind="text/csv")
+
+        assert (plain.status, pointed.status, fraction.status, headed.status) == (200, 200, 422, 422)
+        assert plain.json["score"] == pointed.json["score"]
+        assert fraction.json["fields"] == [{"name": "features.count", "reason": "unreadable"}]
+
+    with_app(tmp_path, use)

@@ -7,6 +7,7 @@ rows mean (`contract`, `conform`).
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,8 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 
 from mlops_assets.errors import SchemaMismatchError, SourceError
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -92,15 +95,22 @@ def lower_case_columns(table: pa.Table, *, where: str) -> pa.Table:
             where=where,
             fix="name each column in the header; a row index that pandas wrote is left out with `index=False`",
         )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SourceError(f"duplicate columns: {', '.join(twice)}", where=where, fix="keep one of each, or rename one")
+    if twice := _repeated(names):
+        raise SourceError(f"duplicate columns: {twice}", where=where, fix="keep one of each, or rename one")
     lowered = [name.lower() for name in names]
-    clashes = sorted(name for name, lower in zip(names, lowered, strict=True) if lowered.count(lower) > 1)
-    if clashes:
+    if clashes := _repeated(names, lowered):
         raise SchemaMismatchError(
-            f"columns that differ only by case: {', '.join(clashes)}",
+            f"columns that differ only by case: {clashes}",
             where=where,
             fix="keep one of each, or rename one: names are compared without case everywhere",
         )
     return table.rename_columns(lowered).replace_schema_metadata(None)
+
+
+def _repeated(names: list[str], compared: list[str] | None = None) -> str:
+    """Return the first few names that occur more than once, for a message; in time that grows with their number."""
+    seen = compared or names
+    counts = Counter(seen)
+    found = sorted({name for name, key in zip(names, seen, strict=True) if counts[key] > 1})
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return ", ".join(found[:_SHOWN]) + more

@@ -3,6 +3,7 @@
 What belongs here: one GET with retries, and readable errors. What does not: what is downloaded (`files`, `openml`).
 The HTTP library's own messages are never passed on: they repeat URLs, and URLs can hold secrets.
 
+Redirects are followed by hand: a server may lead on to public addresses only (`addresses`), and not on and on.
 Lost connections, timeouts, cut-off bodies, 429 and 5xx are retried, with pauses that double or that the server asks for
 (Retry-After, RFC 9110 section 10.2.3). Other answers are final.
 """
@@ -15,19 +16,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import BinaryIO
+from typing import Any, BinaryIO, Final
+from urllib.parse import urljoin
 
 import requests
+from requests.utils import get_auth_from_url
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, stop_before_delay, wait_exponential
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError, ReadTimeoutError, SSLError
 
+from mlops_assets.data.sources.addresses import PrivateAddressError, PublicOnly, is_same_server
 from mlops_assets.data.sources.locations import shown
 from mlops_assets.errors import SettingsError, SourceError, UnreachableError
 
 _CHUNK_BYTES = 1 << 16
 _ERROR_BODY_BYTES = 1 << 16
+_MAX_HOPS: Final = 5
 _BROKEN = "the connection broke before the answer was complete"
 _MEND_CERTIFICATE = "install the certificate authority that the server, or your proxy, uses (REQUESTS_CA_BUNDLE)"
+_PRIVATE = "the server redirects to an address of this machine or of a private network"
+_MEND_PRIVATE = "configure that address itself if it is the right one"
 _MEND_URL = "use the http:// or https:// address of the file itself"
 _MEND_SERVER = "check that the server is up and reachable from here (proxy, firewall), then load again"
 
@@ -93,7 +100,8 @@ def download(url: str, sink: BinaryIO, policy: HttpPolicy, *, max_bytes: int | N
     """Send a GET request and write the body into `sink`.
 
     Args:
-        url: An http or https URL; redirects lead to such URLs only. User and password in it are sent (basic access).
+        url: An http or https URL; redirects lead to such URLs, of this server or of public ones. User and password in
+            it are sent (basic access), to this server only.
         sink: Seekable file; emptied before each try.
         policy: Tries and timeouts.
         max_bytes: Refuse a longer body.
@@ -103,7 +111,7 @@ def download(url: str, sink: BinaryIO, policy: HttpPolicy, *, max_bytes: int | N
 
     Raises:
         UnreachableError: No answer within the policy.
-        SourceError: A redirect elsewhere, a bad certificate, a body over `max_bytes`.
+        SourceError: A redirect to something else or into a private network, a bad certificate, a body over `max_bytes`.
     """
     deadline = time.monotonic() + policy.total_timeout
     doubling = wait_exponential(multiplier=policy.backoff)
@@ -154,18 +162,44 @@ def _attempt(
     # A compressed file must arrive as it is: some servers declare its own compression as one of the transfer.
     packed = url.partition("?")[0].lower().endswith(".gz")
     headers = {"User-Agent": "mlops_assets", "Accept-Encoding": "identity" if packed else "gzip"}
+    hops = [url]
     try:
-        with session.get(url, stream=True, timeout=timeout, headers=headers) as response:
-            status = response.status_code
-            if status == requests.codes.too_many_requests or status >= requests.codes.internal_server_error:
-                return _Failure(f"the server answers HTTP {status}", retry_after=_retry_after(response.headers))
-            if status >= requests.codes.bad_request:
-                return Answer(status, _error_body(response, deadline))
-            if status >= requests.codes.multiple_choices:
-                return _Failure(f"the server redirects (HTTP {status}) without a Location", final=True)
-            return _save(response, sink, deadline, max_bytes, decode=not packed)
+        while len(hops) <= _MAX_HOPS:
+            answer = _get(session, hops, timeout=timeout, headers=headers)
+            with answer as response:
+                if (following := response.headers.get("Location")) and response.is_redirect:
+                    hops.append(urljoin(hops[-1], following))
+                    continue
+                return _taken(response, sink, deadline, max_bytes, decode=not packed)
     except (requests.RequestException, HTTPError) as error:
         return _explained(error, timeout)
+    return _Failure("the server redirects in a loop", final=True)
+
+
+def _get(session: requests.Session, hops: list[str], **how: Any) -> requests.Response:
+    """Ask the last of the URLs; all but the first are what servers have answered."""
+    here, first = hops[-1], hops[0]
+    if is_same_server(first, here):
+        # As a redirect to the same server goes on with the same user; otherwise none is sent.
+        how["auth"] = get_auth_from_url(first) if any(get_auth_from_url(first)) else None
+    else:
+        session = requests.Session()
+        session.mount("http://", PublicOnly())
+        session.mount("https://", PublicOnly())
+    return session.get(here, stream=True, allow_redirects=False, **how)
+
+
+def _taken(
+    response: requests.Response, sink: BinaryIO, deadline: float, max_bytes: int | None, *, decode: bool
+) -> Answer | _Failure:
+    status = response.status_code
+    if status == requests.codes.too_many_requests or status >= requests.codes.internal_server_error:
+        return _Failure(f"the server answers HTTP {status}", retry_after=_retry_after(response.headers))
+    if status >= requests.codes.bad_request:
+        return Answer(status, _error_body(response, deadline))
+    if status >= requests.codes.multiple_choices:
+        return _Failure(f"the server redirects (HTTP {status}) without a Location", final=True)
+    return _save(response, sink, deadline, max_bytes, decode=decode)
 
 
 def _chunks(response: requests.Response, deadline: float, *, decode: bool) -> Iterator[bytes]:
@@ -204,10 +238,10 @@ def _error_body(response: requests.Response, deadline: float) -> bytes:
 def _explained(error: Exception, timeout: tuple[float, float]) -> _Failure:
     """Describe the error without the library's text; the first kind that fits is the most specific."""
     known: list[tuple[tuple[type[Exception], ...], _Failure]] = [
+        ((PrivateAddressError,), _Failure(_PRIVATE, _MEND_PRIVATE, final=True)),
         ((requests.exceptions.SSLError, SSLError), _Failure("the TLS connection fails", _MEND_CERTIFICATE, final=True)),
         ((requests.ConnectTimeout,), _Failure(f"timeout: no connection within {timeout[0]:.3g} s")),
         ((requests.Timeout, ReadTimeoutError), _Failure(f"timeout: no data for {timeout[1]:.3g} s")),
-        ((requests.TooManyRedirects,), _Failure("the server redirects in a loop", final=True)),
         # InvalidSchema, InvalidURL, MissingSchema and urllib3's own for a host that can't be one.
         ((ValueError,), _Failure("not an http(s) URL, or a redirect to something else", _MEND_URL, final=True)),
         ((requests.exceptions.ProxyError,), _Failure("the proxy can't be reached, or refuses the connection")),

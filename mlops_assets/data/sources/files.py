@@ -19,6 +19,7 @@ import pyarrow as pa
 from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
 from mlops_assets.data.sources.locations import (
     READABLE,
     FileKind,
@@ -40,7 +41,7 @@ _FIX_SUFFIX = f"use files whose names match one of {READABLE}"
 class _InputFile:
     origin: str
     kind: FileKind
-    read: Callable[[], bytes]
+    read: Callable[[Limits], bytes]
 
 
 class FilesSource:
@@ -53,15 +54,24 @@ class FilesSource:
             through its folder, or with a `?` in the comma's place.
         http: Tries and timeouts of web files.
         may_be_empty: Whether a folder or a glob may match no file.
+        limits: How large a file may be.
 
     Raises:
         SettingsError: The location is blank.
     """
 
-    def __init__(self, location: str, *, http: HttpPolicy | None = None, may_be_empty: bool = False) -> None:
+    def __init__(
+        self,
+        location: str,
+        *,
+        http: HttpPolicy | None = None,
+        may_be_empty: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._items = split_list(location)
         self._http = http or HttpPolicy()
         self._may_be_empty = may_be_empty
+        self._limits = limits
         if not self._items:
             raise SettingsError("no location is given", where="files source", fix="name a file, a folder or a glob")
 
@@ -76,7 +86,11 @@ class FilesSource:
             SourceError: A location leads to no file (see `may_be_empty`), or a file can't be read as a table.
             SchemaMismatchError: Columns of a file differ only by case.
         """
-        return map(_read, [file for item in self._items for file in self._files_of(item)])
+        files = [file for item in self._items for file in self._files_of(item)]
+        return map(self._read, files)
+
+    def _read(self, file: _InputFile) -> SourceBatch:
+        return _read(file, self._limits)
 
     def _files_of(self, item: str) -> list[_InputFile]:
         return [self._web_file(item)] if is_web(item) else _stored_files(item, may_be_empty=self._may_be_empty)
@@ -90,25 +104,27 @@ class FilesSource:
             raise SourceError(
                 "web servers can't list folders", where=shown(url), fix="name the files, separated by commas"
             )
-        return _InputFile(shown(url), _known_kind(path, where=shown(url)), lambda: _read_web(url, self._http))
+        return _InputFile(
+            shown(url), _known_kind(path, where=shown(url)), lambda limits: _read_web(url, self._http, limits)
+        )
 
 
-def _read(file: _InputFile) -> SourceBatch:
-    content = file.read()
+def _read(file: _InputFile, limits: Limits) -> SourceBatch:
+    content = file.read(limits)
     if not content:
         raise SourceError("the file is empty (0 bytes)", where=file.origin, fix="leave it out, or export it again")
     if file.kind == "csv.gz":
-        content = formats.gunzip(content, where=file.origin)
+        content = formats.gunzip(content, where=file.origin, limits=limits)
     table: pa.Table = (
-        formats.read_parquet(content, where=file.origin)
+        formats.read_parquet(content, where=file.origin, limits=limits)
         if file.kind == "parquet"
-        else formats.read_csv(content, where=file.origin)
+        else formats.read_csv(content, where=file.origin, limits=limits)
     )
     return SourceBatch(file.origin, content_hash(content), lower_case_columns(table, where=file.origin))
 
 
-def _read_web(url: str, policy: HttpPolicy) -> bytes:
-    answer, content = download_bytes(url, policy)
+def _read_web(url: str, policy: HttpPolicy, limits: Limits) -> bytes:
+    answer, content = download_bytes(url, policy, max_bytes=limits.size)
     if answer.ok:
         return content
     what, fix = {
@@ -185,13 +201,21 @@ def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _Inpu
         if entry is None or entry["type"] != "file":
             what = "a broken link" if entry is None else "neither a file nor a folder"
             raise SourceError(what, where=origin, fix="remove it, or put a file in its place")
-    return _InputFile(origin, _known_kind(name_of(path), where=origin), lambda: _contents(fs, path, origin, item))
+    kind_of_file = _known_kind(name_of(path), where=origin)
+    return _InputFile(origin, kind_of_file, lambda limits: _contents(fs, path, origin, item, limits))
 
 
-def _contents(fs: Any, path: str, origin: str, item: str) -> bytes:
-    content: bytes | None = ask(item, lambda: fs.cat_file(path), where=origin)
+def _contents(fs: Any, path: str, origin: str, item: str, limits: Limits) -> bytes:
+    def read() -> bytes:
+        # No more than the limit and a byte, whatever the storage says of the size.
+        with fs.open(path, "rb") as file:
+            content: bytes = file.read(limits.size + 1)
+        return content
+
+    content = ask(item, read, where=origin)
     if content is None:
         raise SourceError("the file disappeared before it was read", where=origin, fix="load again")
+    limits.require_bytes(len(content), where=origin)
     return content
 
 

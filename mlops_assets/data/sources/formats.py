@@ -10,64 +10,85 @@ import csv
 import gzip
 import io
 import zlib
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
 from mlops_assets.errors import SourceError
 
+_T = TypeVar("_T")
+# Bytes of a value by Parquet's physical type; texts are measured, and those of fixed length say theirs.
+_WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 0}
+_HEADER_BYTES = 1 << 20
 _BLOCK_BYTES = 8 << 20
 _FIX_EXPORT = "export the file again, as comma-separated UTF-8 text"
 _FIX_COPY = "copy or export the file again: it is damaged, or not in the format that its name says"
 
 
-def gunzip(packed: bytes, *, where: str) -> bytes:
-    """Return the decompressed content of a gzip file.
+def gunzip(packed: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Return the decompressed content of a gzip file, of which no more is decompressed than the limits allow.
 
     Raises:
-        SourceError: It is not a gzip file, or cut off, or damaged.
+        SourceError: It is not a gzip file, or cut off, damaged, or too large.
     """
     try:
-        return gzip.decompress(packed)
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
+            content = stream.read(limits.size + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SourceError(f"not a complete gzip file: {error}", where=where, fix=_FIX_COPY) from None
+    limits.require_bytes(len(content), where=where)
+    return content
 
 
-def read_csv(text: bytes, *, where: str) -> pa.Table:
+def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
     """Read comma-separated UTF-8 text with a header (RFC 4180; a byte order mark and blank lines are skipped).
 
     Returns:
         One string column per field of the header, values as written, null for an empty field.
 
     Raises:
-        SourceError: No rows, rows of another length than the header, an open quote, or not UTF-8 text.
+        SourceError: No rows, rows of another length than the header, an open quote, not UTF-8 text, or too large.
     """
+    limits.require_bytes(len(text), where=where)
     if b"\0" in text:
         raise SourceError("not a text file: it contains NUL bytes", where=where, fix=_FIX_EXPORT)
     if not text.strip(b"\xef\xbb\xbf \t\r\n"):
         raise SourceError("the file is empty", where=where, fix="leave the file out, or export it again")
     if text.count(b'"') % 2:
         raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, fix=_FIX_EXPORT)
-    table, problem = _try_csv(text if b"\n" in text else text + b"\n")
+    text = text if b"\n" in text else text + b"\n"
+    fields, problem = _try(lambda: _header_length(text), text)
+    lines = text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
+    limits.require_shape(lines, fields or 0, where=where)
+    table = None
+    if fields is not None:
+        table, problem = _try(lambda: _parse_csv(text, fields=fields), text)
     if table is None:
         raise SourceError(problem, where=where, fix=_FIX_EXPORT)
     if not all(pa.types.is_string(kind) for kind in table.schema.types):
         raise SourceError("the header can't be read", where=where, fix=_FIX_EXPORT)
     if table.num_rows == 1:
         raise SourceError("a header but no rows", where=where, fix="leave the file out, or export it again")
+    for column in table.columns:
+        _require_short(column, limits, where)
     names = [column[0].as_py() or "" for column in table.columns]
     return table.slice(1).rename_columns(names)
 
 
-def read_parquet(content: bytes, *, where: str) -> pa.Table:
+def read_parquet(content: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
     """Read a Parquet file; columns keep their types.
 
     Raises:
-        SourceError: The file is damaged or cut off, or has no rows.
+        SourceError: The file is damaged or cut off, has no rows, or is too large.
     """
+    limits.require_bytes(len(content), where=where)
     try:
-        table = pa_parquet.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read()
+        table = _bounded_parquet(content, limits, where)
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise SourceError(f"not a complete Parquet file: {reason}", where=where, fix=_FIX_COPY) from None
@@ -76,17 +97,61 @@ def read_parquet(content: bytes, *, where: str) -> pa.Table:
     return table
 
 
-def _try_csv(text: bytes) -> tuple[pa.Table | None, str]:
-    """Return the table or the problem; the parser's own error quotes rows, so it must not be chained to ours."""
+def _bounded_parquet(content: bytes, limits: Limits, where: str) -> pa.Table:
+    """Read a Parquet file once its metadata promise that it is small, and its texts once their lengths are known."""
+    file = pa_parquet.ParquetFile(pa.BufferReader(content))
+    meta, schema = file.metadata, file.schema
+    limits.require_shape(meta.num_rows, meta.num_columns, where=where)
+    chunks = [meta.row_group(g).column(c) for g in range(meta.num_row_groups) for c in range(meta.num_columns)]
+    # Lists hold more values than there are rows.
+    limits.require("cells", sum(chunk.num_values for chunk in chunks), where=where)
+    leaves = [schema.column(number) for number in range(meta.num_columns)]
+    width = {leaf.path: _WIDTHS.get(leaf.physical_type, leaf.length) for leaf in leaves}
+    of_numbers = sum(chunk.num_values * width[chunk.path_in_schema] for chunk in chunks)
+    limits.require_bytes(of_numbers + sum(chunk.total_uncompressed_size for chunk in chunks), where=where)
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.logical_type.type != "DECIMAL"]
+    if nested := set(texts).difference(file.schema_arrow.names):
+        raise SourceError(f"{len(nested)} nested columns hold text", where=where, fix="write one column per text")
+    # As a dictionary, a text that is repeated a million times is one text.
+    packed = pa_parquet.ParquetFile(
+        pa.BufferReader(content), page_checksum_verification=True, read_dictionary=texts
+    ).read()
+    limits.require_bytes(of_numbers + sum(_decoded_bytes(packed[name], limits, where) for name in texts), where=where)
+    return packed.cast(file.schema_arrow)
+
+
+def _decoded_bytes(column: pa.ChunkedArray, limits: Limits, where: str) -> int:
+    """Return how many bytes the texts of a column have, in a column that may be one of dictionaries."""
+    total = 0
+    for chunk in column.chunks:
+        if not pa.types.is_dictionary(chunk.type):
+            _require_short(chunk, limits, where)
+            total += chunk.nbytes
+            continue
+        _require_short(chunk.dictionary, limits, where)
+        lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
+        total += pc.sum(lengths, min_count=0).as_py()
+    return total
+
+
+def _require_short(texts: pa.Array | pa.ChunkedArray, limits: Limits, where: str) -> None:
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    limits.require("cell_kilobytes", -(-longest // 1024), where=where)
+
+
+def _try(step: Callable[[], _T], text: bytes) -> tuple[_T | None, str]:
+    """Return a step's result or the problem; the parser's own error quotes rows, so it must not be chained to ours."""
     try:
-        # The header is read as a row, so that a field count that differs from it is found by the parser itself.
-        return _parse_csv(text, fields=_header_length(text)), ""
+        return step(), ""
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         return None, _csv_problem(text, error)
 
 
 def _header_length(text: bytes) -> int:
-    lines = csv.reader(io.TextIOWrapper(io.BytesIO(text), encoding="utf-8-sig", newline=""))
+    # A header of a billion commas is counted no further; what is cut off may be within a character.
+    start = io.BytesIO(text[:_HEADER_BYTES])
+    errors = "strict" if len(text) <= _HEADER_BYTES else "ignore"
+    lines = csv.reader(io.TextIOWrapper(start, encoding="utf-8-sig", errors=errors, newline=""))
     return len(next((record for record in lines if record), []))
 
 
@@ -108,12 +173,11 @@ def _csv_problem(text: bytes, error: Exception) -> str:
     except UnicodeDecodeError as undecodable:
         line = text.count(b"\n", 0, undecodable.start) + 1
         return f"not UTF-8 text: line {line} holds the byte 0x{text[undecodable.start]:02x}"
-    ragged = _ragged_rows(text)
-    if ragged:
-        first = ragged[0]
+    first, count = _ragged_rows(text)
+    if first is not None:
         return (
             f"row {first.number} has {_fields(first.actual_columns)}, the header (row 1) has {first.expected_columns}; "
-            f"{len(ragged)} such row(s), blank lines not counted"
+            f"{count} such row(s), blank lines not counted"
         )
     return f"not a CSV table: {' '.join(str(error).split())[:120]}"
 
@@ -122,11 +186,16 @@ def _fields(count: int) -> str:
     return "1 field" if count == 1 else f"{count} fields"
 
 
-def _ragged_rows(text: bytes) -> list[pa_csv.InvalidRow]:
+def _ragged_rows(text: bytes) -> tuple[pa_csv.InvalidRow | None, int]:
+    """Return the first row of another length than the header, and how many there are."""
     found: list[pa_csv.InvalidRow] = []
+    count = 0
 
     def note(row: pa_csv.InvalidRow) -> str:
-        found.append(row)
+        nonlocal count
+        count += 1
+        if not found:
+            found.append(row)
         return "skip"
 
     # Row numbers are only known when one thread reads.
@@ -137,5 +206,5 @@ def _ragged_rows(text: bytes) -> list[pa_csv.InvalidRow]:
             parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in text, invalid_row_handler=note),
         )
     except pa.ArrowInvalid:
-        return found  # another fault stopped this pass; the rows it saw before are still ragged
-    return found
+        return found[0] if found else None, count  # another fault stopped this pass; what it saw is still ragged
+    return found[0] if found else None, count

@@ -41,6 +41,7 @@ from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.arff import read_arff
 from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download, download_bytes
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS
 from mlops_assets.data.sources.locations import is_web, shown
 from mlops_assets.errors import SettingsError, SourceError, StorageError
 
@@ -237,7 +238,7 @@ class OpenMLSource:
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             with part.open("x+b") as sink:
-                answer = download(url, sink, self._http)
+                answer = download(url, sink, self._http, max_bytes=DEFAULT_LIMITS.size)
                 sink.seek(0)
                 content = sink.read()
             if not answer.ok:

@@ -1,51 +1,28 @@
 """From a Kafka topic to the Delta table of the log, each row once.
 
-What belongs here: reading what is new, the commit, the rows that are there already. What does not: producing (`sinks`).
+What belongs here: reading what is new, and how much that is. What does not: producing (`sinks`), the commit (`table`).
 
 The offset of each partition is the transaction number of that partition in the same Delta commit as its rows: a kill
 before the commit changes nothing, and after it nothing is read again. No consumer group's offsets are used, so losing
 them doubles nothing. Rows that the producer sent twice have the same ids and come in once, as long as both are within
-`WINDOW_DAYS` of each other.
+`table.WINDOW_DAYS` of each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import TableNotFoundError
 
 from mlops_assets.errors import StorageError
 from mlops_assets.serving.log.sinks import SCHEMA, to_table
+from mlops_assets.serving.log.table import Loaded, LogTable
 
-WINDOW_DAYS: Final = 7
-KEY: Final = ("request_id", "row", "arm")
 _SECONDS: Final = 15.0
 _MOST: Final = 100_000
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What a load did.
-
-    Attributes:
-        rows: Rows that were added.
-        doubled: Rows that were there already, or twice in the topic.
-        unreadable: Messages that are no rows of the log.
-        lag: Messages of the topic that are still to be read.
-    """
-
-    rows: int
-    doubled: int
-    unreadable: int
-    lag: int
 
 
 def load(servers: str, topic: str, location: str, login: Mapping[str, str] | None = None, most: int = _MOST) -> Loaded:
@@ -56,11 +33,26 @@ def load(servers: str, topic: str, location: str, login: Mapping[str, str] | Non
         topic: Name of the topic.
         location: Folder or URL of the table, which is made if it does not exist.
         login: librdkafka's settings for security.
-        most: Messages that are read at most.
+        most: Messages that are read at most, give or take a batch.
 
     Raises:
-        StorageError: The broker does not answer.
+        StorageError: The broker does not answer, has no such topic, or has lost messages that were not read yet.
     """
+    with _consumer(servers, topic, login) as consumer:
+        table = LogTable(location)
+        starts, ends = _spans(consumer, topic, table)
+        return _load(consumer, topic, table, starts, ends, most)
+
+
+def waiting(servers: str, topic: str, location: str, login: Mapping[str, str] | None = None) -> int:
+    """Return how many messages of a topic a table does not have yet; arguments and errors are those of `load`."""
+    with _consumer(servers, topic, login) as consumer:
+        starts, ends = _spans(consumer, topic, LogTable(location))
+    return sum(max(0, end - starts[number]) for number, end in ends.items())
+
+
+@contextmanager
+def _consumer(servers: str, topic: str, login: Mapping[str, str] | None) -> Iterator[Any]:
     # `group.id` is required, and never committed to.
     consumer = Consumer(
         {"bootstrap.servers": servers, "group.id": "mlops_assets", "enable.auto.commit": False, "log_level": 0}
@@ -68,27 +60,42 @@ def load(servers: str, topic: str, location: str, login: Mapping[str, str] | Non
         | dict(login or {})
     )
     try:
-        return _load(consumer, topic, _table(location), location, most)
+        yield consumer
     except KafkaException as error:
         raise StorageError(
             f"the broker does not answer: {error.args[0].name() if error.args else error}",
             where=f"topic {topic}",
-            fix="check the broker, and MLOPS_SERVING_LOG",
+            fix="check the broker and the address of the log",
             transient=True,
         ) from None
     finally:
         consumer.close()
 
 
-def _load(consumer: Any, topic: str, table: DeltaTable | None, location: str, most: int) -> Loaded:
-    partitions = consumer.list_topics(topic, timeout=_SECONDS).topics[topic].partitions
+def _spans(consumer: Any, topic: str, table: LogTable) -> tuple[dict[int, int], dict[int, int]]:
+    """Return where reading goes on, and where the topic ends, by partition."""
+    found = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
+    if found.error is not None or not found.partitions:
+        raise StorageError("there is no such topic", where=f"topic {topic}", fix="check the address of the log")
     starts: dict[int, int] = {}
     ends: dict[int, int] = {}
-    for number in partitions:
+    for number in found.partitions:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=_SECONDS)
-        seen = None if table is None else table.transaction_version(_name(topic, number))
-        starts[number] = max(low, 0 if seen is None else seen)
-        ends[number] = high
+        seen = table.number(_name(topic, number))
+        if seen is not None and not low <= seen <= high:
+            raise StorageError(
+                f"the table has read partition {number} up to {seen}, and the topic holds {low} to {high}: it was made "
+                "anew, or rows were deleted before they were read",
+                where=f"topic {topic}",
+                fix="load from a topic of another name; what the old one lost can't be loaded",
+            )
+        starts[number], ends[number] = low if seen is None else seen, high
+    return starts, ends
+
+
+def _load(
+    consumer: Any, topic: str, table: LogTable, starts: Mapping[int, int], ends: Mapping[int, int], most: int
+) -> Loaded:
     wanted = {number: end for number, end in ends.items() if end > starts[number]}
     if not wanted:
         return Loaded(0, 0, 0, 0)
@@ -113,33 +120,9 @@ def _load(consumer: Any, topic: str, table: DeltaTable | None, location: str, mo
             except msgspec.DecodeError:
                 unreadable += 1
     rows = to_table(found) if found else SCHEMA.empty_table()
-    new = _without_known(rows, table)
-    noted = [Transaction(_name(topic, number), read[number]) for number in wanted]
-    write_deltalake(location, new, mode="append", commit_properties=CommitProperties(app_transactions=noted))
+    added = table.add(rows, {_name(topic, number): read[number] for number in wanted})
     lag = sum(max(0, end - read[number]) for number, end in ends.items())
-    return Loaded(new.num_rows, rows.num_rows - new.num_rows, unreadable, lag)
-
-
-def _without_known(rows: pa.Table, table: DeltaTable | None) -> pa.Table:
-    """Return the rows whose ids are neither in the table nor earlier among them."""
-    keys = list(zip(*(rows.column(name).to_pylist() for name in KEY), strict=True))
-    known: set[tuple[Any, ...]] = set()
-    if table is not None and rows.num_rows:
-        first = pc.min(rows.column("at")).as_py() - timedelta(days=WINDOW_DAYS)
-        there = table.to_pyarrow_table(columns=[*KEY], filters=[("at", ">=", first)])
-        known = set(zip(*(there.column(name).to_pylist() for name in KEY), strict=True))
-    kept = []
-    for key in keys:
-        kept.append(key not in known)
-        known.add(key)
-    return rows.filter(pa.array(kept, pa.bool_()))
-
-
-def _table(location: str) -> DeltaTable | None:
-    try:
-        return DeltaTable(location)
-    except TableNotFoundError:
-        return None
+    return Loaded(added, rows.num_rows - added, unreadable, lag)
 
 
 def _name(topic: str, partition: int) -> str:

@@ -13,7 +13,7 @@ import msgspec
 # Raised when a field is added or changes its meaning. Rows of every earlier version stay readable: a new field has a
 # default, and none is removed.
 SCHEMA_VERSION: Final = 1
-Arm = Literal["champion", "pinned", "canary", "shadow", "fallback", "refused"]
+Arm = Literal["champion", "pinned", "canary", "shadow", "fallback", "refused", "captured"]
 
 
 class LogRow(msgspec.Struct, omit_defaults=True):
@@ -23,7 +23,8 @@ class LogRow(msgspec.Struct, omit_defaults=True):
         request_id: Id of the request; with `row` and `arm` it identifies the row.
         model: Name of the registered model.
         at: When the request came in, microseconds since 1970.
-        arm: What answered: `champion`, a `pinned` version, `canary`, `shadow`, `fallback`; `refused` for none.
+        arm: What answered: `champion`, a `pinned` version, `canary`, `shadow`, `fallback`; `refused` for none;
+            `captured` where another server answered (`captured`).
         schema: Version of this form.
         row: Position in the request.
         event_id: The caller's id of the event; empty without one.

@@ -1,0 +1,1 @@
+"""Attacks of strangers, each with what stops it: SECURITY.md says which belongs to whom."""
