@@ -1,7 +1,8 @@
 """How often intervals hold the truth of a simulated population whose frauds come in series of eight a card.
 
 The truth is an integral over the distributions that the rows are drawn from, not a figure of ours. A nominal 95 %
-interval must hold it in 93 to 97 % of the periods, give or take the standard error of such a share; one that draws rows instead of cards shows that the test can fail.
+interval must hold it in 93 to 97 % of the periods, give or take the standard error of such a share; one that draws rows
+instead of cards shows that the test can fail.
 """
 
 from __future__ import annotations
