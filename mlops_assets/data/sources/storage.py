@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mlops_assets.data.sources.locations import holds_secret, shown
 from mlops_assets.errors import PlatformError, SourceError, UnreachableError
+from mlops_assets.foreign_text import printable
 
 Answered = TypeVar("Answered")
 # Returns the file system of a location and the path in it, as `file_system` does.
@@ -86,7 +87,7 @@ def _foreign(error: Exception, item: str) -> str:
 
 def origin_of(fs: Any, path: str, written: str) -> str:
     """Return a file's name in messages: its full path on this machine, else the URL as written, without secrets."""
-    return path if isinstance(fs, LocalFileSystem) else shown(written)
+    return printable(path if isinstance(fs, LocalFileSystem) else shown(written))
 
 
 def name_of(path: str) -> str:
