@@ -1,6 +1,6 @@
 """Text of strangers (cells, columns, names of files, words of a cluster), made safe to show.
 
-What belongs here: the two ways to show it. What does not: what is shown where, and secrets (`locations.shown`).
+What belongs here: the ways to show it. What does not: what is shown where, and secrets (`locations.shown`).
 
 Every cell, file name and column name that goes into Markdown passes `in_cell`, everything that goes into a message, a
 log or a terminal passes `printable`. So a cell is never a link, a picture or HTML, nor a second row, and a file name
@@ -14,7 +14,8 @@ import unicodedata
 
 # Control, format (bidirectional marks among them), surrogate, private use, line and paragraph separators.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-_CELL = 80
+_CELL, _SENTENCE = 80, 1_000
+_MARKS = re.compile(r"[<\[`@]|://|www\.", re.IGNORECASE)
 # Words and numbers: no mark of Markdown's, and an underscore only within a word.
 _WORD = r"[^\W_](?:\w*[^\W_])?"
 _PLAIN = re.compile(rf"-?{_WORD}(?:[ .,-]{_WORD})*%?")
@@ -45,6 +46,15 @@ def in_cell(text: object, limit: int = _CELL) -> str:
     """
     shown = printable(text, limit)
     return shown if _PLAIN.fullmatch(shown) and "www." not in shown.lower() else as_code(text, limit)
+
+
+def in_sentence(text: str) -> str:
+    """Return a sentence that names what strangers have named, for where it may be read as Markdown.
+
+    As it is if there is no mark in it from which a link, a picture, HTML or code could come; otherwise as code.
+    """
+    shown = printable(text)
+    return as_code(shown, _SENTENCE) if _MARKS.search(shown) else shown
 
 
 def as_code(text: object, limit: int = _CELL) -> str:

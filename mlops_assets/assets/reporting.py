@@ -25,7 +25,7 @@ from mlops_assets.data.columns import (
 )
 from mlops_assets.data.ingest.changes import CHANGES
 from mlops_assets.data.labels.labels import label_table_columns
-from mlops_assets.foreign_text import in_cell
+from mlops_assets.foreign_text import in_cell, in_sentence
 from mlops_assets.lineage import DATA_VERSION_IS_GIVEN_TAG, DATA_VERSION_TAG
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: dg.AssetKey) -> list[
             passed=outcome.passed,
             asset_key=asset,
             check_name=outcome.name,
-            description=outcome.description,
+            description=in_sentence(outcome.description),
             severity=dg.AssetCheckSeverity[outcome.severity.upper()],
             metadata=dict(outcome.details),
         )

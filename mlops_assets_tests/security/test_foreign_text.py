@@ -17,7 +17,7 @@ from mlops_assets.automation.alerts import FailedRun
 from mlops_assets.data.contract.diff import Difference, as_markdown
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.errors import SourceError
-from mlops_assets.foreign_text import in_cell, printable
+from mlops_assets.foreign_text import in_cell, in_sentence, printable
 
 HOSTILE = (
     "[click](http://evil.example)",
@@ -113,6 +113,14 @@ def test_a_file_name_does_not_steer_a_terminal(tmp_path: Path):
 
     assert "\\x1b[2J" in str(raised.value)
     assert str(raised.value).isprintable()
+
+
+@given(text=TEXT)
+def test_a_sentence_about_any_text_is_a_sentence_only(text: str):
+    pieces = rendered(f"It says: {in_sentence(text)}")
+
+    assert {kind for kind, _ in pieces} <= {*ALLOWED, "paragraph", "em", "strong", "text_special"}
+    assert in_sentence("3 of 9 rows: amount (-5.0) is below 0") == "3 of 9 rows: amount (-5.0) is below 0"
 
 
 @given(text=TEXT)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
-from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
 from mlops_assets.data.sources.locations import (
     READABLE,
     FileKind,
@@ -215,8 +215,7 @@ def _contents(fs: Any, path: str, origin: str, item: str, limits: Limits) -> byt
     def read() -> bytes:
         # No more than the limit and a byte, whatever the storage says of the size.
         with fs.open(path, "rb") as file:
-            content: bytes = file.read(limits.size + 1)
-        return content
+            return read_at_most(file, limits.size)
 
     before = ask(item, lambda: info_of(fs, path), where=origin)
     content = ask(item, read, where=origin)
