@@ -16,15 +16,19 @@ import xgboost as xgb
 from sklearn.metrics import average_precision_score
 
 from mlops_assets.evaluation.bootstrap import Contender, compare
+from mlops_assets.evaluation.evidence import e_value
 from mlops_assets.evaluation.intervals import Design
 from mlops_assets.evaluation.scorer import Rows
-from mlops_assets.registry.gate import RANKING, Contest, GateRule, judge_promotion
+from mlops_assets.registry.contest import RANKING, Contest
+from mlops_assets.registry.gate import judge_promotion
+from mlops_assets.registry.gate_rule import GateRule
 
 SERIES, GENUINE, DAYS = 4, 1_000, 14
 RULE = GateRule()
 # As if there were one gate and no other: at 95 %, with one chance in forty.
-ONCE = GateRule(false_promotions=0.025, gates_a_year=1, brier_margin=100.0, precision_margin=100.0, money_margin=100.0)
-WITHOUT_GUARDS = GateRule(brier_margin=100.0, precision_margin=100.0, money_margin=100.0)
+NO_GUARDS: Any = dict.fromkeys(("brier_margin", "precision_margin", "money_margin", "calibration_margin"), 100.0)
+ONCE = GateRule(false_promotions=0.05, gates_a_year=1, **NO_GUARDS)
+WITHOUT_GUARDS = GateRule(**NO_GUARDS)
 
 
 def logistic(values: Any) -> Any:
@@ -98,22 +102,99 @@ def share_promoted(
     return float(np.mean([promoted(rule, against(*each, rule.level, **changed)) for each in drawn]))
 
 
-def share_of_years(years: int, frauds: int, rule: GateRule, *, own: float = 0.4, gates: int = 52) -> float:
-    """Return in which share of years one gate or more promotes a model that is exactly as good as its champion.
+def share_of_years(
+    years: int, frauds: int, rule: GateRule, *, lead: float = 0.0, own: float = 0.4, gates: int = 52
+) -> float:
+    """Return in which share of years one gate or more promotes the candidate, another one in each gate.
 
     Args:
         years: Years to draw.
-        frauds: Frauds in the period of each gate.
+        frauds: Frauds in the period of each gate, none of which an earlier gate has used.
         rule: The gate's.
+        lead: As in `period`; 0 for models that are exactly as good as their champion.
         own: As in `period`.
         gates: Gates in a year.
     """
     random = np.random.default_rng(frauds + 7)
 
     def promotes() -> bool:
-        return promoted(rule, against(*period(random, frauds, 0.0, own), rule.level))
+        evidence = 1.0
+        for _ in range(gates):
+            contest = against(*period(random, frauds, lead, own), rule.level)
+            evidence *= e_value(contest.gains[RANKING], rule.min_gain)
+            if promoted(rule, replace(contest, evidence=evidence)):
+                return True
+        return False
 
-    return float(np.mean([any(promotes() for _ in range(gates)) for _ in range(years)]))
+    return float(np.mean([promotes() for _ in range(years)]))
+
+
+@dataclass(frozen=True)
+class Power:
+    """How often a candidate of a known gain is promoted, as shares.
+
+    Attributes:
+        frauds: Frauds in each period.
+        gain: The candidate's gain in average precision, on one very long period.
+        once: Gates that would promote it at 95 %, as if there were no others.
+        shared: Gates that would if a year's gates shared its whole chance and added nothing up.
+        quarter_shared: Quarters (13 gates) in which one of those does.
+        year_shared: Years (52 gates) in which one of those does.
+        gate: Gates that promote it, each by itself.
+        quarter: Quarters in which one gate does, with what they add up to.
+        year: Years in which one gate does.
+    """
+
+    frauds: int
+    gain: float
+    once: float
+    shared: float
+    quarter_shared: float
+    year_shared: float
+    gate: float
+    quarter: float
+    year: float
+
+
+def power(frauds: int, gain: float, rule: GateRule, *, gates: int = 150, years: int = 4_000, own: float = 0.4) -> Power:
+    """Measure how often a candidate is promoted. Gates differ only by chance, so years are drawn from a pool of them.
+
+    Args:
+        frauds: Frauds in each period.
+        gain: The candidate's gain in average precision.
+        rule: The gate's.
+        gates: Gates to draw.
+        years: Years to draw from them.
+        own: As in `period`.
+    """
+    random = np.random.default_rng(frauds)
+    lead = lead_for(gain, frauds, own=own)
+    drawn = [against(*period(random, frauds, lead, own), rule.level) for _ in range(gates)]
+    gains = [contest.gains[RANKING] for contest in drawn]
+    # With all the evidence in the world a candidate that leads passes unless a guard refuses it.
+    passes = np.array([promoted(rule, replace(contest, evidence=1e300)) for contest in drawn])
+    alone = np.array([promoted(rule, contest) for contest in drawn])
+    of_all = 1 - 2 * rule.false_promotions / rule.gates_a_year
+    once, shared = (passes & [gain.lower_end(level) > 0 for gain in gains] for level in (0.95, of_all))
+    drawn_years = random.integers(0, gates, (years, rule.gates_a_year))
+    evidence = np.cumprod(np.array([e_value(gain, rule.min_gain) for gain in gains])[drawn_years], axis=1)
+    hits = alone[drawn_years] | (passes[drawn_years] & (evidence >= rule.evidence_needed))
+    quarter = rule.gates_a_year // 4
+
+    def share(found: Any, first: int) -> float:
+        return float(found[:, :first].any(axis=1).mean())
+
+    return Power(
+        frauds,
+        gain,
+        once=float(once.mean()),
+        shared=float(shared.mean()),
+        quarter_shared=share(shared[drawn_years], quarter),
+        year_shared=share(shared[drawn_years], rule.gates_a_year),
+        gate=float(alone.mean()),
+        quarter=share(hits, quarter),
+        year=share(hits, rule.gates_a_year),
+    )
 
 
 def share_ahead(periods: int, frauds: int, lead: float, *, own: float = 0.4) -> float:
@@ -133,7 +214,7 @@ def lead_for(gain: float, frauds: int, *, own: float = 0.4) -> float:
         frauds: Frauds in a period; a long one has as many for each genuine row.
         own: As in `period`.
     """
-    low, high = 0.0, 2.0
+    low, high = -2.0, 2.0
     for _ in range(12):
         middle = (low + high) / 2
         rows, new, old = period(np.random.default_rng(1), 100 * frauds, middle, own, genuine=100 * GENUINE)

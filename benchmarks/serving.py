@@ -45,8 +45,8 @@ SEED_RATIO: Final = "one row, p50: the seed project's app / ours (/v1/score)"
 SAME_PROTOCOL_RATIO: Final = "one row, p50: mlflow models serve / ours (/invocations)"
 _PERCENTILES: Final = (50, 95, 99, 99.9)
 _START_SECONDS: Final = 120.0
-_LOG_BYTES: Final = 2**34  # nothing carries the log away here
-_OURS = (
+LOG_BYTES: Final = 2**34  # nothing carries the log away here
+OURS = (
     "import pickle, sys, uvicorn\nfrom mlops_assets.serving.app import App\n"
     "config = pickle.load(open(sys.argv[1], 'rb'))\n"
     "uvicorn.run(App(config), host='127.0.0.1', port=int(sys.argv[2]), log_level='warning', access_log=False)\n"
@@ -157,13 +157,13 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
         write_aliases(home / "m", {"champion": 1}, [])
         config = WorkerConfig(
             (ModelPlace("fraud", "fraud", contract.to_yaml(), str(home / "m")),),
-            read_serving({}, log_bytes=_LOG_BYTES),
+            read_serving({}, log_bytes=LOG_BYTES),
             str(home),
         )
         (home / "config").write_bytes(pickle.dumps(config))
         ports = {side: free_port() for side in ("ours", "mlflow", "seed", "empty")}
         serve = ["models", "serve", "-m", str(model), "-p", str(ports["mlflow"]), "--env-manager", "local"]
-        stack.enter_context(process(["-c", _OURS, str(home / "config"), str(ports["ours"])], ports["ours"]))
+        stack.enter_context(process(["-c", OURS, str(home / "config"), str(ports["ours"])], ports["ours"]))
         stack.enter_context(process(["-m", "mlflow", *serve], ports["mlflow"]))
         for side in ("seed", "empty"):
             sides = ["-m", "benchmarks._serving_sides", side, str(ports[side]), str(model)]

@@ -77,7 +77,7 @@ def build_as_of_backtest(spec: FraudModelSpec) -> dg.AssetsDefinition:
         """Search and refit on the rows known then, score the rows after, record the result."""
         from mlops_assets.training.as_of_backtest import PastDay, backtest
 
-        plan, evaluation = config.search_plan(), config.evaluation_plan()
+        plan, evaluation = config.search_plan(), config.evaluation_plan(spec.contract, context.log.info)
         store = tracking.connect(spec.experiment)  # fail before the expensive part
         day = last_day_of_week(context)
         report = backtest(

@@ -17,12 +17,13 @@ from pydantic import Field
 
 from mlops_assets.assets.config_defaults import with_defaults
 from mlops_assets.assets.naming import key_of, stage_tag
-from mlops_assets.assets.reporting import check_results, check_specs, refusal
+from mlops_assets.assets.reporting import check_results, check_specs, refusal, thumbnail
 from mlops_assets.assets.shell import Results, asset_shell
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lineage import MLFLOW_RUN_ID, MODEL_URI, PROMOTED, TEST_SET_VERSION
-from mlops_assets.registry.gate import GATE_RULES, PROMOTION_GATE, GateRule
+from mlops_assets.registry.gate import GATE_RULES, PROMOTION_GATE
+from mlops_assets.registry.gate_rule import GateRule
 from mlops_assets.resources.lakehouse import LakehouseResource
 from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
@@ -30,9 +31,10 @@ from mlops_assets.spec import FraudModelSpec
 
 if TYPE_CHECKING:
     from mlops_assets.registry.ledger import Entry
+    from mlops_assets.registry.page import Page
 
 REGISTERED_MODEL = "registered_model"
-_COMPARED = ("average_precision", "precision_at_budget", "money_saved", "brier")
+_COMPARED = ("average_precision", "precision_at_budget", "money_saved", "brier", "calibration_error")
 _HEAD, _SHOWN_MOVES = 2, 10
 _CHECKS = {
     "scores_reproduced": "The version, loaded from the registry, scores the test rows as the trained model did.",
@@ -45,6 +47,10 @@ class GateConfig(dg.Config):
 
     min_lift: float = Field(
         default=GateRule().min_lift, ge=1, description="Test average precision must be this many times the fraud rate."
+    )
+    beat_simple_scores: bool = Field(
+        default=GateRule().beat_simple_scores,
+        description="Whether a first version must be better than the amount alone and than logistic regression.",
     )
     min_gain: float = Field(
         default=GateRule().min_gain,
@@ -63,8 +69,18 @@ class GateConfig(dg.Config):
         ge=1,
         description="Frauds that the gate needs among the test rows that the champion has not seen.",
     )
+    average_precision_margin: float = Field(
+        default=GateRule().average_precision_margin,
+        ge=0,
+        description="Tolerated loss of average precision by a refresh (the champion's point on newer rows), absolute.",
+    )
     brier_margin: float = Field(
         default=GateRule().brier_margin, ge=0, description="Tolerated loss, as a share of the champion's Brier score."
+    )
+    calibration_margin: float = Field(
+        default=GateRule().calibration_margin,
+        ge=0,
+        description="Tolerated loss of calibration: growth of the calibration error, as a share of the fraud rate.",
     )
     precision_margin: float = Field(
         default=GateRule().precision_margin,
@@ -75,6 +91,23 @@ class GateConfig(dg.Config):
         default=GateRule().money_margin,
         ge=0,
         description="Tolerated loss of money saved, as a share of the fraudulent money.",
+    )
+    slice_margin: float = Field(
+        default=GateRule().slice_margin,
+        ge=0,
+        description="Tolerated loss of average precision in a part of the rows (amounts, hours), absolute.",
+    )
+    min_slice_frauds: int = Field(
+        default=GateRule().min_slice_frauds, ge=2, description="Parts of the rows with fewer frauds are not judged."
+    )
+    slice_columns: list[str] = Field(
+        default=list(GateRule().slice_columns), description="Columns of the contract whose values are parts, too."
+    )
+    min_reason_overlap: float = Field(
+        default=GateRule().min_reason_overlap,
+        ge=0,
+        le=1,
+        description="Median share of the top-3 reasons that champion and challenger must have in common; 0: none.",
     )
     replace_after_days: float = Field(
         default=GateRule().replace_after_days,
@@ -120,7 +153,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         """Register the newest tuned model of this database."""
         from mlops_assets.registry.registration import register_tuned
 
-        rule = GateRule(**config.model_dump())
+        rule = GateRule(**{**config.model_dump(), "slice_columns": tuple(config.slice_columns)})
         report = register_tuned(
             tracking.connect(spec.experiment),
             lakehouse.open(spec),
@@ -147,6 +180,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
                 PROMOTED: verdict.promoted,
                 "gate": verdict.reason,
                 "side_by_side": dg.MetadataValue.md(_side_by_side(verdict.details)),
+                **_shown(report.page),
                 "champions": dg.MetadataValue.md(_champions(report.moves)),
                 TEST_SET_VERSION: report.test_version,
                 **_figures(verdict.details),
@@ -156,6 +190,13 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         yield from check_results([report.reproduced, verdict.outcome], key)
 
     return registered_model
+
+
+def _shown(page: "Page") -> dict[str, dg.MarkdownMetadataValue]:
+    """Return the pictures and the table that there are."""
+    pictures = {"precision_recall_of_both": page.curves, "champions_over_time": page.history}
+    shown = {name: thumbnail(svg, name) for name, svg in pictures.items() if svg}
+    return shown if not page.budgets else {**shown, "alert_budgets": dg.MetadataValue.md(page.budgets)}
 
 
 def _side_by_side(details: Mapping[str, str | int | float]) -> str:

@@ -75,7 +75,7 @@ def build_tuned_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
         from mlops_assets.registry.retirement import require_active
         from mlops_assets.training.tuning import tune_model
 
-        plan, evaluation = config.search_plan(), config.evaluation_plan()
+        plan, evaluation = config.search_plan(), config.evaluation_plan(spec.contract, context.log.info)
         registered = tracking.model(spec.registered_model)  # this and the next two fail before the expensive part
         store = tracking.connect(spec.experiment)
         require_active(store, registered)

@@ -4,6 +4,7 @@ What belongs here: Dagster config classes and their translation into the trainin
 options do (`training/`).
 """
 
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.space import PRESETS, read_ranges, search_space
 
 if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
     from mlops_assets.training.final_model import EvaluationPlan
 
 _DEFAULTS = SearchPlan()
@@ -161,7 +163,11 @@ class SearchConfig(dg.Config):
         "the setting that the search starts with; one where the space has no share of rows or columns below 1 to draw.",
     )
     seed: int = Field(default=42, description="Seed of proposals, training and bootstrap.")
-    threshold_rule: ThresholdRule = Field(default=ThresholdRule.cost, description="How alerts are decided.")
+    threshold_rule: ThresholdRule | None = Field(
+        default=None,
+        description="How alerts are decided; by default by cost, or by the alert budget where the contract names no "
+        "`amount`.",
+    )
     alert_cost: float = Field(default=10.0, ge=0, description="Cost of reviewing one alert, in the amounts' unit.")
     alerts_per_day: int = Field(default=100, ge=1, description="Alerts that can be reviewed per day.")
     replicates: int = Field(default=500, ge=50, description="Bootstrap replicates behind each interval.")
@@ -198,12 +204,21 @@ class SearchConfig(dg.Config):
             bagging=self.bagging,
         )
 
-    def evaluation_plan(self) -> "EvaluationPlan":
-        """Return how to evaluate."""
+    def evaluation_plan(self, contract: "Contract", log: Callable[[str], None]) -> "EvaluationPlan":
+        """Return how to evaluate.
+
+        Args:
+            contract: Says whether there are amounts.
+            log: Gets a line if the rule follows from that.
+        """
         from mlops_assets.training.final_model import EvaluationPlan
 
+        rule = self.threshold_rule
+        if rule is None and contract.amount is None:
+            rule = ThresholdRule.alert_budget
+            log(f"the contract names no amount: alerts are the {self.alerts_per_day} highest scores of a day")
         return EvaluationPlan(
-            threshold_rule=self.threshold_rule.value,
+            threshold_rule=(rule or ThresholdRule.cost).value,
             alert_cost=self.alert_cost,
             alerts_per_day=self.alerts_per_day,
             replicates=self.replicates,

@@ -34,8 +34,7 @@ def rollback_job(spec: FraudModelSpec) -> dg.JobDefinition:
     def go_back(
         context: dg.OpExecutionContext, config: RollbackConfig, lakehouse: LakehouseResource, tracking: Tracking
     ) -> None:
-        from mlops_assets.registry.alias_moves import ChampionLedger, Move
-        from mlops_assets.registry.registration import REGISTRATION_LOCK
+        from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
 
         there, name = lakehouse.open(spec), tracking.model(spec.registered_model)
         ledger = ChampionLedger.of(tracking.connect(spec.experiment), name, there)
@@ -79,8 +78,7 @@ def reconcile_sensor(
     def reconcile(
         context: dg.SensorEvaluationContext, lakehouse: LakehouseResource, tracking: Tracking
     ) -> dg.SkipReason:
-        from mlops_assets.registry.alias_moves import ChampionLedger
-        from mlops_assets.registry.registration import REGISTRATION_LOCK
+        from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger
 
         if reason := retired():
             return dg.SkipReason(reason)

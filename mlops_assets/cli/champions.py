@@ -14,10 +14,9 @@ from mlops_assets.cli.models import has_registry
 from mlops_assets.cli.run_job import print_line
 from mlops_assets.errors import TrackingError
 from mlops_assets.fraud_model.shared import build_resources
-from mlops_assets.registry.alias_moves import ChampionLedger, Move
+from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
 from mlops_assets.registry.approval import approve
 from mlops_assets.registry.ledger import NOBODY, carried_out, champion_at
-from mlops_assets.registry.registration import REGISTRATION_LOCK
 from mlops_assets.registry.versions import CHAMPION, by_alias
 
 if TYPE_CHECKING:

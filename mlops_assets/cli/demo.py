@@ -1,7 +1,8 @@
 """`mlops demo`: the main job, and a summary at the end.
 
-What belongs here: the summary, printed and as JSON. What does not: running the job (`run_job`), anything a run needs
-that does not come from the assets themselves, and what a target needs besides its settings.
+What belongs here: the run, and where the summary goes. What does not: what the summary says (`summary`), running the
+job (`run_job`), anything a run needs that does not come from the assets themselves, and what a target needs besides its
+settings.
 """
 
 from __future__ import annotations
@@ -13,26 +14,15 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from mlops_assets.assets.raw_transactions import RAW
-from mlops_assets.assets.registered_model import REGISTERED_MODEL
 from mlops_assets.assets.tuned_model import TUNED_MODEL
 from mlops_assets.assets.tuning_config import TunedModelConfig
 from mlops_assets.automation.jobs import MAIN
 from mlops_assets.cli.exit_codes import DONE
-from mlops_assets.cli.run_job import About, FinishedRun, facts_line, print_line, report_failure, run_job
-from mlops_assets.lineage import (
-    BEST_POINT,
-    DELTA_VERSION,
-    EVALUATION_FILE,
-    MLFLOW_RUN_ID,
-    PROMOTED,
-    RAW_VERSION,
-    ROW_COUNT,
-)
-from mlops_assets.tracking.artifacts import read_artifact
+from mlops_assets.cli.run_job import About, print_line, report_failure, run_job
+from mlops_assets.cli.summary import as_text, summarize
 
 if TYPE_CHECKING:
     from mlops_assets.cli.location import Chosen
-    from mlops_assets.resources.tracking import Tracking
     from mlops_assets.settings import Settings
     from mlops_assets.spec import FraudModelSpec
 
@@ -73,11 +63,22 @@ def run_demo(
 
     resources = build_resources(settings)
     address = resources["lakehouse"].open(spec).location(RAW)
-    summary = _summarize(finished, spec, resources["tracking"], address)
-    target = settings.home / "demo.json"
-    target.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    _print_summary(summary, target, f"{ui or _ui_command(settings)}, then {settings.dagster_url}")
+    summary = summarize(finished, spec, resources["tracking"], address)
+    target = _write(settings.home, summary)
+    print_line(as_text(summary, target, f"{ui or _ui_command(settings)}, then {settings.dagster_url}"))
     return DONE
+
+
+def _write(home: Path, summary: dict[str, Any]) -> Path:
+    """Write a summary to a file of its run and, as a whole, to `demo.json`, which is the newest one's."""
+    text = json.dumps(summary, indent=2) + "\n"
+    kept = home / "demos" / f"{summary['dagster_run_id']}.json"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(text, encoding="utf-8")
+    newest = kept.with_suffix(".new")
+    newest.write_text(text, encoding="utf-8")
+    newest.replace(home / "demo.json")
+    return kept
 
 
 def _ui_command(settings: Settings) -> str:
@@ -99,70 +100,3 @@ def _warm_up(settings: Settings, spec: FraudModelSpec) -> None:
     resources = build_resources(settings)
     _ = resources["lakehouse"].open(spec).session
     resources["tracking"].connect(spec.experiment)
-
-
-def _summarize(finished: FinishedRun, spec: FraudModelSpec, tracking: Tracking, address: str) -> dict[str, Any]:
-    metadata = finished.metadata()
-    raw, tuned, registered = metadata[RAW], metadata[TUNED_MODEL], metadata[REGISTERED_MODEL]
-    report = json.loads(read_artifact(tracking.connect(spec.experiment), tuned[MLFLOW_RUN_ID], EVALUATION_FILE))
-    return {
-        "data_set": spec.source,
-        "contract": spec.contract.name,
-        "tables": address.rpartition("/" if "/" in address else ".")[0],
-        "rows": raw[ROW_COUNT],
-        "fraud_rate": raw["fraud_rate"],
-        RAW_VERSION: raw[DELTA_VERSION],
-        "sets": {name: metadata[f"{name}_set"][ROW_COUNT] for name in ("train", "validation", "test")},
-        "dagster_run_id": finished.result.run_id,
-        "run_id": tuned[MLFLOW_RUN_ID],
-        "tracking_uri": tracking.mlflow_tracking_uri,
-        "registered_model": registered["model"],
-        "registered_version": registered["version"],
-        "champion": registered[PROMOTED],
-        "gate": registered["gate"],
-        BEST_POINT: tuned[BEST_POINT],
-        "threshold": report["threshold"],
-        "test_rows": report["rows"],
-        "test_frauds": report["frauds"],
-        "seconds": finished.seconds,
-        "launches": finished.launches,
-        "metrics": {
-            name: {"estimate": value["estimate"], "low": value["low"], "high": value["high"]}
-            for name, value in report["metrics"].items()
-        },
-    }
-
-
-def _print_summary(summary: dict[str, Any], target: Path, look: str) -> None:
-    width = max(len(name) for name in summary["metrics"])
-    sets = ", ".join(f"{name} {rows:,}" for name, rows in summary["sets"].items())
-    lines = [
-        "",
-        f"Data        {summary['rows']:,} rows, {summary['fraud_rate']:.3%} frauds, version {summary[RAW_VERSION]}",
-        f"Sets        {sets}",
-        f"Tables      {summary['tables']}",
-        f"MLflow run  {summary['run_id']} in {summary['tracking_uri']}",
-        f"Registered  {summary['registered_model']} version {summary['registered_version']}, "
-        + ("champion" if summary["champion"] else "challenger"),
-        f"Gate        {summary['gate']}",
-        f"Best point  {', '.join(f'{name} {value:.4g}' for name, value in summary[BEST_POINT].items())}",
-        "",
-        f"On {summary['test_rows']:,} test rows with {summary['test_frauds']:,} frauds (95 % bootstrap interval):",
-        *(
-            f"  {name:<{width}}  {value['estimate']:7.4f}   [{value['low']:.4f}, {value['high']:.4f}]"
-            for name, value in summary["metrics"].items()
-        ),
-        *_launched_lines(summary["launches"]),
-        "",
-        f"The same as JSON: {target}",
-        f"Look at it:       {look}",
-    ]
-    print_line("\n".join(lines))
-
-
-def _launched_lines(launches: list[dict[str, Any]]) -> list[str]:
-    if not launches:
-        return []
-    width = max(len(launch["step"]) for launch in launches)
-    lines = [f"  {launch['step']:<{width}}  {facts_line(launch) or launch['page']}" for launch in launches]
-    return ["", f"{len(launches)} launches on Databricks:", *lines]

@@ -65,6 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return REFUSED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        from mlops_assets.lakehouse.damage import damage_of
+
+        damage = damage_of(error)
+        if damage is None:  # a bug
+            raise
+        sys.stderr.write(f"{damage}\n")
+        return FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -211,6 +219,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     approving.add_argument("version", type=_positive, metavar="N", help="the version")
     approving.add_argument("--reason", default="by hand", metavar="TEXT", help="kept in the ledger")
+    policy = add(
+        "policy",
+        _policy,
+        "show or change what follows from a score",
+        "Print the policy of the champion (threshold, rule, cost of an alert, alert budget), and what other budgets\n"
+        "would have done on rows that the model was not fitted on. With an option of the rule, give it another policy\n"
+        "without training; servers follow within seconds.",
+        "mlops policy",
+        "mlops policy --rule alert_budget --alerts-per-day 50 --reason 'two persons less'",
+    )
+    policy.add_argument("--version", type=_positive, metavar="N", help="the version (default: the champion)")
+    policy.add_argument("--rule", choices=("cost", "alert_budget"), help="what the threshold is chosen by")
+    policy.add_argument("--alert-cost", type=float, metavar="X", help="cost of checking one alert")
+    policy.add_argument("--alerts-per-day", type=_positive, metavar="N", help="alerts that can be checked in a day")
+    policy.add_argument("--reason", default="by hand", metavar="TEXT", help="kept in the policy")
     add(
         "verify",
         _verify,
@@ -259,6 +282,20 @@ def _parser() -> argparse.ArgumentParser:
         "mlops repair --drop",
     )
     repair.add_argument("--drop", action="store_true", help="go on without the lost batches")
+    erasing = add(
+        "erase",
+        _erase,
+        "erase a customer or card from all tables",
+        "Show what the tables and the log of predictions hold of an entity, and which models were trained on it. With\n"
+        "--yes erase it: tables get versions without it, everything older is deleted in spite of pins, and every file\n"
+        "is searched afterwards. Starts no Dagster run, which would keep the value.",
+        "mlops erase --entity 4711",
+        "mlops erase --entity 4711 --yes",
+    )
+    erasing.add_argument(
+        "--entity", action="append", required=True, metavar="VALUE", help="as the data has it; may be repeated"
+    )
+    erasing.add_argument("--yes", action="store_true", help="erase it, instead of showing what would be erased")
     add(
         "instance",
         _instance,
@@ -399,6 +436,22 @@ def _approve(options: argparse.Namespace) -> int:
     return run_approve(settings, spec, options.version, options.reason)
 
 
+def _policy(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment()
+    spec = choose(settings, options.model).spec
+    from mlops_assets.cli.policies import run_policy
+
+    return run_policy(
+        settings,
+        spec,
+        version=options.version,
+        rule=options.rule,
+        alert_cost=options.alert_cost,
+        alerts_per_day=options.alerts_per_day,
+        reason=options.reason,
+    )
+
+
 def _upkeep(options: argparse.Namespace) -> int:
     settings = Settings.from_environment()
     chosen = choose(settings, options.model)
@@ -429,6 +482,15 @@ def _repair(options: argparse.Namespace) -> int:
     from mlops_assets.cli.tables import run_repair
 
     return run_repair(settings, chosen, drop=options.drop)
+
+
+def _erase(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment()
+    spec = choose(settings, options.model).spec
+    _require_serving()
+    from mlops_assets.cli.erase import run_erase
+
+    return run_erase(settings, spec, options.entity, confirmed=options.yes)
 
 
 def _instance(options: argparse.Namespace) -> int:

@@ -22,9 +22,8 @@ from mlops_assets.cli.run_job import print_line
 from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.instance.run_launcher import fail_dead_runs
 from mlops_assets.lineage import ROW_COUNT
-from mlops_assets.registry.alias_moves import ChampionLedger, Move
+from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
 from mlops_assets.registry.ledger import ledger_of
-from mlops_assets.registry.registration import REGISTRATION_LOCK
 from mlops_assets.registry.retirement import bring_back, retire, retirement
 from mlops_assets.registry.versions import CHAMPION, by_alias
 

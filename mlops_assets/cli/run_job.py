@@ -7,8 +7,10 @@ What belongs here: starting the job, and the output that every job has. What doe
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +36,7 @@ About = Callable[[str], dict[str, Any]]
 
 # Dagster's own log lines would repeat everything.
 _QUIET: Final = {"console": {"config": {"log_level": "CRITICAL"}}}
+_QUIET_SECONDS: Final = 10.0
 _PAGE: Final = "Databricks run"  # the link's name in the step launcher's metadata
 _ENDS: Final = {
     dg.DagsterEventType.STEP_SUCCESS: "done",
@@ -58,6 +61,7 @@ class RunPrinter:
     seconds: dict[str, float] = field(default_factory=dict)
     launches: list[dict[str, Any]] = field(default_factory=list)
     _started: dict[str, float] = field(default_factory=dict)
+    _last_line: float = field(default_factory=time.monotonic)
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
         """Print one entry of the event log, if it is of interest."""
@@ -78,6 +82,18 @@ class RunPrinter:
             if event.event_type == dg.DagsterEventType.STEP_UP_FOR_RETRY:
                 self._print(f"    {first_cause(event.step_retry_data.error)}")
 
+    def remind(self, now: float, after: float) -> None:
+        """Say which steps are still running, if nothing was printed for a while.
+
+        Args:
+            now: The time, by `time.monotonic`.
+            after: After so many seconds without a line.
+        """
+        running = [step for step in list(self._started) if step not in self.seconds]
+        if running and now - self._last_line >= after:
+            listed = ", ".join(f"{step} ({now - self._started[step]:.0f} s)" for step in running)
+            self._print(f"    still running: {listed}")
+
     def _launched(self, step: str, event: dg.DagsterEvent) -> None:
         page = event.engine_event_data.metadata.get(_PAGE)
         if page is None:
@@ -92,6 +108,7 @@ class RunPrinter:
             self.launches[-1] |= self.about(self.launches[-1]["page"])
 
     def _print(self, text: str) -> None:
+        self._last_line = time.monotonic()
         if self.bar is None:
             print_line(text)
         else:
@@ -174,8 +191,27 @@ def run_job(
         )
         instance.add_event_listener(run.run_id, printer)
         print_line(title)
-        result = execute_run(job, run, instance)
+        with _reminded(printer):
+            result = execute_run(job, run, instance)
     return FinishedRun(result, printer.seconds, printer.launches)
+
+
+@contextmanager
+def _reminded(printer: RunPrinter, after: float = _QUIET_SECONDS) -> Iterator[None]:
+    """Have a long step say that it is still running."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(after / 5):
+            printer.remind(time.monotonic(), after)
+
+    thread = threading.Thread(target=look, name="reminder", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def report_failure(finished: FinishedRun) -> int:

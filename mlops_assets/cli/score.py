@@ -6,6 +6,7 @@ What belongs here: reading and writing the file. What does not: rules of rows (`
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ import pyarrow.parquet as pq
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.registry import open_source
 from mlops_assets.data.contract.conform import conform_column
+from mlops_assets.data.contract.diff import renamed
 from mlops_assets.errors import SchemaMismatchError, SourceError, TrackingError
 from mlops_assets.lineage import PROBABILITY
 from mlops_assets.registry.versions import CHAMPION, by_alias
 from mlops_assets.serving.bundle import ServedVersion, load_bundle
-from mlops_assets.serving.following import fetch
+from mlops_assets.serving.following import fetch, policy_of
 from mlops_assets.serving.watching import VERSIONS_FOLDER
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def run_score(settings: Settings, spec: FraudModelSpec, file: Path, output: Path
         SchemaMismatchError: It lacks a feature.
         TrackingError: There is no champion, or it can't be loaded.
     """
-    rows = _read(file)
+    rows = _read(file, spec.contract)
     source = open_source(settings, spec)
     with source.store.answering():
         version = by_alias(source.store, source.registered, CHAMPION)
@@ -50,11 +52,14 @@ def run_score(settings: Settings, spec: FraudModelSpec, file: Path, output: Path
             fix="train one (`make demo`), or set the alias `champion`",
         )
     place = fetch(source, version, settings.home / "serving" / source.registered / VERSIONS_FOLDER)
-    scored = score_table(rows, spec.contract, load_bundle(place, spec.contract.features), where=str(file))
+    # The bundle may have been written before the policy was changed.
+    bundle = replace(load_bundle(place, spec.contract.features), policy=policy_of(source, version))
+    scored = score_table(rows, spec.contract, bundle, where=str(file))
     _write(scored, output)
     bad = scored.num_rows - pc.sum(pc.is_valid(scored.column(PROBABILITY))).as_py() if scored.num_rows else 0
     said = (
-        f"{scored.num_rows:,} rows scored with {source.registered} version {version.number}; {bad:,} break the contract"
+        f"{scored.num_rows:,} rows scored with {source.registered} version {version.number}, policy "
+        f"{bundle.policy.version}; {bad:,} break the contract"
     )
     sys.stderr.write(f"{said}\n")
     return DONE
@@ -107,13 +112,13 @@ def _as_numbers(values: pa.ChunkedArray, at: int, version: ServedVersion) -> Any
     return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, contract: Contract) -> pa.Table:
     try:
         rows = pq.read_table(file) if file.suffix == ".parquet" else pa_csv.read_csv(file)
     except (OSError, pa.ArrowInvalid) as error:
         why = str(error).partition("\n")[0] if isinstance(error, OSError) else "it is no table"
         raise SourceError(f"the file can't be read: {why}", where=str(file), fix="use a CSV or Parquet file") from None
-    return rows.rename_columns([name.lower() for name in rows.column_names])
+    return renamed(rows.rename_columns([name.lower() for name in rows.column_names]), contract, where=str(file))
 
 
 def _write(rows: pa.Table, output: Path | None) -> None:

@@ -25,13 +25,14 @@ from mlops_assets.lakehouse.completeness import missing_batches
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, MANIFEST, QUARANTINED, RAW, REPLACED
 from mlops_assets.lineage import RAW_DATA_VERSION, RAW_VERSION, RECORDS, SPLIT_ID, UNSETTLED
+from mlops_assets.registry.ledger import CHAMPION_LEDGER
 
 if TYPE_CHECKING:
     from mlops_assets.lakehouse.commits import TableVersion
     from mlops_assets.lakehouse.lakehouse import Lakehouse
     from mlops_assets.lakehouse.retention import Pin
 
-TABLES: Final = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *SET_TABLES.values())
+TABLES: Final = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *SET_TABLES.values(), CHAMPION_LEDGER)
 _NAMED: Final = 3
 _RESTORE: Final = "restore the table's folder from a backup"
 _HELP: Final[Mapping[str, str]] = {
@@ -95,7 +96,8 @@ def _damages(lakehouse: Lakehouse, name: str, pinned: Iterable[int], *, contents
         newest = lakehouse.current(name)
         if newest is None:
             return [Damage(0, folder, "has a log without a table")]
-        versions = [newest.version, *(version for version in pinned if version <= newest.version)]
+        oldest = lakehouse.erased_below(name)
+        versions = [newest.version, *(version for version in pinned if oldest <= version <= newest.version)]
         return check_files(folder, versions, contents=contents)
     except (DeltaError, PlatformError, pa.ArrowException, OSError, ValueError) as error:
         return [Damage(-1, folder, f"has a log that can't be read ({str(error).splitlines()[0][:160]})")]
@@ -123,7 +125,7 @@ def _off_record(
     title: str, lakehouse: Lakehouse, raw: TableVersion, manifest: TableVersion, quarantined: TableVersion | None
 ) -> list[Finding]:
     """Return rows whose batch is not on record, and batches with more rows than they brought."""
-    rows = lakehouse.fetch(manifest, ["batch_id", "kind", "rows"]).to_pylist()
+    rows = lakehouse.fetch(manifest, ["batch_id", "kind", "rows", "quarantined"]).to_pylist()
     accounted = int(manifest.metadata.get(RAW_VERSION, -1))
     pending = [
         record
@@ -143,7 +145,12 @@ def _off_record(
     if doubled:
         text = f"batches have more rows than they brought: {_some(doubled)}"
         findings.append(Finding("error", f"{RAW} of {title}", f"{text}. Fix: {_RESTORE}"))
-    if quarantined is not None:
+    if quarantined is None:
+        aside_once = [record["batch_id"] for record in records if record["kind"] == LOAD and record["quarantined"]]
+        if aside_once:
+            text = f"the table is gone: rows of {len(aside_once)} batches were set aside. Fix: {_RESTORE}"
+            findings.append(Finding("error", f"{QUARANTINED} of {title}", text))
+    else:
         aside = set(lakehouse.fetch(quarantined, [BATCH_ID]).column(BATCH_ID).to_pylist())
         unknown = aside - there - set(quarantined.metadata.get(UNSETTLED, []))
         if unknown:

@@ -3,29 +3,23 @@
 What belongs here: looking at one table's folder, read-only and without Spark. What does not: whether tables, sets and
 models fit together (`consistency`), repairing anything.
 
-Spark writes a checksum beside each file on a local disk (`.name.crc`: a header, then a CRC-32 of every 512 bytes;
-Hadoop's `ChecksumFileSystem`). Delta's log has the size and the number of rows of each data file. The two together
-notice a file that was cut, changed in place, or replaced by another one. A file without a checksum was written by
-another library; its size, rows and footer are compared.
+Spark writes checksums beside each file on a local disk (`lakehouse/checksums`). Delta's log has the size and the number
+of rows of each data file. The two together notice a file that was cut, changed in place, or replaced by another one. A
+file without a checksum was written by another library; its size, rows and footer are compared.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_LOG: Final = "_delta_log"
-_MAGIC: Final = b"crc\x00"
-_CHUNK: Final = 1 << 20
+from mlops_assets.lakehouse.checksums import LOG, lost_entries, wrong_checksum
 
 
 @dataclass(frozen=True)
@@ -52,17 +46,11 @@ def check_log(table: Path) -> list[Damage]:
     Args:
         table: The table's folder, which has a log.
     """
-    log = table / _LOG
-    numbered = {int(path.stem): path for path in log.glob("*.json") if path.stem.isdigit()}
-    checkpoints = {int(path.name.split(".")[0]) for path in log.glob("*.checkpoint*.parquet")}
-    # Upkeep may delete the oldest entries, once a checkpoint holds what they say.
-    oldest = min((n for n in numbered if n in checkpoints or n - 1 in checkpoints), default=0)
-    first = min(numbered, default=0) if oldest == min(numbered, default=0) else 0
-    lost = [number for number in range(first, max(numbered, default=-1)) if number not in numbered]
+    log = table / LOG
+    lost = lost_entries(table)
     found = [Damage(number, log / f"{number:020d}.json", "is missing in the log") for number in lost]
     for path in sorted(entry for entry in log.iterdir() if entry.is_file() and not entry.name.startswith(".")):
-        is_entry = path in numbered.values()
-        what = wrong_checksum(path) or (_no_log_entry(path) if is_entry else "")
+        what = wrong_checksum(path) or (_no_log_entry(path) if path.suffix == ".json" else "")
         if what:
             named = path.name.split(".")[0]
             found.append(Damage(int(named) if named.isdigit() else -1, path, what))
@@ -93,29 +81,6 @@ def check_files(table: Path, versions: Iterator[int] | list[int], *, contents: b
             if what:
                 found[name] = Damage(version, path, what)
     return list(found.values())
-
-
-def wrong_checksum(path: Path) -> str:
-    """Return what is wrong if a file does not have the checksums that Spark wrote beside it; empty otherwise."""
-    beside = path.with_name(f".{path.name}.crc")
-    try:
-        content = beside.read_bytes()
-    except OSError:
-        return ""
-    if content[: len(_MAGIC)] != _MAGIC or (len(content) - 8) % 4:
-        return "has a damaged checksum file beside it"
-    (size,) = struct.unpack(">i", content[4:8])
-    if size <= 0:
-        return "has a damaged checksum file beside it"
-    sums = struct.unpack(f">{(len(content) - 8) // 4}I", content[8:])
-    at = 0
-    with path.open("rb") as file:
-        while block := file.read(size * max(1, _CHUNK // size)):
-            for start in range(0, len(block), size):
-                if at >= len(sums) or zlib.crc32(block[start : start + size]) != sums[at]:
-                    return "was changed since it was written (wrong checksum)"
-                at += 1
-    return "" if at == len(sums) else "was cut (fewer bytes than its checksums are for)"
 
 
 def _wrong_file(path: Path, size: int, rows: int | None, *, contents: bool) -> str:

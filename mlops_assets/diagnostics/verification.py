@@ -1,7 +1,7 @@
-"""All that `mlops verify` looks at: the embedded stores of an installation, and each model's tables.
+"""All that `mlops verify` looks at: the embedded stores of an installation, each model's tables and versions.
 
-What belongs here: which looks apply to which installation. What does not: the looks (`consistency`, `mlflow_file`),
-printing findings (`cli`, `automation`), what a run needs (`checkup`).
+What belongs here: which looks apply to which installation. What does not: the looks (`consistency`, `model_files`,
+`mlflow_file`), printing findings (`cli`, `automation`), what a run needs (`checkup`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.databricks.preflight import Finding
 from mlops_assets.diagnostics.consistency import verify_tables
 from mlops_assets.diagnostics.mlflow_file import SQLITE, check_store, is_there, knows
+from mlops_assets.diagnostics.model_files import verify_models
+from mlops_assets.errors import PlatformError
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transaction_tables import RAW
 
@@ -40,9 +42,25 @@ def verify(
     findings = check_store(deployment.mlflow_uri, deployment.mlflow_artifacts) if _embedded(deployment) else []
     usable = not any(finding.level == "error" for finding in findings)
     for spec in models:
-        pins = partial(_pins, resources, spec) if usable and _may_ask(deployment, spec) else None
-        findings += verify_tables(spec.title, resources["lakehouse"].open(spec), pins, contents=contents)
+        lakehouse = resources["lakehouse"].open(spec)
+        asked = usable and _may_ask(deployment, spec)
+        findings += verify_tables(
+            spec.title, lakehouse, partial(_pins, resources, spec) if asked else None, contents=contents
+        )
+        if asked:
+            findings += _models(resources, spec, every=contents)
     return findings
+
+
+def _models(resources: Mapping[str, Any], spec: FraudModelSpec, *, every: bool) -> list[Finding]:
+    from mlops_assets.registry.alias_moves import ChampionLedger
+
+    tracking, lakehouse = resources["tracking"], resources["lakehouse"].open(spec)
+    try:
+        store, name = tracking.connect(spec.experiment), tracking.model(spec.registered_model)
+    except PlatformError as error:
+        return [Finding("error", f"models of {spec.title}", str(error))]
+    return verify_models(spec.title, ChampionLedger.of(store, name, lakehouse), every=every)
 
 
 def _embedded(deployment: Deployment) -> bool:

@@ -14,14 +14,14 @@ the exception: scatter alone makes it too high, on the rows as on each resample,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from mlops_assets.evaluation.clusters import Clusters, Unit, draws
-from mlops_assets.evaluation.intervals import Design, Interval, Scale
+from mlops_assets.evaluation.intervals import Design, Interval, Scale, standard_error, student
 from mlops_assets.evaluation.metrics import checked_labels_and_scores
 from mlops_assets.evaluation.ranking import Array, FloatArray
 from mlops_assets.evaluation.scorer import MONEY_SAVED, SAVED_OVER_RANDOM, Rows, Scorer
@@ -35,7 +35,7 @@ SCALES: Final[Mapping[str, Scale]] = {
     MONEY_SAVED: "plain",
     SAVED_OVER_RANDOM: "plain",
 }
-_COMPARED: Final = ("average_precision", "precision_at_budget", "brier", MONEY_SAVED)
+COMPARED: Final = ("average_precision", "precision_at_budget", "brier", "calibration_error", MONEY_SAVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +88,19 @@ class Gain:
         candidate: The candidate's value.
         baseline: The baseline's value.
         interval: By how much the candidate is better. Positive is better, also for the Brier score, where less is.
+        error: Standard error of that.
+        freedom: Degrees of freedom of Student's t that go with it.
     """
 
     candidate: float
     baseline: float
     interval: Interval
+    error: float = 0.0
+    freedom: float = 1.0
+
+    def lower_end(self, level: float) -> float:
+        """Return the lower end of a two-sided interval of another level."""
+        return self.interval.estimate - student(level, self.freedom) * self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ class Comparison:
     """Two models on the same rows.
 
     Attributes:
-        gains: By metric name: `average_precision`, `precision_at_budget`, `brier`, and `money_saved` with amounts.
+        gains: By metric name: those of COMPARED that the rows allow.
         sample: What the intervals rest on.
     """
 
@@ -143,6 +151,7 @@ def compare(
     baseline: Contender,
     design: Design,
     levels: Mapping[str, float] | None = None,
+    wanted: Collection[str] = COMPARED,
 ) -> Comparison:
     """Estimate by how much the candidate is better than the baseline.
 
@@ -155,15 +164,14 @@ def compare(
         baseline: The model that it is compared with.
         design: Replicates, seed and level.
         levels: Another level of some metrics, by name.
+        wanted: Metrics of COMPARED.
 
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
     clusters = rows.clusters
-    new, old = (
-        Scorer(rows, clusters, model.scores, model.threshold, wanted=_COMPARED) for model in (candidate, baseline)
-    )
-    names = [name for name in _COMPARED if name in new.names]
+    new, old = (Scorer(rows, clusters, model.scores, model.threshold, wanted=wanted) for model in (candidate, baseline))
+    names = [name for name in COMPARED if name in wanted and name in new.names]
     at = [new.names.index(name) for name in names]
     direction = np.array([-1.0 if name in LOWER_IS_BETTER else 1.0 for name in names])
 
@@ -176,7 +184,8 @@ def compare(
     for number, name in enumerate(names):
         chosen = replace(design, level=(levels or {}).get(name, design.level))
         interval = chosen.interval(float(estimates[number]), values[:, number], effective=sample.effective)
-        gains[name] = Gain(new(once)[at[number]], old(once)[at[number]], interval)
+        error = standard_error(values[:, number], sample.effective)
+        gains[name] = Gain(new(once)[at[number]], old(once)[at[number]], interval, *error)
     return Comparison(gains, sample)
 
 

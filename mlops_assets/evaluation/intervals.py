@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Final, Literal
 
@@ -104,14 +105,25 @@ class Design:
         middle = float(to_scale(np.array(estimate)))
         if without_bias:
             middle -= float(values.mean()) - middle
-        # Two clusters are the fewest that differ at all; with one, the interval is as wide as with two. The root makes
-        # up for drawing from the clusters at hand, whose spread about their own mean is too small by that much.
-        clusters = max(effective, 2.0)
-        width = student(self.level, clusters - 1) * np.sqrt(clusters / (clusters - 1)) * float(values.std(ddof=1))
+        error, freedom = standard_error(values, effective)
+        width = student(self.level, freedom) * error
         low, high = back(np.array([middle - width, middle + width])).tolist()
         if not without_bias:  # rounding on the way to the scale and back
             low, high = min(low, estimate), max(high, estimate)
         return Interval(estimate, low, high, self.replicates, self.seed, self.level)
+
+
+def standard_error(values: FloatArray, effective: float) -> tuple[float, float]:
+    """Return the standard error of an estimate, and its degrees of freedom.
+
+    Args:
+        values: Replicates of the estimate, at least two.
+        effective: Effective number of clusters with frauds (`Clusters.effective`).
+    """
+    # Two clusters are the fewest that differ at all; with one, the interval is as wide as with two. The root makes up
+    # for drawing from the clusters at hand, whose spread about their own mean is too small by that much.
+    clusters = max(effective, 2.0)
+    return float(np.sqrt(clusters / (clusters - 1)) * values.std(ddof=1)), clusters - 1
 
 
 def student(level: float, freedom: float) -> float:
@@ -123,11 +135,27 @@ def student(level: float, freedom: float) -> float:
     """
     if freedom > _NORMAL_FROM:
         return NormalDist().inv_cdf((1 + level) / 2)
+    angle, mass = _angles(freedom)
+    return float(np.sqrt(freedom) * np.tan(np.interp(level, mass, angle)))
+
+
+def below(t: float, freedom: float) -> float:
+    """Return the chance that a value of Student's t is below `t`; freedom as in `student`."""
+    if freedom > _NORMAL_FROM:
+        return NormalDist().cdf(t)
+    angle, mass = _angles(freedom)
+    within = float(np.interp(np.arctan(abs(t) / np.sqrt(freedom)), angle, mass))
+    return (1 + within) / 2 if t >= 0 else (1 - within) / 2
+
+
+@lru_cache(maxsize=16)
+def _angles(freedom: float) -> tuple[FloatArray, FloatArray]:
+    """Return angles from 0 to a right one, and the share of Student's distribution within each."""
     # With t = sqrt(freedom) x tan(angle), the density of the angle is proportional to cos(angle) ^ (freedom - 1).
     angle = np.linspace(0, np.pi / 2, 20_001)
     density = np.cos(angle) ** (freedom - 1)
     mass = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return float(np.sqrt(freedom) * np.tan(np.interp(level, mass / mass[-1], angle)))
+    return angle, mass / mass[-1]
 
 
 def _log_odds(share: FloatArray) -> FloatArray:

@@ -7,8 +7,8 @@ computed once. What does not: draws (`clusters`), intervals (`intervals`, `boots
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -76,6 +76,21 @@ class Rows:
     def clusters(self) -> Clusters:
         """The rows that are resampled together."""
         return Clusters.of(checked_days(self.days, len(self.y)), self.entities)
+
+    def where(self, kept: BoolArray) -> Rows:
+        """Return the rows at which `kept` [n] is true."""
+
+        def taken(values: Array | None) -> Any:
+            return None if values is None else values[kept]
+
+        return replace(
+            self,
+            y=self.y[kept],
+            days=self.days[kept],
+            on_whole_day=taken(self.on_whole_day),
+            entities=taken(self.entities),
+            amounts=taken(self.amounts),
+        )
 
 
 class Scorer:

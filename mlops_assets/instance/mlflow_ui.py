@@ -48,7 +48,7 @@ def address_to_serve(deployment: Deployment) -> str | None:
         or parts.hostname not in (LOOPBACK, "localhost")
     ):
         return None
-    if _is_free(parts.port or 80):
+    if is_free(parts.port or 80):
         return f"http://{parts.hostname}:{parts.port or 80}"
     return None if deployment.mlflow_ui else f"http://{LOOPBACK}:{_free_port()}"
 
@@ -124,7 +124,8 @@ def _answers(address: str) -> bool:
     return False
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether a port of the loopback address is free."""
     with suppress(OSError), socket.create_server((LOOPBACK, port)):
         return True
     return False

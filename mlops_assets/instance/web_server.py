@@ -16,7 +16,7 @@ import dagster as dg
 
 from mlops_assets.errors import SettingsError, StorageError
 from mlops_assets.instance.home import prepare_for
-from mlops_assets.instance.mlflow_ui import LOOPBACK, address_to_serve, start_beside
+from mlops_assets.instance.mlflow_ui import LOOPBACK, address_to_serve, is_free, start_beside
 from mlops_assets.instance.run_launcher import fail_dead_runs
 
 if TYPE_CHECKING:
@@ -38,12 +38,18 @@ def serve_ui(deployment: Deployment, port: int, *, module: str | None = None, pa
         path: Folder that the module is imported from; None where it is installed.
 
     Raises:
-        SettingsError: The web server is not installed.
+        SettingsError: The web server is not installed, or the port is taken.
         StorageError: The instance's folder can't be written.
     """
     if util.find_spec("dagster_webserver") is None:
         fix = "install the `ui` extra: pip install 'mlops_assets[ui]'"
         raise SettingsError("Dagster's web server is not installed", where=sys.executable, fix=fix)
+    if not is_free(port):  # `dagster dev` would start everything first, and stay
+        raise SettingsError(
+            f"port {port} is taken",
+            where=f"{LOOPBACK}:{port}",
+            fix="end what serves there, or choose another: --port N, PORT=N",
+        )
     home = prepare_for(deployment)
     with dg.DagsterInstance.from_config(str(home)) as instance:
         fail_dead_runs(instance)

@@ -10,7 +10,7 @@ gone, or begin a new table beside a manifest that knows the old one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.compute as pc
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.lakehouse import Lakehouse
 
 _NAMED = 5
+# Statements about rows: whoever ran one meant them. Other commits of others may have put another state in place.
+_OF_ROWS: Final = frozenset({"DELETE", "UPDATE", "MERGE", "STREAMING UPDATE", "COPY INTO"})
 
 
 def require_whole(lakehouse: Lakehouse, raw: TableVersion | None, manifest: TableVersion | None) -> None:
@@ -67,7 +69,9 @@ def missing_batches(lakehouse: Lakehouse, raw: TableVersion | None, manifest: Ta
         return {batch: source for batch, source in _with_rows(lakehouse, manifest).items() if batch not in there}
     if FOLLOWS in raw.metadata or raw.rows_version <= accounted or accounted < 0:
         return {}
-    gone = _in_table(lakehouse, accounted) - _in_table(lakehouse, now)  # somebody else has written rows since
+    if lakehouse.foreign_operations_since(RAW, accounted) <= _OF_ROWS:
+        return {}
+    gone = _in_table(lakehouse, accounted) - _in_table(lakehouse, now)
     return {batch: source for batch, source in _with_rows(lakehouse, manifest).items() if batch in gone}
 
 

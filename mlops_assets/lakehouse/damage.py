@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.checksums import FIX
 
 _PATH: Final = re.compile(r"(?:file:|dbfs:)?(?P<path>/[^\s'\"`,;:()\[\]]+\.(?:parquet|json|crc|bin))")
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded|There is not enough space")
@@ -27,8 +28,8 @@ _BROKEN: Final = re.compile(
 _LOG: Final = re.compile(
     r"DELTA_TRUNCATED_TRANSACTION_LOG|DELTA_VERSIONS_NOT_CONTIGUOUS|DELTA_LOG_FILE_NOT_FOUND|DELTA_STATE_RECOVER_ERROR"
     r"|Invalid JSON in log|InvalidTableVersion|Invalid table version|DELTA_CHECKPOINT_NON_EXIST_TABLE|_delta_log"
+    r"|Kernel error|log segment|CRC file version"
 )
-_SEE: Final = "`mlops verify` names every damaged file and the versions that need it"
 
 
 def damage_of(error: BaseException) -> StorageError | None:
@@ -48,14 +49,14 @@ def damage_of(error: BaseException) -> StorageError | None:
     table = PurePosixPath(path.split("/_delta_log/")[0]).name if in_log else table
     if in_log or (not path and _LOG.search(text)):
         what = f"the log of {table or 'a table'} is damaged: {_condition(text)}"
-        return StorageError(what, where=path or "the table's _delta_log", fix=f"restore the file from a backup; {_SEE}")
+        return StorageError(what, where=path or "the table's _delta_log", fix=FIX)
     if path and _GONE.search(text):
         what = f"a data file of {table} is gone: it was deleted, or vacuumed by somebody else"
     elif path and _BROKEN.search(text):
         what = f"a data file of {table} is damaged"
     else:
         return None
-    return StorageError(what, where=path, fix=f"restore the file from a backup; {_SEE}, and how to go on without it")
+    return StorageError(what, where=path, fix=FIX)
 
 
 def _file_in(text: str) -> str:

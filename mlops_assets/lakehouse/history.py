@@ -50,12 +50,14 @@ class LastCommit:
         rows_version: The version that last changed the rows; everything after it is upkeep.
         metadata: `userMetadata` of the commit that last changed the rows.
         metrics: `operationMetrics` of that commit, those that are counts.
+        operation: Its name in the table's history, in capitals.
     """
 
     version: int
     rows_version: int
     metadata: Mapping[str, Any]
     metrics: Mapping[str, int] = field(default_factory=dict)
+    operation: str = ""
 
 
 def last_commit(history: Iterable[Mapping[str, Any]]) -> LastCommit:
@@ -112,7 +114,8 @@ def _row_commits(newest_first: Sequence[Mapping[str, Any]]) -> list[Mapping[str,
 def _commit_of(entry: Mapping[str, Any]) -> LastCommit:
     counted = entry.get("operationMetrics") or {}
     counts = {name: int(value) for name, value in counted.items() if str(value).isdigit()}
-    return LastCommit(int(entry["version"]), int(entry["version"]), _metadata_of(entry.get("userMetadata")), counts)
+    metadata, operation = _metadata_of(entry.get("userMetadata")), str(entry.get("operation", "")).upper()
+    return LastCommit(int(entry["version"]), int(entry["version"]), metadata, counts, operation)
 
 
 def _metadata_of(text: str | None) -> dict[str, Any]:

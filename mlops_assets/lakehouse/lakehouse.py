@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import FILES_GONE, error_condition, spark_errors
 from mlops_assets.lakehouse.commits import Commits, TableVersion
+from mlops_assets.lakehouse.history import FOLLOWS
 from mlops_assets.lakehouse.locks import hold, staging_folder
 from mlops_assets.lakehouse.tables import CatalogTables, PathTables, Tables, spark_path
 
@@ -74,6 +75,10 @@ class Lakehouse(Commits):
         """
         return f"{table.rows_version}-{self._tables.identity(table.name).replace('-', '')[:_ID_LENGTH]}"
 
+    def erased_below(self, name: str) -> int:
+        """Return the version of a table before which everything was erased; 0 if nothing was."""
+        return self._tables.erased_below(name)
+
     def current(self, name: str) -> TableVersion | None:
         """Return the newest version, or None when the table was never written."""
         last = self._tables.newest(name)
@@ -88,6 +93,10 @@ class Lakehouse(Commits):
         `upkeep` has not run since.
         """
         return [commit.metadata for commit in self._tables.since(name, version)]
+
+    def foreign_operations_since(self, name: str, version: int) -> set[str]:
+        """Return what others did to rows after a version: names of operations in the table's history, in capitals."""
+        return {commit.operation for commit in self._tables.since(name, version) if FOLLOWS not in commit.metadata}
 
     def require(self, name: str, *, made_by: str) -> TableVersion:
         """Return the newest version of a table that must exist.

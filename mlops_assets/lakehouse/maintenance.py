@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +184,8 @@ def plan_maintenance(
     plans = []
     for table in current:
         newest = Pin(table.name, table.rows_version, "whatever is built from the table next")
-        pinned = [*(pin for pin in pins if pin.table == table.name), newest]
+        oldest = lakehouse.erased_below(table.name)
+        pinned = [*(pin for pin in pins if pin.table == table.name and pin.version >= oldest), newest]
         committed = lakehouse.commits(table.name)
         at = time.time() if now is None else now
         retention = decide_retention(asked_hours, pinned, committed, at, where=lakehouse.location(table.name))
@@ -200,7 +201,7 @@ def maintain(lakehouse: Lakehouse, plan: MaintenancePlan) -> MaintenanceReport:
     """
     name, pinned = plan.table.name, plan.retention.pinned
     before = _detail(lakehouse, name)
-    with session_settings(lakehouse.session, _SETTINGS, purpose="upkeep"), _alone(lakehouse, name):
+    with upkeep_settings(lakehouse), _alone(lakehouse, name):
         # With shorter retention Delta refuses to read an old version, even if its files are still there.
         if any(before["properties"].get(key) != value for key, value in RETENTION.items()):
             # Both at once: Delta checks a property that is set alone against the other one's default.
@@ -234,6 +235,11 @@ def _sum_since(lakehouse: Lakehouse, name: str, since: int, operation: str, metr
     """Return the sum of a metric over the commits of an operation after a version."""
     history = lakehouse.sql("DESCRIBE HISTORY {table}", name).where(f"version > {since} AND operation = '{operation}'")
     return sum(int((row["operationMetrics"] or {}).get(metric, 0)) for row in history.collect())
+
+
+def upkeep_settings(lakehouse: Lakehouse) -> AbstractContextManager[None]:
+    """Apply the settings of upkeep to the session for the length of a block."""
+    return session_settings(lakehouse.session, _SETTINGS, purpose="upkeep")
 
 
 @contextmanager

@@ -5,7 +5,8 @@ What belongs here: what a revert changes in each table. What does not: which wri
 
 After a revert the tables are as if the batches had never come. A key whose last write was reverted gets its last write
 among the batches that stay. It stood in the raw table once (`replaced_rows`), or never got in (`known_rows`). Rows that
-lost before `known_transactions` was kept can't come back; their file is loaded again after a revert of its own.
+lost before `known_transactions` was kept can't come back; their file is loaded again after a revert of its own. Its
+copy stays where it was: a copy of a row that stands says nothing new (`replaced_rows`).
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ The registry says who is champion, and the ledger follows. A move is written dow
 the registry notes the newest entry. If the process ends after the first step, the next one finds an entry that the
 registry does not know and an alias that has not moved, and writes that it was not carried out: an entry alone, which
 anyone who can write to the table could add, never makes a champion. Any other alias than the last entry's was moved by
-another client. All of this is done under the lock of registrations (`registration.REGISTRATION_LOCK`).
+another client. All of this is done under the lock of registrations (`REGISTRATION_LOCK`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mlflow.exceptions import MlflowException
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.lakehouse import Lakehouse
     from mlops_assets.registry.ledger import LedgerTable
     from mlops_assets.tracking.store import Store
+
+REGISTRATION_LOCK: Final = "registered_model"
 
 
 @dataclass(frozen=True)

@@ -22,27 +22,31 @@ from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY
 from mlops_assets.data.days import on_whole_days
 from mlops_assets.errors import EvaluationError, PlatformError, StorageError, TrackingError
-from mlops_assets.evaluation.bootstrap import Contender, compare
+from mlops_assets.evaluation.bootstrap import Contender, Gain, compare
 from mlops_assets.evaluation.intervals import Design
-from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.lakehouse.unseen_rows import UNSEEN, trained_on, with_unseen
 from mlops_assets.lineage import DATABASE_TAG, REHEARSED_SCORES_FILE, SCORES_FILE, SPLIT_ID_TAG
-from mlops_assets.registry.gate import RANKING, Contest, GateRule
+from mlops_assets.registry.contest import RANKING, Contest
+from mlops_assets.registry.pair import Pair, parts_of
 from mlops_assets.registry.tuned_run import ITSELF, REHEARSAL, TunedRun
 from mlops_assets.registry.verified import BrokenVersionError, UnnotedVersionError, load_verified
 from mlops_assets.registry.versions import Version, score
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
+from mlops_assets.training.baselines import simple_scores
 from mlops_assets.training.engines.engines import fit_elsewhere
 from mlops_assets.training.matrix import event_seconds, in_order
 from mlops_assets.training.objective import predict
 from mlops_assets.training.production import carried_over
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame
 
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.lakehouse.lakehouse import Lakehouse
+    from mlops_assets.registry.gate_evidence import Evidence
+    from mlops_assets.registry.gate_rule import GateRule
     from mlops_assets.registry.verified import VerifiedModel
     from mlops_assets.tracking.store import Store
     from mlops_assets.training.engines.choice import Engine
@@ -71,9 +75,10 @@ def contest(
     contract: Contract,
     rule: GateRule,
     candidate: TunedRun,
-    version: Version,
+    model: VerifiedModel,
     champion: Version,
     test: JudgedRows,
+    earlier: Evidence,
 ) -> Contest:
     """Compare a candidate with the champion.
 
@@ -83,9 +88,10 @@ def contest(
         contract: Names and roles of the columns.
         rule: How many unseen frauds a comparison takes.
         candidate: The candidate's run.
-        version: The candidate's version.
+        model: The candidate's version.
         champion: The champion.
         test: The candidate's test set.
+        earlier: Evidence of the gates before this one.
 
     Raises:
         TrackingError: An artifact of the candidate can't be read, or the champion does not accept the features.
@@ -97,14 +103,16 @@ def contest(
         return replace(unjudged, obstacle=_text(error))
     except BrokenVersionError as error:
         return replace(unjudged, broken=_text(error))
-    if version.sha256 == loaded.sha256:
+    if model.sha256 == loaded.sha256:
         return replace(unjudged, identical=True)
     try:
         old = TunedRun.read(store, champion.run_id)
         seen = _seen(lakehouse, contract, old, champion)
     except (StorageError, TrackingError) as error:
         return replace(unjudged, obstacle=f"what {unjudged.champion} has seen is not known: {_text(error)}")
-    return _judged(store, lakehouse, contract, rule, candidate, (old, champion, loaded), seen, test, unjudged)
+    held_by = (old, champion, loaded)
+    found = _judged(store, lakehouse, contract, rule, (candidate, model), held_by, seen, test, earlier, unjudged)
+    return replace(found, evidence=earlier.value, gates=earlier.gates) if found.counted is None else found
 
 
 def _seen(lakehouse: Lakehouse, contract: Contract, old: TunedRun, champion: Version) -> DataFrame:
@@ -123,16 +131,18 @@ def _judged(
     lakehouse: Lakehouse,
     contract: Contract,
     rule: GateRule,
-    candidate: TunedRun,
+    offered_by: tuple[TunedRun, VerifiedModel],
     held_by: tuple[TunedRun, Version, VerifiedModel],
     seen: DataFrame,
     test: JudgedRows,
+    earlier: Evidence,
     unjudged: Contest,
 ) -> Contest:
-    """Compare on the rows that neither has seen; `held_by` is the champion's run, version and model."""
-    old, champion, loaded = held_by
+    """Compare on the rows that neither has seen; `offered_by` and `held_by` are a run, its version and its model."""
+    (candidate, model), (old, champion, loaded) = offered_by, held_by
     marked = with_unseen(test.frame, seen, contract)
-    at, unseen = _collected(marked, contract)
+    table = _collected(marked, contract, rule)
+    at, unseen = event_seconds(table.column(contract.event_time)), table.column(UNSEEN).to_numpy().astype(bool)
     refresh = replace(candidate.bag, seed=old.bag.seed) == old.bag
     frauds = int(test.matrix.y[unseen].sum())
     found = replace(unjudged, refresh=refresh, rows=int(unseen.sum()), frauds=frauds)
@@ -142,39 +152,79 @@ def _judged(
     known = None if refresh or not champion.production else seen
     method, contender = _stand_in(store, lakehouse, contract, candidate, known, marked, test.matrix, unseen)
     held = Contender(score(loaded, test.matrix)[unseen], old.threshold(production=champion.production).value)
-    design = Design(int(candidate.params["bootstrap_replicates"]), int(candidate.params["seed"]))
+    pair = Pair(rows, contender, held, _design(candidate))
+    parts = parts_of(table.filter(table.column(UNSEEN)), contract, rule, rows.amounts)
     try:
-        comparison = compare(rows, candidate=contender, baseline=held, design=design, levels={RANKING: rule.level})
+        comparison = pair.compared(levels={RANKING: rule.level})
+        slices = pair.sliced(parts, rule.min_slice_frauds)
+        added = None if refresh else pair.counted(earlier, at[unseen], comparison.gains[RANKING], rule)
     except EvaluationError as error:  # such as scores that are no probabilities
         return replace(found, method=method, broken=_text(error))
-    money = 0.0 if rows.amounts is None else float(rows.amounts[rows.y == 1].sum())
-    return replace(found, method=method, fraud_money=money, gains=comparison.gains)
+    if added is not None:
+        found = replace(found, counted=added, evidence=earlier.value * added.factor, gates=earlier.gates + 1)
+    return replace(
+        found,
+        method=method,
+        fraud_money=0.0 if rows.amounts is None else float(rows.amounts[rows.y == 1].sum()),
+        gains=comparison.gains,
+        slices=slices,
+        reason_overlap=pair.reasons_in_common(model, loaded, test.matrix.where(unseen)),
+        pair=pair,
+    )
 
 
-def amount_alone(test: Matrix) -> float | None:
-    """Return the average precision of the amounts as scores; None without amounts, or where none is above 0."""
-    if test.amounts is None or not test.amounts.max() > 0:
-        return None
-    return average_precision(test.y, np.clip(test.amounts / test.amounts.max(), 0, 1))
+def against_simple(
+    store: Store, contract: Contract, candidate: TunedRun, train: Matrix, test: JudgedRows
+) -> dict[str, Gain]:
+    """Return the gain in average precision over simple scores on the test rows, by their names.
+
+    Args:
+        store: Where the candidate's scores are.
+        contract: Names and roles of the columns.
+        candidate: The candidate's run; its rehearsal stands for a production model.
+        train: Rows that simple scores are fitted on.
+        test: The candidate's test set.
+    """
+    file = SCORES_FILE if candidate.production is None else REHEARSED_SCORES_FILE
+    scores = scores_from_bytes(read_artifact(store, candidate.run_id, file))
+    threshold = candidate.threshold(production=candidate.production is not None).value
+    rows = _rows(test.matrix, np.ones(test.matrix.rows, dtype=bool), None, contract, candidate)
+    return {
+        name: compare(
+            rows,
+            candidate=Contender(scores, threshold),
+            baseline=Contender(simple, threshold),
+            design=_design(candidate),
+            wanted=(RANKING,),
+        ).gains[RANKING]
+        for name, simple in simple_scores(train, test.matrix).items()
+    }
 
 
 def _text(error: PlatformError) -> str:
     return f"{error.what} [{error.where}]"
 
 
-def _collected(marked: DataFrame, contract: Contract) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Return event times in seconds [rows], and which rows are unseen [rows], in the order of `Matrix`."""
-    columns = (contract.event_time, BATCH_ID, ROW_NUMBER, UNSEEN)
-    table = in_order(marked.select(*columns).toArrow(), contract)
-    return event_seconds(table.column(contract.event_time)), table.column(UNSEEN).to_numpy().astype(bool)
+def _collected(marked: DataFrame, contract: Contract, rule: GateRule) -> pa.Table:
+    """Return what `Matrix` does not hold of the rows, in its order."""
+    columns = [contract.event_time, BATCH_ID, ROW_NUMBER, UNSEEN, *rule.slice_columns]
+    return in_order(marked.select(*dict.fromkeys(columns)).toArrow(), contract)
 
 
-def _rows(test: Matrix, unseen: Mask, at: npt.NDArray[np.float64], contract: Contract, candidate: TunedRun) -> Rows:
+def _design(candidate: TunedRun) -> Design:
+    return Design(int(candidate.params["bootstrap_replicates"]), int(candidate.params["seed"]))
+
+
+def _rows(
+    test: Matrix, unseen: Mask, at: npt.NDArray[np.float64] | None, contract: Contract, candidate: TunedRun
+) -> Rows:
+    """Return the rows that are compared; without event times days are as whole as those of the test set."""
+    whole = test.on_whole_day if at is None else on_whole_days(at[unseen], contract.time_zone)
     return Rows(
         y=test.y[unseen],
         days=test.days[unseen],
         alerts_per_day=int(candidate.params["alerts_per_day"]),
-        on_whole_day=on_whole_days(at[unseen], contract.time_zone),
+        on_whole_day=whole,
         entities=None if test.entities is None else test.entities[unseen],
         amounts=None if test.amounts is None else test.amounts[unseen],
         alert_cost=float(candidate.params["alert_cost"]),

@@ -1,126 +1,50 @@
 """The promotion gate: whether a candidate may replace the champion.
 
-What belongs here: the rule, as a pure function of measured values. What does not: measuring them (`comparison`),
-MLflow, Dagster.
+What belongs here: the decision, as a pure function of measured values. What does not: the settings (`gate_rule`),
+measuring (`comparison`), MLflow, Dagster.
 
 The gate judges the procedure that made the candidate. A production model has seen every row that could judge it, so its
 point stands for it, fitted on less (`comparison`). Both models are compared on rows that neither has seen, and a gain
-counts once its whole interval does: models that are equally good are told apart by chance alone.
+counts once chance does not explain it: models that are equally good are told apart by chance alone.
 
-A gate a week is 52 chances a year to promote a model that is no better, so each one spends its share of a year's chance
-(`false_promotions` / `gates_a_year`). A union bound it is, and not an e-value that grows from week to week: each week
-judges another candidate, often against another champion, so there is no hypothesis about which evidence could add up.
+A gate a week is 52 chances a year to promote a model that is no better. The year's chance (`false_promotions`) has two
+halves. One is shared by the gates: a candidate whose own interval is above 0 at that level passes at once. The other
+is for all gates against a champion together: each adds the evidence of rows that no gate before it has used
+(`evaluation/evidence`), and a candidate that leads passes once that reaches `evidence_needed`. So a lead that is too
+small for one gate is found by several. The hypothesis that is refuted then is that the candidates since the champion's
+promotion were no better than it; that a candidate leads by itself, and passes the guards, is asked of it too.
 The guards are judged at 95 %: they can only refuse.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.bootstrap import Gain
+from mlops_assets.evaluation.drift import FeatureDrift
 from mlops_assets.evaluation.scorer import MONEY_SAVED
+from mlops_assets.evaluation.slices import holm_lower_ends
+from mlops_assets.registry.contest import RANKING, Contest
+from mlops_assets.registry.gate_rule import GateRule
 
 PROMOTION_GATE = "promotion_gate"
 # Increase this by hand whenever the same figures lead to another decision.
-GATE_RULES = 2
-RANKING: Final = "average_precision"
-_NAMES: Final = {"brier": "Brier score", "precision_at_budget": "precision on the alert budget", MONEY_SAVED: "money"}
+GATE_RULES = 3
+_GUARD_LEVEL: Final = 0.95
+_NAMES: Final = {
+    RANKING: "average precision",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+    "precision_at_budget": "precision on the alert budget",
+    MONEY_SAVED: "money",
+}
 _STAYS = "stays challenger"
 
 Decision = Literal["promoted", "kept", "can't tell", "broken"]
-
-
-@dataclass(frozen=True)
-class GateRule:
-    """The requirements for a champion.
-
-    Attributes:
-        min_lift: Average precision on the candidate's test rows must be at least this many times the fraud rate (the
-            average precision of a random model).
-        min_gain: The lower end of the gain in average precision must be above this.
-        false_promotions: Chance that a year of gates promotes any model that is no better than the champion.
-        gates_a_year: How many gates share it.
-        min_unseen_frauds: With fewer frauds among the rows that neither model has seen, the gate can't tell.
-        brier_margin: By how much the Brier score may be worse, as a share of the champion's.
-        precision_margin: By how much the precision on the daily alert budget may be worse, absolute.
-        money_margin: By how much less money may be saved, as a share of the fraudulent money.
-        replace_after_days: If the gate can't tell, a champion that was registered longer ago than this is replaced; 0
-            keeps it.
-        approvals: How many persons must approve a candidate that passed before it becomes champion.
-    """
-
-    min_lift: float = 3.0
-    min_gain: float = 0.0
-    false_promotions: float = 0.05
-    gates_a_year: int = 52
-    min_unseen_frauds: int = 30
-    brier_margin: float = 0.1
-    precision_margin: float = 0.05
-    money_margin: float = 0.1
-    replace_after_days: float = 0.0
-    approvals: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.min_lift >= 1:
-            raise EvaluationError(
-                f"min_lift {self.min_lift} would accept a random model",
-                where="gate configuration",
-                fix="choose 1 or more",
-            )
-        if not 0 < self.false_promotions < 1:
-            raise EvaluationError(
-                f"false_promotions {self.false_promotions}",
-                where="gate configuration",
-                fix="choose a chance between 0 and 1, such as 0.05",
-            )
-        lowest = {"min_gain": 0, "min_unseen_frauds": 1, "gates_a_year": 1, "replace_after_days": 0, "approvals": 0}
-        margins = dict.fromkeys(("brier_margin", "precision_margin", "money_margin"), 0)
-        for name, low in {**lowest, **margins}.items():
-            if not low <= getattr(self, name) < math.inf:  # this also rejects NaN
-                raise EvaluationError(
-                    f"{name} {getattr(self, name)}", where="gate configuration", fix=f"choose {low} or more"
-                )
-
-    @property
-    def level(self) -> float:
-        """Level of the two-sided interval of the gain; its lower end is above the truth with half of the rest."""
-        return 1 - 2 * self.false_promotions / self.gates_a_year
-
-
-@dataclass(frozen=True)
-class Contest:
-    """A candidate against the champion, on rows that neither has seen.
-
-    Attributes:
-        champion: Name of the champion for messages.
-        age_days: Days since it was registered.
-        identical: Whether both boosters are the same.
-        refresh: Whether the candidate is the champion's own point on newer rows.
-        method: What stood for the candidate.
-        rows: Number of unseen rows.
-        frauds: Frauds among them.
-        fraud_money: Sum of their amounts; 0 without amounts.
-        gains: Gain by metric, as `bootstrap.compare` returns it; empty if there were too few frauds for it.
-        obstacle: Why unseen rows can't be found at all; empty if they can.
-        broken: Why the champion can't be loaded as it was registered; empty if it can.
-    """
-
-    champion: str
-    age_days: float = 0.0
-    identical: bool = False
-    refresh: bool = False
-    method: str = ""
-    rows: int = 0
-    frauds: int = 0
-    fraud_money: float = 0.0
-    gains: Mapping[str, Gain] = field(default_factory=dict)
-    obstacle: str = ""
-    broken: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +103,8 @@ def judge_promotion(
     judged: str,
     fraud_rate: float,
     contest: Contest | None,
-    amount_alone: float | None = None,
+    simple: Mapping[str, Gain] | None = None,
+    drift: Sequence[FeatureDrift] = (),
 ) -> Verdict:
     """Decide whether the candidate becomes champion.
 
@@ -189,23 +114,27 @@ def judge_promotion(
         judged: What that is, for messages.
         fraud_rate: Share of frauds in the test rows.
         contest: The comparison with the champion; None when there is no champion.
-        amount_alone: Average precision of the amounts as scores, on the same rows: what a first version must beat; None
-            without amounts.
+        simple: Gain in average precision over simple scores on the same rows, by their names. A first version must be
+            better, as far as chance lets one tell.
+        drift: Of the features, from the candidate's training rows to its test rows; it is reported, and decides
+            nothing.
     """
     floor = rule.min_lift * fraud_rate
+    beaten = dict(simple or {}) if contest is None else {}
     details: dict[str, str | int | float] = {
         "candidate": average_precision,
         "fraud_rate": fraud_rate,
         "floor": floor,
+        **{name: gain.baseline for name, gain in beaten.items()},
+        **_drift_details(drift),
     }
     reached = f"average precision {average_precision:.4f}"
-    measured = [average_precision, fraud_rate]
-    if contest is None and amount_alone is not None:
-        details["amount_alone"] = amount_alone
-        measured.append(amount_alone)
+    measured = [average_precision, fraud_rate, *(gain.interval.high for gain in beaten.values())]
     if contest is not None:
-        details |= _details(contest)
-        measured += [end for gain in contest.gains.values() for end in (gain.interval.low, gain.interval.high)]
+        details |= _contest_details(rule, contest)
+        measured += contest.measured
+    better = [f"{gain.baseline:.4f} of {name}" for name, gain in beaten.items() if not gain.interval.high > 0]
+    better = better if rule.beat_simple_scores else []
     decision: Decision
     if not all(map(math.isfinite, measured)):
         decision = "broken"
@@ -215,8 +144,8 @@ def judge_promotion(
     elif average_precision < floor:
         decision = "kept"
         reason = f"{reached} is below {rule.min_lift:g} x the fraud rate = {floor:.4f}: {_STAYS}"
-    elif contest is None and amount_alone is not None and average_precision <= amount_alone:
-        decision, reason = "kept", f"{reached} is not above {amount_alone:.4f}, that of the amount alone: {_STAYS}"
+    elif better:
+        decision, reason = "kept", f"{reached} is not above {' and '.join(better)}: {_STAYS}"
     elif contest is None:
         decision, reason = "promoted", f"{reached} (floor {floor:.4f}, no champion yet; judged: {judged})"
     else:
@@ -248,8 +177,8 @@ def _judge(rule: GateRule, contest: Contest) -> tuple[Decision, str]:
             return "promoted", f"can't tell: {missing}; {contest.champion} is {age}, and is replaced"
         return "can't tell", f"can't tell: {missing}: {_STAYS}"
     if failures := _failures(rule, contest):
-        return "kept", f"{_compared(contest)}: {'; '.join(failures)}: {_STAYS}"
-    return "promoted", _compared(contest)
+        return "kept", f"{contest.sentence}: {'; '.join(failures)}: {_STAYS}"
+    return "promoted", contest.sentence
 
 
 def _missing(rule: GateRule, contest: Contest) -> str:
@@ -267,42 +196,45 @@ def _failures(rule: GateRule, contest: Contest) -> list[str]:
     failures = []
     gain = contest.gains[RANKING]
     if not contest.refresh and not gain.interval.low > rule.min_gain:
-        failures.append(f"the gain's lower end {gain.interval.low:.4f} is not above {rule.min_gain:g}")
+        leads = gain.interval.estimate > rule.min_gain
+        if not (leads and contest.evidence >= rule.evidence_needed):
+            failures.append(
+                f"the gain's lower end {gain.interval.low:.4f} is not above {rule.min_gain:g}, and the evidence of "
+                f"{contest.gates} gate(s) is {contest.evidence:.3g}, where {rule.evidence_needed:g} is needed"
+                + ("" if leads else " with a lead of its own")
+            )
+    rate = contest.frauds / contest.rows if contest.rows else 0.0
     margins = {
-        "brier": rule.brier_margin * contest.gains["brier"].baseline,
+        "brier": rule.brier_margin * contest.gains["brier"].baseline if "brier" in contest.gains else 0.0,
+        "calibration_error": rule.calibration_margin * rate,
         "precision_at_budget": rule.precision_margin,
         MONEY_SAVED: rule.money_margin * contest.fraud_money,
     }
+    if contest.refresh:
+        margins = {RANKING: rule.average_precision_margin, **margins}
     for name, margin in margins.items():
-        if name in contest.gains and contest.gains[name].interval.low < -margin:
-            low = contest.gains[name].interval.low
-            failures.append(f"{_NAMES[name]}: the gain's lower end {low:.4g} is below {-margin:.4g}")
+        if name in contest.gains:
+            of_guard = contest.gains[name]
+            low = of_guard.lower_end(_GUARD_LEVEL) if name == RANKING else of_guard.interval.low
+            if low < -margin:
+                failures.append(f"{_NAMES[name]}: the gain's lower end {low:.4g} is below {-margin:.4g}")
+    for name, low in holm_lower_ends(contest.slices, rule.slice_margin, _GUARD_LEVEL).items():
+        if not low > -rule.slice_margin:
+            failures.append(f"rows of {name}: the gain's lower end {low:.4g} is not above {-rule.slice_margin:g}")
+    if contest.reason_overlap is not None and contest.reason_overlap < rule.min_reason_overlap:
+        shared = f"{100 * contest.reason_overlap:.0f} % of the top-3 reasons are the champion's"
+        failures.append(f"{shared}, less than {100 * rule.min_reason_overlap:.0f} %")
     return failures
 
 
-def _compared(contest: Contest) -> str:
-    gain = contest.gains[RANKING]
-    ends = f"{gain.interval.low:.4f} to {gain.interval.high:.4f} ({100 * gain.interval.level:.4g} % interval)"
-    how = f"{'refresh; ' if contest.refresh else ''}judged: {contest.method}"
-    return (
-        f"average precision {gain.candidate:.4f} against {contest.champion}'s {gain.baseline:.4f} on {contest.rows:,} "
-        f"rows with {contest.frauds:,} frauds that neither has seen, gain {ends} ({how})"
-    )
+def _contest_details(rule: GateRule, contest: Contest) -> dict[str, str | int | float]:
+    ends = holm_lower_ends(contest.slices, rule.slice_margin, _GUARD_LEVEL)
+    slices = {f"slice {name}, gain_low": low for name, low in ends.items()}
+    return {**contest.details, "evidence_needed": rule.evidence_needed, **slices}
 
 
-def _details(contest: Contest) -> dict[str, str | int | float]:
-    found: dict[str, str | int | float] = {
-        "champion_name": contest.champion,
-        "champion_age_days": contest.age_days,
-        "judged": contest.method,
-        "unseen_rows": contest.rows,
-        "unseen_frauds": contest.frauds,
-    }
-    for name, gain in contest.gains.items():
-        found |= {
-            f"{name}_candidate": gain.candidate,
-            f"{name}_champion": gain.baseline,
-            f"{name}_gain_low": gain.interval.low,
-            f"{name}_gain_high": gain.interval.high,
-        }
-    return found
+def _drift_details(drift: Sequence[FeatureDrift]) -> dict[str, str | int | float]:
+    if not drift:
+        return {}
+    names = ", ".join(f"{each.feature} {each.psi:.2f}" for each in drift if each.drifted)
+    return {"drifted_features": names or "none", "largest_psi": drift[0].psi}

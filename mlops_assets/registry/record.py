@@ -15,6 +15,7 @@ from mlops_assets.lineage import (
     CARD_FILE,
     DAGSTER_URL_TAG,
     DATABASE_TAG,
+    GATE_EVIDENCE_TAG,
     GATE_REASON_TAG,
     GATE_TAG,
     RAW_VERSION_TAG,
@@ -27,7 +28,9 @@ from mlops_assets.registry.card import bill_of_materials, card
 from mlops_assets.registry.golden import write_into_version
 
 if TYPE_CHECKING:
-    from mlops_assets.registry.gate import GateRule, Verdict
+    from mlops_assets.registry.gate import Verdict
+    from mlops_assets.registry.gate_evidence import Counted
+    from mlops_assets.registry.gate_rule import GateRule
     from mlops_assets.registry.tuned_run import TunedRun
     from mlops_assets.registry.verified import VerifiedModel
     from mlops_assets.registry.versions import Version
@@ -39,7 +42,13 @@ _SHOWN: Final = ("average_precision", "precision_at_budget", "money_saved", "bri
 
 
 def record_verdict(
-    store: Store, model: VerifiedModel, run: TunedRun, verdict: Verdict, rule: GateRule, champion: Version | None
+    store: Store,
+    model: VerifiedModel,
+    run: TunedRun,
+    verdict: Verdict,
+    rule: GateRule,
+    champion: Version | None,
+    counted: Counted | None = None,
 ) -> None:
     """Write the verdict on a version into its folder, its tags and its description; again replaces it.
 
@@ -50,6 +59,7 @@ def record_verdict(
         verdict: What the gate decided.
         rule: By which rule.
         champion: What it was compared with; None if there was none.
+        counted: What the gate adds to the evidence against the champion, if it does.
 
     Raises:
         TrackingError: MLflow can't be reached.
@@ -73,6 +83,8 @@ def record_verdict(
     write_into_version(store, model, {name: text.encode() for name, text in files.items()})
     with store.answering():
         tags = {GATE_TAG: verdict.decision, GATE_REASON_TAG: verdict.reason}
+        if counted is not None:
+            tags[GATE_EVIDENCE_TAG] = counted.to_tag()
         for tag, text in tags.items():
             store.client.set_model_version_tag(model.name, number, tag, text[:_MAX_TAG])
         store.client.update_model_version(model.name, number, description=said)

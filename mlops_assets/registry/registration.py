@@ -9,11 +9,12 @@ What is registered is what is served: the run's production model if it has one, 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import TrackingError
+from mlops_assets.evaluation.drift import FeatureDrift, feature_drift
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lineage import (
@@ -23,12 +24,17 @@ from mlops_assets.lineage import (
     ROLLED_BACK_TAG,
     TEST_VERSION_TAG,
 )
-from mlops_assets.registry.alias_moves import ChampionLedger, Move
+from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
 from mlops_assets.registry.approval import wait_for_approval
-from mlops_assets.registry.comparison import JudgedRows, amount_alone, contest
-from mlops_assets.registry.gate import GateRule, Verdict, already_champion, judge_promotion, rolled_back
+from mlops_assets.registry.comparison import JudgedRows, against_simple, contest
+from mlops_assets.registry.gate import Verdict, already_champion, judge_promotion, rolled_back
+from mlops_assets.registry.gate_evidence import gathered
+from mlops_assets.registry.gate_rule import GateRule
 from mlops_assets.registry.golden import keep_golden
-from mlops_assets.registry.ledger import Entry
+from mlops_assets.registry.ledger import Entry, carried_out
+from mlops_assets.registry.page import Page, page_of
+from mlops_assets.registry.pair import require_columns
+from mlops_assets.registry.policies import first_policy, kept_points
 from mlops_assets.registry.record import record_verdict
 from mlops_assets.registry.retirement import require_active
 from mlops_assets.registry.tuned_run import TunedRun
@@ -45,9 +51,10 @@ from mlops_assets.registry.versions import (
 )
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.tracking.store import Store
-from mlops_assets.training.matrix import matrix_columns, to_matrix
+from mlops_assets.training.categories import recoded, union
+from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 
-REGISTRATION_LOCK = "registered_model"
+_SAMPLE_ROWS = 200_000
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class RegistrationReport:
         reproduced: Whether the version gives the same scores on the test rows as the trained model.
         verdict: Whether it may become champion; None when the scores differ, and then it gets no alias.
         moves: The ledger of champions, oldest first; empty where none is kept, and where nothing was judged.
+        page: Pictures and a table of alert budgets; empty where nothing was judged.
     """
 
     version: Version
@@ -67,6 +75,7 @@ class RegistrationReport:
     reproduced: CheckOutcome
     verdict: Verdict | None
     moves: tuple[Entry, ...] = ()
+    page: Page = field(default_factory=Page)
 
     @property
     def aliases(self) -> list[str]:
@@ -95,6 +104,7 @@ def register_tuned(
         LedgerError: The ledger of champions is not what was written.
         StorageError: The test set is missing.
     """
+    require_columns(rule, contract)
     with store.answering():
         run = TunedRun.read(store, _tuned_run(store, dagster_run, lakehouse.database))
         test_version = int(run.tags[TEST_VERSION_TAG])
@@ -111,29 +121,55 @@ def register_tuned(
             if not reproduced.passed:
                 return RegistrationReport(version, test_version, reproduced, verdict=None)
             keep_golden(store, loaded, test.matrix)
+            policy = first_policy(store, loaded, run)
             set_alias(store, version, CHALLENGER)
             champion = by_alias(store, name, CHAMPION)
             if champion == version:  # it must not compete with itself
                 return RegistrationReport(version, test_version, reproduced, already_champion(version.number))
             if withdrawn := loaded.version.tags.get(ROLLED_BACK_TAG):
                 return RegistrationReport(version, test_version, reproduced, rolled_back(withdrawn))
+            against = None
+            if champion is not None:
+                reign = carried_out(ledger.entries())
+                since = reign[-1].number if reign else 0
+                earlier = gathered(store, name, champion.number, since, version.number)
+                against = contest(store, lakehouse, contract, rule, run, loaded, champion, test, earlier)
+            train = sampled(lakehouse, contract, run)
             verdict = judge_promotion(
                 rule,
                 average_precision=run.average_precision,
                 judged=run.judged,
                 fraud_rate=test.matrix.frauds / test.matrix.rows,
-                contest=None
-                if champion is None
-                else contest(store, lakehouse, contract, rule, run, version, champion, test),
-                amount_alone=amount_alone(test.matrix),
+                contest=against,
+                simple=against_simple(store, contract, run, train, test) if champion is None else None,
+                drift=drift_between(train, test.matrix),
             ).after_approval(rule.approvals)
-            record_verdict(store, loaded, run, verdict, rule, champion)
+            record_verdict(store, loaded, run, verdict, rule, champion, None if against is None else against.counted)
             if verdict.awaited:
                 wait_for_approval(ledger, version, champion, verdict.awaited)
             if verdict.promoted:
                 said = json.dumps(verdict.to_json_dict())
                 ledger.move(version.number, Move("promoted", verdict.reason, said, dagster_run))
-            return RegistrationReport(version, test_version, reproduced, verdict, tuple(ledger.entries()))
+            moves = tuple(ledger.entries())
+            pair = None if against is None else against.pair
+            page = page_of(pair, moves, kept_points(store, run), policy.alerts_per_day)
+            return RegistrationReport(version, test_version, reproduced, verdict, moves, page)
+
+
+def sampled(lakehouse: Lakehouse, contract: Contract, run: TunedRun) -> Matrix:
+    """Return training rows of a run, all of them or a sample of about `_SAMPLE_ROWS`."""
+    frame = lakehouse.read(SET_TABLES["train"], run.tables[SET_TABLES["train"]]).select(*matrix_columns(contract))
+    rows = frame.count()  # Delta counts them without reading them
+    if rows > _SAMPLE_ROWS:
+        frame = frame.sample(_SAMPLE_ROWS / rows, seed=1)
+    return to_matrix(frame.toArrow(), contract)
+
+
+def drift_between(train: Matrix, test: Matrix) -> list[FeatureDrift]:
+    """Return the drift of the features from training to test rows."""
+    levels = union([train.levels, test.levels])
+    earlier, later = (recoded(rows.X, rows.features, rows.levels, levels) for rows in (train, test))
+    return feature_drift(earlier, later, train.features)
 
 
 def _tuned_run(store: Store, dagster_run: str, database: str) -> str:

@@ -18,6 +18,7 @@ from mlops_assets.lineage import (
     FILES_SHA256_TAG,
     MODEL_SHA256_TAG,
     MODEL_URI_TAG,
+    POLICY_TAG,
     PRODUCTION_MODEL_URI_TAG,
     REGISTERED_BY_TAG,
 )
@@ -52,6 +53,7 @@ class Version:
         production: Whether it serves the run's production model instead of the evaluated one.
         created: When it was registered, seconds since 1970.
         sha256: Digest of its booster; empty if it was registered before that was noted.
+        policy: Which policy is in force, as its tag says; empty if it was registered before there were policies.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Version:
     production: bool = False
     created: float = field(default=0.0, compare=False)
     sha256: str = field(default="", compare=False)
+    policy: str = field(default="", compare=False)
 
 
 def register_once(store: Store, name: str, run_id: str, model_uri: str, production_uri: str = "") -> Version:
@@ -158,6 +161,11 @@ def by_alias(store: Store, name: str, alias: str) -> Version | None:
     return _version(version)
 
 
+def by_number(store: Store, name: str, number: int) -> Version:
+    """Return a version by its number."""
+    return _version(store.client.get_model_version(name, str(number)))
+
+
 def _version(found: ModelVersion) -> Version:
     return Version(
         found.name,
@@ -166,6 +174,7 @@ def _version(found: ModelVersion) -> Version:
         production=PRODUCTION_MODEL_URI_TAG in found.tags,
         created=found.creation_timestamp / 1000,
         sha256=found.tags.get(MODEL_SHA256_TAG, ""),
+        policy=found.tags.get(POLICY_TAG, ""),
     )
 
 

@@ -75,12 +75,13 @@ class SparkResource(Connection):
         from mlops_assets.resources.class_archive import find_archive, use_options
         from mlops_assets.resources.delta_jars import ensure_delta_jars
         from mlops_assets.resources.java import require_java
+        from mlops_assets.resources.scratch import own_scratch
 
         require_java(self.java_home)
         home = Path(self.home)
         scratch = home / "spark"
         try:
-            (scratch / "tmp").mkdir(parents=True, exist_ok=True)
+            temporary = own_scratch(scratch / "tmp")
         except OSError as error:
             raise StorageError.not_writable(scratch, error) from None
         # Executors must be the Python that has the dependencies; with another one SparkTrials fails with the
@@ -95,7 +96,7 @@ class SparkResource(Connection):
         # A JVM that makes an archive can't use one.
         shared = "" if "ArchiveClassesAtExit" in more else use_options(find_archive(folder, jars, self.java_home))
         options = f"{_JVM_FLAGS} {shared} -Dlog4j2.configurationFile={_LOG_CONFIG}"
-        options += f" -Djava.io.tmpdir={scratch / 'tmp'} -Dderby.system.home={scratch}"
+        options += f" -Djava.io.tmpdir={temporary} -Dderby.system.home={scratch}"
         return {
             "spark.app.name": "mlops_assets",
             "spark.master": self.master,
@@ -108,7 +109,7 @@ class SparkResource(Connection):
             "spark.executor.extraClassPath": class_path,
             # Hadoop sets the mode of each file that it makes, whatever the process's own umask is.
             "spark.hadoop.fs.permissions.umask-mode": "077",
-            "spark.local.dir": str(scratch / "tmp"),
+            "spark.local.dir": str(temporary),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
             "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

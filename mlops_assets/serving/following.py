@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlops_assets.errors import PlatformError, TrackingError
-from mlops_assets.lineage import PRODUCTION_MODEL_URI_TAG
+from mlops_assets.registry.policies import current_policy
 from mlops_assets.registry.tuned_run import TunedRun
 from mlops_assets.registry.verified import load_verified
-from mlops_assets.registry.versions import CHAMPION, Version, by_alias
+from mlops_assets.registry.versions import CHAMPION, Version, by_alias, by_number
 from mlops_assets.serving.bundle import DOCUMENT, golden_rows, write_bundle
 from mlops_assets.serving.policy import Policy
 from mlops_assets.serving.watching import VERSIONS_FOLDER, read_aliases, write_aliases
@@ -64,7 +64,6 @@ def fetch(source: Source, version: Version, folder: Path) -> Path:
     store = source.store
     with store.answering():
         booster = load_verified(store, version.name, version.number).booster
-        threshold = TunedRun.read(store, version.run_id).threshold(production=version.production)
     levels = levels_of(booster)
     return write_bundle(
         folder,
@@ -73,10 +72,26 @@ def fetch(source: Source, version: Version, folder: Path) -> Path:
         number=version.number,
         run_id=version.run_id,
         created=version.created,
-        policy=Policy(f"v{version.number}-{threshold.rule}", threshold.value, threshold.rule),
+        policy=policy_of(source, version),
         golden=golden_rows(booster, example_rows(source.contract, levels)),
         levels=levels,
     )
+
+
+def policy_of(source: Source, version: Version) -> Policy:
+    """Return the policy of a version that is in force.
+
+    Raises:
+        BrokenVersionError: It is not what was written.
+        TrackingError: The registry can't be reached, or the version's run says nothing of its threshold.
+    """
+    store = source.store
+    with store.answering():
+        if not version.policy:  # registered before there were policies
+            threshold = TunedRun.read(store, version.run_id).threshold(production=version.production)
+            return Policy(f"v{version.number}-{threshold.rule}", threshold.value, threshold.rule)
+        found = current_policy(store, version.name, version.number, version.run_id, version.policy)
+    return Policy(found.name, found.threshold.value, found.threshold.rule)
 
 
 def version_of(source: Source, number: int) -> Version:
@@ -85,11 +100,8 @@ def version_of(source: Source, number: int) -> Version:
     Raises:
         TrackingError: There is none, or the registry can't be reached.
     """
-    store = source.store
-    with store.answering():
-        found = store.client.get_model_version(source.registered, str(number))
-    production = PRODUCTION_MODEL_URI_TAG in found.tags
-    return Version(found.name, number, found.run_id, production, found.creation_timestamp / 1000)
+    with source.store.answering():
+        return by_number(source.store, source.registered, number)
 
 
 def example_rows(contract: Contract, levels: Mapping[str, Sequence[str]], rows: int = _GOLDEN_ROWS) -> Matrix:
@@ -129,7 +141,8 @@ class Follower:
         self._source, self._folder = source, folder
         self._aliases = (CHAMPION, *(alias for alias in aliases if alias and alias != CHAMPION))
         self._pinned = tuple(pinned)
-        self._written: tuple[dict[str, int], list[int]] | None = None
+        self._written: tuple[dict[str, int], list[int], dict[int, Policy]] | None = None
+        self._policies: dict[tuple[int, str], Policy] = {}
         self._before = read_aliases(folder)
 
     def look(self) -> dict[str, int]:
@@ -152,9 +165,12 @@ class Follower:
             elif alias in self._before:
                 aliases[alias] = self._before[alias]
         pinned = [number for number in self._pinned if self._fetched(version_of(self._source, number))]
-        if self._written != (aliases, pinned):
-            write_aliases(self._folder, aliases, pinned, model=source.registered, at=time.time())
-            self._written, self._before = (aliases, pinned), aliases
+        policies = {number: policy for (number, _), policy in self._policies.items()}
+        if self._written != (aliases, pinned, policies):
+            documents = {str(number): policy.to_json_dict() for number, policy in policies.items()}
+            facts = {"policies": documents, "model": source.registered, "at": time.time()}
+            write_aliases(self._folder, aliases, pinned, **facts)
+            self._written, self._before = (aliases, pinned, policies), aliases
         return aliases
 
     def run(self, seconds: float, stop: threading.Event) -> None:
@@ -168,6 +184,10 @@ class Follower:
     def _fetched(self, version: Version) -> bool:
         try:
             fetch(self._source, version, self._folder / VERSIONS_FOLDER)
+            if (at := (version.number, version.policy)) not in self._policies:
+                policy = policy_of(self._source, version)
+                kept = {key: old for key, old in self._policies.items() if key[0] != version.number}
+                self._policies = {**kept, at: policy}
         except TrackingError as error:
             log.warning("version %d of %s is not served: %s", version.number, version.name, error)
             return False

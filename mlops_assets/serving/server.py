@@ -8,6 +8,7 @@ neither MLflow nor a sink ever takes a moment from a request.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import multiprocessing
 import os
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mlops_assets.serving.settings import ServingSettings
 
 _LOOK_SECONDS: Final = 1.0
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is the user's alone, and made anew
 _DRAIN_SECONDS: Final = 20
 # A worker answers its parent only once it has imported everything; on a busy machine uvicorn's five seconds are less
 # than that, and the parent would kill each worker before it is there.
@@ -73,8 +75,7 @@ def serve(models: Sequence[Served], settings: ServingSettings, home: Path) -> in
     """
     for model in models:
         _first_look(model)
-    counters = home / "metrics"
-    shutil.rmtree(counters, ignore_errors=True)
+    counters = _counters(home)
     worker = WorkerConfig(tuple(model.place for model in models), settings, str(home), str(counters), os.getpid())
     config = _config(partial(App, worker), settings)
     stop = threading.Event()
@@ -92,12 +93,25 @@ def serve(models: Sequence[Served], settings: ServingSettings, home: Path) -> in
         for thread in threads:
             thread.start()
         try:
-            Multiprocess(config, sockets=[listening]).run()
+            _Workers(config, sockets=[listening]).run()
         finally:
             stop.set()
             for carrier in carriers:
                 carrier.end()
+            shutil.rmtree(counters, ignore_errors=True)
     return 0
+
+
+def _counters(home: Path) -> Path:
+    """Return an empty folder for the counters of all workers, in memory where there is such a place.
+
+    They are mapped into memory, and writing to a mapped file on a full disk kills the process (SIGBUS).
+    """
+    name = f"mlops-serving-{hashlib.sha256(str(home.absolute()).encode()).hexdigest()[:16]}"
+    folder = _SHARED_MEMORY / name if os.access(_SHARED_MEMORY, os.W_OK) else home / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
 
 
 def _first_look(model: Served) -> None:
@@ -152,6 +166,28 @@ def _bound(settings: ServingSettings) -> socket.socket:
         ) from None
     found.set_inheritable(True)
     return found
+
+
+class _Workers(Multiprocess):
+    """Workers whose death is noticed at once.
+
+    uvicorn keeps the worker's end of the pipe open in the parent, so that a worker that dies while it is asked whether
+    it is well is noticed only when the time for an answer is up, here a minute.
+    """
+
+    def init_processes(self) -> None:
+        """Start them."""
+        super().init_processes()
+        self._close_their_ends()
+
+    def keep_subprocess_alive(self) -> None:
+        """Start those again that are gone."""
+        super().keep_subprocess_alive()
+        self._close_their_ends()
+
+    def _close_their_ends(self) -> None:
+        for process in self.processes:
+            process.child_conn.close()
 
 
 class _Carriage:

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mlops_assets.errors import TrackingError
 from mlops_assets.serving.bundle import ServedVersion, load_bundle
+from mlops_assets.serving.policy import Policy
 from mlops_assets.serving.service import CHAMPION, Versions
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Watcher:
         self._service, self._folder = service, folder
         self._seen: tuple[int, int] | None = None
         self._loaded: dict[int, ServedVersion] = {}
+        self._policies: dict[int, Policy] = {}
 
     async def run(self) -> None:
         """Look for changes until cancelled."""
@@ -61,10 +64,11 @@ class Watcher:
             document = json.loads(path.read_text("utf-8"))
             aliases = {str(alias): int(number) for alias, number in document["aliases"].items()}
             pinned = [int(number) for number in document["pinned"]]
+            policies = {int(n): Policy.from_json_dict(each) for n, each in document.get("policies", {}).items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             log.warning("%s can't be read; what is served stays", path)
             return
-        self._seen = stamp
+        self._seen, self._policies = stamp, policies
         await self._swap(aliases, pinned)
 
     async def _swap(self, aliases: dict[str, int], pinned: list[int]) -> None:
@@ -99,7 +103,11 @@ class Watcher:
                 self._loaded[number] = await asyncio.to_thread(load_bundle, place, self._service.contract.features)
             except TrackingError as error:
                 return error.what
-        return self._loaded[number]
+        loaded = self._loaded[number]
+        policy = self._policies.get(number, loaded.policy)
+        if policy != loaded.policy:  # a bundle has the policy of the time when it was written
+            loaded = self._loaded[number] = replace(loaded, policy=policy)
+        return loaded
 
 
 def write_aliases(folder: Path, aliases: dict[str, int], pinned: list[int], **facts: Any) -> None:

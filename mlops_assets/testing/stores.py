@@ -112,12 +112,16 @@ def copy_tables(made: Lakehouse, lakehouse: Lakehouse) -> Lakehouse:
 
 def copy_mlflow(made: Path, home: Path) -> None:
     """Copy the embedded MLflow store of another home. It names artifacts by full paths; they are changed."""
+    from mlflow.tracking._tracking_service import utils as tracking_utils
+
     shutil.copytree(made / "mlflow", home / "mlflow", dirs_exist_ok=True)
     with closing(sqlite3.connect(_database(made))) as database:
         script = "\n".join(database.iterdump())
     _database(home).unlink()
     with closing(sqlite3.connect(_database(home))) as database:
         database.executescript(script.replace(str(made), str(home)))
+    # MLflow remembers where a run's artifacts are by the run's id alone, and this run is in two stores now.
+    tracking_utils._artifact_repos_cache.clear()  # noqa: SLF001 - there is no other way
 
 
 def _database(home: Path) -> Path:

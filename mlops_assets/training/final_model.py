@@ -17,6 +17,7 @@ from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.explanation_report import ExplanationReport, report
 from mlops_assets.evaluation.intervals import Design
+from mlops_assets.evaluation.operating_points import OperatingPoints
 from mlops_assets.evaluation.ranking import rows_of_budget
 from mlops_assets.evaluation.report import Evaluation, evaluate
 from mlops_assets.evaluation.scorer import Rows
@@ -76,6 +77,7 @@ class FinalModel:
         booster: Trained on the training rows.
         reproduction: Whether the refit reproduced the best trial's validation value exactly.
         threshold: Chosen on the validation rows.
+        points: What each threshold did on the validation rows.
         evaluation: The report on the test rows.
         test_scores: Probability of fraud, float32 [test rows].
         explanation: Which features drive the model, on the test rows.
@@ -86,6 +88,7 @@ class FinalModel:
     booster: xgb.Booster
     reproduction: CheckOutcome
     threshold: Threshold
+    points: OperatingPoints
     evaluation: Evaluation
     test_scores: npt.NDArray[np.float32]
     explanation: ExplanationReport
@@ -186,6 +189,9 @@ def conclude(
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
     """
     threshold, choice = _choose_threshold(validation, plan)
+    points = OperatingPoints.of(
+        validation.y, validation.scores, validation.days, validation.amounts, validation.on_whole_day
+    )
     test = read_test()
     rows = Rows(
         y=test.y,
@@ -209,7 +215,7 @@ def conclude(
         seed=plan.seed,
         levels=levels_of(booster),
     )
-    return FinalModel(booster, reproduction, threshold, evaluation, test.scores, explanation, pictures, example)
+    return FinalModel(booster, reproduction, threshold, points, evaluation, test.scores, explanation, pictures, example)
 
 
 def _typical(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

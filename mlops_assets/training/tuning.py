@@ -29,6 +29,7 @@ from mlops_assets.lineage import (
     EVALUATION_FILE,
     EXPLANATION_FOLDER,
     MODEL_URI_TAG,
+    OPERATING_POINTS_FILE,
     PICTURES_FOLDER,
     RAW_TABLE_TAG,
     RAW_VERSION,
@@ -269,7 +270,9 @@ def _record(
     bag = plan.bag(point)
     uri = run.log_model(model.booster, example, point)
     report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
-    run.log_files({SCORES_FILE: scores_to_bytes(model.test_scores), EVALUATION_FILE: report})
+    points = json.dumps(model.points.to_json_dict()).encode()
+    files = {SCORES_FILE: scores_to_bytes(model.test_scores), EVALUATION_FILE: report, OPERATING_POINTS_FILE: points}
+    run.log_files(files)
     run.log_files(model.pictures.files, PICTURES_FOLDER)
     run.log_files({**model.explanation.files, **model.explanation.pictures}, EXPLANATION_FOLDER)
     run.log(

@@ -146,7 +146,13 @@ def test_a_thumbnail_is_small_whatever_the_number_of_rows(rows: int):
     curve = thumbnails.precision_recall(y, np.clip(0.3 * y + random.random(rows) * 0.7, 0, 1))
     history = thumbnails.line(np.arange(rows, dtype=float), random.random(rows), "best average precision by trial, 1")
 
-    assert max(len(curve), len(history)) <= thumbnails.MAX_BYTES
+    scores = np.clip(0.3 * y + random.random(rows) * 0.7, 0, 1)
+    both = thumbnails.two_precision_recalls(y, scores, random.random(rows))
+    moments = 1.7e9 + np.cumsum(random.random(90)) * 1e6
+    champions = thumbnails.steps(moments, np.arange(100.0, 190.0), moments[-1] + 5, "champion: version 189 since x" * 2)
+    assert max(map(len, (curve, history, both, champions))) <= thumbnails.MAX_BYTES
+    assert both.count("<polyline") == 2
+    assert "challenger AP 0." in both
     flat = thumbnails.line(np.zeros(1), np.ones(1), "one trial")
     assert ET.fromstring(flat) is not None  # noqa: S314 - our own
 

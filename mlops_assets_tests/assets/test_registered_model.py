@@ -50,7 +50,7 @@ WEAK = QUICK.model_copy(
 
 
 PRODUCTION = {"production_refit": True}
-PATIENT = GateConfig(min_lift=1.0)
+PATIENT = GateConfig(min_lift=1.0, beat_simple_scores=False)
 
 
 def point(depth: int, trees: int) -> TunedModelConfig:

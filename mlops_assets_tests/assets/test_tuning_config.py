@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from mlops_assets.assets.tuning_config import Preset, RangeConfig, RangeScale, TunedModelConfig
+from mlops_assets.assets.tuning_config import Preset, RangeConfig, RangeScale, ThresholdRule, TunedModelConfig
+from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.training.plan import SearchPlan
 from mlops_assets.training.space import PRESETS, Scale, log_uniform, search_space, uniform
@@ -15,6 +16,28 @@ from mlops_assets.training.space import PRESETS, Scale, log_uniform, search_spac
 
 def test_an_untouched_form_is_the_default_search():
     assert TunedModelConfig().search_plan() == SearchPlan()
+
+
+@pytest.mark.parametrize(
+    ("asked", "amount", "rule"),
+    [
+        (None, True, "cost"),
+        (None, False, "alert_budget"),
+        (ThresholdRule.cost, False, "cost"),  # refused before the search (`readiness`)
+        (ThresholdRule.alert_budget, True, "alert_budget"),
+    ],
+)
+def test_without_amounts_the_alert_budget_decides_unless_a_rule_is_set(
+    asked: ThresholdRule | None, amount: bool, rule: str, creditcard: Contract
+):
+    contract = creditcard if amount else creditcard.model_copy(update={"amount": None})
+    told: list[str] = []
+
+    plan = TunedModelConfig(threshold_rule=asked).evaluation_plan(contract, told.append)
+
+    assert plan.threshold_rule == rule
+    line = "the contract names no amount: alerts are the 100 highest scores of a day"
+    assert told == ([line] if asked is None and not amount else [])
 
 
 def test_what_is_set_arrives():

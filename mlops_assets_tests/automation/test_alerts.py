@@ -13,7 +13,9 @@ from pydantic import SecretStr
 from mlops_assets.assets.reporting import check_results
 from mlops_assets.automation.alerts import FailedRun, failure_sensor, send
 from mlops_assets.errors import AutomationError
-from mlops_assets.registry.gate import Contest, GateRule, judge_promotion
+from mlops_assets.registry.contest import Contest
+from mlops_assets.registry.gate import judge_promotion
+from mlops_assets.registry.gate_rule import GateRule
 from mlops_assets_tests.data.sources.web_server import Reply, WebServer
 
 UI = "http://127.0.0.1:3000/"

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.serving import RATIO, SAME_PROTOCOL_RATIO, SEED_RATIO, process
+from benchmarks.serving_load import RATIO as THROUGHPUT_RATIO
+from benchmarks.serving_load import TAIL_RATIO
 
 if TYPE_CHECKING:
     from mlops_assets_tests.benchmarks.conftest import Run
@@ -21,3 +23,11 @@ def test_make_bench(run: Run):
 
     assert {RATIO, SEED_RATIO, SAME_PROTOCOL_RATIO} < set(document["ratios"])
     assert {"C API", "empty uvicorn", "ours /v1/score", "mlflow 3"} < set(document["details"]["microseconds"])
+
+
+@pytest.mark.proof  # a measurement
+def test_make_bench_under_load(run: Run):
+    document = run("serving_load", "--seconds", "0.5", "--rounds", "2", "--connections", "2")
+
+    assert set(document["ratios"]) == {THROUGHPUT_RATIO, TAIL_RATIO}
+    assert document["details"]["swaps"] >= 2

@@ -14,7 +14,8 @@ from mlops_assets.cli.main import main
 from mlops_assets.errors import SettingsError
 from mlops_assets.settings import Settings
 
-COMMANDS = ("demo", "doctor", "ui", "models", "retire", "verify", "upkeep", "replay", "revert", "repair", "instance")
+WORKING = ("demo", "doctor", "ui", "models", "retire", "verify", "upkeep", "replay", "revert", "repair", "instance")
+COMMANDS = (*WORKING, "erase")  # which needs an entity, too
 
 
 def mlops(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -50,9 +51,32 @@ def test_help_loads_neither_dagster_nor_anything_heavier():
     assert answer.stdout.strip() == "[]"
 
 
+def test_a_damaged_table_is_one_line_and_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    log = tmp_path / "lakehouse" / "creditcard_synthetic" / "ingested_batches" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / f"{0:020d}.json").write_text('{"add": {"path')
+
+    assert main(["revert"]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("the log of ")
+    assert "Fix: restore the file from a backup" in line
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["demos"], ["demo", "--trials", "0"], ["demo", "--trials", "many"], ["ui", "--port", "-1"], ["retire"]],
+    [
+        [],
+        ["erase"],
+        ["demos"],
+        ["demo", "--trials", "0"],
+        ["demo", "--trials", "many"],
+        ["ui", "--port", "-1"],
+        ["retire"],
+    ],
 )
 def test_a_wrong_command_line_is_usage_and_2(arguments: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:
@@ -61,7 +85,7 @@ def test_a_wrong_command_line_is_usage_and_2(arguments: list[str], capsys: pytes
     assert "usage: mlops" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", WORKING)
 def test_another_model_is_one_error_that_names_the_one_there_is(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

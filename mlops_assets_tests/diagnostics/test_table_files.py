@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.diagnostics.table_files import check_files, check_log, wrong_checksum
+from mlops_assets.diagnostics.table_files import check_files, check_log
+from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.checksums import wrong_checksum
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.tables import PathTables
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,42 @@ def test_a_missing_log_entry_is_found(table: Path):
     (table / "_delta_log" / f"{0:020d}.json").unlink()
 
     assert [str(damage) for damage in check_log(table)] == [f"{0:020d}.json of version 0 is missing in the log"]
+
+
+def test_a_newest_entry_that_is_gone_is_missed_where_its_checksum_is_left(table: Path):
+    newest_entry(table).unlink()
+
+    assert [damage.version for damage in check_log(table)] == [1]
+    with pytest.raises(StorageError, match=r"the log of t is damaged: the entry of version 1 is missing .*verify"):
+        PathTables(str(table.parent)).newest("t")
+
+
+def test_an_older_state_of_the_whole_table_is_no_damage_of_its_files(table: Path):
+    for path in (table / "_delta_log").glob(f"*{1:020d}.*"):
+        path.unlink()
+
+    assert check_log(table) == []
+    newest = PathTables(str(table.parent)).newest("t")
+    assert newest is not None
+    assert newest.version == 0
+
+
+def test_what_delta_rs_reads_is_compared_with_its_checksums(table: Path):
+    tables = PathTables(str(table.parent))
+    assert tables.fetch("t", 1, ["id"]).num_rows == 200
+    data, entry = data_files(table)[0], newest_entry(table)
+    at = entry.read_bytes().index(b"first")
+    flip(entry, at)
+
+    with pytest.raises(StorageError, match=r"the log of t is damaged: 0+1.json was changed"):
+        tables.newest("t")
+    flip(entry, at)
+    flip(data, data.stat().st_size // 2)
+    with pytest.raises(StorageError, match="a data file of t was changed since it was written"):
+        tables.fetch("t", 1, ["id"])
+    data.unlink()
+    with pytest.raises(StorageError, match="a data file of t is gone"):
+        tables.fetch("t", 1, ["id"])
 
 
 @pytest.mark.parametrize("content", [b"crc", b"crc\x00\x00\x00\x00\x00"], ids=["cut", "of blocks without bytes"])

@@ -230,7 +230,7 @@ def pair() -> tuple[Rows, Contender, Contender]:
 def test_a_model_has_no_gain_over_itself():
     rows, model, _ = pair()
     same = compare(rows, candidate=model, baseline=model, design=Design(50, 1))
-    assert list(same.gains) == ["average_precision", "precision_at_budget", "brier", "money_saved"]
+    assert list(same.gains) == ["average_precision", "precision_at_budget", "brier", "calibration_error", "money_saved"]
     for gain in same.gains.values():
         assert (gain.interval.low, gain.interval.estimate, gain.interval.high) == (0, 0, 0)
         assert gain.candidate == gain.baseline
@@ -243,7 +243,7 @@ def test_a_gain_is_the_difference_of_two_reports_and_its_interval_is_paired():
     alone = [bootstrap(rows, scores=m.scores, threshold=m.threshold, design=design) for m in (good, noisy)]
     for name, gain in result.gains.items():
         first, second = (report.intervals[name] for report in alone)
-        sign = -1 if name == "brier" else 1
+        sign = -1 if name in ("brier", "calibration_error") else 1
         assert (gain.candidate, gain.baseline) == (first.estimate, second.estimate)
         assert gain.interval.estimate == pytest.approx(sign * (first.estimate - second.estimate))
         apart = np.hypot(first.high - first.low, second.high - second.low)
@@ -257,10 +257,25 @@ def test_a_gain_is_the_difference_of_two_reports_and_its_interval_is_paired():
     assert (reverse.low, reverse.high) == pytest.approx((-forward.high, -forward.low))
 
 
+def test_a_gain_has_a_lower_end_at_any_level():
+    rows, good, noisy = pair()
+    gain = compare(rows, candidate=good, baseline=noisy, design=Design(60, 1)).gains["average_precision"]
+    narrow = compare(rows, candidate=good, baseline=noisy, design=Design(60, 1, 0.5)).gains["average_precision"]
+
+    assert gain.lower_end(0.95) == pytest.approx(gain.interval.low)
+    assert gain.lower_end(0.5) == pytest.approx(narrow.interval.low)
+
+
+def test_only_some_metrics_are_compared_where_only_these_are_wanted():
+    rows, good, noisy = pair()
+    gains = compare(rows, candidate=good, baseline=noisy, design=Design(30, 1), wanted=("brier",)).gains
+    assert list(gains) == ["brier"]
+
+
 def test_a_gain_without_amounts_says_nothing_about_money():
     rows, good, noisy = pair()
     gains = compare(replace(rows, amounts=None), candidate=good, baseline=noisy, design=Design(30, 1)).gains
-    assert list(gains) == ["average_precision", "precision_at_budget", "brier"]
+    assert list(gains) == ["average_precision", "precision_at_budget", "brier", "calibration_error"]
 
 
 @pytest.mark.parametrize(

@@ -277,7 +277,9 @@ def test_a_revert_that_is_killed_after_any_commit_is_finished(keyed: Database, a
         keyed.recover()
 
     assert keyed.rows() == [(1, 1.0, 12.0, 1), (2, 1.0, 20.0, 0)]
-    assert (keyed.rows(KNOWN), keyed.rows(REPLACED), keyed.aside()) == ([], [(1, 1.0, 10.0, 1)], 0)
+    assert (keyed.rows(KNOWN), keyed.aside()) == ([], 0)
+    # "b" came again after "c" and replaced it: its copy stays, and says what the table says.
+    assert set(keyed.rows(REPLACED)) - set(keyed.rows()) == {(1, 1.0, 10.0, 1)}
     assert sorted(batch.source for batch in batches(keyed.lakehouse)) == ["a", "c"]
 
 

@@ -157,13 +157,14 @@ def test_files_of_one_load_overlap_like_files_of_several(keyed: Database):
 def test_a_batch_whose_rows_were_all_replaced_is_still_known(keyed: Database):
     """Its id stands in no row of the table any more."""
     first: list[Row] = [(1, 1.0, "1.0", 0)]
+    second: list[Row] = [(1, 1.0, "2.0", 1), (2, 1.0, "2.0", 0)]
     keyed.load(a=first)
-    keyed.load(b=[(1, 1.0, "2.0", 1)])
+    keyed.load(b=second)
 
     again = keyed.load(renamed=first)
 
     assert again.records == ()
-    assert keyed.raw() == [(1, 1.0, "2.0", 1)]
+    assert keyed.raw() == second
 
 
 def test_a_load_of_nothing_but_known_rows_leaves_the_raw_table_and_is_on_record(keyed: Database):
@@ -341,7 +342,7 @@ def test_a_replay_that_is_killed_after_any_commit_neither_loses_nor_doubles_a_ro
     assert [number for number, _ in database.aside()] == ([2, 3] if not replayed else [3])
     assert all(reasons for _, reasons in database.aside())
 
-    rival: list[Row] = [(2, 2.0, "7.0", 0)]
+    rival: list[Row] = [(2, 2.0, "7.0", 1)]
     if then == "load":
         database.load(second=rival)
     database.replay()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -46,8 +47,17 @@ class Running:
 
 
 @contextmanager
-def running(registry: Registry, *arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Serve a registry's model for the length of a block."""
+def running(
+    registry: Registry, *arguments: str, environ: Mapping[str, str] | None = None, disk: str = ""
+) -> Iterator[Running]:
+    """Serve a registry's model for the length of a block.
+
+    Args:
+        registry: The registry.
+        arguments: Options of `mlops serve`.
+        environ: Settings of the server.
+        disk: Size of a disk of its own for the folder `serving`, as mount(8) takes it; empty for the machine's.
+    """
     home = registry.settings.home
     given = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
     variables = {
@@ -57,7 +67,7 @@ def running(registry: Registry, *arguments: str, environ: Mapping[str, str] | No
     }  # fmt: skip
     log = (home / "server.log").open("a")
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlops_assets.cli.main", "serve", *arguments],
+        [*_on_disk(home / "serving", disk), sys.executable, "-m", "mlops_assets.cli.main", "serve", *arguments],
         stdout=subprocess.PIPE, stderr=log, text=True, env=variables, start_new_session=True, cwd=Path.home(),
     )  # fmt: skip
     try:
@@ -79,6 +89,15 @@ def running(registry: Registry, *arguments: str, environ: Mapping[str, str] | No
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         log.close()
+
+
+def _on_disk(folder: Path, size: str) -> list[str]:
+    """Return what runs a command in a mount namespace in which a folder is a small disk; nothing without a size."""
+    if not size:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = f"mount -t tmpfs -o size={size} tmpfs {shlex.quote(str(folder))} && exec "
+    return ["unshare", "--mount", "--map-root-user", "sh", "-c", f'{mount} "$@"', "sh"]
 
 
 def is_ready(url: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import requests
 from deltalake import DeltaTable
@@ -131,6 +132,20 @@ def test_mlflow_s_own_client_is_answered(tmp_path: Path):
         predictions = client.invoke(frame).get_predictions()
 
     assert np.array_equal(predictions.to_numpy().ravel().astype(np.float32), reference_scores(made, X))
+
+
+def test_a_worker_that_dies_while_it_is_asked_how_it_is_comes_back_at_once(tmp_path: Path):
+    """uvicorn alone would wait for its answer for a minute."""
+    registry = Registry(tmp_path)
+    registry.register(1)
+
+    with running(registry, environ={"port": "0", "log": "memory:"}) as server:
+        (worker,) = [found for found in server.children() if psutil.Process(found).net_connections(kind="tcp")]
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(2)  # it is asked twice a second
+        os.kill(worker, signal.SIGKILL)
+
+        eventually(lambda: is_ready(server.url) and worker not in server.children(), 45)
 
 
 def test_a_server_that_is_killed_twenty_times_loses_and_doubles_no_accepted_event(tmp_path: Path):

@@ -131,3 +131,27 @@ def test_a_thousand_swaps_under_load_mix_no_versions_and_fail_no_request(tmp_pat
     with_app(tmp_path, use, {"log_bytes": str(2**30)})
 
     assert answers > swaps
+
+
+def test_a_changed_policy_is_followed_without_another_version(tmp_path: Path):
+    bundle(tmp_path / "m", 1)
+    champion(tmp_path, 1)
+
+    async def use(client: Client) -> None:
+        async def answered(number: int) -> tuple[str, str]:
+            answer = (await client("POST", "/v1/score", event(f"e-{number}"))).json
+            return str(answer["decision"]), str(answer["policy_version"])
+
+        assert await answered(1) == ("approve", "v1-cost")
+        path = tmp_path / "m" / ALIASES_FILE
+        document = json.loads(path.read_text())
+        document["policies"] = {"1": {"version": "v1.2-cost", "threshold": 0.0, "rule": "cost"}}
+        path.write_text(json.dumps(document))
+        await looked(client)
+        assert await answered(2) == ("review", "v1.2-cost")
+        document["policies"] = {"1": {"version": "v1.3-cost"}}
+        path.write_text(json.dumps(document))
+        await looked(client)
+        assert await answered(3) == ("review", "v1.2-cost"), "what can't be read changes nothing"
+
+    with_app(tmp_path, use)

@@ -50,6 +50,7 @@ class Contract(BaseModel):
         amount: Column with the money at stake, if there is one; used for costs, allowed as a feature. Its `min` must be
             0 or more: a missed fraud of -20 would lower the cost of missing frauds.
         ignored: Columns that may be in the input and are dropped; any other unknown column is refused.
+        rename: Names that columns have in the input, with the name here (`diff.renamed`).
         ordered: Whether rows arrive in event-time order inside one file.
         label_delay_days: Days until a label can be trusted; the default gap between time-ordered splits. Younger rows
             are left out of them, whatever their label.
@@ -79,6 +80,7 @@ class Contract(BaseModel):
     entity: str | None = None
     amount: str | None = None
     ignored: tuple[str, ...] = ()
+    rename: dict[str, str] = {}
     ordered: bool = True
     label_delay_days: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     labels: LabelColumns | None = None
@@ -90,6 +92,11 @@ class Contract(BaseModel):
     @classmethod
     def _lower(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name.lower() for name in names)
+
+    @field_validator("rename")
+    @classmethod
+    def _lower_keys(cls, names: dict[str, str]) -> dict[str, str]:
+        return {given.lower(): name.lower() for given, name in names.items()}
 
     @field_validator("time_zone")
     @classmethod
@@ -122,6 +129,9 @@ class Contract(BaseModel):
         kept = sorted(set(names) & set(self.ignored))
         if kept:
             raise ValueError(f"columns both kept and ignored: {', '.join(kept)}")
+        wrong = sorted(given for given, name in self.rename.items() if name not in names or given in names)
+        if wrong or len(set(self.rename.values())) < len(self.rename):
+            raise ValueError(f"rename leads other names to columns, one to each: {', '.join(wrong or self.rename)}")
         return self
 
     def _check_roles(self) -> None:
@@ -235,7 +245,7 @@ class Contract(BaseModel):
 
         Descriptions, label columns, how much a load may change and what is about models alone do not count.
         """
-        about = {"description": True, "labels": True, "max_changed_share": True}
+        about = {"description": True, "labels": True, "max_changed_share": True, "rename": True}
         if self.last_write == BY_EVENT_TIME:  # as before there was a choice
             about["last_write"] = True
         meaning = self.model_dump_json(exclude={**about, **_OF_MODELS, "columns": {"__all__": {"description"}}})

@@ -50,6 +50,28 @@ def as_markdown(differences: Sequence[Difference], *, wanted: str, found: str) -
     return "\n".join(lines)
 
 
+def renamed(table: pa.Table, contract: Contract, *, where: str) -> pa.Table:
+    """Return input with the contract's names for columns that it calls otherwise (`rename`).
+
+    Args:
+        table: Input, names lower-cased.
+        contract: What is expected.
+        where: The input, for the error.
+
+    Raises:
+        SchemaMismatchError: A column is there under both names.
+    """
+    names = [contract.rename.get(name, name) for name in table.column_names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SchemaMismatchError(
+            f"columns under two names: {', '.join(twice)} (contract {contract.versioned_name}, `rename`)",
+            where=where,
+            fix="keep one of the two in the input, or list the other under the contract's `ignored`",
+        )
+    return table.rename_columns(names)
+
+
 def require_columns(schema: pa.Schema, contract: Contract, *, where: str, types_too: bool = True) -> None:
     """Refuse input whose columns are not the contract's, or are of a type that can't be read as the contract's.
 

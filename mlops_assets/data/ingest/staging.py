@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, INGESTED_AT, REPLAY, SOURCE
 from mlops_assets.data.contract.clock import require_seconds
 from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.diff import require_columns
+from mlops_assets.data.contract.diff import renamed, require_columns
 from mlops_assets.data.ingest.merge import key_range, last_writes
 from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
 from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons
@@ -108,6 +108,7 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
 
 
 def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
+    batch = replace(batch, table=renamed(batch.table, contract, where=batch.origin))
     require_columns(batch.table.schema, contract, where=batch.origin)
     conformed = conform(batch.table, contract, where=batch.origin)
     times = conformed.table.column(contract.event_time)

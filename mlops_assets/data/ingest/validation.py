@@ -181,6 +181,8 @@ def _columns(findings: InputFindings, reason: str, contract: Contract) -> str:
         rows = getattr(faults, reason)
         if rows and not (reason == OUT_OF_RANGE and column == contract.target):
             example = f", such as {faults.example!r}" if reason == UNREADABLE else ""
+            if example and contract.column(column).type == "timestamp":
+                example += " (timestamps are read as ISO 8601: 2026-12-31, 2026-12-31 10:00, 2026-12-31T10:00:00+01:00)"
             listed.append(f"{column} ({rows:,} rows){example}")
     return "; ".join(listed)
 

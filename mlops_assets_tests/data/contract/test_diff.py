@@ -7,10 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.data.contract.diff import new_columns, require_columns, table_rules
+from mlops_assets.data.contract.diff import new_columns, renamed, require_columns, table_rules
 from mlops_assets.errors import ContractError, SchemaMismatchError
 
 CARDS = Contract(
@@ -41,6 +42,26 @@ TYPES: dict[str, pa.DataType] = {
 
 def require(types: dict[str, pa.DataType]) -> None:
     require_columns(pa.schema(list(types.items())), CARDS, where="day.parquet")
+
+
+THEIRS = CARDS.model_validate({**CARDS.model_dump(), "rename": {"TX_Amount": "amount"}})
+
+
+def test_columns_under_other_names_get_those_of_the_contract():
+    table = pa.table({"tx_amount": [1.0], "id": [1]})
+
+    assert renamed(table, THEIRS, where="a").column_names == ["amount", "id"]
+    assert renamed(table, CARDS, where="a").column_names == ["tx_amount", "id"]
+    assert renamed(table.rename_columns(["amount", "id"]), THEIRS, where="a").column_names == ["amount", "id"]
+    assert THEIRS.fingerprint == CARDS.fingerprint, "the table is the same"
+    with pytest.raises(SchemaMismatchError, match="columns under two names: amount"):
+        renamed(table.append_column("amount", pa.array([2.0])), THEIRS, where="a")
+
+
+@pytest.mark.parametrize("wrong", [{"x": "nothing"}, {"id": "amount"}, {"x": "amount", "y": "amount"}])
+def test_a_rename_that_leads_nowhere_or_to_one_column_twice_is_refused(wrong: dict[str, str]):
+    with pytest.raises(ValidationError, match="rename leads other names to columns, one to each"):
+        CARDS.model_validate({**CARDS.model_dump(), "rename": wrong})
 
 
 def test_columns_that_can_be_read_pass():

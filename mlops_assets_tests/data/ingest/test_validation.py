@@ -75,6 +75,17 @@ def test_a_good_load_passes_every_check():
     assert outcomes["load_classes"].description == "fraud: 1 frauds and 3 genuine rows in the load"
 
 
+def test_dates_in_another_format_say_which_are_read():
+    dated = CARDS.model_copy(
+        update={"columns": (Column(name="time", type="timestamp"), *CARDS.columns[1:])},
+    )
+    wrong = {**GOOD, "time": ["31.12.2026 10:00", "2026-12-31T10:00:00Z", "2026-12-31 10:00", "2026-12-31"]}
+
+    said = judged(wrong, contract=dated)["contract_types"].description
+
+    assert "time (1 rows), such as '31.12.2026 10:00' (timestamps are read as ISO 8601: 2026-12-31, " in said
+
+
 def of_four(bad: int, text: str) -> str:
     return (
         f"day.csv: {text} ({bad} of 4 rows are bad); at most 1.00% may be set aside: "

@@ -1,0 +1,90 @@
+"""How far the features of later rows lie from those of earlier ones.
+
+What belongs here: bins that are frozen on the earlier rows, the population stability index (PSI) in them, and how large
+it gets by chance. What does not: what follows from it (`registry`).
+
+Without any drift PSI is about chi-squared / harmonic size: with 10 bins its 95 % point is 0.11 at 150 rows and 0.0003
+at 100,000. So a feature counts as drifted only above both the usual 0.1 and what chance explains at these sizes
+(Yurdakul and Naranjo, "Statistical properties of the population stability index", Journal of Risk Model Validation
+2020).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float32]
+NOTABLE: Final = 0.1
+_BINS: Final = 10
+# Half a row in a bin, so that an empty one gives no infinite value.
+_EMPTY: Final = 0.5
+_CHANCE: Final = 0.05
+
+
+@dataclass(frozen=True)
+class FeatureDrift:
+    """One feature's drift.
+
+    Attributes:
+        feature: Its name.
+        psi: Population stability index.
+        by_chance: What it stays below without drift, in 95 of 100 comparisons of all features.
+    """
+
+    feature: str
+    psi: float
+    by_chance: float
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is notable, and more than chance."""
+        return self.psi > max(NOTABLE, self.by_chance)
+
+
+def feature_drift(earlier: Matrix, later: Matrix, features: Sequence[str]) -> list[FeatureDrift]:
+    """Return the drift of each feature, largest first.
+
+    Args:
+        earlier: Rows that the bins are frozen on [n, features], NaN where missing.
+        later: Rows that are compared with them [m, features], categories with the same codes.
+        features: Names of the columns.
+    """
+    if not len(earlier) or not len(later):
+        return []
+    found = []
+    for at, name in enumerate(features):
+        edges = _edges(earlier[:, at])
+        before, after = _counts(earlier[:, at], edges), _counts(later[:, at], edges)
+        used = (before + after) > 0
+        p, q = (np.maximum(counts[used], _EMPTY) / counts.sum() for counts in (before, after))
+        psi = float(((q - p) * np.log(q / p)).sum())
+        chance = _chi_squared(int(used.sum()) - 1, 1 - _CHANCE / len(features))
+        found.append(FeatureDrift(name, psi, chance * (1 / len(earlier) + 1 / len(later))))
+    return sorted(found, key=lambda drift: -drift.psi)
+
+
+def _edges(values: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
+    known = values[~np.isnan(values)]
+    return np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS)) if len(known) else np.empty(0)
+
+
+def _counts(values: npt.NDArray[np.float32], edges: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return rows per bin; the last bin is that of missing values."""
+    missing = np.isnan(values)
+    counts = np.bincount(np.searchsorted(edges, values[~missing], side="left"), minlength=len(edges) + 1)
+    return np.append(counts, missing.sum()).astype(np.float64)
+
+
+def _chi_squared(freedom: int, level: float) -> float:
+    """Return a quantile of the chi-squared distribution (Wilson and Hilferty 1931)."""
+    if freedom < 1:
+        return 0.0
+    step = 2 / (9 * freedom)
+    return float(freedom * (1 - step + NormalDist().inv_cdf(level) * math.sqrt(step)) ** 3)
