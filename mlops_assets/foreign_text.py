@@ -14,6 +14,9 @@ import unicodedata
 
 # Control, format (bidirectional marks among them), surrogate, private use, line and paragraph separators.
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+# Line ends, tabs, and the sequences that set a color.
+_LAYOUT = re.compile(r"[\r\n\t]|\x1b\[[0-9;]*m")
+_LAYOUT_OR_TEXT = re.compile(r"[\r\n\t]|\x1b\[[0-9;]*m|\x1b|[^\r\n\t\x1b]+")
 _CELL, _SENTENCE = 80, 1_000
 _MARKS = re.compile(r"[<\[`@]|://|www\.", re.IGNORECASE)
 # Words and numbers: no mark of Markdown's, and an underscore only within a word.
@@ -35,6 +38,14 @@ def printable(text: object, limit: int | None = None) -> str:
         return whole
     shown = "".join(_escaped(char) if unicodedata.category(char) in _UNSEEN else char for char in whole)
     return shown if limit is None or len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def for_terminal(text: str) -> str:
+    """Return printed text with its lines and colors; what else could steer a terminal is escaped."""
+    return "".join(
+        piece if keep else "".join(_escaped(char) if unicodedata.category(char) in _UNSEEN else char for char in piece)
+        for piece, keep in ((piece, bool(_LAYOUT.fullmatch(piece))) for piece in _LAYOUT_OR_TEXT.findall(text))
+    )
 
 
 def in_cell(text: object, limit: int = _CELL) -> str:
