@@ -267,13 +267,6 @@ def test_package_is_importable_on_the_workers(volume: Driver):
     assert "code-" in str(outcome.metadata["file"]), "from the zip"
 
 
-def test_so_it_is_on_serverless_compute(volume: Driver):
-    """As an artifact of the Spark Connect session, because there is no SparkContext to give the zip to."""
-    outcome = volume.run("counting", python_on_workers=True, cluster={}, environment_version="5")
-    assert outcome.success, outcome.failure_text
-    assert "code-" in str(outcome.metadata["file"]), "from the zip"
-
-
 def test_op_with_a_retry_policy_has_a_run_for_each_attempt(driver: Driver):
     outcome = driver.run("second_time_lucky")
     assert outcome.success, outcome.messages()
