@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # With fewer frauds in a half, two numbers are mostly chance.
 _MIN_FRAUDS: Final = 30
-_STEPS, _CLOSE = 50, 1e-10
+_STEPS, _CLOSE = 100, 1e-9
 _EDGE: Final = 1e-7
 _FAR: Final = 500.0  # exp does not overflow
 
@@ -96,17 +96,23 @@ def _calibrated(scores: Array, slope: float, intercept: float) -> FloatArray:
 def _fitted(fraud: Array, scores: Array) -> tuple[float, float] | None:
     """Return slope and intercept of least log loss, by Newton's method; None if the scores are not worth it."""
     X = np.stack([_log_odds(scores), np.ones(len(scores))], axis=1)
+
+    def loss(at: FloatArray) -> float:
+        margin = X @ at
+        return float((np.logaddexp(0, margin) - fraud * margin).sum())
+
     rate = fraud.mean()
-    found = np.array([0.0, np.log(rate) - np.log1p(-rate)])  # from scores that say nothing; from others it may diverge
+    found = np.array([0.0, np.log(rate) - np.log1p(-rate)])  # scores that say nothing
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-np.clip(X @ found, -_FAR, _FAR)))
         curvature = (X * (p * (1 - p))[:, None]).T @ X
         if not np.isfinite(curvature).all() or np.linalg.cond(curvature) > 1 / _CLOSE:
             return None
         step = np.linalg.solve(curvature, X.T @ (p - fraud))
+        before = loss(found)
+        while loss(found - step) > before and np.abs(step).max() > _CLOSE:  # too far
+            step = step / 2
         found = found - step
-        if np.abs(step).max() < _CLOSE:
-            break
-    else:
-        return None
-    return (float(found[0]), float(found[1])) if found[0] > 0 else None
+        if np.abs(step).max() <= _CLOSE * (1 + np.abs(found).max()):
+            return (float(found[0]), float(found[1])) if found[0] > 0 else None
+    return None
