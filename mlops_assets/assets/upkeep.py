@@ -68,10 +68,13 @@ def build_table_upkeep(spec: FraudModelSpec) -> dg.AssetsDefinition:
         loader_cluster: StepLauncherResource,
     ) -> Results:
         """Maintain the existing tables; fail if one of them is still being written after the wait."""
+        from mlops_assets.registry.alias_moves import ChampionLedger
         from mlops_assets.registry.pins import pins_of_models
 
         store = tracking.connect(spec.experiment)  # the pins must be known before anything is deleted
         model, database = tracking.model(spec.registered_model), lakehouse.open(spec)
+        # Of an empty registry in a lost one's place it would hear that nothing is pinned.
+        ChampionLedger.of(store, model, database).require_registry()
 
         def pins() -> list[Pin]:
             of_models = pins_of_models(store, model, database.database, raw=RAW, test=TABLES["test"])

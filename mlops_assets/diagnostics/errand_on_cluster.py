@@ -141,6 +141,27 @@ def table(request: Answer) -> Answer:
     return _answer("ok" if (rows, changes) == (2, 2) else "error", "; ".join(facts))
 
 
+def notes(request: Answer) -> Answer:
+    """Whether a new table takes the note of its first commit from the writer, and tags."""
+    if request["table"].startswith("delta."):
+        return _answer("ok", "tables are folders, which take the writer's note and have no tags")
+    spark, name = _session(), f"{request['table']}_note"
+    try:
+        spark.range(1).write.format("delta").option("userMetadata", "the note").saveAsTable(name)
+        takes = spark.sql(f"DESCRIBE HISTORY {name} LIMIT 1").first()["userMetadata"] == "the note"
+        facts = [f"a new table {'takes' if takes else 'does not take'} the writer's note"]
+        try:
+            spark.sql(f"ALTER TABLE {name} SET TAGS ('mlops_first_run' = 'yes')")
+            facts.append("it can be tagged")
+        except Exception as error:  # noqa: BLE001 - what it says is the answer
+            facts.append(f"it can't be tagged: {_short(error)}")
+    finally:
+        spark.sql(f"DROP TABLE IF EXISTS {name}")
+    # A cluster can set the note for its session; serverless compute has only this way.
+    needed = "IS_SERVERLESS" in os.environ
+    return _answer("error" if needed and not takes else "ok", "; ".join(facts))
+
+
 def registry(request: Answer) -> Answer:
     """Which codes the registry answers to a second registration and to a missing model."""
     import mlflow
@@ -178,7 +199,8 @@ def billing(request: Answer) -> Answer:
 
 
 CHECKS = {
-    check.__name__: check for check in (runtime, packages, texts, staging, workers, table, registry, query, billing)
+    check.__name__: check
+    for check in (runtime, packages, texts, staging, workers, table, notes, registry, query, billing)
 }
 
 

@@ -20,7 +20,7 @@ from mlops_assets.tracking.error_codes import EXISTS, MISSING
 if TYPE_CHECKING:
     from mlops_assets.databricks.profile import DatabricksProfile
 
-CHECKS: Final = ("runtime", "packages", "texts", "staging", "workers", "table", "registry", "billing")
+CHECKS: Final = ("runtime", "packages", "texts", "staging", "workers", "table", "notes", "registry", "billing")
 USAGE: Final = "system.billing.usage"
 _TEXT: Final = 'it\'s "quoted" `twice`\nand has $two lines'
 
@@ -28,7 +28,7 @@ _TEXT: Final = 'it\'s "quoted" `twice`\nand has $two lines'
 def first_run(profile: DatabricksProfile, credentials: Mapping[str, str], *, usage: str = USAGE) -> Iterator[Finding]:
     """Run the checks on the profile's cluster of loaders and yield what they found.
 
-    It starts one cluster, and creates and drops one table and one registered model of names that nobody has.
+    It starts one cluster, and creates and drops two tables and one registered model of names that nobody has.
 
     Args:
         profile: The Databricks environment.

@@ -58,6 +58,8 @@ def serve_ui(deployment: Deployment, port: int, *, module: str | None = None, pa
         code = ["-m", module, "-a", "defs", *([] if path is None else ["-d", str(path)])]
     served = ["dev", *code, "-h", LOOPBACK, "-p", str(port)]
     variables = [f"DAGSTER_HOME={home}"]
+    if deployment.dagster_url == type(deployment).model_fields["dagster_url"].default:  # links lead to this server
+        variables.append(f"MLOPS_DAGSTER_URL=http://{LOOPBACK}:{port}")
     if address := address_to_serve(deployment):
         try:
             start_beside(deployment, address)

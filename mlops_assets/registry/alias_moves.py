@@ -23,7 +23,7 @@ from mlops_assets.lineage import CHAMPION_SINCE_TAG, LEDGER_HEAD_TAG, ROLLED_BAC
 from mlops_assets.registry.golden import require_golden
 from mlops_assets.registry.ledger import NOBODY, Entry, Event, carried_out, following, head_of, ledger_of, require_head
 from mlops_assets.registry.verified import load_verified
-from mlops_assets.registry.versions import CHAMPION, by_alias
+from mlops_assets.registry.versions import CHAMPION, all_versions, by_alias
 from mlops_assets.tracking.error_codes import is_missing
 from mlops_assets.tracking.provenance import git_revision, this_actor
 
@@ -79,6 +79,29 @@ class ChampionLedger:
             TrackingError: The registry can't be reached.
         """
         return self._read()[0]
+
+    def require_registry(self) -> list[Entry]:
+        """Return the entries that moved the alias, if the registry has the champion of the last one.
+
+        An older copy of the registry, or an empty one in its place, does not know which tables models need.
+
+        Raises:
+            LedgerError: The ledger is not what was written, or knows of entries that the registry does not.
+            TrackingError: The registry can't be reached, or does not have the champion.
+        """
+        entries = carried_out(self.entries())
+        champion = entries[-1].to_version if entries else NOBODY
+        if champion == NOBODY:
+            return entries
+        with self.store.answering():
+            there = {version.number for version in all_versions(self.store, self.name)}
+        if champion not in there:
+            raise TrackingError(
+                f"the ledger says that version {champion} is champion, and the registry does not have it",
+                where=self.name,
+                fix="restore the MLflow store from a backup; or make another version champion: `mlops rollback --to N`",
+            )
+        return entries
 
     def settle(self, why: Move | None = None) -> list[Entry]:
         """Make the ledger say what the registry says, and return its entries.

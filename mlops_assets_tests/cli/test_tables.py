@@ -108,3 +108,51 @@ def test_a_load_is_taken_back_what_is_lost_is_repaired_and_damage_is_found(tmp_p
     assert "mlops repair" in run(*load, variables=variables).stderr
     assert "1 lost batches are in the tables again." in mlops("repair")
     assert "are whole and fit together" in mlops("verify")
+
+
+PAYMENTS = """
+name: payments
+version: 1
+event_time: at
+target: fraud
+key: id
+entity: card
+features: [amount]
+columns:
+  - {name: id, type: long}
+  - {name: at, type: timestamp}
+  - {name: card, type: string}
+  - {name: amount, type: double}
+  - {name: fraud, type: long}
+"""
+
+
+@pytest.mark.proof  # a load and two runs of the command line
+def test_a_card_is_shown_first_and_erased_when_that_is_confirmed(tmp_path: Path, shared_home: Path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "jars").symlink_to(shared_home / "jars")
+    (tmp_path / "payments.yaml").write_text(PAYMENTS, "utf-8")
+    lines = [f"{n},2026-11-{1 + n % 28:02d}T12:00:00Z,card-{n % 5:06d},{n}.5,{n % 2}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,at,card,amount,fraud", *lines]) + "\n", "utf-8")
+    variables = {"MLOPS_HOME": str(home), "MLOPS_SOURCE": str(tmp_path / "t.csv")}
+    variables["MLOPS_CONTRACT"] = str(tmp_path / "payments.yaml")
+    variables["DAGSTER_HOME"] = run("mlops_assets.cli.main", "instance", variables=variables).stdout.strip()
+    load = ("dagster", "job", "execute", "-m", "mlops_assets.definitions", "-a", "defs", "-j", "load_data")
+    assert run(*load, variables=variables).returncode == 0
+
+    def erase(*more: str) -> str:
+        answer = run("mlops_assets.cli.main", "erase", "--entity", "card-000003", *more, variables=variables)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert "Traceback" not in answer.stdout + answer.stderr
+        return answer.stdout
+
+    shown = erase()
+    assert re.search(r"raw_transactions +12 rows, +\d+ files", shown)
+    assert "t.csv. Inputs are not touched" in shown
+    assert "Nothing was changed." in shown
+    assert "Erased: no file of the tables or of the log holds it any more" in erase("--yes")
+    tables = [path.read_bytes() for path in (home / "lakehouse").rglob("*") if path.is_file()]
+    assert not any(b"card-000003" in content for content in tables)
+    assert any(b"card-000004" in content for content in tables)
+    assert "no table holds it" in erase()

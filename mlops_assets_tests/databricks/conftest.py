@@ -13,7 +13,9 @@ import pytest
 from databricks_loopback import Workspace
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
 
-_LAUNCHING = ("launch", "test_main_job.py", "test_pipes.py", "test_project_there.py")
+pytest.register_assert_rewrite("mlops_assets_tests.databricks.main_job_ways")
+
+_LAUNCHING = ("launch", "test_pipes.py", "test_project_there.py")
 
 
 @pytest.hookimpl(tryfirst=True)

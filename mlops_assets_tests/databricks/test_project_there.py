@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from mlops_assets_tests.databricks.main_job import CHECKOUT
-from mlops_assets_tests.databricks.test_main_job import Way
+from mlops_assets_tests.databricks.main_job_ways import Way
 
 pytestmark = pytest.mark.timeout(900)
 NOBODY = "http://127.0.0.1:9"

@@ -68,7 +68,9 @@ def test_every_line_of_the_report(workspace: Workspace, profile: DatabricksProfi
     assert {subject for subject, (level, _) in found.items() if level == "error"} == set()
     assert "runtime 18.2" in found["runtime"][1]
     assert found["runtime"][1].endswith("distributions: none")
-    assert "appending is refused (Operation not supported)" in found["staging"][1]
+    for what in ("rename", "appending"):
+        assert f"{what} is refused (Operation not supported)" in found["staging"][1]
+    assert found["notes"][1].endswith("it can be tagged")
     assert "2 rows at version 1, 2 in its feed" in found["table"][1]
     assert "VACUUM LITE RETAIN 200 HOURS DRY RUN works" in found["table"][1]
     assert found["registry"][1].startswith("a second registration is answered with ALREADY_EXISTS")
@@ -76,6 +78,17 @@ def test_every_line_of_the_report(workspace: Workspace, profile: DatabricksProfi
     left = [path.name for path in (workspace.storage.volumes / SCHEMA.replace(".", "/") / "staging").rglob("*")]
     assert left == []
     assert not any(workspace.models._models), "the model is removed"
+
+
+@pytest.mark.proof  # a task with Spark
+def test_so_it_is_on_serverless_compute(workspace: Workspace):
+    catalog, schema = SCHEMA.split(".")
+    elsewhere = profile_of(workspace, CATALOG=catalog, SCHEMA=schema, CLUSTERS__LOADER="{compute: serverless}")
+    found = asked(elsewhere, workspace)
+    assert list(found) == ["first run", *(check for check in CHECKS if check != "workers"), "delay of staging"]
+    assert {subject: text for subject, (level, text) in found.items() if level == "error"} == {}
+    assert "runtime client.5.0" in found["runtime"][1]
+    assert found["notes"][1] == "a new table takes the writer's note; it can be tagged"
 
 
 @pytest.mark.proof  # two tasks with Spark

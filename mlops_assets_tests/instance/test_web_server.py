@@ -52,7 +52,8 @@ def test_by_default_the_platforms_own_code_location_is_served(tmp_path: Path, st
     port = free_port()
     serve(elsewhere(tmp_path), port)
 
-    assert started[:2] == ["env", f"DAGSTER_HOME={tmp_path / 'dagster'}"]
+    home = f"DAGSTER_HOME={tmp_path / 'dagster'}"
+    assert started[:3] == ["env", home, f"MLOPS_DAGSTER_URL=http://127.0.0.1:{port}"]
     assert started[started.index("-w") + 1].endswith("mlops_assets/instance/workspace.yaml")
     assert started[-4:] == ["-h", "127.0.0.1", "-p", str(port)]
     assert "-m" not in started[started.index("dev") :]
@@ -70,3 +71,11 @@ def test_a_project_that_is_installed_needs_no_folder(tmp_path: Path, started: li
     serve(elsewhere(tmp_path), free_port(), module="own.definitions")
 
     assert "-d" not in started
+
+
+def test_an_address_of_the_settings_is_kept(tmp_path: Path, started: list[str]):
+    settings = elsewhere(tmp_path).model_copy(update={"dagster_url": "https://dagster.example.org"})
+
+    serve(settings, free_port())
+
+    assert not any(given.startswith("MLOPS_DAGSTER_URL") for given in started)

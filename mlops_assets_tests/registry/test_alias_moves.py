@@ -146,6 +146,20 @@ def outside(ledger: ChampionLedger, version: int) -> None:
         ledger.store.client.set_registered_model_alias(NAME, CHAMPION, str(version))
 
 
+def test_a_registry_that_does_not_have_the_champion_of_the_ledger_is_refused(ledger: ChampionLedger, tmp_path: Path):
+    assert ledger.require_registry() == []
+    ledger.move(2, PROMOTED)
+    assert moved(ledger.require_registry()) == [(0, 2, "promoted")]
+    empty = replace(ledger, store=store_in(tmp_path))
+    with pytest.raises(TrackingError, match=r"version 2 is champion, and the registry does not have it.*backup"):
+        empty.require_registry()
+    ledger.move(1, PROMOTED)
+    with pytest.raises(LedgerError, match="the registry does not know the last 2 entries"):
+        empty.require_registry()
+    ledger.move(NOBODY, Move("retired", "over"))
+    assert len(ledger.require_registry()) == 3
+
+
 def test_each_move_is_on_record_with_its_reason_and_the_version_says_so(ledger: ChampionLedger):
     ledger.move(1, PROMOTED)
     ledger.move(2, replace(PROMOTED, dagster_run="run-7", verdict='{"a":1}'))

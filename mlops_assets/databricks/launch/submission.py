@@ -41,12 +41,13 @@ def submission(
         "spark_python_task": {"python_file": python_file, "parameters": parameters},
     }
     installed = [dict(library) for library in (*spec.libraries, *libraries)]
+    if installed and not spec.environment_version:
+        task["libraries"] = installed
     if spec.environment_version:
         task["environment_key"] = ENVIRONMENT
     elif spec.existing_cluster_id:
-        task |= {"libraries": installed, "existing_cluster_id": spec.existing_cluster_id}
+        task["existing_cluster_id"] = spec.existing_cluster_id
     else:
-        task["libraries"] = installed
         cluster = dict(spec.cluster)
         cluster["custom_tags"] = {**(cluster.get("custom_tags") or {}), **attempt.tags}
         task["new_cluster"] = cluster

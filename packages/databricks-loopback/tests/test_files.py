@@ -6,7 +6,6 @@ import io
 
 import pytest
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.config import Config
 from databricks.sdk.errors import AlreadyExists, BadRequest, InvalidParameterValue, NotFound
 from databricks.sdk.errors.base import DatabricksError
 from databricks.sdk.service.catalog import VolumeType
@@ -87,12 +86,9 @@ def test_what_is_missing_is_404(client: WorkspaceClient):
         client.files.upload("/dbfs/a", io.BytesIO(b""))
 
 
-def test_multipart_upload_is_said_to_be_missing(workspace: Workspace):
-    config = Config(host=workspace.host, token=workspace.token, enable_experimental_files_api_client=True)
-    client = WorkspaceClient(config=config)
-    client.files.upload(f"{VOLUME}/small", io.BytesIO(b"1"))
+def test_multipart_upload_is_said_to_be_missing(client: WorkspaceClient):
     with pytest.raises(DatabricksError, match="does not emulate multi-part uploads"):
-        client.files.upload(f"{VOLUME}/large", io.BytesIO(b"x" * (6 * 1024 * 1024)))
+        client.api_client.do("POST", f"/api/2.0/fs/files{VOLUME}/large", query={"action": "initiate-upload"})
 
 
 def test_volumes_of_the_catalog(client: WorkspaceClient):

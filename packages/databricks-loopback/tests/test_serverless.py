@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from databricks.sdk.service.jobs import JobEnvironment, Run, RunOutput, SparkPyt
 from databricks.sdk.service.workspace import ImportFormat
 
 from databricks_loopback import Workspace
-from databricks_loopback.driving import SUCCESS, output, small_cluster, states, submit, wait_for_end
+from databricks_loopback.driving import SUCCESS, output, run_code, small_cluster, states, submit, wait_for_end
 
 SCRIPT = "/Users/engineer@example.com/serverless.py"
 
@@ -125,3 +126,18 @@ def test_spark_is_a_connect_session_with_the_platforms_refusals(workspace: Works
     assert setting.startswith("[CONFIG_NOT_AVAILABLE]")
     assert "serverless compute" in classic or "JVM_ATTRIBUTE" in classic
     assert allowed is None
+
+
+@pytest.mark.proof  # two starts of Spark
+def test_tables_of_a_cluster_are_there_on_serverless_compute(tmp_path: Path, delta_jars: tuple[Path, ...]):
+    write = "spark.range(4).write.format('delta').saveAsTable('kept'); print(spark.table('kept').count())"
+    read = "print(spark.catalog.tableExists('kept'), spark.catalog.tableExists('none'), spark.table('kept').count())"
+    tag = "spark.sql(\"ALTER TABLE spark_catalog.default.kept SET TAGS ('a' = 'b')\")"
+    with Workspace(tmp_path, delta_jars=delta_jars, metastore=True) as workspace:
+        client = WorkspaceClient(host=workspace.host, token=workspace.token)
+        run, result = run_code(client, write)
+        assert states(run) == SUCCESS, result.error_trace
+        run, result = ran(f"{read}\n{tag}", client)
+        assert states(run) == SUCCESS, result.error_trace
+        assert (result.logs or "").splitlines()[0] == "True False 4"
+        assert workspace.table_tags == {"spark_catalog.default.kept": {"a": "b"}}

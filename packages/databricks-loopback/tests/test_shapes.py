@@ -180,7 +180,8 @@ CASES = [
     ),
 ]
 # Answered with headers or bytes instead of JSON (`test_files`), or by the OAuth server (`test_server`).
-WITHOUT_JSON = {"/", "/api/2.0/fs/files{path}", "/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"}
+OAUTH = {"/.well-known/databricks-config", "/oidc/.well-known/oauth-authorization-server", "/oidc/v1/token"}
+WITHOUT_JSON = {"/", "/api/2.0/fs/files{path}"} | OAUTH
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from databricks_loopback import sandbox, start_failures
-from databricks_loopback.cluster_settings import environment, exported, write_spark_conf
+from databricks_loopback.cluster_settings import WAREHOUSE, environment, exported, write_spark_conf
 from databricks_loopback.clusters import Cluster, Clusters
 from databricks_loopback.faults import Fate, Faults
 from databricks_loopback.libraries import LibraryError, install, require_lines
@@ -257,6 +257,10 @@ class Attempt:
         mounts |= {sandbox.JARS: platform.jars}
         if platform.metastore:
             mounts |= {sandbox.METASTORE: platform.metastore}
+            if "/dbfs" not in mounts:  # managed tables, whose storage is elsewhere on Databricks
+                warehouse = platform.storage.dbfs / WAREHOUSE
+                warehouse.mkdir(parents=True, exist_ok=True)
+                mounts |= {f"/dbfs/{WAREHOUSE}": warehouse}
         machine = sandbox.Machine(mounts, platform.java_home, platform.hidden, prepared.libraries)
         driver = [sandbox.PYTHON, "-P", "-u", f"{sandbox.CONTROL}/driver.py", sandbox.CONTROL]
         with (task.folder / "stdout").open("wb") as stdout, (task.folder / "stderr").open("wb") as stderr:

@@ -93,7 +93,7 @@ class Tokens:
             grant = self._grants.get(authorization.partition(" ")[2].strip())
         return grant.user if grant else ""
 
-    def routes(self, url: Callable[[], str]) -> list[Route]:
+    def routes(self, url: Callable[[], str], workspace_id: int) -> list[Route]:
         """Return the OAuth endpoints of a workspace at `url()`."""
 
         def metadata(_request: Request, _parts: Mapping[str, str]) -> Reply:
@@ -108,7 +108,12 @@ class Tokens:
                 }
             )
 
+        def discovery(_request: Request, _parts: Mapping[str, str]) -> Reply:
+            # Newer SDKs ask it before anything else (`databricks.sdk.oauth.HostMetadata`).
+            return Reply.of({"oidc_endpoint": f"{url()}/oidc", "workspace_id": str(workspace_id)})
+
         return [
+            Route("GET", "/.well-known/databricks-config", discovery, public=True),
             Route("GET", "/oidc/.well-known/oauth-authorization-server", metadata, public=True),
             Route("POST", "/oidc/v1/token", self._token, public=True),
         ]

@@ -18,6 +18,8 @@ from databricks_loopback.clusters import Cluster
 # C1 only and a serial collector halve the cold start on two cores.
 _JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Djava.io.tmpdir=/local_disk0 -Dderby.system.home=/local_disk0"
 
+# Folder of DBFS for managed tables.
+WAREHOUSE = "user/hive/warehouse"
 _DEFAULTS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -28,7 +30,7 @@ _DEFAULTS = {
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.warehouse.dir": "dbfs:/user/hive/warehouse",
+    "spark.sql.warehouse.dir": f"dbfs:/{WAREHOUSE}",
     "spark.hadoop.fs.defaultFS": "dbfs:///",
     "spark.hadoop.fs.dbfs.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme",
     "spark.hadoop.fs.viewfs.overload.scheme.target.dbfs.impl": "org.apache.hadoop.fs.RawLocalFileSystem",

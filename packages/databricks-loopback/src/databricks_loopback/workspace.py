@@ -190,7 +190,7 @@ class Workspace:
         )
         return Router(
             [
-                *self.tokens.routes(lambda: self.host),
+                *self.tokens.routes(lambda: self.host, _WORKSPACE_ID),
                 *identity.routes(),
                 *DbfsApi(self.storage).routes(),
                 *FilesApi(self.storage, self.catalog).routes(),
