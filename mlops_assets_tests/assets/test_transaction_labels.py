@@ -221,7 +221,7 @@ def test_where_no_label_is_mature_the_error_says_so(lakehouse: Lakehouse, tmp_pa
 
     outcome = split(lakehouse, NO_GAP, CARDS)
 
-    assert "0 rows with 0 distinct keys can't fill three sets; 1,200 more rows have no mature label" in outcome.message
+    assert "0 rows can't fill three sets; 1,200 more rows have no mature label" in outcome.message
     assert lakehouse.current("train_set") is None
 
 

@@ -27,6 +27,7 @@ from mlops_assets.errors import SplitError
 Strategy = Literal["time", "stratified"]
 SET_NAMES = ("train", "validation", "test")
 GAP = "gap"
+_ROUNDING = 1e-9  # of a product of rows and a share
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,17 @@ def in_seconds(cuts: Cuts, zone: str) -> Cuts:
     return Cuts((train, validation, test))
 
 
+def rows_before_cuts(total: int, spec: SplitSpec) -> tuple[float, float]:
+    """Return how many rows must lie before the validation set, and before the test set, at least.
+
+    Args:
+        total: Rows of all three sets.
+        spec: How to cut.
+    """
+    train = total * (1 - spec.validation_fraction - spec.test_fraction)
+    return train - _ROUNDING, total * (1 - spec.test_fraction) - _ROUNDING
+
+
 def cut_points(
     keys: npt.NDArray[np.float64] | npt.NDArray[np.int64],
     counts: npt.NDArray[np.int64],
@@ -192,6 +204,7 @@ def cut_points(
 
     Args:
         keys: Distinct keys, ascending: row hashes of one class, or event times of a table that is too short for days.
+            A key may stand for itself and the keys up to the next one, if no cut lies between them.
         counts: Rows per key, same length.
         spec: How to cut.
         where: The table, for the error.
@@ -201,13 +214,12 @@ def cut_points(
     """
     total = int(counts.sum())
     before = np.concatenate(([0], np.cumsum(counts)))[:-1]  # rows before each key
-    wanted = (total * (1 - spec.validation_fraction - spec.test_fraction), total * (1 - spec.test_fraction))
-    cut_at = [int(np.searchsorted(before, rows - 1e-9)) for rows in wanted]
+    cut_at = [int(np.searchsorted(before, rows)) for rows in rows_before_cuts(total, spec)]
     if len(keys) < len(SET_NAMES) or cut_at[0] == 0 or cut_at[1] <= cut_at[0] or cut_at[1] >= len(keys):
         raise SplitError(
-            f"{total:,} rows with {len(keys):,} distinct keys can't fill three sets",
+            f"{total:,} rows can't fill three sets",
             where=where,
-            fix="load more rows, or choose fractions that leave each set some",
+            fix="load more rows of different times, or choose fractions that leave each set some",
         )
     first, second = keys[cut_at[0]].item(), keys[cut_at[1]].item()
     return Cuts((Block(None, first), Block(first, second), Block(second, None)))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from mlops_assets.data.columns import LABEL_KNOWN_AT, SET_COLUMN
@@ -29,6 +31,7 @@ from mlops_assets.data.splits.split import (
     cut_days,
     cut_points,
     in_seconds,
+    rows_before_cuts,
 )
 from mlops_assets.data.splits.split_checks import SetSummary
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 
 _QUARTER = 900  # seconds
+# A row hash without its lowest bits: 65,536 buckets, in the order of the hashes.
+_HASH_BITS = 48
 
 
 def row_hash(contract: Contract, seed: int) -> Column:
@@ -75,7 +80,8 @@ def assign_sets(
     membership = F.when(F.lit(False), F.lit(GAP))  # an empty CASE to extend
     for label in (0, 1):
         of_class = usable.where(target == label)
-        cuts = _cuts_along(of_class, key, spec, where=f"{where}, {contract.target} = {label}")
+        bucket = F.shiftright(key, _HASH_BITS)
+        cuts = _cuts_along(of_class, key, bucket, spec, where=f"{where}, {contract.target} = {label}")
         membership = membership.when(target == label, _membership(key, cuts))
     return table.withColumn(SET_COLUMN, F.coalesce(reason, membership))
 
@@ -84,7 +90,7 @@ def _cuts_in_time(table: DataFrame, key: Column, zone: str, spec: SplitSpec, *, 
     days, per_day = rows_per_day(table, key, zone)
     if len(days) < len(SET_NAMES) and not spec.gap_days:
         # Too short for days, such as the two of the ULB set: budgets count parts of days, and reports say so.
-        return _cuts_along(table, key, spec, where=where)
+        return _cuts_along(table, key, F.floor(key / F.lit(_QUARTER)), spec, where=where)
     return in_seconds(cut_days(days, per_day, spec, where=where), zone)
 
 
@@ -98,20 +104,37 @@ def rows_per_day(table: DataFrame, key: Column, zone: str) -> tuple[npt.NDArray[
     """
     # Days of every zone in use today begin on a quarter of an hour; counting by it keeps the choice of the zone's rules
     # in one place (`data/days`), and what is collected small. Rows are assigned by their exact time.
-    quarters, rows = _counted(table, F.floor(key / F.lit(_QUARTER)))
+    counted = _counted(table, F.floor(key / F.lit(_QUARTER)))
+    quarters, rows = counted.column("bucket").to_numpy(), counted.column("rows").to_numpy()
     days, day_of_quarter = np.unique(day_numbers(quarters * _QUARTER, zone), return_inverse=True)
     return days, np.bincount(day_of_quarter, weights=rows, minlength=len(days)).astype(np.int64)
 
 
-def _cuts_along(table: DataFrame, key: Column, spec: SplitSpec, *, where: str) -> Cuts:
-    keys, rows = _counted(table, key)
-    return cut_points(keys, rows, spec, where=where)
+def _cuts_along(table: DataFrame, key: Column, bucket: Column, spec: SplitSpec, *, where: str) -> Cuts:
+    """Cut along a key with many distinct values, of which only those near a cut leave the cluster.
+
+    A bucket stands for its keys by its smallest one, which is exact. Only in the bucket in which a block fills up can
+    the cut be another key, so that bucket's keys are all counted.
+    """
+    coarse = _counted(table, bucket, key)
+    rows = coarse.column("rows").to_numpy()
+    before = np.concatenate(([0], np.cumsum(rows)))[:-1]
+    near = {int(np.searchsorted(before, wanted)) - 1 for wanted in rows_before_cuts(int(rows.sum()), spec)}
+    chosen = pa.array([at in near for at in range(len(rows))], pa.bool_())
+    fine = _counted(table.where(bucket.isin(coarse.filter(chosen).column("bucket").to_pylist())), key, key)
+    counted = pa.concat_tables(
+        [found.select(["first", "rows"]) for found in (coarse.filter(pc.invert(chosen)), fine)]
+    ).sort_by("first")
+    return cut_points(counted.column("first").to_numpy(), counted.column("rows").to_numpy(), spec, where=where)
 
 
-def _counted(table: DataFrame, key: Column) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Return the distinct keys, ascending, and their rows; rows without a key are not counted."""
-    counted = table.where(key.isNotNull()).groupBy(key.alias("key")).count().orderBy("key").toArrow()
-    return counted.column("key").to_numpy(), counted.column("count").to_numpy().astype(np.int64)
+def _counted(table: DataFrame, bucket: Column, key: Column | None = None) -> pa.Table:
+    """Return the distinct buckets, ascending, with their rows and smallest keys; a row without one is not counted."""
+    first = [] if key is None else [F.min(key).alias("first")]
+    counts = (
+        table.where(bucket.isNotNull()).groupBy(bucket.alias("bucket")).agg(F.count(F.lit(1)).alias("rows"), *first)
+    )
+    return counts.orderBy("bucket").toArrow()
 
 
 def _membership(key: Column, cuts: Cuts) -> Column:

@@ -18,7 +18,7 @@ from mlops_assets.data.columns import SET_COLUMN
 from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.days import day_numbers
-from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec, cut_days, in_seconds
+from mlops_assets.data.splits.split import GAP, SET_NAMES, SplitSpec, cut_days, cut_points, in_seconds
 from mlops_assets.data.splits.split_checks import SetSummary
 from mlops_assets.data.splits.split_frames import assign_sets, count_shared, row_hash, summarize, union_of
 from mlops_assets.errors import SplitError
@@ -148,6 +148,27 @@ def test_a_table_of_two_days_is_cut_within_them(spark: SparkSession):
         assign_sets(frame, CARDS, SplitSpec(gap_days=1), where="raw")
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_cuts_by_buckets_are_those_of_all_keys(spark: SparkSession, seed: int):
+    """Few rows or many, spread or piled up on some moments: keys far from a cut are counted by bucket alone."""
+    random = np.random.default_rng(seed)
+    count = int(random.choice([12, 60, 400]))
+    times = random.choice(random.uniform(0, 100_000, max(4, count // int(random.integers(1, 6)))), count)
+    table = rows_of(count).slice(0, count).set_column(0, "at", pa.array(times))
+    frame = spark.createDataFrame(table).withColumn("hash", row_hash(CARDS, STRATIFIED.seed))
+    labels, hashes = table.column("fraud").to_numpy(), frame.toArrow().column("hash").to_numpy()
+
+    def expected(keys: Any, spec: SplitSpec) -> list[str]:
+        return list(NAMES[cut_points(*np.unique(keys, return_counts=True), spec, where="raw").assign(keys)])
+
+    for spec in (SplitSpec(), SplitSpec(validation_fraction=0.1, test_fraction=0.5)):
+        assert sets_of(assign_sets(frame, CARDS, spec, where="raw")) == expected(times, spec)
+    by_class = sets_of(assign_sets(frame, CARDS, STRATIFIED, where="raw"))
+    for label in (0, 1):
+        of_class = [name for name, own in zip(by_class, labels, strict=True) if own == label]
+        assert of_class == expected(hashes[labels == label], STRATIFIED)
+
+
 def test_a_row_without_a_time_is_in_no_set_and_not_in_the_gap(spark: SparkSession):
     """`complete` counts rows in sets and in the gap: a row that is lost must not pass for one that was left out."""
     times = pa.array([*(86_400.0 * day for day in range(19)), None], pa.float64())
@@ -162,10 +183,10 @@ def test_a_row_without_a_time_is_in_no_set_and_not_in_the_gap(spark: SparkSessio
 @pytest.mark.parametrize(
     ("count", "spec", "said"),
     [
-        (1, SplitSpec(), r"1 rows with 1 distinct keys can't fill three sets \[raw version 3\]"),
-        (0, SplitSpec(), "0 rows with 0 distinct keys"),
+        (1, SplitSpec(), r"1 rows can't fill three sets \[raw version 3\]"),
+        (0, SplitSpec(), "0 rows can't fill three sets"),
         (200, SplitSpec(gap_days=90), r"the shortest span that can be cut is 183 days, .* \[raw version 3\]"),
-        (4, STRATIFIED, r"rows with \d distinct keys can't fill three sets \[raw version 3, fraud = 0\]"),
+        (4, STRATIFIED, r"rows can't fill three sets \[raw version 3, fraud = 0\]"),
     ],
 )
 def test_a_table_that_cannot_be_cut_is_refused(spark: SparkSession, count: int, spec: SplitSpec, said: str):
@@ -179,7 +200,7 @@ def test_a_table_that_cannot_be_cut_is_refused(spark: SparkSession, count: int, 
 def test_a_table_of_one_class_has_no_stratified_split(spark: SparkSession, label: int, missing: int):
     frame = spark.createDataFrame(rows_of(200)).where(F.col("fraud") == label)
 
-    with pytest.raises(SplitError, match=rf"^0 rows with 0 distinct keys .*\[raw, fraud = {missing}\]"):
+    with pytest.raises(SplitError, match=rf"^0 rows can't fill three sets .*\[raw, fraud = {missing}\]"):
         assign_sets(frame, CARDS, STRATIFIED, where="raw")
 
 
