@@ -9,12 +9,16 @@ Every field can be set as an environment variable `MLOPS_<FIELD>`; an empty one 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -33,6 +37,7 @@ LAUNCH_POOL = "databricks_launches"
 # Where `mlops ui` serves MLflow if no setting says so.
 MLFLOW_UI = "http://127.0.0.1:5001"
 _PREFIX = "MLOPS_"
+_RUNTIME = "DATABRICKS_RUNTIME_VERSION"
 # Overrides of a profile's fields, and what a server is told; these check their names themselves.
 _CHECKED_ELSEWHERE = ("MLOPS_DATABRICKS_", "MLOPS_SERVING_")
 # The kinds of database that MLflow itself connects to (`mlflow.store.db.utils`), with any driver (`mysql+pymysql`).
@@ -48,6 +53,14 @@ def _checkout() -> Path:
     """Return the folder that relative paths start from: the checkout if there is one, else the current folder."""
     root = Path(__file__).resolve().parent.parent
     return root if (root / "pyproject.toml").is_file() else Path.cwd()
+
+
+@cache
+def _folder_of_this_process() -> Path:
+    """Return the home of a step on a cluster: others use the cluster too, before, after and beside it."""
+    folder = tempfile.mkdtemp(prefix="mlops_assets-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _short_hash(text: str) -> str:
@@ -67,7 +80,8 @@ class Deployment(BaseSettings):
 
     Attributes:
         target: `local` (embedded Spark, Delta and MLflow) or `databricks`.
-        home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks).
+        home: Folder that holds everything a run writes (tables, MLflow store, Dagster instance, jars, locks); on a
+            cluster by default one of this process alone.
         tracking_uri: MLflow store or server; by default a SQLite store under `home`.
         spark_master: Spark master of the embedded session.
         driver_memory: Heap of the embedded Spark, in JVM notation.
@@ -102,13 +116,15 @@ class Deployment(BaseSettings):
     automation: Literal["on", "off"] = "off"
     alert_webhook: SecretStr | None = None
     input_limits: dict[str, int] = {}
-    runtime_version: str | None = Field(default=None, validation_alias="DATABRICKS_RUNTIME_VERSION")
+    runtime_version: str | None = Field(default=None, validation_alias=_RUNTIME)
     is_branch_deployment: bool = Field(default=False, validation_alias="DAGSTER_CLOUD_IS_BRANCH_DEPLOYMENT")
     deployment_name: str = Field(default="", validation_alias="DAGSTER_CLOUD_DEPLOYMENT_NAME")
 
     @field_validator("home")
     @classmethod
     def _absolute(cls, home: Path) -> Path:
+        if os.environ.get(_RUNTIME) and not os.environ.get("MLOPS_HOME"):
+            return _folder_of_this_process()
         try:
             home = home.expanduser()
         except RuntimeError:
@@ -272,7 +288,6 @@ class Deployment(BaseSettings):
         profile = self.profile()
         return {
             "MLOPS_TARGET": "databricks",
-            "MLOPS_HOME": "/tmp/mlops_assets",  # noqa: S108 - the cluster is this run's alone
             "MLOPS_DAGSTER_URL": self.dagster_url,
             "MLOPS_MLFLOW_UI": self.mlflow_pages,
             "MLOPS_INPUT_LIMITS": json.dumps(self.input_limits),

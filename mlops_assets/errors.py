@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlops_assets.foreign_text import printable
+
 
 class PlatformError(Exception):
     """A problem that the user can fix; its text is complete without a traceback.
@@ -22,8 +24,10 @@ class PlatformError(Exception):
     """
 
     def __init__(self, what: str, *, where: str, fix: str, diff: str = "", transient: bool = False) -> None:
-        self.what, self.where, self.fix, self.diff, self.transient = what, where, fix, diff, transient
-        super().__init__(f"{what} [{where}] Fix: {fix}")
+        # They name files and columns of strangers, and are shown in terminals.
+        self.what, self.where, self.fix = printable(what), printable(where), printable(fix)
+        self.diff, self.transient = diff, transient
+        super().__init__(f"{self.what} [{self.where}] Fix: {self.fix}")
 
     def __reduce__(self) -> tuple[object, ...]:
         """Keep the keyword arguments when the error crosses a process (multiprocess executor, step launcher)."""

@@ -1,7 +1,7 @@
-"""Which process something belongs to, in a form that another process can check later.
+"""Which process something belongs to, in a form that another process can check later, and whose its files are.
 
-What belongs here: the text that names a process, and whether that process has died. What does not: who notes it (runs
-of Dagster and of MLflow), and what follows from a death.
+What belongs here: the text that names a process, and whether that process has died; that what it writes is its user's
+alone. What does not: who notes it (runs of Dagster and of MLflow), and what follows from a death.
 
 The module stands above the rooms because several need it.
 """
@@ -11,6 +11,15 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
+
+
+def keep_files_private() -> None:
+    """Have this process, and all that it starts, write files that only this user can read.
+
+    Called first thing by each program of the platform: tables hold cards, the quarantine raw values, and the loopback
+    workspace its token. Only the JVM must be told separately (`resources.spark`).
+    """
+    os.umask(0o077)
 
 
 def this_process() -> str:

@@ -6,6 +6,7 @@ does not: helpers of one test file.
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.stash[COLLECTED] = [
         item.path.relative_to(CHECKOUT) for item in items if item.get_closest_marker("proof") is not None
     ]
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """A command that is called in this process has it write private files from then on."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
 
 
 # --- what the test kit has, by the short names that these tests use ---------------------------------------------------

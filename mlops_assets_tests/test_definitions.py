@@ -64,7 +64,7 @@ LAYERS: dict[str, set[str]] = {
     | {"diagnostics", "instance", "fraud_model", "definitions", "serving"},
 }
 # The modules at the top that every room may import.
-TOP = {"dagster_internals", "deployment", "errors", "lineage", "processes", "retries", "settings"}
+TOP = {"dagster_internals", "deployment", "errors", "foreign_text", "lineage", "processes", "retries", "settings"}
 
 
 def described(definitions: dg.Definitions) -> list[dict[str, Any]]:

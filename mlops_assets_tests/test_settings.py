@@ -253,7 +253,7 @@ def test_without_a_checkout_a_relative_home_starts_at_the_current_folder(tmp_pat
     """An installed package has no pyproject.toml beside it, and its own folder is no place to write to."""
     installed = tmp_path / "installed" / "mlops_assets"
     installed.mkdir(parents=True)
-    for name in ("__init__.py", "deployment.py", "errors.py", "settings.py"):
+    for name in ("__init__.py", "deployment.py", "errors.py", "foreign_text.py", "settings.py"):
         shutil.copy(PACKAGE / name, installed)
     work = tmp_path / "work"
     work.mkdir()

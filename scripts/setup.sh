@@ -26,10 +26,15 @@ python=$(sh scripts/preflight.sh)
 
 # The mark tells `make clean` that the folder may be removed.
 if [ ! -e "$MLOPS_HOME/.gitignore" ]; then
-  mkdir -p "$MLOPS_HOME"
+  (umask 077 && mkdir -p "$MLOPS_HOME")
   if [ "$MLOPS_HOME" = "$PWD/.mlops" ] || [ -z "$(ls -A "$MLOPS_HOME")" ]; then
     printf '# made by mlops_assets: `make clean` removes this folder\n*\n' >"$MLOPS_HOME/.gitignore"
   fi
+fi
+
+# What runs write is the user's alone; an earlier release let others in.
+if grep -qs "made by mlops_assets" "$MLOPS_HOME/.gitignore"; then
+  chmod go= "$MLOPS_HOME"
 fi
 
 # --- Is it up to date? ------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from mlops_assets.data.columns import raw_columns
 from mlops_assets.data.ingest.quarantine import first_originals
 from mlops_assets.data.ingest.table_checks import TABLE_CHECKS
 from mlops_assets.deployment import LAUNCH_POOL
+from mlops_assets.foreign_text import in_cell
 from mlops_assets.lakehouse import batches, loading, transaction_tables
 from mlops_assets.lakehouse.loading import LoadedTables, LoadReport
 from mlops_assets.lakehouse.split_sets import SET_TABLES
@@ -48,6 +49,8 @@ from mlops_assets.resources.launcher import StepLauncherResource
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.spec import FraudModelSpec
 
+# Characters of a bad row's values in the preview of the quarantine.
+_VALUES = 400
 RAW, QUARANTINED = transaction_tables.RAW, transaction_tables.QUARANTINED
 
 
@@ -191,7 +194,7 @@ def revert_metadata(report: LoadReport, models: Sequence[str]) -> dict[str, Any]
     if not report.reverted:
         return {}
     lines = ["| batch | input | rows |", "|:--|:--|--:|"]
-    lines += [f"| {batch.batch_id} | {batch.source} | {batch.rows:,} |" for batch in report.reverted]
+    lines += [f"| {batch.batch_id} | {in_cell(batch.source)} | {batch.rows:,} |" for batch in report.reverted]
     return {
         "batches_reverted": dg.MetadataValue.md("\n".join(lines)),
         "rows_removed": report.removed,
@@ -271,7 +274,10 @@ def quarantine_metadata(store: TransactionStore, report: LoadReport, tables: Loa
     """Return the metadata of the quarantine after a load."""
     shown = first_originals(tables.first_quarantined, loading.PREVIEW_ROWS)
     lines = ["| input | row | reasons | values |", "|---|---|---|---|"]
-    lines += [f"| {row['source']} | {row['row']} | {row['reasons']} | {row['values']} |" for row in shown]
+    lines += [
+        f"| {in_cell(row['source'])} | {row['row']} | {in_cell(row['reasons'])} | {in_cell(row['values'], _VALUES)} |"
+        for row in shown
+    ]
     return {
         "table": dg.MetadataValue.url(store.lakehouse.url(QUARANTINED)),
         **({} if tables.quarantined is None else {DELTA_VERSION: tables.quarantined.rows_version}),

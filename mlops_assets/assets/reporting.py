@@ -25,6 +25,7 @@ from mlops_assets.data.columns import (
 )
 from mlops_assets.data.ingest.changes import CHANGES
 from mlops_assets.data.labels.labels import label_table_columns
+from mlops_assets.foreign_text import in_cell, in_sentence
 from mlops_assets.lineage import DATA_VERSION_IS_GIVEN_TAG, DATA_VERSION_TAG
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ _TECHNICAL_TYPES = {
     ORIGINAL: "map<string,string>",
 }
 _PREVIEW_ROWS = 5
+# Characters of a finding, which names inputs and columns.
+_FINDING = 400
 # As many as fit into the value column of an asset's page; the column schema lists the others.
 _PREVIEW_COLUMNS = 6
 
@@ -62,7 +65,7 @@ def check_results(outcomes: Iterable[CheckOutcome], asset: dg.AssetKey) -> list[
             passed=outcome.passed,
             asset_key=asset,
             check_name=outcome.name,
-            description=outcome.description,
+            description=in_sentence(outcome.description),
             severity=dg.AssetCheckSeverity[outcome.severity.upper()],
             metadata=dict(outcome.details),
         )
@@ -87,7 +90,7 @@ def input_findings(
         return []
     lines = ["| check | verdict | finding |", "|---|---|---|"]
     lines += [
-        f"| {outcome.name} | {'passed' if outcome.passed else 'failed'} | {_in_cell(outcome.description)} |"
+        f"| {outcome.name} | {'passed' if outcome.passed else 'failed'} | {in_cell(outcome.description, _FINDING)} |"
         for outcome in outcomes
     ]
     failed = sum(not outcome.passed for outcome in outcomes)
@@ -248,7 +251,7 @@ def rounded(value: float) -> float:
 
 def reason_table(reasons: Mapping[str, int]) -> dg.MarkdownMetadataValue | None:
     """Return the number of rows set aside per reason code, as a Markdown table; None if there are none."""
-    lines = ["| reason | rows |", "|---|---|", *(f"| {code} | {count:,} |" for code, count in reasons.items())]
+    lines = ["| reason | rows |", "|---|---|", *(f"| {in_cell(code)} | {count:,} |" for code, count in reasons.items())]
     return dg.MetadataValue.md("\n".join(lines)) if reasons else None
 
 
@@ -257,7 +260,8 @@ def preview(table: pa.Table) -> dg.MarkdownMetadataValue:
     head = table.slice(0, _PREVIEW_ROWS)
     names = head.column_names
     shown = names if len(names) <= _PREVIEW_COLUMNS else [*names[: _PREVIEW_COLUMNS - 3], "...", *names[-2:]]
-    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    heads = [name if name == "..." else in_cell(name) for name in shown]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(shown)]
     lines += [
         "| " + " | ".join("..." if name == "..." else _cell(row[name]) for name in shown) + " |"
         for row in head.to_pylist()
@@ -266,12 +270,6 @@ def preview(table: pa.Table) -> dg.MarkdownMetadataValue:
 
 
 def _cell(value: object) -> str:
-    text = str(value)
     if isinstance(value, float):
-        text = f"{value:.4g}" if abs(value) < 1 else f"{round(value, 3):.12g}"
-    return _in_cell(text)
-
-
-def _in_cell(text: str) -> str:
-    """Return text that stays in one cell of a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")
+        return f"{value:.4g}" if abs(value) < 1 else f"{round(value, 3):.12g}"
+    return str(value) if value is None or isinstance(value, int) else in_cell(value)

@@ -6,6 +6,7 @@ retries, `landing`).
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ import dagster as dg
 from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_attempt, wait_chain, wait_fixed
 
 from mlops_assets.errors import AutomationError
+from mlops_assets.foreign_text import as_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 RUN_FAILED = "run_failed"
 _TIMEOUT_S = 10.0
 _TOO_MANY_REQUESTS, _SERVER_ERROR, _CLIENT_ERROR = 429, 500, 400
+
+
+_REASON = 400
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,10 @@ class FailedRun:
         """The message in one line, as chat programs show it (Slack and similar programs read `text`)."""
         what = ", ".join(self.assets) or self.job
         owners = f" (owner: {', '.join(self.owners)})" if self.owners else ""
-        return f"{what} failed{owners}: {self.reason} {self.link}"
+        # What was wrong may be a stranger's words: as code, and escaped as Slack demands, they mention nobody and are
+        # no link.
+        reason = html.escape(as_code(self.reason, _REASON), quote=False)
+        return f"{what} failed{owners}: {reason} {self.link}"
 
 
 def failure_reason(event: dg.DagsterEvent) -> str:

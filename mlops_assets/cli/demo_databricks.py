@@ -26,6 +26,7 @@ from mlops_assets.cli.loopback_installation import FOLDER, installation
 from mlops_assets.cli.run_job import print_line
 from mlops_assets.data.sources.locations import has_wildcard, split_list
 from mlops_assets.errors import PlatformError, StorageError
+from mlops_assets.processes import keep_files_private
 from mlops_assets.resources.delta_jars import ensure_delta_jars
 from mlops_assets.resources.java import require_java
 from mlops_assets.settings import Settings
@@ -146,6 +147,7 @@ def folder_of_its_own(home: Path) -> Iterator[Path]:
 
 def main() -> int:
     """Parse the command line and run."""
+    keep_files_private()
     parser = argparse.ArgumentParser(prog="mlops_assets.cli.demo_databricks", description=__doc__)
     parser.add_argument("--model", help="the model, if there are several")
     parser.add_argument("--trials", type=int, help="number of trials")

@@ -24,6 +24,7 @@ from mlops_assets import __version__
 from mlops_assets.cli.exit_codes import DONE, FAILED, INTERRUPTED, REFUSED
 from mlops_assets.cli.location import OWN, Location, choose, find_location
 from mlops_assets.errors import PlatformError, SettingsError
+from mlops_assets.processes import keep_files_private
 from mlops_assets.settings import Settings
 
 _EXIT_CODES: Final = f"""\
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The command line without the program name; the default is that of the process.
     """
+    keep_files_private()
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:

@@ -22,6 +22,7 @@ from mlops_assets.evaluation.explanations import (
     stratified_sample,
 )
 from mlops_assets.evaluation.plots import explanations as explain_plots
+from mlops_assets.foreign_text import in_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +54,7 @@ class ExplanationReport:
         """Return the features that matter most as a table."""
         shown = list(self.explanation.importance.items())[:_TABLE_ROWS]
         lines = ["| feature | mean size of its contribution (log-odds) |", "|:--|--:|"]
-        lines += [f"| {name} | {value:.3g} |" for name, value in shown]
+        lines += [f"| {in_cell(name)} | {value:.3g} |" for name, value in shown]
         sample = f"SHAP values of {len(self.explanation.rows):,} of {self.explanation.drawn_from:,} rows"
         return "\n".join([*lines, "", f"{sample}, {self.explanation.frauds:,} frauds among them."]) + "\n"
 

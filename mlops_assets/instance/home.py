@@ -76,7 +76,8 @@ def prepare_instance(folder: Path, *, launches: int | None = None) -> Path:
     """
     made = folder / ".made"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         with FileLock(folder / ".lock"):
             _write_config(folder / "dagster.yaml")
             if launches is not None or not made.exists():

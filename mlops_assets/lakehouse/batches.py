@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, LABEL_HISTORY, SOURCE
 from mlops_assets.data.ingest.manifest import LOAD, loaded
 from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.transaction_tables import LABELS, MANIFEST, RAW
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ def remove_batches(
 
     listed = F.explode(F.array(*[F.lit(name) for name in names]))
     rows = lakehouse.session.range(1).select(listed.alias(BATCH_ID))
-    return lakehouse.remove(base.name, rows, on=f"old.`{BATCH_ID}` = new.`{BATCH_ID}`", base=base, metadata=metadata)
+    return lakehouse.remove(
+        base.name, rows, on=f"old.{quoted(BATCH_ID)} = new.{quoted(BATCH_ID)}", base=base, metadata=metadata
+    )
 
 
 def holding(lakehouse: Lakehouse, found: Collection[Batch], versions: Collection[int]) -> list[int]:

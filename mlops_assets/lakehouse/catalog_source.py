@@ -24,6 +24,7 @@ from mlops_assets.data.sources.base import SourceBatch, lower_case_columns
 from mlops_assets.errors import SourceError, UnreachableError
 from mlops_assets.lakehouse.catalog_errors import is_busy, spark_errors
 from mlops_assets.lakehouse.history import WRITES_ROWS
+from mlops_assets.lakehouse.names import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -54,7 +55,7 @@ class CatalogSource:
         has_key: bool = False,
     ) -> None:
         self._name, self._session = name, session
-        self._sql_name = ".".join(f"`{part}`" for part in name.split("."))
+        self._sql_name = quoted(*name.split("."))
         self._after, self._up_to, self._has_key = after_version, up_to_version, has_key
 
     def batches(self) -> Iterator[SourceBatch]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.lakehouse.catalog_errors import is_conflict, spark_errors
 from mlops_assets.lakehouse.history import FOLLOWS
+from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.session_settings import session_settings
 from mlops_assets.lakehouse.tables import COMMIT_METADATA, Tables
 
@@ -140,7 +141,7 @@ class Commits(ABC):
             name,
             rows,
             rows.columns,
-            on=f"old.`{key}` = new.`{key}`",
+            on=f"old.{quoted(key)} = new.{quoted(key)}",
             then=then,
             base=base,
             metadata=metadata,
@@ -173,7 +174,7 @@ class Commits(ABC):
             StaleBaseError: Someone else has committed since `base`.
             StorageError: The platform did not create the table, or the catalog refuses the request.
         """
-        changes = ", ".join(f"old.`{column}` = new.`{value}`" for column, value in values.items())
+        changes = ", ".join(f"old.{quoted(column)} = new.{quoted(value)}" for column, value in values.items())
         then = f"WHEN MATCHED AND {when} THEN UPDATE SET {changes}"
         return self._merge(name, rows, list(values), on=on, then=then, base=base, metadata=metadata)
 
@@ -205,7 +206,9 @@ class Commits(ABC):
         """
         then = f"WHEN MATCHED AND {removes} THEN DELETE"
         if restored:
-            then += " WHEN MATCHED THEN UPDATE SET " + ", ".join(f"old.`{name}` = new.`{name}`" for name in restored)
+            then += " WHEN MATCHED THEN UPDATE SET " + ", ".join(
+                f"old.{quoted(name)} = new.{quoted(name)}" for name in restored
+            )
         return self._merge(name, rows, restored or rows.columns, on=on, then=then, base=base, metadata=metadata)
 
     def _merge(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mlops_assets.data.columns import BATCH_ID, ORIGINAL, ROW_NUMBER, SOURCE
 from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.erased_history import end_history
+from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.split_sets import SET_TABLES, SETS_LOCK
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, QUARANTINED, RAW, REPLACED
 from mlops_assets.lakehouse.value_search import files_holding
@@ -182,7 +183,7 @@ class Eraser:
             # Computed before the merge: it would read the table that it changes.
             found = rows.select(*place).distinct().collect()
             theirs = lakehouse.session.createDataFrame(found, rows.select(*place).schema)
-            same = " AND ".join(f"old.`{column}` <=> new.`{column}`" for column in place)
+            same = " AND ".join(f"old.{quoted(column)} <=> new.{quoted(column)}" for column in place)
             base = lakehouse.remove(name, theirs, on=same, base=base, metadata=metadata)
         if forgets or files_holding(Path(lakehouse.location(name)), self._wanted(name, keys)):
             end_history(lakehouse, base, metadata)

@@ -24,6 +24,7 @@ from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.commits import TableVersion
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.transaction_tables import LABELS, RAW, Snapshot
 from mlops_assets.lineage import LABEL_WINDOW, LABELS_VERSION
 
@@ -79,7 +80,7 @@ def merge_labels(lakehouse: Lakehouse, contract: Contract, snapshot: Snapshot, m
     written = lakehouse.update(
         RAW,
         behind,
-        on=f"old.`{BATCH_ID}` = new.`{BATCH_ID}` AND old.`{ROW_NUMBER}` = new.`{ROW_NUMBER}`",
+        on=" AND ".join(f"old.{quoted(name)} = new.{quoted(name)}" for name in (BATCH_ID, ROW_NUMBER)),
         when="TRUE",
         values={name: name for name in (contract.target, *LABEL_COLUMNS, *HISTORY_COLUMNS)},
         base=raw,

@@ -16,6 +16,7 @@ from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.catalog_errors import spark_errors
 from mlops_assets.lakehouse.checksums import require_sound_files, require_sound_log
 from mlops_assets.lakehouse.history import HISTORY_COLUMNS, LastCommit, commits_after, newest_commit
+from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.session_settings import UnavailableSettingError, session_settings
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class PathTables:
 
     def sql_name(self, name: str) -> str:
         """Return the folder in Delta's SQL syntax for paths."""
-        return f"delta.`{spark_path(self.address(name))}`"
+        return f"delta.{quoted(spark_path(self.address(name)))}"
 
     def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
         """Run a statement on the table's folder."""
@@ -253,7 +254,7 @@ class CatalogTables:
 
     def sql_name(self, name: str) -> str:
         """Return the three-level name, quoted."""
-        return f"`{self.catalog}`.`{self.schema}`.`{name}`"
+        return quoted(self.catalog, self.schema, name)
 
     def sql(self, session: SparkSession, statement: str, name: str) -> DataFrame:
         """Run a statement on the table by name.
@@ -323,7 +324,7 @@ class CatalogTables:
         return [entry.asDict() for entry in history.collect()]
 
     def _require_schema(self) -> None:
-        if not self.session().catalog.databaseExists(f"`{self.catalog}`.`{self.schema}`"):
+        if not self.session().catalog.databaseExists(quoted(self.catalog, self.schema)):
             raise StorageError(
                 f"there is no schema {self.schema} in catalog {self.catalog}",
                 where=f"{self.catalog}.{self.schema}",

@@ -60,6 +60,7 @@ from mlops_assets.lakehouse.completeness import missing_batches, require_whole
 from mlops_assets.lakehouse.known_rows import NewRows, keep_known, with_known, without_known
 from mlops_assets.lakehouse.label_merge import merge_labels, merged_labels, with_labels
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.quarantine_table import QuarantineTable
 from mlops_assets.lakehouse.replaced_rows import keep_replaced
 from mlops_assets.lakehouse.reverted_rows import GONE, forget, taken_out
@@ -270,8 +271,8 @@ class TransactionStore:
             written = self.lakehouse.remove(
                 RAW,
                 taken_out(self.lakehouse, self.contract, snapshot, names),
-                on=f"old.`{key}` = new.`{key}`",
-                removes=f"new.`{GONE}`",
+                on=f"old.{quoted(key)} = new.{quoted(key)}",
+                removes=f"new.{quoted(GONE)}",
                 restored=table.columns,
                 base=raw,
                 metadata=metadata,

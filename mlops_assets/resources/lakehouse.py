@@ -3,13 +3,19 @@
 What belongs here: making a `lakehouse.lakehouse.Lakehouse` for a model. What does not: operations on tables.
 """
 
+import re
+from typing import Final
+
 import dagster as dg
+from pydantic import field_validator
 
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import TABLE_CONTRACT_TAG, TABLE_MODEL_TAG
 from mlops_assets.resources.connection import Connection
 from mlops_assets.resources.spark import SparkResource
 from mlops_assets.spec import FraudModelSpec
+
+_NAME: Final = re.compile(r"[\w-]+", re.ASCII)
 
 
 def schema_of(schema: str, spec: FraudModelSpec) -> str:
@@ -40,6 +46,13 @@ class LakehouseResource(Connection):
     schema_name: str = ""
     explorer: str = ""
     locks: str = ""
+
+    @field_validator("catalog", "schema_name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if name and not _NAME.fullmatch(name):
+            raise ValueError("use letters, digits, underscores and hyphens")
+        return name
 
     def open(self, spec: FraudModelSpec) -> Lakehouse:
         """Return the model's database; Spark is not started."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 from mlops_assets.errors import PlatformError
+from mlops_assets.processes import keep_files_private
 from mlops_assets.resources.class_archive import find_archive, make_archive
 from mlops_assets.resources.delta_jars import ensure_delta_jars, missing_jars
 
@@ -48,6 +49,7 @@ def _say(line: str) -> None:
 
 
 def _main(arguments: list[str]) -> int:
+    keep_files_private()
     if len(arguments) not in (1, 2):
         sys.stderr.write("usage: python -m mlops_assets.resources.prepare_spark HOME [JAVA_HOME]\n")
         return os.EX_USAGE

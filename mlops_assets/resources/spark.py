@@ -107,6 +107,8 @@ class SparkResource(Connection):
             # are in no archive.
             "spark.driver.extraClassPath": class_path,
             "spark.executor.extraClassPath": class_path,
+            # Hadoop sets the mode of each file that it makes, whatever the process's own umask is.
+            "spark.hadoop.fs.permissions.umask-mode": "077",
             "spark.local.dir": str(temporary),
             "spark.sql.warehouse.dir": str(scratch / "warehouse"),
             "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

@@ -68,7 +68,7 @@ class Outcome:
         (seen,) = self.observations
         lines = str(seen.metadata["input_findings"].value).splitlines()[2:]
         cells = [line.strip("| ").split(" | ", 2) for line in lines]
-        return {name: (verdict, finding) for name, verdict, finding in cells}
+        return {name: (verdict, finding.strip("`")) for name, verdict, finding in cells}
 
     @property
     def failed_inputs(self) -> list[str]:

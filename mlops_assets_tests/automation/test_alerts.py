@@ -94,7 +94,7 @@ def test_one_message_names_asset_owner_reason_and_link(job: str, instance: dg.Da
         (seen,) = server.seen
     told = json.loads(seen.body)
     assert told == {
-        "text": f"broken failed (owner: team:fraud): no such file {UI}runs/{result.run_id}",
+        "text": f"broken failed (owner: team:fraud): `no such file` {UI}runs/{result.run_id}",
         "job": "all_of_it" if job == "all_of_it" else "assets",
         "run_id": result.run_id,
         "assets": ["broken"],
@@ -146,7 +146,7 @@ def test_a_model_that_is_not_promoted_sends_no_alert_and_a_failed_run_beside_it_
 
 def test_without_a_webhook_it_goes_to_the_log(instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]):
     tell(fail("all_of_it", instance), instance, None)
-    assert "broken failed (owner: team:fraud): no such file" in capfd.readouterr().err
+    assert "broken failed (owner: team:fraud): `no such file`" in capfd.readouterr().err
 
 
 def test_a_busy_receiver_is_asked_again():

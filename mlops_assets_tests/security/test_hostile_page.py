@@ -11,11 +11,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 import uvicorn
 from dagster._daemon.asset_daemon import get_auto_materialize_paused, set_auto_materialize_paused
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from mlops_assets.assets.reporting import preview
+from mlops_assets.foreign_text import in_sentence
 from mlops_assets.instance.guard import App, Guard
 from mlops_assets_tests.browser.web_ui import CHROMIUMS, find_chromium
 
@@ -157,6 +160,36 @@ def test_a_name_that_is_made_to_lead_here_leads_nowhere(
     page.goto(f"http://{EVIL}:{bare.port}/server_info")
     page.evaluate(send, PAUSE)
     assert get_auto_materialize_paused(web_instance)
+
+
+@pytest.mark.parametrize("mended", [False, True], ids=["as Markdown", "as text"])
+def test_what_a_file_says_is_shown_and_asks_nobody(
+    page: Page, guarded: Served, web_instance: dg.DagsterInstance, mended: bool
+):
+    """Names of columns and files, and cells: as they were put into Markdown, the browser asked for the picture."""
+    hostile = f"![x](http://{EVIL}/pixel.png)<img src=http://{EVIL}/tag.png>"
+    table = pa.table({f"{hostile} name": [f"{hostile} cell"]})
+    shown = preview(table) if mended else dg.MetadataValue.md(f"| {hostile} |\n|---|\n| {hostile} |")
+    key = dg.AssetKey(["hostile", "text" if mended else "markdown"])
+    report = dg.AssetMaterialization(key, metadata={"preview": shown}, description=in_sentence(hostile))
+    web_instance.report_runless_asset_event(report)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    page.goto(f"http://127.0.0.1:{guarded.port}/assets/{'/'.join(key.path)}?view=events")
+    page.get_by_text("[Show Markdown]").or_(page.get_by_text(EVIL)).or_(
+        page.locator("img[src*=pixel]")
+    ).first.wait_for()
+    if (button := page.get_by_text("[Show Markdown]")).count():
+        button.first.click()
+        page.wait_for_timeout(1_000)
+
+    elsewhere = [url for url in asked if EVIL in url]
+    if mended:
+        assert elsewhere == []
+        assert page.locator("a[href*='evil'], img[src*='evil']").count() == 0
+    else:
+        assert elsewhere, "Dagster's UI shows no foreign pictures any more: the test proves nothing"
 
 
 def test_the_ui_itself_works_behind_the_guard(page: Page, guarded: Served):

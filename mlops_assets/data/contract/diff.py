@@ -17,6 +17,7 @@ from mlops_assets.data.contract.arrow_types import plain_type
 from mlops_assets.data.contract.column import Column, ColumnType
 from mlops_assets.data.contract.contract import BY_EVENT_TIME, Contract
 from mlops_assets.errors import ContractError, SchemaMismatchError
+from mlops_assets.foreign_text import in_cell
 
 # What a row must be to enter the table. The rest of a contract is about whole loads and about models: changing it
 # affects no row.
@@ -45,7 +46,7 @@ def as_markdown(differences: Sequence[Difference], *, wanted: str, found: str) -
     """Return the differences as a table, under the given headings."""
     lines = [f"| column | problem | {wanted} | {found} |", "|---|---|---|---|"]
     cells = ((d.part, d.problem, d.wanted, d.found) for d in differences)
-    lines += ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in cells]
+    lines += ["| " + " | ".join(map(in_cell, row)) + " |" for row in cells]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
-from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
 from mlops_assets.data.sources.locations import (
     READABLE,
     FileKind,
@@ -31,8 +31,8 @@ from mlops_assets.data.sources.locations import (
     split_list,
     web_path,
 )
-from mlops_assets.data.sources.storage import ask, file_system, info_of, name_of, origin_of
-from mlops_assets.errors import SettingsError, SourceError
+from mlops_assets.data.sources.storage import ask, file_system, info_of, leaves, name_of, origin_of, revision_of
+from mlops_assets.errors import SettingsError, SourceError, UnreachableError
 
 _FIX_SUFFIX = f"use files whose names match one of {READABLE}"
 
@@ -148,7 +148,8 @@ def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
         )
     if entry["type"] == "directory":
         return _listed(fs, path, item, may_be_empty=may_be_empty)
-    return [_stored_file(fs, path, origin_of(fs, path, item), item, entry["type"])]
+    # Whoever names a file may mean a link.
+    return [_stored_file(fs, path, origin_of(fs, path, item), item, entry["type"], within="/")]
 
 
 def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_InputFile]:
@@ -166,7 +167,8 @@ def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_I
         fix = "check the pattern, and that the folder is readable"
         raise SourceError("no file matches", where=origin_of(fs, pattern, item), fix=fix)
     return [
-        _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, kind) for path, below, kind in wanted
+        _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, kind, within=literal or ".")
+        for path, below, kind in wanted
     ]
 
 
@@ -189,12 +191,16 @@ def _listed(fs: Any, folder: str, item: str, *, may_be_empty: bool) -> list[_Inp
             fix="put files there, or name another folder; sub-folders are reached with a glob",
         )
     return [
-        _stored_file(fs, path, origin_of(fs, path, f"{item.rstrip('/')}/{name}"), item, kind)
+        _stored_file(fs, path, origin_of(fs, path, f"{item.rstrip('/')}/{name}"), item, kind, within=folder)
         for name, path, kind in wanted
     ]
 
 
-def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str) -> _InputFile:
+def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str, *, within: str) -> _InputFile:
+    if leaves(fs, path, within):
+        raise SourceError(
+            "a link that leads out of the folder", where=origin, fix="remove it, or put the file in its place"
+        )
     if kind != "file":
         # A link is followed; what it leads to is only known now.
         entry = ask(item, lambda: info_of(fs, path))
@@ -209,10 +215,15 @@ def _contents(fs: Any, path: str, origin: str, item: str, limits: Limits) -> byt
     def read() -> bytes:
         # No more than the limit and a byte, whatever the storage says of the size.
         with fs.open(path, "rb") as file:
-            content: bytes = file.read(limits.size + 1)
-        return content
+            return read_at_most(file, limits.size)
 
+    before = ask(item, lambda: info_of(fs, path), where=origin)
     content = ask(item, read, where=origin)
+    after = ask(item, lambda: info_of(fs, path), where=origin)
+    if before is not None and after is not None and revision_of(before) != revision_of(after):
+        raise UnreachableError(
+            "the file changed while it was read", where=origin, fix="load again once it is whole", transient=True
+        )
     if content is None:
         raise SourceError("the file disappeared before it was read", where=origin, fix="load again")
     limits.require_bytes(len(content), where=origin)

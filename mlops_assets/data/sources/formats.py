@@ -11,14 +11,14 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
 from mlops_assets.errors import SourceError
 
 _T = TypeVar("_T")
@@ -38,7 +38,7 @@ def gunzip(packed: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> byt
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(packed)) as stream:
-            content = stream.read(limits.size + 1)
+            content = read_at_most(cast("BinaryIO", stream), limits.size)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise SourceError(f"not a complete gzip file: {error}", where=where, fix=_FIX_COPY) from None
     limits.require_bytes(len(content), where=where)

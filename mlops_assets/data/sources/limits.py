@@ -10,10 +10,12 @@ dictionary of one long text is repeated for a few bits a row. All of them are ch
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import BinaryIO
 
 from mlops_assets.errors import SettingsError, SourceError
 
 MIB = 1 << 20
+_PIECE = 8 * MIB
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,19 @@ class Limits:
         self.require("columns", columns, where=where)
         self.require("rows", rows, where=where)
         self.require("cells", rows * columns, where=where)
+
+
+def read_at_most(stream: BinaryIO, size: int) -> bytes:
+    """Return the content of a stream, and one byte more than a size of a longer one.
+
+    Piece by piece, because one `read` of a size takes that much memory first, however short the stream is.
+    """
+    pieces: list[bytes] = []
+    left = size + 1
+    while left > 0 and (piece := stream.read(min(_PIECE, left))):
+        pieces.append(piece)
+        left -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 DEFAULT_LIMITS = Limits()

@@ -21,12 +21,10 @@ from mlops_assets.data.sources.locations import (
     shown,
     split_list,
 )
-from mlops_assets.data.sources.storage import Opener, ask, file_system, info_of, name_of
+from mlops_assets.data.sources.storage import Opener, ask, file_system, info_of, leaves, name_of, revision_of
 from mlops_assets.errors import SourceError
 
-# How file systems say when, or as which revision, a file was written; the first one present is used.
-_REVISIONS = ("ETag", "etag", "content_hash", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
-# The same, times only: of the local disk, S3, Azure, Google Cloud, memory.
+# Times of writing among `REVISIONS`: of the local disk, S3, Azure, Google Cloud, memory.
 _WRITTEN = ("mtime", "LastModified", "last_modified", "updated", "created")
 _MARK_LENGTH = 12
 _DAY_S = 86_400
@@ -134,13 +132,15 @@ def _readable(fs: Any, entries: Iterable[Mapping[str, Any]], *, below: str) -> I
         parts = path.removeprefix(below).strip("/").split("/")
         if entry["type"] == "directory" or kind_of(name_of(path)) is None or any(map(is_hidden, parts)):
             continue
+        if leaves(fs, path, below):
+            continue  # `files` refuses it, and here it would be refused again and again
         # On this machine the path is enough; elsewhere the scheme belongs to it.
         yield (path if is_here else str(fs.unstrip_protocol(path))), entry
 
 
 def _marked(location: str, entry: Mapping[str, Any]) -> LandedFile:
-    revision = next((entry[name] for name in _REVISIONS if entry.get(name) is not None), "")
-    text = f"{location}\n{entry.get('size')}\n{revision}"
+    size, revision = revision_of(entry)
+    text = f"{location}\n{size}\n{revision}"
     seconds = _written(entry)
     day = None if seconds is None else int(seconds // _DAY_S)
     return LandedFile(location, hashlib.sha256(text.encode()).hexdigest()[:_MARK_LENGTH], day)

@@ -6,7 +6,8 @@ What does not: what is listed (`listing`) or read (`files`), HTTP (`download`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
@@ -14,7 +15,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mlops_assets.data.sources.locations import holds_secret, shown
 from mlops_assets.errors import PlatformError, SourceError, UnreachableError
+from mlops_assets.foreign_text import printable
 
+_CHAIN = "::"
+# How file systems say when, or as which revision, a file was written; the first one present is used.
+REVISIONS = ("ETag", "etag", "content_hash", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "created")
 Answered = TypeVar("Answered")
 # Returns the file system of a location and the path in it, as `file_system` does.
 Opener = Callable[[str], tuple[Any, str]]
@@ -27,6 +32,10 @@ def file_system(item: str) -> tuple[Any, str]:
         SourceError: No driver handles it.
         UnreachableError: The driver refuses.
     """
+    if _CHAIN in item:
+        # To fsspec this is a file within another, or fetched through another: a name that opens anything.
+        what = "the location has `::`, by which one file system is opened through another"
+        raise SourceError(what, where=shown(item), fix="rename the file, or name the place itself")
     scheme = item.partition("://")[0]
     what = problem = ""
     try:
@@ -47,6 +56,18 @@ def file_system(item: str) -> tuple[Any, str]:
     if problem:
         raise UnreachableError(problem, where=shown(item), fix=fix)
     raise SourceError(what, where=shown(item), fix=fix)
+
+
+def leaves(fs: Any, path: str, folder: str) -> bool:
+    """Return whether a local path leads out of a folder by symbolic links; elsewhere there are none."""
+    if not isinstance(fs, LocalFileSystem):
+        return False
+    return not Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def revision_of(entry: Mapping[str, Any]) -> tuple[object, object]:
+    """Return what changes when a file does: its size, and its revision or when it was written."""
+    return entry.get("size"), next((entry[name] for name in REVISIONS if entry.get(name) is not None), "")
 
 
 def info_of(fs: Any, path: str) -> dict[str, Any]:
@@ -86,7 +107,7 @@ def _foreign(error: Exception, item: str) -> str:
 
 def origin_of(fs: Any, path: str, written: str) -> str:
     """Return a file's name in messages: its full path on this machine, else the URL as written, without secrets."""
-    return path if isinstance(fs, LocalFileSystem) else shown(written)
+    return printable(path if isinstance(fs, LocalFileSystem) else shown(written))
 
 
 def name_of(path: str) -> str:

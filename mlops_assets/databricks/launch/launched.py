@@ -15,6 +15,7 @@ import dagster as dg
 
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.failures import RunView, reason_of, tail
+from mlops_assets.foreign_text import for_terminal, printable
 
 if TYPE_CHECKING:
     from mlops_assets.databricks.launch.api import Api
@@ -66,12 +67,12 @@ class LaunchedRun:
         """Handle one report of the script; kinds that are unknown here are left to the caller."""
         kind = record["kind"]
         if kind == "stdout":
-            sys.stdout.write(record["text"])
+            sys.stdout.write(for_terminal(record["text"]))
         elif kind == "stderr":
-            self.stderr = (self.stderr + record["text"])[-_TAIL_CHARACTERS:]
-            sys.stderr.write(record["text"])
+            self.stderr = (self.stderr + for_terminal(record["text"]))[-_TAIL_CHARACTERS:]
+            sys.stderr.write(for_terminal(record["text"]))
         elif kind == "warning":
-            self.log.warning(f"Cluster and launching side differ: {record['text']}")
+            self.log.warning(f"Cluster and launching side differ: {printable(record['text'])}")
         elif kind == "failure":
             self.failure = dict(record)
 

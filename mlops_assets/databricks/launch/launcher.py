@@ -31,6 +31,7 @@ from mlops_assets.dagster_internals import (
     copy,
 )
 from mlops_assets.databricks.launch import cluster_main, submission
+from mlops_assets.databricks.launch.accepted import own_tags, refusal
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.code import root_of
@@ -42,6 +43,7 @@ from mlops_assets.databricks.launch.uploads import Uploaded, Uploads
 from mlops_assets.databricks.launch.warm import WarmCluster, WarmClusters
 from mlops_assets.databricks.launch.watch import Watch
 from mlops_assets.errors import LaunchError, PlatformError
+from mlops_assets.foreign_text import printable
 from mlops_assets.retries import again
 
 
@@ -164,13 +166,15 @@ class DatabricksStepLauncher(dg.StepLauncher):
 
     def _take(self, launch: _Launch, record: dict[str, Any]) -> Iterator[dg.DagsterEvent]:
         if record["kind"] == "tags":
-            launch.context.instance.add_run_tags(launch.context.run_id, record["tags"])
+            launch.context.instance.add_run_tags(launch.context.run_id, own_tags(record["tags"]))
             return
         if record["kind"] != "event":
             launch.take(record)
             return
         entry = dg.deserialize_value(record["entry"], dg.EventLogEntry)
-        if _ends_step(entry, launch.attempt.step):
+        if reason := refusal(entry, run_id=launch.context.run_id, step=launch.attempt.step):
+            launch.log.warning(f"Somebody else writes to {launch.folder}: {printable(reason)} was not taken.")
+        elif _ends_step(entry, launch.attempt.step):
             launch.last = entry
         else:
             yield from _forward(launch.context, entry)

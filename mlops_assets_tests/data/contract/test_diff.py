@@ -89,7 +89,7 @@ def test_all_that_is_different_is_listed_in_words_and_as_a_table():
         "| fraud | missing | long |  |",
         "| colour | unknown |  | string |",
         "| at | changed type | timestamp | int64 |",
-        "| amount | changed type | double | timestamp[s] |",
+        "| amount | changed type | double | `timestamp[s]` |",
     ]
 
 

@@ -125,6 +125,31 @@ def test_environment_and_secrets_reach_the_step(driver: Driver):
     assert "spark_env_vars" not in submitted.body["tasks"][0]["new_cluster"]
 
 
+def test_a_step_runs_on_serverless_compute(volume: Driver):
+    volume.workspace.secrets.put("prod", "key", "s3cret")
+    before = len(volume.workspace.clusters.all())
+    outcome = volume.run(
+        "nothing",
+        cluster={},
+        environment_version="5",
+        requirements="dagster\n",
+        env={"PLAIN": AWKWARD},
+        secrets={"HIDDEN": "prod/key"},
+    )
+    assert outcome.success, outcome.failure_text
+    told = [outcome.metadata[name] for name in ("runtime", "plain", "secret")]
+    assert told == ["client.5.0", AWKWARD, "s3cret"]
+    (submitted,) = volume.workspace.calls.matching("POST", "*/jobs/runs/submit")
+    assert submitted.body is not None
+    (task,) = submitted.body["tasks"]
+    assert set(task) == {"task_key", "spark_python_task", "environment_key"}
+    (environment,) = submitted.body["environments"]
+    (line,) = environment["spec"]["dependencies"]
+    assert line.startswith("-r /Workspace/Users/")
+    assert len(volume.workspace.clusters.all()) == before
+    assert staged(volume.workspace) == []
+
+
 def test_requirements_are_one_file_that_only_the_launching_identity_writes(volume: Driver):
     """It is installed before anything of ours can verify it, so it is not in the volume."""
     pinned = f"dagster=={metadata.version('dagster')} \\\n    --hash=sha256:{'0' * 64}\n"
@@ -236,7 +261,7 @@ def test_another_minor_of_python_is_a_warning(volume: Driver):
 
 
 def test_package_is_importable_on_the_workers(volume: Driver):
-    """The only test here that starts Spark: the driver's `sys.path` is not that of Python on the workers."""
+    """The driver's `sys.path` is not that of Python on the workers."""
     outcome = volume.run("counting", python_on_workers=True)
     assert outcome.success, outcome.messages()
     assert "code-" in str(outcome.metadata["file"]), "from the zip"

@@ -241,7 +241,7 @@ class Runs:
             for spec in request["tasks"]:
                 task_id = next(self._ids)
                 folder = self._folder / str(task_id)
-                folder.mkdir(parents=True)
+                folder.mkdir(mode=0o700, parents=True)  # the task's description has the token
                 run.tasks.append(TaskRun(task_id, spec["task_key"], spec, folder))
             self._runs[run.id] = run
             if token:

@@ -1,0 +1,84 @@
+"""What a run writes is its user's alone, from the first byte."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from mlops_assets.cli import demo_databricks, main
+from mlops_assets.resources import prepare_spark
+from mlops_assets.settings import Settings
+from mlops_assets_tests.conftest import CHECKOUT
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """Return the files and folders that another user could read, write or enter if all above let him."""
+    found = [folder, *folder.rglob("*")]
+    return [
+        f"{stat.S_IMODE(path.lstat().st_mode):o} {path.relative_to(folder)}"
+        for path in found
+        if not path.is_symlink() and path.lstat().st_mode & 0o077
+    ]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [lambda: main.main(["--help"]), demo_databricks.main, lambda: prepare_spark._main([])],
+    ids=["mlops", "demo", "set-up"],
+)
+def test_each_program_begins_with_it(program: Callable[[], object], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    before = os.umask(0o022)
+    try:
+        with suppress(SystemExit):
+            program()
+        chosen = os.umask(0o022)
+    finally:
+        os.umask(before)
+
+    assert chosen == 0o077
+
+
+def test_spark_writes_nothing_that_others_can_read(spark: SparkSession, tmp_path: Path):
+    """By itself Hadoop gives each file 0644, whatever the process's umask is."""
+    before = os.umask(0o022)
+    try:
+        spark.range(3).coalesce(1).write.format("delta").save(str(tmp_path / "table"))
+    finally:
+        os.umask(before)
+
+    assert list((tmp_path / "table").glob("*.parquet"))
+    assert open_to_others(tmp_path / "table") == []
+
+
+def test_the_home_of_a_step_on_a_cluster_is_its_own(monkeypatch: pytest.MonkeyPatch):
+    """It was /tmp/mlops_assets, which any other user of the cluster could make before, with links in it."""
+    monkeypatch.setenv("DATABRICKS_RUNTIME_VERSION", "18.2")
+    monkeypatch.delenv("MLOPS_HOME", raising=False)
+
+    home = Settings.from_environment().home
+
+    assert home == Settings.from_environment().home, "one for all of the process"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+
+
+@pytest.mark.proof  # a whole demo
+def test_a_demo_leaves_nothing_that_others_can_read(tmp_path: Path, shared_home: Path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    (home / "jars").symlink_to(shared_home / "jars")
+    environment = {**os.environ, "MLOPS_HOME": str(home), "MLOPS_SPARK_MASTER": "local[2]"}
+    demo = [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials", "2"]
+
+    subprocess.run(demo, env=environment, cwd=CHECKOUT, check=True, timeout=800, umask=0o022)
+
+    assert (home / "lakehouse").is_dir()
+    assert open_to_others(home) == []
