@@ -30,7 +30,8 @@ def verify_models(title: str, ledger: ChampionLedger, *, every: bool) -> list[Fi
     try:
         with store.answering():
             numbers = sorted(version.number for version in all_versions(store, name))
-            aliases = {alias: by_alias(store, name, alias) for alias in (CHAMPION, CHALLENGER)}
+            # The last one counts where a version has both.
+            aliases = {alias: by_alias(store, name, alias) for alias in (CHALLENGER, CHAMPION)}
         entries = ledger.require_registry()
     except (LedgerError, TrackingError) as error:
         return [Finding("error", subject, str(error))]

@@ -11,7 +11,7 @@ from mlops_assets.diagnostics.model_files import verify_models
 from mlops_assets.lineage import FILES_SHA256_TAG
 from mlops_assets.registry.alias_moves import ChampionLedger, Move
 from mlops_assets.registry.ledger import DeltaLedger
-from mlops_assets.registry.versions import CHAMPION
+from mlops_assets.registry.versions import CHALLENGER, CHAMPION
 from mlops_assets_tests.registry.test_verified import NAME, folder_of, registered, store_in, trained
 
 
@@ -33,6 +33,15 @@ def found(ledger: ChampionLedger, *, every: bool = True) -> list[str]:
 def test_what_was_registered_is_ok_and_a_model_without_versions_has_no_line(ledger_once: ChampionLedger):
     assert found(ledger_once) == ["ok      models of m: 2 versions, all as registered; champion: 2"]
     assert found(ChampionLedger(ledger_once.store, "another", ledger_once.table)) == []
+
+
+def test_a_champion_that_is_challenger_as_well_is_champion(ledger_once: ChampionLedger):
+    client = ledger_once.store.client
+    client.set_registered_model_alias(NAME, CHALLENGER, "2")
+    try:
+        assert found(ledger_once) == ["ok      models of m: 2 versions, all as registered; champion: 2"]
+    finally:
+        client.delete_registered_model_alias(NAME, CHALLENGER)
 
 
 def test_each_damage_of_a_version_is_one_line(ledger_once: ChampionLedger, tmp_path: Path):

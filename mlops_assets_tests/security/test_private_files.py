@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow.csv as pa_csv
 import pytest
 from pyspark.sql import SparkSession
 
 from mlops_assets.cli import demo_databricks, main
+from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.resources import prepare_spark
 from mlops_assets.settings import Settings
 from mlops_assets_tests.conftest import CHECKOUT
@@ -75,7 +77,8 @@ def test_a_demo_leaves_nothing_that_others_can_read(tmp_path: Path, shared_home:
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     (home / "jars").symlink_to(shared_home / "jars")
-    environment = {**os.environ, "MLOPS_HOME": str(home), "MLOPS_SPARK_MASTER": "local[2]"}
+    pa_csv.write_csv(generate(rows=4_000, days=6, fraud_rate=0.03, seed=3), tmp_path / "small.csv")
+    environment = {**os.environ, "MLOPS_HOME": str(home), "MLOPS_SOURCE": str(tmp_path / "small.csv")}
     demo = [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials", "2"]
 
     subprocess.run(demo, env=environment, cwd=CHECKOUT, check=True, timeout=800, umask=0o022)
