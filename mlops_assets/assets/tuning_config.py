@@ -171,6 +171,11 @@ class SearchConfig(dg.Config):
     alert_cost: float = Field(default=10.0, ge=0, description="Cost of reviewing one alert, in the amounts' unit.")
     alerts_per_day: int = Field(default=100, ge=1, description="Alerts that can be reviewed per day.")
     replicates: int = Field(default=500, ge=50, description="Bootstrap replicates behind each interval.")
+    calibrate: bool = Field(
+        default=True,
+        description="Scores are calibrated by slope and intercept of their log-odds, fitted on validation rows, where "
+        "the gain in log loss on the later half of these is above 0 with its whole interval.",
+    )
     accepted_leaks: dict[str, str] = Field(
         default={},
         description="Features that the leak check names although they are known when a transaction is scored, each "
@@ -220,6 +225,7 @@ class SearchConfig(dg.Config):
         return EvaluationPlan(
             threshold_rule=(rule or ThresholdRule.cost).value,
             alert_cost=self.alert_cost,
+            calibrate=self.calibrate,
             alerts_per_day=self.alerts_per_day,
             replicates=self.replicates,
             seed=self.seed,

@@ -164,14 +164,14 @@ def compare(
         baseline: The model that it is compared with.
         design: Replicates, seed and level.
         levels: Another level of some metrics, by name.
-        wanted: Metrics of COMPARED.
+        wanted: Their metrics; those that the rows do not allow are left out.
 
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
     clusters = rows.clusters
     new, old = (Scorer(rows, clusters, model.scores, model.threshold, wanted=wanted) for model in (candidate, baseline))
-    names = [name for name in COMPARED if name in wanted and name in new.names]
+    names = [name for name in new.names if name in wanted]
     at = [new.names.index(name) for name in names]
     direction = np.array([-1.0 if name in LOWER_IS_BETTER else 1.0 for name in names])
 

@@ -34,6 +34,7 @@ from mlops_assets.registry.verified import BrokenVersionError, UnnotedVersionErr
 from mlops_assets.registry.versions import Version, score
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.training.baselines import simple_scores
+from mlops_assets.training.calibrated import calibrated
 from mlops_assets.training.engines.engines import fit_elsewhere
 from mlops_assets.training.matrix import event_seconds, in_order
 from mlops_assets.training.objective import predict
@@ -271,5 +272,5 @@ def _stand_in(
         trees_per_row=candidate.trees_per_row,
         threads=int(candidate.params["threads"]),
     )
-    scores = predict(booster, test.where(unseen))
+    scores = predict(calibrated(booster, candidate.calibration), test.where(unseen))
     return SAME_ROWS, Contender(scores, carried_over(chosen, evaluated, scores).value)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from mlops_assets.errors import TrackingError
+from mlops_assets.evaluation.recalibration import Recalibration
 from mlops_assets.evaluation.threshold import Threshold
 from mlops_assets.lineage import (
     DATABASE_TAG,
@@ -128,6 +129,12 @@ class TunedRun:
             size=int(self.params.get("bagging", 1)),
             seed=int(self.params["seed"]),
         )
+
+    @property
+    def calibration(self) -> Recalibration | None:
+        """What the scores of both models are calibrated by; None if they are not."""
+        found = self.evaluation.get("calibration")
+        return None if found is None else Recalibration(**found)
 
     def threshold(self, *, production: bool) -> Threshold:
         """Return the threshold of the production model, or of the evaluated one."""

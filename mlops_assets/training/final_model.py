@@ -7,7 +7,7 @@ rows. What does not: the search, MLflow, Dagster.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,11 +19,13 @@ from mlops_assets.evaluation.explanation_report import ExplanationReport, report
 from mlops_assets.evaluation.intervals import Design
 from mlops_assets.evaluation.operating_points import OperatingPoints
 from mlops_assets.evaluation.ranking import rows_of_budget
+from mlops_assets.evaluation.recalibration import Recalibration, recalibration
 from mlops_assets.evaluation.report import Evaluation, evaluate
 from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.evaluation.threshold import CostChoice, Threshold, by_alert_budget, by_cost
 from mlops_assets.tracking.category_codes import levels_of
 from mlops_assets.training.bagging import averaged
+from mlops_assets.training.calibrated import calibrated
 from mlops_assets.training.categories import to_frame
 from mlops_assets.training.objective import BinnedRows, fit_all, judge, quantized
 from mlops_assets.training.pictures import Pictures, pictures_of
@@ -55,6 +57,7 @@ class EvaluationPlan:
         alerts_per_day: Alerts that can be reviewed per day.
         replicates: Bootstrap replicates for each interval.
         seed: Seed of the bootstrap.
+        calibrate: Whether scores are calibrated where that is shown to help (`evaluation/recalibration`).
     """
 
     threshold_rule: Literal["cost", "alert_budget"] = "cost"
@@ -62,6 +65,7 @@ class EvaluationPlan:
     alerts_per_day: int = 100
     replicates: int = 500
     seed: int = 42
+    calibrate: bool = False
 
     @property
     def design(self) -> Design:
@@ -74,7 +78,7 @@ class FinalModel:
     """The refitted model and its results.
 
     Attributes:
-        booster: Trained on the training rows.
+        booster: Trained on the training rows, with calibrated scores if that helps.
         reproduction: Whether the refit reproduced the best trial's validation value exactly.
         threshold: Chosen on the validation rows.
         points: What each threshold did on the validation rows.
@@ -83,6 +87,7 @@ class FinalModel:
         explanation: Which features drive the model, on the test rows.
         pictures: Pictures, without those of the explanation.
         example: A row that nobody has made: of each feature the median of validation rows, float32 [1, features].
+        calibration: What its scores are calibrated by; None if they are not.
     """
 
     booster: xgb.Booster
@@ -94,6 +99,7 @@ class FinalModel:
     explanation: ExplanationReport
     pictures: Pictures
     example: npt.NDArray[np.float32]
+    calibration: Recalibration | None = None
 
     @property
     def example_frame(self) -> pd.DataFrame:
@@ -152,7 +158,7 @@ def finish(
         booster,
         judge_refit(value, result),
         pooled(known),
-        lambda: scored(booster, read_test()),
+        lambda final: scored(final, read_test()),
         result,
         search,
         plan,
@@ -166,20 +172,20 @@ def conclude(
     booster: xgb.Booster,
     reproduction: CheckOutcome,
     validation: ScoredRows,
-    read_test: Callable[[], ScoredRows],
+    read_test: Callable[[xgb.Booster], ScoredRows],
     result: SearchResult,
     search: SearchPlan,
     plan: EvaluationPlan,
     *,
     past: PastFrauds | None,
 ) -> FinalModel:
-    """Choose the threshold on validation rows, then evaluate and explain once on the test rows.
+    """Calibrate and choose the threshold on validation rows, then evaluate and explain once on the test rows.
 
     Args:
         booster: The refitted model.
         reproduction: Whether the refit is the winning model.
         validation: Rows for the threshold, scored.
-        read_test: Returns the test rows, scored; called once, after every choice has been made.
+        read_test: Returns the test rows, scored by a model; called once, after every choice has been made.
         result: The finished search.
         search: What was searched.
         plan: How to evaluate.
@@ -188,11 +194,15 @@ def conclude(
     Raises:
         EvaluationError: The threshold rule needs amounts that the data do not have, or a metric is not defined.
     """
+    calibration = _calibration(validation, plan) if plan.calibrate else None
+    if calibration is not None:
+        booster = calibrated(booster, calibration)
+        validation = replace(validation, scores=calibration(validation.scores).astype(np.float32))
     threshold, choice = _choose_threshold(validation, plan)
     points = OperatingPoints.of(
         validation.y, validation.scores, validation.days, validation.amounts, validation.on_whole_day
     )
-    test = read_test()
+    test = read_test(booster)
     rows = Rows(
         y=test.y,
         days=test.days,
@@ -215,7 +225,14 @@ def conclude(
         seed=plan.seed,
         levels=levels_of(booster),
     )
-    return FinalModel(booster, reproduction, threshold, points, evaluation, test.scores, explanation, pictures, example)
+    return FinalModel(
+        booster, reproduction, threshold, points, evaluation, test.scores, explanation, pictures, example, calibration
+    )
+
+
+def _calibration(validation: ScoredRows, plan: EvaluationPlan) -> Recalibration | None:
+    rows = Rows(y=validation.y, days=validation.days, alerts_per_day=plan.alerts_per_day, entities=validation.entities)
+    return recalibration(rows, validation.scores, plan.design)
 
 
 def _typical(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

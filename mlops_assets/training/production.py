@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.training.bagging import averaged
+from mlops_assets.training.calibrated import calibrated
 from mlops_assets.training.objective import fit_all, predict, quantized
 from mlops_assets.training.recency import counted_rows
 
@@ -106,7 +107,8 @@ def refit(
     def fitted(rows: Matrix) -> tuple[xgb.Booster, int]:
         trees = refit_trees(result, counted, counted_rows(point, rows.days))
         binned = quantized(rows, threads=result.threads)
-        return averaged(fit_all(search.bag(point).members(trees), binned, threads=result.threads)), trees
+        booster = averaged(fit_all(search.bag(point).members(trees), binned, threads=result.threads))
+        return calibrated(booster, evaluated.calibration), trees
 
     rehearsed = predict(fitted(before_test())[0], test)
     rows = everything()

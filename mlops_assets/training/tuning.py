@@ -269,7 +269,8 @@ def _record(
     point = result.best.point
     bag = plan.bag(point)
     uri = run.log_model(model.booster, example, point)
-    report = json.dumps(model.evaluation.to_json_dict(), indent=2).encode()
+    calibration = None if model.calibration is None else model.calibration.to_json_dict()
+    report = json.dumps({**model.evaluation.to_json_dict(), "calibration": calibration}, indent=2).encode()
     points = json.dumps(model.points.to_json_dict()).encode()
     files = {SCORES_FILE: scores_to_bytes(model.test_scores), EVALUATION_FILE: report, OPERATING_POINTS_FILE: points}
     run.log_files(files)
@@ -298,6 +299,7 @@ def _record(
             "threshold_rule": evaluation.threshold_rule,
             "alerts_per_day": evaluation.alerts_per_day,
             "alert_cost": evaluation.alert_cost,
+            "calibrate": evaluation.calibrate,
             "bootstrap_replicates": evaluation.replicates,
         },
         metrics={

@@ -74,6 +74,24 @@ def test_a_wrongly_decoded_point_is_found(sets: tuple[Matrix, Matrix, Matrix]):
     assert "the refit is not the winning model" in model.reproduction.description
 
 
+def test_scores_that_are_far_off_are_calibrated_and_the_order_stays(sets: tuple[Matrix, Matrix, Matrix]):
+    """Two trees at a rate of 0.3 leave all scores near the base rate."""
+    small, large, test = sets[1], sets[0], sets[2]
+    found = searched(small, large, seed_point(3, 2, 0.3))
+    plain = finish(small, large, lambda: test, found, SEARCH, PLAN)
+    made = finish(small, large, lambda: test, found, SEARCH, dataclasses.replace(PLAN, calibrate=True))
+
+    assert plain.calibration is None
+    assert made.calibration is not None
+    assert made.calibration.slope > 1
+    assert np.array_equal(made.test_scores, predict(made.booster, test)), "what is evaluated is what is served"
+    assert made.test_scores == pytest.approx(made.calibration(plain.test_scores), abs=1e-5)
+    assert made.threshold.alerts == plain.threshold.alerts
+    before, after = (each.evaluation.metrics["average_precision"].estimate for each in (plain, made))
+    assert after == pytest.approx(before, abs=1e-3)
+    assert made.reproduction.passed
+
+
 def test_the_test_rows_are_read_once_and_after_every_choice(sets: tuple[Matrix, Matrix, Matrix]):
     train, validation, test = sets
     reads = []

@@ -10,6 +10,7 @@ import pytest
 import xgboost as xgb
 
 from mlops_assets.data.sources.synthetic import generate
+from mlops_assets.evaluation.recalibration import Recalibration
 from mlops_assets.evaluation.threshold import ALERT_NOTHING, Threshold
 from mlops_assets.training.final_model import EvaluationPlan, FinalModel, finish
 from mlops_assets.training.matrix import Matrix, joined
@@ -176,3 +177,17 @@ def test_tied_scores_are_alerted_together():
 @pytest.mark.parametrize("value", [0.95, ALERT_NOTHING])
 def test_a_threshold_that_alerts_nothing_is_kept(value: float):
     assert carried(value, [0.9, 0.6], [0.99, 0.7]) == (value, 0)
+
+
+def test_a_calibration_goes_on_to_the_production_model(
+    parts: dict[str, Matrix], evaluated: FinalModel, result: SearchResult
+):
+    by = Recalibration(0.5, -1.0, 0.0, 0.0)
+    plain, made = (
+        refitted(parts, evaluated, result),
+        refitted(parts, dataclasses.replace(evaluated, calibration=by), result),
+    )
+
+    assert made.test_scores == pytest.approx(by(plain.test_scores), abs=1e-4)
+    assert made.rehearsed_scores == pytest.approx(by(plain.rehearsed_scores), abs=1e-4)
+    assert made.threshold.alerts == plain.threshold.alerts

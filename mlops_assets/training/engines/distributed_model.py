@@ -25,6 +25,7 @@ from mlops_assets.data.days import day_numbers, on_whole_days
 from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.training.bagging import averaged
+from mlops_assets.training.calibrated import calibrated
 from mlops_assets.training.engines.choice import result_limit
 from mlops_assets.training.engines.distributed import broadcast_model, fit_all_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
@@ -90,15 +91,19 @@ def finish_on_cluster(
         value = judge_on_cluster(search.objective, data.validation_rows, data.features, first, data.validation)
         model = held.enter_context(broadcast_model(spark, booster)) if len(members) > 1 else first
 
-        def scored(rows: DataFrame, dataset: str) -> ScoredRows:
-            return score_in_order(rows, contract, model, held, result_limit(spark), where=dataset)
+        def scored(rows: DataFrame, by: Broadcast[bytes], dataset: str) -> ScoredRows:
+            return score_in_order(rows, contract, by, held, result_limit(spark), where=dataset)
 
-        chosen_on = scored(validation, "validation set")
+        def test(final: xgb.Booster) -> ScoredRows:
+            by = model if final is booster else held.enter_context(broadcast_model(spark, final))
+            return scored(read_test(), by, "test set")
+
+        chosen_on = scored(validation, model, "validation set")
         return conclude(
             booster,
             judge_refit(value, result),
             chosen_on,
-            lambda: scored(read_test(), "test set"),
+            test,
             result,
             search,
             plan,
@@ -139,7 +144,8 @@ def refit_on_cluster(
         with ExitStack() as held:
             data = held.enter_context(placed(spark, rows, test, contract))
             trees = refit_trees(result, [searched_rows, *result.older_rows], data.train.rows)
-            booster = averaged(fit_all_on_cluster(data, search.bag(result.best.point).members(trees)))
+            members = fit_all_on_cluster(data, search.bag(result.best.point).members(trees))
+            booster = calibrated(averaged(members), evaluated.calibration)
             model = held.enter_context(broadcast_model(spark, booster))
             scored = score_in_order(test, contract, model, held, result_limit(spark), where="test set")
         return booster, trees, data.train, scored
