@@ -26,12 +26,11 @@ class Fragile(LocalFileSystem):
     errors: ClassVar[list[Exception]] = []
     asked: ClassVar[int] = 0
 
-    def cat_file(self, path: str, *args: Any, **kwargs: Any) -> bytes:
+    def open(self, path: str, *args: Any, **kwargs: Any) -> Any:
         type(self).asked += 1
         if self.errors:
             raise self.errors.pop(0)
-        content: bytes = super().cat_file(path, *args, **kwargs)
-        return content
+        return super().open(path, *args, **kwargs)
 
 
 def loaded(

@@ -182,7 +182,8 @@ def test_an_installed_package_without_a_checkout_says_the_same(tmp_path: Path):
     # As from a wheel: the package and its metadata, no pyproject.toml and no lock above it.
     package = tmp_path / "mlops_assets"
     shutil.copytree(Path(libraries.__file__).parent, package / "databricks")
-    shutil.copy(CHECKOUT / "mlops_assets" / "errors.py", package)
+    for module in ("errors.py", "foreign_text.py"):
+        shutil.copy(CHECKOUT / "mlops_assets" / module, package)
     (package / "__init__.py").write_text("", "utf-8")
     code = (
         "import json, mlops_assets.databricks.libraries as l, mlops_assets.databricks.runtimes as r\n"

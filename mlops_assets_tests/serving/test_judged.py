@@ -66,14 +66,15 @@ def server(registry: Registry) -> Iterator[Running]:
     ("invocations", "ignored_auth,positive_data_acceptance"),
 ])  # fmt: skip
 def test_schemathesis_finds_no_error_of_the_server_and_no_difference_from_the_document(
-    server: Running, judge: Judge, paths: str, unasked: str
+    server: Running, judge: Judge, tmp_path: Path, paths: str, unasked: str
 ):
     command = [
         str(judge("schemathesis>=4.32") / "schemathesis"), "run", f"{server.url}/openapi.json", "--no-color",
         "--max-examples", str(CASES), "--phases", "examples,coverage,fuzzing", "--include-path-regex", paths,
         "--checks", "all", "--exclude-checks", unasked,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    # In a folder of its own, since it leaves a report where it runs.
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
     (generated,) = re.findall(r"(\d+) generated", done.stdout)
