@@ -60,14 +60,14 @@ def build_shared(
 def build_executor(deployment: Deployment) -> dg.ExecutorDefinition:
     """Return how the steps of one run are executed; the same object for the same answer, as Dagster demands.
 
-    Locally, and on a cluster, one after another in the run's process: two steps in two processes would start two JVMs.
-    With Databricks each step in a process of its own, which only waits for its launch, so that steps that don't need
-    each other (two models in one run) are launched together.
+    Locally one after another in the run's process: two steps in two processes would start two JVMs. With Databricks
+    each step in a process of its own, which only waits for its launch, so that steps that don't need each other (two
+    models in one run) are launched together. On a cluster it executes nothing, but the run's config is read there too.
 
     Raises:
         SettingsError: The Databricks profile is invalid.
     """
-    if deployment.target == "databricks" and not deployment.on_cluster:
+    if deployment.target == "databricks":
         return _parallel_launches(deployment.profile().max_concurrent_launches)
     return dg.in_process_executor
 

@@ -38,9 +38,12 @@ def location_of(settings: Settings) -> dg.Definitions:
 # --- executor ---------------------------------------------------------------------------------------------------------
 
 
-def test_steps_follow_each_other_locally_and_on_a_cluster(settings: Settings, there: Settings):
+def test_steps_follow_each_other_locally(settings: Settings):
     assert build_executor(settings) is dg.in_process_executor
-    assert build_executor(there.model_copy(update={"runtime_version": "18.0"})) is dg.in_process_executor
+
+
+def test_a_run_s_config_is_read_on_a_cluster_as_where_it_was_launched(there: Settings):
+    assert build_executor(there.model_copy(update={"runtime_version": "18.0"})) is build_executor(there)
 
 
 def test_launches_run_in_parallel_as_many_as_the_profile_allows(there: Settings, monkeypatch: pytest.MonkeyPatch):
