@@ -33,7 +33,7 @@ that is what is served, was fitted on them as well.
 ## Limits
 
 The figures hold for later transactions of the same kind, for as long as these do not change. Labels are those that were
-known when the sets were cut. Parts of the rows (amounts, hours) were not judged by themselves.
+known when the sets were cut. The gate's verdict says which parts of the rows it judged by themselves.
 
 ## Pictures and packages
 
