@@ -45,7 +45,7 @@ def build_inference_log(
         spec: The model.
         table: Folder or URL of the log's Delta table.
         login: Returns librdkafka's settings for security, once a run needs them.
-        bundles: Folder that the versions which score again are fetched into.
+        bundles: The server's folder: a version that it has fetched is not fetched again.
     """
     key = key_of(spec, INFERENCE_LOG)
 
@@ -90,9 +90,10 @@ def build_inference_log(
         from mlops_assets.serving.bundle import load_bundle
         from mlops_assets.serving.following import Source, fetch, version_of
         from mlops_assets.serving.replay import replay
+        from mlops_assets.serving.watching import VERSIONS_FOLDER
 
         source = Source(tracking.connect(spec.experiment), tracking.model(spec.registered_model), spec.contract)
-        folder = bundles / source.registered
+        folder = bundles / source.registered / VERSIONS_FOLDER
         report = replay(
             there,
             spec.contract,

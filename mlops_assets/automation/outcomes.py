@@ -27,7 +27,7 @@ from mlops_assets.automation.landing import Outcome
 from mlops_assets.dagster_internals import RUN_KEY_TAG
 from mlops_assets.spec import FraudModelSpec
 
-_GOING = (
+GOING = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -53,7 +53,7 @@ def outcome_of(instance: dg.DagsterInstance, key: str, spec: FraudModelSpec) -> 
     run = runs[0]
     if run.status is dg.DagsterRunStatus.SUCCESS:
         return "done"
-    if run.status in _GOING:
+    if run.status in GOING:
         return "going"
     if was_refused(instance, run.run_id, spec):
         return "refused"

@@ -10,18 +10,12 @@ from collections.abc import Callable, Mapping
 import dagster as dg
 
 from mlops_assets.automation.jobs import LOAD_PREDICTIONS
+from mlops_assets.automation.outcomes import GOING
 from mlops_assets.automation.retired import Retired, active
 from mlops_assets.spec import FraudModelSpec
 
 NEW_PREDICTIONS = "new_predictions"
 _SECONDS = 60
-_GOING = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 
 
 def predictions_sensor(
@@ -61,7 +55,7 @@ def predictions_sensor(
         waiting = LogOrigin.parse(spec.inference_log or "").waiting(table, login())
         if not waiting:
             return dg.SkipReason("nothing new was captured")
-        going = context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(_GOING)), limit=1)
+        going = context.instance.get_runs(dg.RunsFilter(job_name=job, statuses=list(GOING)), limit=1)
         if going:
             return dg.SkipReason(f"{waiting:,} are waiting, and a load is going on")
         return dg.RunRequest(tags={"mlops_assets/waiting": str(waiting)})

@@ -65,7 +65,7 @@ def build_fraud_model(
     source = source or source_of(spec, deployment.home)
     days = source.arrivals is Arrivals.FILES
     labels = labels_of(spec, source)
-    bundles = deployment.home / "serving" / "versions"
+    serving = deployment.home / "serving"
     assets = [
         *([] if labels is None else [build_transaction_labels(spec, labels)]),
         build_raw_transactions(spec, source),
@@ -75,7 +75,7 @@ def build_fraud_model(
         build_table_upkeep(spec),
         build_as_of_backtest(spec),
         *([build_daily_arrivals(spec, source)] if days else []),
-        *([] if spec.inference_log is None else [build_inference_log(spec, **_log(spec, deployment), bundles=bundles)]),
+        *([] if spec.inference_log is None else [build_inference_log(spec, **_log(spec, deployment), bundles=serving)]),
     ]
     for asset in assets:
         close_form(asset.op)

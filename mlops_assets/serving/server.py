@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mlops_assets.serving.settings import ServingSettings
 
 _LOOK_SECONDS: Final = 1.0
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is the user's alone, and made anew
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the folder in it is the user's alone, and begins empty
 _DRAIN_SECONDS: Final = 20
 # A worker answers its parent only once it has imported everything; on a busy machine uvicorn's five seconds are less
 # than that, and the parent would kill each worker before it is there.

@@ -57,9 +57,7 @@ class Logged:
     def run(self, spec: FraudModelSpec | None = None) -> dg.ExecuteInProcessResult:
         """Materialize the asset."""
         uri = self.registry.settings.mlflow_uri
-        asset = build_inference_log(
-            spec or self.spec, table=str(self.table), login=dict, bundles=self.home / "serving" / "versions"
-        )
+        asset = build_inference_log(spec or self.spec, table=str(self.table), login=dict, bundles=self.home / "serving")
         tracking = Tracking(mlflow_tracking_uri=uri)
         return dg.materialize([asset], resources={"tracking": tracking}, raise_on_error=False)
 

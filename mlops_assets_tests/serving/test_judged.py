@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +16,19 @@ import requests
 from mlflow.pyfunc import scoring_server
 from starlette.testclient import TestClient
 
+from mlops_assets_tests.environments import MakeEnvironment, maker
 from mlops_assets_tests.serving.kit import GOOD
 from mlops_assets_tests.serving.registry import Registry
 from mlops_assets_tests.serving.served import Running, running
 
 pytestmark = pytest.mark.proof  # starts servers, asks the package index
-UV = Path(sys.executable).with_name("uv")
 CASES = 300
-Judge = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """Return a function from a requirement to the programs of an environment that has it and nothing of ours."""
-
-    @cache
-    def made(requirement: str) -> Path:
-        folder = tmp_path_factory.mktemp("environment")
-        python = folder / "bin" / "python"
-        for command in (
-            ["venv", "--quiet", "--python", sys.executable, "--clear", str(folder)],
-            ["pip", "install", "--quiet", "--python", str(python), requirement],
-        ):
-            done = subprocess.run([UV, *command], capture_output=True, text=True, check=False, timeout=300)
-            assert done.returncode == 0, done.stderr
-        return folder / "bin"
-
-    return made
+def judge(tmp_path_factory: pytest.TempPathFactory) -> MakeEnvironment:
+    """Return a function that makes environments."""
+    return maker(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +50,10 @@ def server(registry: Registry) -> Iterator[Running]:
     ("invocations", "ignored_auth,positive_data_acceptance"),
 ])  # fmt: skip
 def test_schemathesis_finds_no_error_of_the_server_and_no_difference_from_the_document(
-    server: Running, judge: Judge, tmp_path: Path, paths: str, unasked: str
+    server: Running, judge: MakeEnvironment, tmp_path: Path, paths: str, unasked: str
 ):
     command = [
-        str(judge("schemathesis>=4.32") / "schemathesis"), "run", f"{server.url}/openapi.json", "--no-color",
+        str(judge("schemathesis>=4.32").with_name("schemathesis")), "run", f"{server.url}/openapi.json", "--no-color",
         "--max-examples", str(CASES), "--phases", "examples,coverage,fuzzing", "--include-path-regex", paths,
         "--checks", "all", "--exclude-checks", unasked,
     ]  # fmt: skip
@@ -100,13 +84,13 @@ print(json.dumps(asyncio.run(ask(sys.argv[1], sys.argv[2], json.loads(sys.argv[3
 """
 
 
-def test_the_client_of_kserve_gets_ready_states_and_scores(server: Running, judge: Judge, registry: Registry):
+def test_the_client_of_kserve_gets_ready_states_and_scores(server: Running, judge: MakeEnvironment, registry: Registry):
     asked = [GOOD, GOOD | {"amount": 80.0, "count": 9}]
     models = requests.get(f"{server.url}/version", timeout=30).json()
     title = registry.spec.title
     assert title in json.dumps(models)
     done = subprocess.run(
-        [judge("kserve>=0.15") / "python", "-c", ASK, server.url, title, json.dumps(asked)],
+        [judge("kserve>=0.15"), "-c", ASK, server.url, title, json.dumps(asked)],
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
 

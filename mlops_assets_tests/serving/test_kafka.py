@@ -94,7 +94,7 @@ def test_rows_are_loaded_once_whatever_is_lost(broker: Broker, tmp_path: Path, m
     assert waiting(broker.address, "loaded", place) == 0
 
 
-def test_a_topic_that_was_made_anew_is_no_empty_one(broker: Broker, tmp_path: Path):
+def test_a_topic_that_was_created_again_is_no_empty_one(broker: Broker, tmp_path: Path):
     place, sink = str(tmp_path / "table"), KafkaSink(broker.address, "anew")
     sink.write([row(number) for number in range(50)])
     load(broker.address, "anew", place)
@@ -105,7 +105,7 @@ def test_a_topic_that_was_made_anew_is_no_empty_one(broker: Broker, tmp_path: Pa
         time.sleep(0.2)
     KafkaSink(broker.address, "anew").write([row(1_000)])
 
-    with pytest.raises(StorageError, match="made anew"):
+    with pytest.raises(StorageError, match="created again"):
         load(broker.address, "anew", place)
     with pytest.raises(StorageError, match="there is no such topic"):
         load(broker.address, "no such topic", place)

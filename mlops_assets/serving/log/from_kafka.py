@@ -84,8 +84,8 @@ def _spans(consumer: Any, topic: str, table: LogTable) -> tuple[dict[int, int], 
         seen = table.number(_name(topic, number))
         if seen is not None and not low <= seen <= high:
             raise StorageError(
-                f"the table has read partition {number} up to {seen}, and the topic holds {low} to {high}: it was made "
-                "anew, or rows were deleted before they were read",
+                f"the table has read partition {number} up to {seen}, and the topic holds {low} to {high}: it was "
+                "created again, or rows were deleted before they were read",
                 where=f"topic {topic}",
                 fix="load from a topic of another name; what the old one lost can't be loaded",
             )

@@ -26,7 +26,7 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.workspace import ImportFormat, Language
 
 from databricks_loopback import Workspace
-from mlops_assets_tests.databricks.judged.conftest import UV
+from mlops_assets_tests.environments import UV
 
 pytestmark = [
     pytest.mark.proof,  # asks the package index, and runs tasks with Spark

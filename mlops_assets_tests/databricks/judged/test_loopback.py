@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets_tests.databricks.judged.conftest import CHECKOUT, NEWEST_SDK, MakeEnvironment
+from mlops_assets_tests.databricks.judged.conftest import CHECKOUT, NEWEST_SDK
+from mlops_assets_tests.environments import MakeEnvironment
 
 PACKAGE = CHECKOUT / "packages" / "databricks-loopback"
 # Those that need neither Spark nor Dagster.

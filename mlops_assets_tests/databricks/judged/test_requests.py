@@ -18,8 +18,9 @@ from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.launch.staging import staging_of
 from mlops_assets.databricks.profile import SHIPPED, load_profile
 from mlops_assets.resources.launcher import launch_spec
-from mlops_assets_tests.databricks.judged.conftest import NEWEST_SDK, MakeEnvironment
+from mlops_assets_tests.databricks.judged.conftest import NEWEST_SDK
 from mlops_assets_tests.databricks.launch.driving import PATHS, VOLUME, Driver
+from mlops_assets_tests.environments import MakeEnvironment
 
 SUBMIT = "/api/2.2/jobs/runs/submit"
 HOSTS = (
