@@ -12,28 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickle
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-import mlflow
 import numpy as np
-import xgboost as xgb
 
-from benchmarks._data import frame
 from benchmarks._report import report
-from benchmarks.serving import LOG_BYTES, OURS, Connection, free_port, process, trained
-from mlops_assets.data.contract.contract import load_contract
-from mlops_assets.serving.app import ModelPlace, WorkerConfig
-from mlops_assets.serving.bundle import golden_rows, write_bundle
-from mlops_assets.serving.policy import Policy
-from mlops_assets.serving.settings import read_serving
+from benchmarks._servers import Connection, both, process
 from mlops_assets.serving.watching import write_aliases
 
 RATIO: Final = "requests a second, one row each: ours (/v1/score) / mlflow models serve"
@@ -95,21 +86,8 @@ class Load:
             raise RuntimeError(f"answered {status}: {answer[:200]!r}")
 
     def _together(self, ask: Callable[[int], None]) -> None:
-        failed: list[BaseException] = []
-
-        def guarded(at: int) -> None:
-            try:
-                ask(at)
-            except BaseException as error:  # noqa: BLE001 - raised below, in the thread that waits
-                failed.append(error)
-
-        threads = [threading.Thread(target=guarded, args=(at,)) for at in range(self._connections)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if failed:
-            raise failed[0]
+        with ThreadPoolExecutor(self._connections) as threads:
+            list(threads.map(ask, range(self._connections)))
 
 
 @contextmanager
@@ -133,30 +111,10 @@ def moving(folder: Path) -> Iterator[list[int]]:
 
 def measure(seconds: float, rounds: int, connections: int) -> None:
     """Measure, and report."""
-    booster, test = trained()
-    table, contract = frame(test), load_contract("creditcard")
-    names = list(table.columns)
     rates: dict[str, list[float]] = {"ours": [], "mlflow": []}
     tails: dict[str, list[list[float]]] = {"quiet": [], "moving": []}
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        home = Path(scratch)
-        model, place = home / "mlflow_model", home / "m"
-        scores = booster.predict(xgb.DMatrix(test.X[:5], feature_names=names))
-        signature = mlflow.models.infer_signature(table.head(), scores)
-        mlflow.xgboost.save_model(booster, str(model), signature=signature, model_format="ubj")
-        for number in (1, 2):
-            write_bundle(
-                place / "versions", booster, model="fraud", number=number, run_id="bench", created=time.time(),
-                policy=Policy(f"v{number}", 0.5, "cost"), golden=golden_rows(booster, test.X[:64]), levels={},
-            )  # fmt: skip
-        write_aliases(place, {"champion": 1}, [])
-        settings = read_serving({}, log_bytes=LOG_BYTES)
-        config = WorkerConfig((ModelPlace("fraud", "fraud", contract.to_yaml(), str(place)),), settings, str(home))
-        (home / "config").write_bytes(pickle.dumps(config))
-        port, theirs = free_port(), free_port()
-        serve = ["models", "serve", "-m", str(model), "-p", str(theirs), "--env-manager", "local"]
-        stack.enter_context(process(["-c", OURS, str(home / "config"), str(port)], port))
-        stack.enter_context(process(["-m", "mlflow", *serve], theirs))
+    with both() as there:
+        table, names, place, port = there.table, there.names, there.place, there.ours
         first = {name: float(value) for name, value in table.iloc[0].items()}
         counter = iter(range(10**9))
         lock = threading.Lock()
@@ -170,7 +128,7 @@ def measure(seconds: float, rounds: int, connections: int) -> None:
         body = json.dumps({"dataframe_split": split}).encode()
         sides = {
             "ours": Load(port, "/v1/score", event, connections),
-            "mlflow": Load(theirs, "/invocations", lambda: body, connections),
+            "mlflow": Load(there.mlflow, "/invocations", lambda: body, connections),
         }
         for number in range(rounds + 1):
             for side, load in sides.items():

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.serving import RATIO, SAME_PROTOCOL_RATIO, SEED_RATIO, process
+from benchmarks._servers import process
+from benchmarks.serving import RATIO, SAME_PROTOCOL_RATIO, SEED_RATIO
 from benchmarks.serving_load import RATIO as THROUGHPUT_RATIO
 from benchmarks.serving_load import TAIL_RATIO
 
