@@ -39,6 +39,11 @@ class ModelRegistryApi:
             Route("DELETE", f"{models}/delete", self._delete),
             Route("POST", f"{models}/alias", self._set_alias),
             Route("GET", f"{models}/alias", self._by_alias),
+            Route("DELETE", f"{models}/alias", self._delete_alias),
+            Route("POST", f"{models}/set-tag", self._set_tag),
+            Route("DELETE", f"{models}/delete-tag", self._delete_tag),
+            Route("POST", f"{versions}/set-tag", self._set_tag),
+            Route("DELETE", f"{versions}/delete-tag", self._delete_tag),
             Route("GET", by_sdk, self._files_by_sdk),
             Route("POST", f"{versions}/create", self._create_version),
             Route("POST", f"{versions}/finalize", self._finalize),
@@ -63,6 +68,21 @@ class ModelRegistryApi:
     def _set_alias(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         body = request.document()
         self._registry.set_alias(body["name"], body["alias"], str(body["version"]))
+        return Reply.of({})
+
+    def _delete_alias(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        self._registry.delete_alias(body["name"], body["alias"])
+        return Reply.of({})
+
+    def _set_tag(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        self._registry.set_tag(body["name"], str(body.get("version", "")), body["key"], str(body.get("value", "")))
+        return Reply.of({})
+
+    def _delete_tag(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        self._registry.delete_tag(body["name"], str(body.get("version", "")), body["key"])
         return Reply.of({})
 
     def _by_alias(self, request: Request, _parts: Mapping[str, str]) -> Reply:
