@@ -31,6 +31,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ),
     ("POST model-versions/finalize", VERSION, messages.FinalizeModelVersionResponse),
     ("GET model-versions/get", VERSION, messages.GetModelVersionResponse),
+    ("PATCH model-versions/update", {**VERSION, "description": "d"}, messages.UpdateModelVersionResponse),
     ("GET model-versions/search", {"filter": "run_id = 'r'"}, messages.SearchModelVersionsResponse),
     ("POST registered-models/alias", {**ALIAS, "version": "1"}, messages.SetRegisteredModelAliasResponse),
     ("GET registered-models/alias", ALIAS, messages.GetModelVersionByAliasResponse),

@@ -113,6 +113,11 @@ class ModelRegistry:
         aliases = [item for item in self.model(name)["aliases"] if str(item["version"]) == number]
         return {**self._version(name, number), "aliases": aliases}
 
+    def describe(self, name: str, number: str, description: str) -> dict[str, Any]:
+        """Set the description of a version; ApiError RESOURCE_DOES_NOT_EXIST if it does not exist."""
+        self._version(name, number)["description"] = description
+        return self.version(name, number)
+
     def set_tag(self, name: str, number: str, key: str, value: str) -> None:
         """Set a tag of a model, or of a version.
 

@@ -48,6 +48,7 @@ class ModelRegistryApi:
             Route("POST", f"{versions}/create", self._create_version),
             Route("POST", f"{versions}/finalize", self._finalize),
             Route("GET", f"{versions}/get", self._version),
+            Route("PATCH", f"{versions}/update", self._describe),
             Route("GET", f"{versions}/search", self._search),
             Route("POST", f"{versions}/emit-lineage", self._emit_lineage),
             *other,
@@ -102,6 +103,11 @@ class ModelRegistryApi:
     def _version(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         version = self._registry.version(request.required("name"), request.required("version"))
         return Reply.of({"model_version": version})
+
+    def _describe(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        described = self._registry.describe(body["name"], str(body["version"]), str(body.get("description", "")))
+        return Reply.of({"model_version": described})
 
     def _search(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"model_versions": self._registry.search(request.required("filter"))})
