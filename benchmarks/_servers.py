@@ -171,9 +171,9 @@ def mlserver(program: str, booster: xgb.Booster) -> Iterator[int]:
         model, port = Path(folder) / "model.ubj", free_port()
         booster.save_model(model)
         kind = {"name": "fraud", "implementation": "mlserver_xgboost.XGBoostModel", "parameters": {"uri": str(model)}}
-        # Without its pool of processes: faster for one connection, and MLServer 1.7.1 can't start it beside uvloop 0.23.
+        # Without its pool of processes, which MLServer 1.7.1 can't start beside uvloop 0.23; faster for one connection.
         ports: dict[str, Any] = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
-        ports |= {"host": "127.0.0.1", "parallel_workers": 0}
+        ports |= {"host": "127.0.0.1", "parallel_workers": 0, "metrics_dir": folder}
         (Path(folder) / "model-settings.json").write_text(json.dumps(kind))
         (Path(folder) / "settings.json").write_text(json.dumps(ports))
         with process(["start", folder], port, program):
