@@ -135,7 +135,10 @@ def check_the_main_job(tmp_path: Path, here: Finished, shared_home: Path, way: W
         # Same best point, same metrics, one version that is champion.
         remote = MlflowClient(server, server)
         uri = f"sqlite:///{here.home / 'mlflow' / 'mlflow.db'}"
-        assert outcome(remote) == outcome(MlflowClient(uri, uri))
+        found, expected = outcome(remote), outcome(MlflowClient(uri, uri))
+        # Sums of money depend in their last digit on the order in which Spark reads a set.
+        assert found.pop("metrics") == pytest.approx(expected.pop("metrics"), rel=1e-12)
+        assert found == expected
         if way.catalog:
             model = f"{way.catalog}.mlops_assets_dev.{MODEL}"
             assert workspace.models.by_alias(model, "champion")["version"] == "1"
