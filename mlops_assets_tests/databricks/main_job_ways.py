@@ -21,7 +21,7 @@ from databricks_loopback import Workspace
 from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.lakehouse.tables import PathTables, Tables
 from mlops_assets.resources.delta_jars import ensure_delta_jars
-from mlops_assets_tests.databricks.main_job import OWN, SMALL, Finished, outcome, run_main_job
+from mlops_assets_tests.databricks.main_job import OWN, SEARCHED_AGAIN, SMALL, Finished, outcome, run_main_job
 from mlops_assets_tests.mlflow_server import running_server
 
 TABLES = ("raw_transactions", "quarantined_transactions", "train_set", "validation_set", "test_set")
@@ -152,7 +152,7 @@ def check_the_main_job(tmp_path: Path, here: Finished, shared_home: Path, way: W
         callers = {call.user for call in workspace.calls.matching("*", "/api/2.0/mlflow/*")}
         if not way.serverless:
             # Once more: its model is registered beside the first, whose name is there already.
-            again = run_main_job(tmp_path / "launching", way.variables(workspace, server))
+            again = run_main_job(tmp_path / "launching", way.variables(workspace, server), SEARCHED_AGAIN)
             assert again.succeeded, again.log[-8_000:]
             assert versions_of(way, workspace, remote, model) == ["1", "2"]
             same_tables(way, workspace, here)

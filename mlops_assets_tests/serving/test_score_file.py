@@ -67,7 +67,10 @@ def test_scores_are_those_of_xgboost_and_other_columns_stay_as_written(
         rows(COUNT, 5), feature_names=["amount", "count", "channel", "risk"], feature_types=["q", "q", "c", "q"],
         enable_categorical=True,
     )  # fmt: skip
-    assert np.float32([row["probability_of_fraud"] for row in found]).tolist() == booster.predict(data).tolist()
+    assert (
+        np.array([float(row["probability_of_fraud"]) for row in found], np.float32).tolist()
+        == booster.predict(data).tolist()
+    )
     assert [row["id"] for row in found] == given.column("id").to_pylist()
     assert {row["wrong"] for row in found} == {""}
 
