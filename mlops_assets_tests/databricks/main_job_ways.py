@@ -8,6 +8,7 @@ What belongs here: the comparison, which the proofs of both launchers make. What
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,8 +94,11 @@ class Way:
 
     @property
     def reuses_clusters(self) -> bool:
-        """Whether the loader's steps share a cluster; only one of the ways, so that the others show that it is off."""
-        return self.launcher == "step" and bool(self.catalog) and not self.serverless
+        """Whether the loader's steps share a cluster; only one of the ways, so that the others show that it is off.
+
+        The loopback's metastore serves one cluster at a time, so it is not one with names.
+        """
+        return self.launcher == "step" and not self.catalog
 
     @property
     def starts(self) -> list[str]:
@@ -225,4 +229,9 @@ def same_tables(way: Way, workspace: Workspace, here: Finished) -> dict[str, str
 
 
 def without_own(told: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in told.items() if name not in OWN}
+    """Return metadata without what is a run's own, numbers without the last digits, as for metrics."""
+    return {
+        name: re.sub(r"\d+\.\d{9,}(?:e-?\d+)?", lambda found: f"{float(found[0]):.9g}", value)
+        for name, value in told.items()
+        if name not in OWN
+    }
