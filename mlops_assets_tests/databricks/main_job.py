@@ -35,7 +35,7 @@ SEARCHED_AGAIN: dict[str, Any] = {
 # What names the run, its place or its memory, or measures time; everything else must be the same wherever it runs.
 OWN = frozenset(
     {"table", "model", "mlflow_run_id", "model_uri", "production_model_uri", "search_seconds", "engine_reason"}
-    | {"mlflow_run", "mlflow_version", "pictures", "raw_data_version"}
+    | {"mlflow_run", "mlflow_version", "pictures", "raw_data_version", "champions"}
 )
 
 
