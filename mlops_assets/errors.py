@@ -95,6 +95,22 @@ class LedgerError(PlatformError):
     """A ledger of champions that was changed, can't be read, or is being written by another process."""
 
 
+class StatementError(PlatformError):
+    """A statement that a SQL warehouse did not execute, or of which it is not known.
+
+    Args:
+        what: What is wrong.
+        where: The warehouse.
+        fix: What to do about it.
+        condition: Spark's error condition, such as `TABLE_OR_VIEW_NOT_FOUND`; empty if there is none.
+        transient: Whether the same may work a moment later.
+    """
+
+    def __init__(self, what: str, *, where: str, fix: str, condition: str = "", transient: bool = False) -> None:
+        self.condition = condition
+        super().__init__(what, where=where, fix=fix, transient=transient)
+
+
 class RetiredError(PlatformError):
     """A model that was retired: nothing of it is trained or registered."""
 
