@@ -6,6 +6,7 @@ What does not: errors of libraries (translate them where they are caught), and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mlops_assets.foreign_text import printable
@@ -96,19 +97,13 @@ class LedgerError(PlatformError):
 
 
 class StatementError(PlatformError):
-    """A statement that a SQL warehouse did not execute, or of which it is not known.
+    """A statement that a SQL warehouse did not execute, or of which it is not known."""
 
-    Args:
-        what: What is wrong.
-        where: The warehouse.
-        fix: What to do about it.
-        condition: Spark's error condition, such as `TABLE_OR_VIEW_NOT_FOUND`; empty if there is none.
-        transient: Whether the same may work a moment later.
-    """
-
-    def __init__(self, what: str, *, where: str, fix: str, condition: str = "", transient: bool = False) -> None:
-        self.condition = condition
-        super().__init__(what, where=where, fix=fix, transient=transient)
+    @property
+    def condition(self) -> str:
+        """Spark's error condition in its text, such as `TABLE_OR_VIEW_NOT_FOUND`; empty if there is none."""
+        found = re.search(r"\[([A-Z0-9_]+)", self.what)
+        return found[1] if found else ""
 
 
 class RetiredError(PlatformError):

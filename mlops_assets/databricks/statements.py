@@ -9,7 +9,6 @@ as that. A client that loses the answer does not know whether the statement was 
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ _HTTP_TIMEOUT_S: Final = 70
 _LONGEST_S: Final = 600.0
 _POLL_S: Final = 1.0
 _RETRY_S: Final = 30
-_CONDITION: Final = re.compile(r"\[([A-Z0-9_]+)")
 _UNFINISHED: Final = ("PENDING", "RUNNING")
 
 
@@ -71,7 +69,7 @@ class Statements:
             while _state(answer) in _UNFINISHED:
                 if time.monotonic() > until:
                     self._api.cancel_execution(str(answer.statement_id))
-                    raise self._failed(f"no end after {self.longest:.0f} s", "TIMEOUT", transient=True)
+                    raise self._failed(f"no end after {self.longest:.0f} s", transient=True)
                 time.sleep(_POLL_S)
                 answer = self._api.get_statement(str(answer.statement_id))
         except (DatabricksError, OSError, TimeoutError) as error:
@@ -91,19 +89,17 @@ class Statements:
         if _state(answer) != "SUCCEEDED":
             error = answer.status.error if answer.status is not None else None
             text = (error.message if error is not None else None) or f"it ended as {_state(answer)}"
-            found = _CONDITION.search(text)
-            raise self._failed(text.splitlines()[0], found[1] if found else "")
+            raise self._failed(text.splitlines()[0])
         if answer.manifest is not None and (answer.manifest.total_chunk_count or 0) > 1:
-            raise self._failed("its result is larger than one answer", "TOO_LARGE")
+            raise self._failed("its result is larger than one answer")
         return [list(row) for row in (answer.result.data_array if answer.result is not None else None) or []]
 
-    def _failed(self, what: str, condition: str, *, transient: bool = False) -> StatementError:
+    def _failed(self, what: str, *, transient: bool = False) -> StatementError:
         return StatementError(
             f"a statement failed: {what}",
             where=f"SQL warehouse {self.warehouse_id}",
             fix="look at the warehouse's query history; the identity needs CAN USE on the warehouse, and USE SCHEMA, "
             "SELECT, MODIFY and CREATE TABLE on the schema",
-            condition=condition,
             transient=transient,
         )
 

