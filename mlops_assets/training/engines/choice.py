@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Literal
 import psutil
 
 from mlops_assets.errors import SearchError
+from mlops_assets.training.matrix import matrix_columns
 from mlops_assets.training.search.slots import count_slots
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
+    from mlops_assets.data.contract.contract import Contract
     from mlops_assets.training.engines.engines import SplitTables
     from mlops_assets.training.plan import SearchPlan
 
@@ -41,6 +43,8 @@ MEMORY_FACTOR = 2.5
 _BYTES_PER_ROW = 64
 # Arrow sends each value to the driver as a double.
 _BYTES_PER_COLLECTED_VALUE = 8
+# The batch of a row as text, and the offset of it.
+_BYTES_PER_NAME = 72
 _UNITS = {"": 2**20, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _GIB = 2**30
 
@@ -162,6 +166,26 @@ def cluster_memory(spark: SparkSession) -> ClusterMemory:
 def result_limit(spark: SparkSession) -> int | None:
     """Return how many bytes the driver may collect at once, or None for no limit."""
     return bytes_of(spark.sparkContext.getConf().get("spark.driver.maxResultSize") or "1g") or None
+
+
+def collects(rows: int, contract: Contract, spark: SparkSession) -> bool:
+    """Return whether the driver can collect a set with all its features, and hold what `to_matrix` makes of it.
+
+    Args:
+        rows: Rows of the set.
+        contract: Names and roles of the columns.
+        spark: The session; one that does not tell its limits, such as a serverless one, is asked for the rows.
+    """
+    from pyspark.errors import PySparkException  # noqa: PLC0415 - this module is loaded without Spark
+
+    columns = len(matrix_columns(contract))
+    sent = rows * (columns * _BYTES_PER_COLLECTED_VALUE + _BYTES_PER_NAME)
+    held = 2 * sent + rows * len(contract.features) * _BYTES_PER_VALUE  # as sent, sorted, and as float32
+    try:
+        limit = result_limit(spark)
+    except PySparkException:
+        return True
+    return (limit is None or sent <= limit) and held <= _machine_bytes() // 2
 
 
 def _worker_bytes(answers: Iterable[_Answer], host: _Host) -> int:

@@ -209,7 +209,7 @@ def score_in_order(
     schema, names = ordered.select(*kept).withColumns(added).schema, [*kept, *added]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        scores_of = predictor(features, model)
+        scores_of = predictor(features, model.value)
         for batch in batches:
             columns = [batch.column(name) for name in kept]
             columns += [hashed(batch.column(_ENTITY)), pa.array(scores_of(batch), pa.float32())]
