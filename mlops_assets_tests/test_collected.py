@@ -102,7 +102,7 @@ ALLOWED = {
     "serving/log/table.py": {"LogTable._is_new": PREDICTIONS},
     "serving/replay.py": {"_sample": PREDICTIONS},
     "training/as_of_backtest.py": {"_by_day": JUDGED},
-    "training/engines/choice.py": {"cluster_memory": NO_DATA},
+    "training/engines/cluster_memory.py": {"cluster_memory": NO_DATA},
     "training/engines/distributed_metrics.py": {"judge_scores": AGGREGATE},
     "training/engines/distributed_model.py": {
         "score_in_order": JUDGED,
