@@ -34,6 +34,7 @@ SOURCE_IN_MEMORY = "an input as a whole: the load reads inputs in the driver's m
 
 ALLOWED = {
     "data/labels/maturity_frames.py": {"maturity_of": AGGREGATE, "_arrivals_known": AGGREGATE},
+    "data/ingest/staging_frames.py": {"stage_over_cluster": PER_BATCH},
     "data/splits/as_of_frames.py": {"cut_as_of": AGGREGATE, "waiting_after": AGGREGATE},
     "data/splits/split_frames.py": {"_counted": PER_BUCKET, "summarize": AGGREGATE},
     "diagnostics/consistency.py": {"_off_record": EACH_BATCH_ID},
@@ -89,7 +90,7 @@ ALLOWED = {
     "registry/comparison.py": {"_collected": JUDGED},
     "registry/judged_rows.py": {
         "judged_rows": FITS,
-        "OnCluster.of": JUDGED,
+        "_collected": JUDGED,
         "OnCluster.at": BOUNDED,
         "OnCluster.drift_from": AGGREGATE,
         "OnCluster._scored": JUDGED,

@@ -109,7 +109,8 @@ def register_tuned(
         test_version = int(run.tags[TEST_VERSION_TAG])
         frame = lakehouse.read(SET_TABLES["test"], test_version)
         spread = run.params.get("engine") == "distributed" or not collects(frame.count(), contract, lakehouse.session)
-        with judged_rows(frame, contract, on_cluster=spread) as test, lakehouse.exclusive(REGISTRATION_LOCK):
+        test = judged_rows(frame, contract, on_cluster=spread)
+        with lakehouse.exclusive(REGISTRATION_LOCK):
             require_active(store, name)
             ledger = ChampionLedger.of(store, name, lakehouse)
             ledger.settle()

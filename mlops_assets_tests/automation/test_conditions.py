@@ -259,10 +259,10 @@ def test_new_rows_are_scored_once_there_is_a_champion_whatever_the_next_candidat
     world.load(0)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "nobody is champion"
     world.promotes = True
-    world.load(100)
+    world.load(120)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}, {BATCH_SCORES}]
     world.promotes = False
-    world.load(100)
+    world.load(120)
     assert world.settle() == [{*SETS, BATCH_SCORES}, {TUNED_MODEL}, {REGISTERED_MODEL}]
     world.load(10)
     assert world.settle() == [{*SETS, BATCH_SCORES}], "the refused candidate does not stand in the way"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
+from mlops_assets.errors import EvaluationError
 from mlops_assets.registry.judged_rows import InMemory, OnCluster, judged_rows
 from mlops_assets.tracking.category_codes import LEVELS as LEVELS_KEY
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
@@ -51,14 +51,11 @@ def test_set(spark: SparkSession) -> DataFrame:
 
 
 @pytest.fixture(scope="module")
-def both(test_set: DataFrame) -> Iterator[tuple[InMemory, OnCluster]]:
-    with (
-        judged_rows(test_set, CONTRACT, on_cluster=False) as memory,
-        judged_rows(test_set, CONTRACT, on_cluster=True) as cluster,
-    ):
-        assert isinstance(memory, InMemory)
-        assert isinstance(cluster, OnCluster)
-        yield memory, cluster
+def both(test_set: DataFrame) -> tuple[InMemory, OnCluster]:
+    memory, cluster = (judged_rows(test_set, CONTRACT, on_cluster=spread) for spread in (False, True))
+    assert isinstance(memory, InMemory)
+    assert isinstance(cluster, OnCluster)
+    return memory, cluster
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +92,11 @@ def test_scores_have_the_same_bits_and_chosen_rows_the_same_values(both: tuple[I
     assert channels(here) == channels(there)
     assert same(here.X[:, [0, 1, 3]], there.X[:, [0, 1, 3]])
     assert same(here.y, there.y)
+
+
+def test_rows_that_stand_there_twice_are_refused(test_set: DataFrame):
+    with pytest.raises(EvaluationError, match="same batch and position"):
+        judged_rows(test_set.unionByName(test_set.limit(1)), CONTRACT, on_cluster=True)
 
 
 def test_drift_and_simple_scores_are_the_same(both: tuple[InMemory, OnCluster]):
