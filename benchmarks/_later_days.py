@@ -93,28 +93,30 @@ def periods(table: pa.Table, count: int, *, share: float = 1.0) -> list[Period]:
     return [_period(rows, rows, first, int(start)) for start in starts]
 
 
-def generated(history: int) -> Period:
-    """Return what is known on a day of a generated history, whose first days nobody knows anything of.
+def generated(history: int, past: int = 0) -> Period:
+    """Return what is known on a day of a generated history.
 
     Labels of known rows are those reported by the day; the later rows have the truth.
 
     Args:
         history: Its number, from 1: the simulation's seed. The day is the 40th, 50th or 60th.
+        past: Days before the first one, of which the features know and no row is there. Without them nobody knows
+            anything of the first days.
     """
     start = 40 + history % 3 * 10
-    simulated = simulate(customers=2_500, terminals=600, days=start + LATER_DAYS, seed=history)
+    simulated = simulate(customers=2_500, terminals=600, days=past + start + LATER_DAYS, seed=history)
     table = simulated.transactions.append_column(
         BATCH_ID, pa.array(np.zeros(simulated.transactions.num_rows, np.int64))
     )
     table = table.append_column(ROW_NUMBER, pa.array(np.arange(table.num_rows)))
     rows = to_matrix(table, load_contract("cards"))
-    first = int(rows.days.min())
+    first = int(rows.days.min()) + past
+    there = rows.days >= first
     reported_at = simulated.labels.column("reported_at").cast(pa.int64()).to_numpy() // 1_000_000
     reported = simulated.labels.column("transaction_id").to_numpy()[reported_at < (first + start) * DAY_S]
     known = np.isin(table.column("transaction_id").to_numpy(), reported)
-    return _period(
-        replace(rows, y=known.astype(np.uint8)), replace(rows, y=simulated.fraud.astype(np.uint8)), first, start
-    )
+    labelled, truth = (replace(rows, y=y.astype(np.uint8)).where(there) for y in (known, simulated.fraud))
+    return _period(labelled, truth, first, start)
 
 
 def _period(rows: Matrix, truth: Matrix, first: int, start: int) -> Period:

@@ -6,6 +6,8 @@ the sides that neither has (`_serving_sides`).
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import pickle
 import signal
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -130,13 +133,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(arguments: Sequence[str], port: int) -> Iterator[None]:
+def process(arguments: Sequence[str], port: int, program: str = sys.executable) -> Iterator[None]:
     """Run a server until the end of the block; it is there once its port is."""
     with tempfile.TemporaryFile() as said:
         # MLflow looks for uvicorn on the path.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         started = subprocess.Popen(
-            [sys.executable, *arguments], stdout=said, stderr=said, start_new_session=True,
+            [program, *arguments], stdout=said, stderr=said, start_new_session=True,
             env={**os.environ, "PATH": path},
         )  # fmt: skip
         try:
@@ -155,6 +158,40 @@ def process(arguments: Sequence[str], port: int) -> Iterator[None]:
             with suppress(ProcessLookupError):  # it ended by itself
                 os.killpg(started.pid, signal.SIGKILL)
             started.wait()
+
+
+@contextmanager
+def mlserver(program: str, booster: xgb.Booster) -> Iterator[int]:
+    """Run MLServer with the model until the end of the block; return its port.
+
+    Args:
+        program: `mlserver` of an environment of its own, which has `mlserver` and `mlserver-xgboost`.
+        booster: The model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        model, port = Path(folder) / "model.ubj", free_port()
+        booster.save_model(model)
+        kind = {"name": "fraud", "implementation": "mlserver_xgboost.XGBoostModel", "parameters": {"uri": str(model)}}
+        # Without its pool of processes, which MLServer 1.7.1 can't start beside uvloop 0.23; faster for one connection.
+        ports: dict[str, Any] = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+        ports |= {"host": "127.0.0.1", "parallel_workers": 0, "metrics_dir": folder}
+        (Path(folder) / "model-settings.json").write_text(json.dumps(kind))
+        (Path(folder) / "settings.json").write_text(json.dumps(ports))
+        with process(["start", folder], port, program):
+            _wait_for(port, "/v2/models/fraud/ready")
+            yield port
+
+
+def _wait_for(port: int, path: str) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while True:
+        asked = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        asked.request("GET", path)
+        if asked.getresponse().status == HTTPStatus.OK:
+            return
+        if time.monotonic() > until:
+            raise RuntimeError(f"{path} on port {port} is not ready after {_START_SECONDS:g} s")
+        time.sleep(0.1)
 
 
 def _trained() -> tuple[xgb.Booster, Any]:

@@ -20,7 +20,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks._report import report
-from benchmarks._servers import TREES, Connection, both, free_port, process
+from benchmarks._servers import TREES, Connection, both, free_port, mlserver, process
 from mlops_assets.serving.scoring import RowScorer
 
 RATIO: Final = "one row, p50: mlflow models serve / ours (/v1/score)"
@@ -39,14 +39,23 @@ def timed(ask: Callable[[int], object], requests: int) -> list[float]:
     return taken
 
 
-def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: C901 - the closures of one run
-    """Measure, and report."""
+def measure(requests: int, rounds: int, sizes: Sequence[int], beside: str | None) -> None:  # noqa: C901 - closures
+    """Measure, and report.
+
+    Args:
+        requests: Requests of a side and round.
+        rounds: Rounds; one more warms up.
+        sizes: Rows of a request.
+        beside: MLServer's program; None goes without.
+    """
     with both() as there, ExitStack() as stack:
         table, names, model = there.table, there.names, there.model
         ports = {"ours": there.ours, "mlflow": there.mlflow, "seed": free_port(), "empty": free_port()}
         for side in ("seed", "empty"):
             sides = ["-m", "benchmarks._serving_sides", side, str(ports[side]), str(model)]
             stack.enter_context(process(sides, ports[side]))
+        if beside:
+            ports["mlserver"] = stack.enter_context(mlserver(beside, there.booster))
         connections = {side: Connection(port) for side, port in ports.items()}
 
         first = {name: float(value) for name, value in table.iloc[0].items()}
@@ -69,6 +78,12 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
             body = json.dumps({"dataframe_split": content}).encode()
             return lambda _: body
 
+        def tensor(rows: int) -> Callable[[int], bytes]:
+            values = table.head(rows).to_numpy(dtype=np.float32)
+            content = {"name": "rows", "datatype": "FP32", "shape": values.shape, "data": values.ravel().tolist()}
+            body = json.dumps({"inputs": [content]}).encode()
+            return lambda _: body
+
         flat = json.dumps(first).encode()
         kinds: dict[str, Callable[[int], object]] = {
             "ours /v1/score": ask("ours", "/v1/score", event),
@@ -78,6 +93,8 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
         for rows in sizes:
             kinds[f"ours /invocations {rows}"] = ask("ours", "/invocations", split(rows))
             kinds[f"mlflow {rows}"] = ask("mlflow", "/invocations", split(rows))
+            if beside:
+                kinds[f"mlserver {rows}"] = ask("mlserver", "/v2/models/fraud/infer", tensor(rows))
         scorer = RowScorer(there.booster)
         kinds["C API"] = lambda _: scorer.score_row()
         taken: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
@@ -85,7 +102,7 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
             for kind, once in kinds.items():
                 # A server closes a connection on which nothing comes for some seconds.
                 connections.update({side: Connection(port) for side, port in ports.items()})
-                slow, large = "mlflow" in kind, kind.endswith(" 1000")
+                slow, large = kind.startswith("ml"), kind.endswith(" 1000")
                 found = timed(once, max(20, requests // (40 if large else 10 if slow else 1)))
                 if run:  # the first round warms up
                     taken[kind].append(found)
@@ -103,6 +120,7 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
         SAME_PROTOCOL_RATIO: ratio("mlflow 1", "ours /invocations 1"),
         "one row, p50: ours (/v1/score) / an empty uvicorn app": ratio(ours, "empty uvicorn"),
         **{f"{rows} rows, p50: mlflow / ours": ratio(f"mlflow {rows}", f"ours /invocations {rows}") for rows in sizes},
+        **({"one row, p50: MLServer / ours (/v1/score)": ratio("mlserver 1", ours)} if beside else {}),
     }
     microseconds = {}
     for kind, rounds_of in taken.items():
@@ -120,13 +138,16 @@ def measure(requests: int, rounds: int, sizes: Sequence[int]) -> None:  # noqa: 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=2_000, help="requests of a side and round (MLflow: a tenth)")
+    parser.add_argument(
+        "--requests", type=int, default=2_000, help="requests of a side and round (MLflow and MLServer: a tenth)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 32, 1_000], help="rows of a request")
+    parser.add_argument("--mlserver", help="program of an environment with mlserver and mlserver-xgboost")
     options = parser.parse_args(arguments)
     if 1 not in options.sizes:
         parser.error("--sizes needs 1")
-    measure(options.requests, options.rounds, options.sizes)
+    measure(options.requests, options.rounds, options.sizes, options.mlserver)
 
 
 if __name__ == "__main__":

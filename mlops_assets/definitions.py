@@ -13,6 +13,7 @@ import dagster as dg
 from mlops_assets.assets.sources import SourceConfig
 from mlops_assets.fraud_model.factory import build_fraud_model
 from mlops_assets.fraud_model.shared import build_resources, build_shared
+from mlops_assets.processes import keep_files_private
 from mlops_assets.settings import Settings
 
 
@@ -35,4 +36,5 @@ def build_defs(settings: Settings, *, source: SourceConfig | None = None, **over
     )
 
 
+keep_files_private()  # `dagster dev` starts code servers and runs with the shell's umask
 defs = build_defs(Settings.from_environment())

@@ -83,9 +83,9 @@ GIT_REVISION_TAG: Final = "mlops_assets.git_revision"
 PACKAGE_TAG_PREFIX: Final = "package."
 DAGSTER_RUN_TAG: Final = "dagster.run_id"
 DAGSTER_URL_TAG: Final = "dagster.run_url"
-MODEL_URI_TAG: Final = "mlops_assets.model_uri"
-PRODUCTION_MODEL_URI_TAG: Final = "mlops_assets.production_model_uri"
-MODEL_SHA256_TAG: Final = "mlops_assets.model_sha256"
+MODEL_URI_TAG: Final = "mlops_assets_model_uri"
+PRODUCTION_MODEL_URI_TAG: Final = "mlops_assets_production_model_uri"
+MODEL_SHA256_TAG: Final = "mlops_assets_model_sha256"
 ACCEPTED_LEAKS_TAG: Final = "mlops_assets.accepted_leaks"
 END_REASON_TAG: Final = "mlops_assets.end_reason"
 REFUSED_TAG: Final = "mlops_assets.refused"
@@ -93,25 +93,27 @@ REFUSED_TAG: Final = "mlops_assets.refused"
 # Name of a model's output, in its signature and in the answers of a server.
 PROBABILITY: Final = "probability_of_fraud"
 
-# Tag of a version: SHA-256 of each of its files, by path, as JSON.
-FILES_SHA256_TAG: Final = "mlops_assets.files_sha256"
+# Tags of versions and models, which are Unity Catalog's there: at most 1,000 characters, no space around, and no
+# `. , - = / :` in a name ("Apply tags to Unity Catalog securable objects", constraints; mlflow/recipes-examples #58).
+# SHA-256 of each of a version's files, by path, as JSON.
+FILES_SHA256_TAG: Final = "mlops_assets_files_sha256"
 # Tags of a version: SHA-256 of its golden rows; when and why it was rolled back; what the gate decided; since when it
 # was champion.
-GOLDEN_SHA256_TAG: Final = "mlops_assets.golden_sha256"
-ROLLED_BACK_TAG: Final = "mlops_assets.rolled_back"
-GATE_TAG: Final = "mlops_assets.gate"
-GATE_REASON_TAG: Final = "mlops_assets.gate_reason"
-GATE_EVIDENCE_TAG: Final = "mlops_assets.gate_evidence"
-POLICY_TAG: Final = "mlops_assets.policy"
-CHAMPION_SINCE_TAG: Final = "mlops_assets.champion_since"
+GOLDEN_SHA256_TAG: Final = "mlops_assets_golden_sha256"
+ROLLED_BACK_TAG: Final = "mlops_assets_rolled_back"
+GATE_TAG: Final = "mlops_assets_gate"
+GATE_REASON_TAG: Final = "mlops_assets_gate_reason"
+GATE_EVIDENCE_TAG: Final = "mlops_assets_gate_evidence"
+POLICY_TAG: Final = "mlops_assets_policy"
+CHAMPION_SINCE_TAG: Final = "mlops_assets_champion_since"
 # Tags of a version: who registered it, what it waits for as JSON, and who has approved it.
-REGISTERED_BY_TAG: Final = "mlops_assets.registered_by"
-APPROVALS_TAG: Final = "mlops_assets.approvals"
-APPROVED_BY_TAG: Final = "mlops_assets.approved_by"
+REGISTERED_BY_TAG: Final = "mlops_assets_registered_by"
+APPROVALS_TAG: Final = "mlops_assets_approvals"
+APPROVED_BY_TAG: Final = "mlops_assets_approved_by"
 
 # Tags of a registered model.
-LEDGER_HEAD_TAG: Final = "mlops_assets.ledger_head"
-RETIRED_TAG: Final = "mlops_assets.retired"
+LEDGER_HEAD_TAG: Final = "mlops_assets_ledger_head"
+RETIRED_TAG: Final = "mlops_assets_retired"
 
 # Tags of a search's run and of its trials' runs; an unfinished search resumes from them.
 SEARCH_KEY_TAG: Final = "mlops_assets.search_key"

@@ -16,8 +16,8 @@ from pathlib import Path
 def keep_files_private() -> None:
     """Have this process, and all that it starts, write files that only this user can read.
 
-    Called first thing by each program of the platform: tables hold cards, the quarantine raw values, and the loopback
-    workspace its token. Only the JVM must be told separately (`resources.spark`).
+    Called first thing by each program of the platform, and by its code location: tables hold cards, the quarantine raw
+    values, and the loopback workspace its token. Only the JVM must be told separately (`resources.spark`).
     """
     os.umask(0o077)
 

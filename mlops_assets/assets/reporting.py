@@ -39,7 +39,13 @@ if TYPE_CHECKING:
 
 # In a failure's metadata: the input is at fault, and the same input would be refused again.
 REFUSED_INPUT = "refused_input"
-_TYPE_NAMES = {"double": "double", "long": "bigint", "timestamp": "timestamp", "string": "string"}
+_TYPE_NAMES = {
+    "double": "double",
+    "long": "bigint",
+    "timestamp": "timestamp",
+    "string": "string",
+    "boolean": "boolean",
+}
 _TECHNICAL_TYPES = {
     ROW_NUMBER: "bigint",
     INGESTED_AT: "timestamp",

@@ -172,7 +172,13 @@ class OpenMLTransactions(SourceConfig):
         """Return the client."""
         from mlops_assets.data.sources.openml import OpenMLSource
 
-        return OpenMLSource(self.dataset, version=self.version, base_url=self.base_url, cache_dir=Path(self.cache_dir))
+        return OpenMLSource(
+            self.dataset,
+            version=self.version,
+            base_url=self.base_url,
+            cache_dir=Path(self.cache_dir),
+            limits=Deployment.from_environment().limits,
+        )
 
     @property
     def arrivals(self) -> Arrivals:

@@ -21,6 +21,7 @@ from mlops_assets.cli.exit_codes import FAILED, INTERRUPTED
 from mlops_assets.cli.location import ATTRIBUTE
 from mlops_assets.cli.progress_bar import SearchBar, search_bar
 from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, execute_run
+from mlops_assets.foreign_text import for_terminal
 from mlops_assets.fraud_model.shared import IN_PROCESS
 from mlops_assets.instance.home import prepare_for
 from mlops_assets.instance.run_launcher import fail_dead_runs
@@ -109,6 +110,7 @@ class RunPrinter:
 
     def _print(self, text: str) -> None:
         self._last_line = time.monotonic()
+        text = for_terminal(text)  # messages of a cluster, of libraries, and names of files are among them
         if self.bar is None:
             print_line(text)
         else:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.registry import open_source
 from mlops_assets.data.contract.diff import renamed
+from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.errors import SourceError
 from mlops_assets.lineage import PROBABILITY
 from mlops_assets.serving.bundle import ServedVersion, load_bundle
@@ -28,6 +29,7 @@ from mlops_assets.serving.watching import VERSIONS_FOLDER
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.sources.limits import Limits
     from mlops_assets.settings import Settings
     from mlops_assets.spec import FraudModelSpec
 
@@ -40,7 +42,7 @@ def run_score(settings: Settings, spec: FraudModelSpec, file: Path, output: Path
         SchemaMismatchError: It lacks a feature.
         TrackingError: There is no champion, or it can't be loaded.
     """
-    rows = _read(file, spec.contract)
+    rows = _read(file, spec.contract, settings.limits)
     source = open_source(settings, spec)
     version = champion_of(source)
     place = fetch(source, version, settings.home / "serving" / source.registered / VERSIONS_FOLDER)
@@ -83,13 +85,11 @@ def score_table(rows: pa.Table, contract: Contract, version: ServedVersion, *, w
     return rows
 
 
-def _read(file: Path, contract: Contract) -> pa.Table:
-    try:
-        rows = pq.read_table(file) if file.suffix == ".parquet" else pa_csv.read_csv(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        why = str(error).partition("\n")[0] if isinstance(error, OSError) else "it is no table"
-        raise SourceError(f"the file can't be read: {why}", where=str(file), fix="use a CSV or Parquet file") from None
-    return renamed(rows.rename_columns([name.lower() for name in rows.column_names]), contract, where=str(file))
+def _read(file: Path, contract: Contract, limits: Limits) -> pa.Table:
+    batches = list(FilesSource(str(file), limits=limits).batches())
+    if len(batches) != 1:
+        raise SourceError(f"{len(batches)} files", where=str(file), fix="name one file")
+    return renamed(batches[0].table, contract, where=str(file))
 
 
 def _write(rows: pa.Table, output: Path | None) -> None:

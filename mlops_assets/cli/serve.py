@@ -68,6 +68,8 @@ def example_event(contract: Contract) -> dict[str, Any]:
             features[name] = "example"
         elif value != value:  # noqa: PLR0124 - NaN, which JSON does not have
             features[name] = None
+        elif column.type == "boolean":
+            features[name] = bool(value)
         elif column.type == "long":
             features[name] = int(value)
         else:

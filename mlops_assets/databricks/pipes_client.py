@@ -25,6 +25,7 @@ from databricks.sdk.service.jobs import SubmitTask
 
 from mlops_assets.dagster_internals import EngineEventData
 from mlops_assets.databricks.launch import submission
+from mlops_assets.databricks.launch.accepted import own_tags
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.failures import RunView
 from mlops_assets.databricks.launch.launched import LaunchedRun, page_of
@@ -76,7 +77,9 @@ class PipesLaunch(LaunchedRun):
             yield _completed(result, rest.get((key, check), {}))
         for message in messages:
             if "run_tags" in message:
-                self.context.instance.add_run_tags(self.context.op_execution_context.run_id, message["run_tags"])
+                self.context.instance.add_run_tags(
+                    self.context.op_execution_context.run_id, own_tags(message["run_tags"])
+                )
             if "event" in message:
                 yield dg.deserialize_value(message["event"], (dg.AssetObservation, dg.AssetMaterialization))
 
@@ -115,7 +118,7 @@ class DatabricksPipes(PipesDatabricksClient):
         self._api, self._staging, self._spec, self._launch, self._body = api, staging, spec, launch, body
         super().__init__(
             cast("Any", SimpleNamespace(jobs=self)),
-            context_injector=_Injector(staging, launch.folder),
+            context_injector=_Injector(staging, launch.folder, launch.key),
             message_reader=_Reader(launch),
         )
 
@@ -139,7 +142,7 @@ class DatabricksPipes(PipesDatabricksClient):
         """Watch the run to its end; called by Dagster's client after the submit."""
         del context
         launch = self._launch
-        watch = Watch(self._api, self._staging, launch.folder, run_id, self._spec, launch.log.warning)
+        watch = Watch(self._api, self._staging, launch.folder, launch.key, run_id, self._spec, launch.log.warning)
         launch.watch = watch
         try:
             for progress in watch.follow():
@@ -170,15 +173,16 @@ class DatabricksPipes(PipesDatabricksClient):
 class _Injector(dg.PipesContextInjector):
     """Puts the context into the launch's folder."""
 
-    def __init__(self, staging: Staging, folder: str) -> None:
-        self._staging, self._name = staging, f"{folder}/context.json"
+    def __init__(self, staging: Staging, folder: str, key: str) -> None:
+        self._staging, self._name, self._key = staging, f"{folder}/context.json", key
 
     @contextmanager
     def inject_context(self, context_data: PipesContextData) -> Iterator[PipesParams]:
         """See the base class."""
         content = json.dumps(context_data).encode()
         self._staging.put(self._name, content)
-        yield {"path": self._staging.on_cluster(self._name), "sha256": hashlib.sha256(content).hexdigest()}
+        sha256 = hashlib.sha256(content).hexdigest()
+        yield {"path": self._staging.on_cluster(self._name), "sha256": sha256, "key": self._key}
 
     def no_messages_debug_text(self) -> str:
         """See the base class."""

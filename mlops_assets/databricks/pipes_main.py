@@ -5,11 +5,11 @@ dagster-pipes are imported at the top), and the order of events. What does not: 
 (`pipes_asset`), the launching side (`pipes`).
 
 It is uploaded as a file of its own and executed in `__main__` with the globals `sc` and `dbutils`. Pipes passes the
-location and the SHA-256 of its context by environment variables on a new cluster and by arguments on an existing one;
-the rest, such as the hash of the code, is in the context's extras. Its messages go through the same numbered chunks as
-the reports of a launched step (`launch.reports`), because dagster-pipes' own writers for DBFS and volumes lose
-messages: a chunk that is read while it is being written is dropped, one of more than half a megabyte is cut, and the
-first failed write ends the writing thread.
+location, the SHA-256 of its context and the key of the reports by environment variables on a new cluster and by
+arguments on an existing one; the rest, such as the hash of the code, is in the context's extras. Its messages go
+through the same numbered chunks as the reports of a launched step (`launch.reports`), because dagster-pipes' own
+writers for DBFS and volumes lose messages: a chunk that is read while it is being written is dropped, one of more than
+half a megabyte is cut, and the first failed write ends the writing thread.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(task_globals: Mapping[str, Any]) -> None:
         with zipfile.ZipFile(archive) as files:
             files.extractall(code)
         sys.path.insert(0, str(code))
-        _run(loader, path.parent, context, archive, task_globals)
+        _run(loader, path.parent, params["key"], context, archive, task_globals)
 
 
 def _verified(path: Path, sha256: str) -> bytes:
@@ -119,6 +119,7 @@ def _params_loader() -> PipesParamsLoader:
 def _run(
     loader: PipesParamsLoader,
     folder: Path,
+    key: str,
     context: PipesContextData,
     archive: Path,
     task_globals: Mapping[str, Any],
@@ -131,7 +132,7 @@ def _run(
         return {**described(error), "failure": _failure_fields(error)}
 
     launch = (context["extras"] or {})["launch"]
-    with reporting(folder, launch, describe) as reports:
+    with reporting(folder, key, launch, describe) as reports:
         prepare(launch, task_globals, reports, archive)
         from mlops_assets.databricks.pipes_asset import run_asset
 

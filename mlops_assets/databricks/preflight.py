@@ -28,6 +28,7 @@ from mlops_assets.databricks.libraries import (
 )
 from mlops_assets.databricks.runtimes import RUNTIMES, Runtime
 from mlops_assets.errors import SettingsError
+from mlops_assets.foreign_text import printable
 
 Level = Literal["ok", "warning", "error"]
 
@@ -54,7 +55,7 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.level:7} {self.subject}: {self.text}"
+        return f"{self.level:7} {printable(self.subject)}: {printable(self.text)}"
 
 
 @dataclass(frozen=True)

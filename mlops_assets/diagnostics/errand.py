@@ -64,9 +64,9 @@ def run_errand(
     script = (resources.files("mlops_assets.diagnostics") / "errand_on_cluster.py").read_bytes()
     try:
         staging.put(f"{key}/request.json", document)
-        python_file = staging.put_script(f"{key}/errand.py", script)
+        python_file = staging.scripts.put(f"{key}/errand.py", script)
         content = spec.requirements.encode()
-        libraries = [{"requirements": staging.put_script(f"{key}/requirements.txt", content)}] if content else []
+        libraries = [{"requirements": staging.scripts.put(f"{key}/requirements.txt", content)}] if content else []
         body = submission.submission(
             spec,
             Attempt(key, name, name, 0),
@@ -85,7 +85,7 @@ def run_errand(
             raise
         return {**answers, "seconds": round(time.monotonic() - started, 1)}
     finally:
-        for remove in (staging.remove, staging.remove_scripts):
+        for remove in (staging.remove, staging.scripts.remove):
             with contextlib.suppress(Exception):  # what stays does no harm, and must not hide an error
                 remove(key)
 

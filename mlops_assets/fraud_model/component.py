@@ -7,7 +7,6 @@ Annotations are not postponed: Dagster makes the attributes' schema from them.
 """
 
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,16 @@ from mlops_assets.spec import FraudModelSpec
 CONTRACT_FILE = "contract.yaml"
 
 
-@cache
+_made: list[tuple[Settings, dict[str, Any]]] = []
+
+
 def _resources(settings: Settings) -> dict[str, Any]:
     """Return the resources that all components of a process share; Dagster merges none that differ."""
-    return build_resources(settings)
+    for known, resources in _made:
+        if known == settings:  # compared, not looked up: settings hold a dictionary, which has no hash
+            return resources
+    _made.append((settings, build_resources(settings)))
+    return _made[-1][1]
 
 
 def shared_definitions() -> dg.Definitions:

@@ -36,7 +36,7 @@ def wrong_checksum(path: Path) -> str:
         content = beside.read_bytes()
     except OSError:
         return ""
-    if content[: len(_MAGIC)] != _MAGIC or (len(content) - 8) % 4:
+    if content[: len(_MAGIC)] != _MAGIC or len(content) < 8 or len(content) % 4:  # noqa: PLR2004 - magic and block size
         return "has a damaged checksum file beside it"
     (size,) = struct.unpack(">i", content[4:8])
     if size <= 0:

@@ -146,7 +146,7 @@ def require_columns(rule: GateRule, contract: Contract) -> None:
 
 
 def _values(column: pa.ChunkedArray) -> npt.NDArray[Any]:
-    return np.asarray(column.to_pandas())
+    return np.asarray((column.cast(pa.float64()) if pa.types.is_boolean(column.type) else column).to_pandas())
 
 
 def _reasons(model: VerifiedModel, rows: Matrix) -> Contributions:

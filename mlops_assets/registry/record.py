@@ -86,7 +86,7 @@ def record_verdict(
         if counted is not None:
             tags[GATE_EVIDENCE_TAG] = counted.to_tag()
         for tag, text in tags.items():
-            store.client.set_model_version_tag(model.name, number, tag, text[:_MAX_TAG])
+            store.client.set_model_version_tag(model.name, number, tag, text[:_MAX_TAG].strip())
         store.client.update_model_version(model.name, number, description=said)
 
 

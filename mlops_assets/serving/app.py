@@ -139,8 +139,10 @@ class App:
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an answer without its text
             log.error("%s: %s", route, type(error).__name__)  # noqa: TRY400 - a traceback may show values
             status, body, kind, headers = 500, b'{"error":"internal error"}', JSON, ()
-        self.metrics.request(name, route, status, arrival.microseconds / 1e6)
+        taken = arrival.microseconds / 1e6
         await answer(send, status, body, kind, headers)
+        self.metrics.request(name, route, status, taken)
+        self.metrics.settle()
 
     async def start(self) -> None:
         """Open the models; those whose versions are there are ready on return."""

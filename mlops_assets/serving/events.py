@@ -85,23 +85,23 @@ class EventScorer:
                 raise
         values = msgspec.structs.astuple(event.features)
         entity = event.entity if self._has_entity else None
-        content = _ENCODE((event.event_time, entity, event.features_as_of, values))
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        if (again := self._again(event.event_id, digest, arrival)) is not None:
-            return again
+        given = _ENCODE((event.event_time, entity, event.features_as_of, values))
+        digest = hashlib.blake2b(given, digest_size=16).digest()
         chosen = service.chosen_for(entity)
         answer, row = self._answer(event, values, entity, chosen, arrival)
-        first = self._keep(event.event_id, digest, answer, row)
-        if first is not None:  # another worker was asked at the same time, and was faster
-            again = self._again(event.event_id, digest, arrival)
-            if again is not None:
-                return again
+        content, logged = _ENCODE(answer), encode(row)
+        # Kept without looking first: events that come again are few, and a look costs every event 5 microseconds.
+        if (kept := self._keep(event.event_id, digest, content, logged)) is not None:
+            return self._again(kept, event.event_id, digest, arrival)
         try:
-            service.write([row])
+            service.write([logged])
         except Refused:
             service.decisions.forget(event.event_id)
             raise
-        return answer
+        service.metrics.scored(service.name, row.version, row.policy, row.arm, row.decision, row.score)
+        if service.shadow is not None and row.score is not None:
+            service.shadow.put(row, values)
+        return content
 
     def score_batch(self, body: bytes, arrival: Arrival) -> bytes:
         """Return the answers about several events, each with its own status, as JSON.
@@ -143,10 +143,12 @@ class EventScorer:
                 raise Refused(503, "the decision can't be kept", headers=((b"retry-after", b"5"),)) from None
             return None
 
-    def _again(self, event_id: str, digest: bytes, arrival: Arrival) -> bytes | None:
-        kept = self._service.decisions.find(event_id)
-        if kept is None:
-            return None
+    def _again(self, kept: Kept, event_id: str, digest: bytes, arrival: Arrival) -> bytes:
+        """Return the answer that an event got before.
+
+        Raises:
+            Refused: That was another event (409).
+        """
         if kept.digest != digest:
             refused = Refused(409, "another event with this id was decided before")
             self._service.write_refusal(new_id(), arrival, refused, event_id)
@@ -157,8 +159,8 @@ class EventScorer:
 
     def _answer(
         self, event: Any, values: Sequence[Any], entity: object, chosen: Chosen, arrival: Arrival
-    ) -> tuple[bytes, bytes]:
-        """Return the answer and the row of the log, both as JSON."""
+    ) -> tuple[Answer, LogRow]:
+        """Return the answer and the row of the log."""
         service, version, policy = self._service, chosen.version, chosen.version.policy
         scorer = version.scorer
         arm, score, reasons = chosen.arm, None, []
@@ -208,10 +210,7 @@ class EventScorer:
             reasons=[reason.feature for reason in reasons],
             latency_us=arrival.microseconds,
         )
-        service.metrics.scored(service.name, version.number, policy.version, arm, decision, score)
-        if service.shadow is not None and score is not None:
-            service.shadow.put(row, values)
-        return _ENCODE(answer), encode(row)
+        return answer, row
 
     def _decoded(self, body: bytes) -> Any:
         """Return an event that has whole numbers with a decimal point, such as 3.0, which JSON does not tell from 3.

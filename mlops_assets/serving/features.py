@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from mlops_assets.data.contract.casting import NO, YES
 from mlops_assets.data.contract.conform import FLOAT32_OVERFLOW, INFINITE, NULL, OUT_OF_RANGE, UNREADABLE
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _LARGEST: Final = math.nextafter(FLOAT32_OVERFLOW, 0.0)
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 _INT64 = 2**63
 _MOST_TEXT = 1_000
+_WORDS: Final = {**dict.fromkeys(YES, True), **dict.fromkeys(NO, False)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class CheckedRows:
 
     Attributes:
         X: What the model computes with, float32 [rows, features]; a bad row is there as well.
-        values: The features as they were accepted, by name: a list of numbers, texts or None [rows].
+        values: The features as they were accepted, by name: a list of numbers, booleans, texts or None [rows].
         bad: Findings by row; a row without any is absent.
     """
 
@@ -132,7 +134,8 @@ class FeatureReader:
                 places = {level: float(number) for number, level in enumerate(levels.get(column.name, ()))}
                 X[:, at] = [np.nan if value is None else places.get(value, np.nan) for value in kept]
             else:
-                kept = _numbers(raw, column, bad, text=text)
+                read = _flags if column.type == "boolean" else _numbers
+                kept = read(raw, column, bad, text=text)
                 X[:, at] = kept  # NumPy makes NaN of None
             values[column.name] = kept
         if self.bounded:
@@ -157,6 +160,8 @@ def field_type(column: Column) -> Any:
     kind: Any
     if column.type == "string":
         kind = Annotated[str, msgspec.Meta(max_length=_MOST_TEXT)]
+    elif column.type == "boolean":
+        kind = bool
     elif column.type == "long":
         low = -_INT64 if column.min is None else max(-_INT64, math.ceil(column.min))
         high = _INT64 - 1 if column.max is None else min(_INT64 - 1, math.floor(column.max))
@@ -180,6 +185,8 @@ def _wrong(value: Any, column: Column) -> str:
         return "" if column.nullable else NULL
     if column.type == "string":
         return "" if isinstance(value, str) and len(value) <= _MOST_TEXT else UNREADABLE
+    if column.type == "boolean":
+        return "" if isinstance(value, bool) else UNREADABLE
     if isinstance(value, bool) or not isinstance(value, int | float):
         return UNREADABLE
     return _wrong_number(value, column)
@@ -221,6 +228,14 @@ def _read(text: str) -> Any:
     if not text.strip():
         return None
     return float(text) if _NUMBER.fullmatch(text) else text
+
+
+def _flags(raw: Sequence[Any], column: Column, bad: dict[int, list[Finding]], *, text: bool) -> list[Any]:
+    """Return the booleans of a column, None where there is none or a bad one; in CSV in the words of an input."""
+    if text:
+        words = [value.strip().lower() for value in raw]
+        raw = [_WORDS.get(word, word) if word else None for word in words]
+    return _texts(raw, column, bad)
 
 
 def _texts(raw: Sequence[Any], column: Column, bad: dict[int, list[Finding]]) -> list[Any]:

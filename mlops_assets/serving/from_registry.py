@@ -125,6 +125,8 @@ def example_rows(contract: Contract, levels: Mapping[str, Sequence[str]], rows: 
         column = contract.column(name)
         if column.type == "string":
             X[:, at] = random.integers(0, max(1, len(levels.get(name, ()))), rows)
+        elif column.type == "boolean":
+            X[:, at] = random.integers(0, 2, rows)
         else:
             low = -5.0 if column.min is None else column.min
             high = max(low, 100.0 if column.min is not None else 5.0) if column.max is None else column.max

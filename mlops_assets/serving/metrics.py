@@ -59,6 +59,7 @@ class Metrics:
         self._second = cache(self._seconds.labels)
         self._score = cache(self._scores.labels)
         self._decision = cache(self._decisions.labels)
+        self._scored: list[tuple[str, int, str, str, str, float | None]] = []
 
     def request(self, model: str, route: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -66,10 +67,16 @@ class Metrics:
         self._second(model, route).observe(seconds)
 
     def scored(self, model: str, version: int, policy: str, arm: str, decision: str, score: float | None) -> None:
-        """Count a decision and its score; a fallback has none."""
-        self._decision(model, str(version), policy, arm, decision).inc()
-        if score is not None:
-            self._score(model, str(version)).observe(score)
+        """Note a decision and its score, which a fallback has not; `settle` counts it."""
+        self._scored.append((model, version, policy, arm, decision, score))
+
+    def settle(self) -> None:
+        """Count what was noted: once the answer is on its way, so that no caller waits for it."""
+        noted, self._scored = self._scored, []
+        for model, version, policy, arm, decision, score in noted:
+            self._decision(model, str(version), policy, arm, decision).inc()
+            if score is not None:
+                self._score(model, str(version)).observe(score)
 
     def swapped(self, model: str, outcome: str) -> None:
         """Count a change of a served version: `swapped`, `returned` to the one before, or `refused`."""

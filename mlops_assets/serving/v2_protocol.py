@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PLATFORM: Final = "xgboost"
 _TYPES: Final = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32")
-_NUMERIC: Final = frozenset((*_TYPES[1:], "FP64"))
+_KNOWN: Final = frozenset((*_TYPES, "FP64", "BYTES"))
 _ENCODE = msgspec.json.Encoder().encode
 _VECTOR, _MATRIX = 1, 2
 
@@ -97,7 +97,7 @@ def answer(model: str, chosen: Chosen, request_id: str, scores: Scores) -> bytes
 
 def metadata(model: str, contract: Contract, versions: Sequence[int]) -> bytes:
     """Return what the protocol says of a model."""
-    kinds = {"double": "FP64", "long": "INT64", "string": "BYTES"}
+    kinds = {"double": "FP64", "long": "INT64", "string": "BYTES", "boolean": "BOOL"}
     inputs = [
         {"name": name, "datatype": kinds[contract.column(name).type], "shape": [-1]} for name in contract.features
     ]
@@ -114,8 +114,8 @@ def metadata(model: str, contract: Contract, versions: Sequence[int]) -> bytes:
 
 def _values(tensor: _Tensor) -> list[Any]:
     """Return a tensor's values in row-major order."""
-    if tensor.datatype not in _NUMERIC | {"BYTES"}:
-        raise Refused(422, "datatype has to be one of numbers, or BYTES for text")
+    if tensor.datatype not in _KNOWN:
+        raise Refused(422, "datatype has to be one of numbers, BOOL, or BYTES for text")
     flat: list[Any] = tensor.data
     while flat and all(isinstance(item, list) for item in flat):
         flat = [value for item in flat for value in item]

@@ -71,7 +71,7 @@ def draw_transactions(
 
     Returns:
         `rows` rows in the order of event time, with the contract's columns in its order: long as int64, double as
-        float64, string, timestamp in microseconds UTC.
+        float64, string, boolean, timestamp in microseconds UTC.
 
     Raises:
         SettingsError: An argument is out of its range.
@@ -99,8 +99,7 @@ def draw_transactions(
             return entity + int(column.min or 0)
         if column.type in ("timestamp", "string"):
             return seconds if column.type == "timestamp" else random.integers(0, 3, rows)
-        shift = fraud if column.name in contract.features else np.zeros(rows, dtype=bool)
-        return _numbers(random, column, shift)
+        return _drawn(random, column, fraud if column.name in contract.features else np.zeros(rows, dtype=bool))
 
     def nulls(column: Column) -> npt.NDArray[np.bool_] | None:
         is_whole = not column.nullable or column.name in (contract.target, contract.entity)
@@ -109,9 +108,11 @@ def draw_transactions(
     return pa.table({column.name: _arrow(column, values(column), nulls(column)) for column in contract.columns})
 
 
-def _numbers(random: np.random.Generator, column: Column, higher: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Draw values within a column's range, shape (rows,)."""
+def _drawn(random: np.random.Generator, column: Column, higher: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+    """Draw booleans, or numbers within a column's range, shape (rows,)."""
     count = len(higher)
+    if column.type == "boolean":
+        return random.random(count) < np.where(higher, 0.7, 0.3)
     if column.min is not None and column.max is not None:
         drawn = column.min + (column.max - column.min) * random.beta(np.where(higher, 4.0, 2.0), 3.0, count)
     elif column.min is not None:
@@ -132,6 +133,8 @@ def _arrow(column: Column, values: npt.NDArray[Any], nulls: npt.NDArray[np.bool_
         return pa.array([f"{column.name}_{value}" for value in values], pa.string(), mask=nulls)
     if column.type == "timestamp":
         values = (values.astype(np.int64) + _ORIGIN) * 1_000_000
+    if column.type == "boolean":
+        return pa.array(values, pa.bool_(), mask=nulls)
     return pa.array(values.astype(np.float64 if column.type == "double" else np.int64), mask=nulls).cast(
         ARROW_TYPES[column.type]
     )

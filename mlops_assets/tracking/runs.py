@@ -131,11 +131,13 @@ class ParentRun:
 
         Args:
             model: The trained booster.
-            example: A few rows of features as a caller would send them: float64, int64, and text for categories.
+            example: A few rows of features as a caller would send them: float64, int64, bool, text for categories,
+                and objects (True, False, None) for booleans that may be missing.
             params: Shown with the model in MLflow's UI.
             name: Name of the model within the run.
         """
         levels = levels_of(model)
+        translated = not example.select_dtypes(object).empty  # XGBoost takes no objects
         signature = ModelSignature(
             inputs=Schema([ColSpec(_type_of(example, name, levels), str(name)) for name in example.columns]),
             outputs=Schema([ColSpec("float", PROBABILITY)]),
@@ -152,7 +154,7 @@ class ParentRun:
             patiently(
                 lambda: Model.log(
                     artifact_path=None,
-                    flavor=_TextFlavor if levels else mlflow.xgboost,
+                    flavor=_TranslatedFlavor if translated else mlflow.xgboost,
                     run_id=self.run_id,
                     model_id=logged.model_id,
                     xgb_model=model,
@@ -165,8 +167,11 @@ class ParentRun:
         return f"models:/{logged.model_id}"
 
 
-class _TextFlavor:
-    """MLflow's XGBoost flavor for a model with categories: loaded through `category_codes`, a copy of which it has."""
+class _TranslatedFlavor:
+    """MLflow's XGBoost flavor for a model that is given text, or booleans with gaps: loaded through `category_codes`.
+
+    A copy of that file is part of the model.
+    """
 
     @staticmethod
     def save_model(path: str, mlflow_model: Model, **given: Any) -> None:
@@ -188,7 +193,8 @@ def now() -> int:
 
 def _type_of(example: pd.DataFrame, name: str, levels: Mapping[str, object]) -> str:
     """Return MLflow's type of a column."""
-    return "string" if name in levels else "long" if example[name].dtype == "int64" else "double"
+    kinds = {"int64": "long", "float64": "double", "bool": "boolean", "object": "boolean"}
+    return "string" if name in levels else kinds[str(example[name].dtype)]
 
 
 def _serving_requirements() -> list[str]:

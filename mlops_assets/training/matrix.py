@@ -107,12 +107,17 @@ def joined(parts: Sequence[Matrix]) -> Matrix:
 
 
 def as_declared(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
-    """Return a frame of float64 with int64 for whole numbers, as pandas reads a file with the contract's columns.
+    """Return a frame of float64 with int64 and bool as pandas reads a file with the contract's columns.
 
-    Whole numbers that may be missing stay float64, as which pandas reads them where one is.
+    Whole numbers that may be missing stay float64, and booleans become objects, as which pandas reads them where one
+    is.
     """
     columns = [contract.column(str(name)) for name in frame.columns]
-    return frame.astype({column.name: "int64" for column in columns if column.type == "long" and not column.nullable})
+    kinds = {column.name: "int64" for column in columns if column.type == "long" and not column.nullable}
+    kinds |= {column.name: "bool" for column in columns if column.type == "boolean" and not column.nullable}
+    flags = [column.name for column in columns if column.type == "boolean" and column.nullable]
+    objects = {name: [None if value != value else bool(value) for value in frame[name]] for name in flags}  # noqa: PLR0124
+    return frame.astype(kinds).assign(**{name: pd.Series(kept, frame.index, object) for name, kept in objects.items()})
 
 
 def matrix_columns(contract: Contract) -> list[str]:

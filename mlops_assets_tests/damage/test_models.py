@@ -88,9 +88,17 @@ def said(home: Path) -> list[str]:
     return [str(finding) for finding in findings if finding.level != "ok"]
 
 
-@pytest.mark.proof  # 30 damages, each with a store of its own
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("damage", [delete, truncate, flip, "older", exchange])
+# All versions have the same environment, so that no other copy of it differs.
+CASES = [
+    (kind, damage)
+    for kind in KINDS
+    for damage in (delete, truncate, flip, "older", exchange)
+    if kind != "environment" or damage not in ("older", exchange)
+]
+
+
+@pytest.mark.proof  # 28 damages, each with a store of its own
+@pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_a_damaged_file_of_a_model_is_found_and_never_scores_otherwise(
     place: Path, kept: tuple[Path, Path, Path], kind: str, damage: Damage | str
 ):
@@ -103,8 +111,8 @@ def test_a_damaged_file_of_a_model_is_found_and_never_scores_otherwise(
     path = files[-1]
     like = {"database": older if damage == "older" else others / "mlflow.db"}
     other = like.get(kind, files[0] if damage == "older" else next(iter(others.glob(KINDS[kind])), files[0]))
-    if path.read_bytes() == other.read_bytes():
-        pytest.skip("the other file is the same")
+    if damage in ("older", exchange):
+        assert path.read_bytes() != other.read_bytes()
     if isinstance(damage, str):
         exchange(path, other)
     else:

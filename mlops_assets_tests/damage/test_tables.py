@@ -63,10 +63,18 @@ def older(path: Path, other: Path) -> None:
     exchange(path, other)
 
 
-@pytest.mark.proof  # 140 damages of a small home, each with a load
+# A small table has one checkpoint at most.
+CASES = [
+    (kind, damage)
+    for kind in KINDS
+    for damage in (delete, truncate, flip, older, exchange)
+    if damage is not older or "checkpoint" not in kind
+]
+
+
+@pytest.mark.proof  # 132 damages of a small home, each with a load
 @pytest.mark.parametrize("table", LIKE)
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("damage", [delete, truncate, flip, older, exchange])
+@pytest.mark.parametrize(("kind", "damage"), CASES)
 def test_a_damaged_file_is_found_and_never_read_as_other_rows(
     lakehouse: Lakehouse,
     filled_once: Lakehouse,
@@ -84,10 +92,8 @@ def test_a_damaged_file_is_found_and_never_read_as_other_rows(
         path = data if kind == "data" else data.with_name(f".{data.name}.crc")
     before = [p for p in of_kind if p.read_bytes() != path.read_bytes()]
     others = [p for p in files(database, LIKE[table], pattern) if p.read_bytes() != path.read_bytes()]
-    if damage is older and not before:
-        pytest.skip("there is no older file of this kind")
-    if damage is exchange and not others:
-        pytest.skip("the other table's file is the same")
+    assert before or damage is not older
+    assert others or damage is not exchange
 
     damage(path, before[0] if damage is older else others[-1] if others else path)
 

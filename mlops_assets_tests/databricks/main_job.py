@@ -28,6 +28,10 @@ SMALL: dict[str, Any] = {
         "tuned_model": {"config": {"trials": 4, "parallelism": 1, "replicates": 50}},
     },
 }
+# The same data and another search, which ends in another booster: the same one is not registered twice.
+SEARCHED_AGAIN: dict[str, Any] = {
+    "ops": SMALL["ops"] | {"tuned_model": {"config": SMALL["ops"]["tuned_model"]["config"] | {"seed": 77}}},
+}
 # What names the run, its place or its memory, or measures time; everything else must be the same wherever it runs.
 OWN = frozenset(
     {"table", "model", "mlflow_run_id", "model_uri", "production_model_uri", "search_seconds", "engine_reason"}

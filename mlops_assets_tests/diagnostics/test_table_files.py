@@ -140,7 +140,11 @@ def test_what_delta_rs_reads_is_compared_with_its_checksums(table: Path):
         tables.fetch("t", 1, ["id"])
 
 
-@pytest.mark.parametrize("content", [b"crc", b"crc\x00\x00\x00\x00\x00"], ids=["cut", "of blocks without bytes"])
+@pytest.mark.parametrize(
+    "content",
+    [b"crc", b"crc\x00", b"crc\x00\x00\x00\x00\x00"],
+    ids=["cut", "mark alone", "empty blocks"],
+)
 def test_a_checksum_file_that_is_damaged_itself_is_told(table: Path, content: bytes):
     path = data_files(table)[0]
     path.with_name(f".{path.name}.crc").write_bytes(content)

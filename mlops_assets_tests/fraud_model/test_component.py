@@ -13,7 +13,7 @@ import pytest
 
 import mlops_assets
 from mlops_assets.errors import SettingsError
-from mlops_assets.fraud_model.component import FraudModelComponent, spec_in
+from mlops_assets.fraud_model.component import FraudModelComponent, shared_definitions, spec_in
 from mlops_assets_tests.conftest import CHECKOUT
 
 EXAMPLE = CHECKOUT / "examples" / "own_project"
@@ -73,6 +73,17 @@ def test_dg_finds_the_component_and_importing_the_package_stays_light():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
 
     assert found.stdout.split() == ["False", "FraudModelComponent"]
+
+
+def test_all_components_share_the_resources_of_their_environment(monkeypatch: pytest.MonkeyPatch):
+    def lakehouse() -> object:
+        return (shared_definitions().resources or {})["lakehouse"]
+
+    first = lakehouse()
+
+    assert lakehouse() is first
+    monkeypatch.setenv("MLOPS_DRIVER_MEMORY", "3g")
+    assert lakehouse() is not first
 
 
 @pytest.mark.proof  # several commands of `dg`

@@ -74,7 +74,7 @@ def world(
             contract=contracts[name],
             source=str(landing / name),
             search=SEARCH,
-            gate={"min_lift": 1.0},
+            gate={"min_lift": 1.0, "beat_simple_scores": False},
         )
         for name in NAMES
     }

@@ -85,7 +85,7 @@ def test_a_run_that_is_gone_or_is_no_search_is_refused(store: Store):
     with store.open_run("something else", {DATABASE_TAG: "db"}) as other:
         pass
 
-    with pytest.raises(TrackingError, match=r"it has no mlops_assets\.model_uri"):
+    with pytest.raises(TrackingError, match=r"it has no mlops_assets_model_uri"):
         TunedRun.read(store, other.run_id)
     with pytest.raises(TrackingError, match="the run is gone"):
         TunedRun.read(store, "0" * 32)

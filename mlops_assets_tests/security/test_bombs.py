@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 
+from mlops_assets.data.sources.arff import read_arff
 from mlops_assets.data.sources.base import lower_case_columns
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.sources.formats import gunzip, read_csv, read_parquet
@@ -193,3 +194,20 @@ def test_a_real_bomb_is_refused_with_little_memory(tmp_path: Path, bomb: str):
 
     assert answer.stdout.startswith("refused: too large"), answer.stdout + answer.stderr[-2_000:]
     assert resource.getrlimit(resource.RLIMIT_AS)[1] == resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "cell", "text"),
+    [
+        (2_001, 2, "1", "more than 2,000 columns"),
+        (2, 2, "x" * 70_000, "in a text: "),
+        (1, 40, "1", "more than 30 rows"),
+    ],
+)
+def test_an_arff_file_has_the_limits_of_other_files(columns: int, rows: int, cell: str, text: str):
+    kind = "string" if cell.startswith("x") else "numeric"
+    head = "".join(f"@attribute a{number} {kind}\n" for number in range(columns))
+    content = f"@relation r\n{head}@data\n" + (",".join([cell] * columns) + "\n") * rows
+
+    with pytest.raises(SourceError, match=text):
+        read_arff(content.encode(), where="x", limits=Limits(rows=30))

@@ -16,6 +16,7 @@ from mlops_assets.assets.reporting import preview, reason_table
 from mlops_assets.automation.alerts import FailedRun
 from mlops_assets.data.contract.diff import Difference, as_markdown
 from mlops_assets.data.sources.files import FilesSource
+from mlops_assets.databricks.preflight import Finding
 from mlops_assets.errors import SourceError
 from mlops_assets.foreign_text import in_cell, in_sentence, printable
 
@@ -140,3 +141,9 @@ def test_an_alert_mentions_nobody_and_links_nowhere_but_to_the_run(text: str):
     assert not re.search(r"[<>]", said)
     assert len(said) < 600
     assert said.count("`") in (0, 2), "what a stranger wrote is code, in which chat programs look for nothing"
+
+
+def test_a_finding_is_one_line_that_steers_no_terminal():
+    finding = Finding("error", "model\x1b[2J", "file a\nb.csv\x1b]0;owned\x07 differs")
+
+    assert str(finding) == "error   model\\x1b[2J: file a\\nb.csv\\x1b]0;owned\\x07 differs"

@@ -49,6 +49,13 @@ def test_each_program_begins_with_it(program: Callable[[], object], monkeypatch:
     assert chosen == 0o077
 
 
+def test_a_code_server_that_dagster_starts_begins_with_it():
+    code = "import os; os.umask(0o022); import mlops_assets.definitions; print(oct(os.umask(0)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split()[-1] == "0o77"
+
+
 def test_spark_writes_nothing_that_others_can_read(spark: SparkSession, tmp_path: Path):
     """By itself Hadoop gives each file 0644, whatever the process's umask is."""
     before = os.umask(0o022)

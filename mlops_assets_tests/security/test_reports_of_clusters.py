@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 
 import dagster as dg
 import pytest
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.databricks.launch.accepted import own_tags, refusal
-from mlops_assets.databricks.launch.reports import decode_chunk, encode_chunk
+from mlops_assets.databricks.launch.reports import ForgedChunkError, decode_chunk, encode_chunk
 from mlops_assets.foreign_text import for_terminal
+
+KEY = "0f" * 32
 
 
 def entry(kind: dg.DagsterEventType | None, *, run_id: str = "mine", step: str | None = "raw") -> dg.EventLogEntry:
@@ -72,6 +75,10 @@ def test_lines_and_colors_are_kept():
 
 @given(data=st.binary(max_size=200), number=st.integers(1, 9))
 def test_a_chunk_of_any_bytes_is_none_or_what_was_written(data: bytes, number: int):
-    assert decode_chunk(number, data) is None
-    assert decode_chunk(number, encode_chunk(number, [{"kind": "end"}])) == [{"kind": "end"}]
-    assert decode_chunk(number + 1, encode_chunk(number, [{"kind": "end"}])) is None
+    written = encode_chunk(number, [{"kind": "end"}], KEY)
+
+    with suppress(ForgedChunkError):
+        assert decode_chunk(number, data, KEY) is None
+    assert decode_chunk(number, written, KEY) == [{"kind": "end"}]
+    with pytest.raises(ForgedChunkError):
+        decode_chunk(number + 1, written, KEY)

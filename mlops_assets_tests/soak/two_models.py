@@ -38,7 +38,7 @@ def specs_in(landing: Path) -> dict[str, FraudModelSpec]:
             contract=load_contract(contract),
             source=str(landing / name),
             search=_SEARCH,
-            gate={"min_lift": 1.0},
+            gate={"min_lift": 1.0, "beat_simple_scores": False},
         )
         for name, contract in CONTRACTS.items()
     }

@@ -30,10 +30,12 @@ def bounds(draw: Any) -> dict[str, Any]:
 @st.composite
 def contracts(draw: Any) -> Contract:
     """Any types, ranges and nulls, with event times as timestamps or seconds and keys of both kinds."""
-    numeric = st.sampled_from(["long", "double"])
+    kinds = draw(st.lists(st.sampled_from(["long", "double", "boolean"]), min_size=1, max_size=4))
     features = [
-        Column(name=f"f{number}", type=draw(numeric), nullable=draw(st.booleans()), **bounds(draw))
-        for number in range(draw(st.integers(1, 4)))
+        Column(
+            name=f"f{number}", type=kind, nullable=draw(st.booleans()), **({} if kind == "boolean" else bounds(draw))
+        )
+        for number, kind in enumerate(kinds)
     ]
     others = [
         Column(name=f"o{number}", type=kind, nullable=draw(st.booleans()))

@@ -1,8 +1,8 @@
 """Read one raw Arrow column as a column of a contract's type, each value by itself.
 
-What belongs here: which values of which Arrow type or text can be read as a double, long, timestamp or string, and the
-vectorised code that does it. What does not: Arrow's many forms of the same values (`arrow_types`), whether a value is
-allowed (nulls, ranges: `conform`), names of columns.
+What belongs here: which values of which Arrow type or text can be read as a type of the contract, and the vectorised
+code that does it. What does not: Arrow's many forms of the same values (`arrow_types`), whether a value is allowed
+(nulls, ranges: `conform`), names of columns.
 
 A column that holds only good values is cast by Arrow at once; only when that fails are good and bad values separated,
 by regular expressions over the whole column. Those accept what Arrow's own parsers accept, so a bad value in a column
@@ -27,7 +27,10 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "long": pa.int64(),
     "timestamp": pa.timestamp("us", tz="UTC"),
     "string": pa.string(),
+    "boolean": pa.bool_(),
 }
+# What text says yes or no, in any case; pandas writes True, PostgreSQL t, MySQL 1.
+YES, NO = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 _EXAMPLE_LENGTH = 40
 
 _NUMBER = r"^(?i:[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|inf|infinity|nan(?:\(\w*\))?))$"
@@ -85,6 +88,7 @@ def read_column(raw: pa.ChunkedArray, wanted: ColumnType) -> Reading:
     - `timestamp`: timestamps and dates of the years 1 to 9999; ISO 8601 text. Without a zone they are UTC; what is
       finer than a microsecond is cut off. A number is not read as a timestamp: its unit and origin are unknown.
     - `string`: text, and anything with one obvious text form.
+    - `boolean`: booleans, the numbers 1 and 0, and the words of `YES` and `NO`. NaN is a missing value.
 
     Text is trimmed, except for `string`, and is a missing value when nothing is left.
 
@@ -305,15 +309,35 @@ def _typed_as_string(raw: pa.ChunkedArray) -> Reading:
         return _nothing_readable(raw, "string")
 
 
+def _text_as_boolean(text: pa.ChunkedArray) -> Reading:
+    text = pc.utf8_lower(_trimmed(text))
+    yes, no = (pc.is_in(text, pa.array(words, text.type)) for words in (YES, NO))
+    wrong = pc.and_not(pc.is_valid(text), pc.or_(yes, no))
+    return _reading(_blank(yes, pc.or_(pc.is_null(text), wrong)), wrong)
+
+
+def _typed_as_boolean(raw: pa.ChunkedArray) -> Reading:
+    if pa.types.is_boolean(raw.type):
+        return Reading(raw)
+    if not _is_number(raw.type):
+        return _nothing_readable(raw, "boolean")
+    numbers = raw.cast(pa.float64(), safe=False)
+    numbers = _blank(numbers, pc.fill_null(pc.is_nan(numbers), False))
+    wrong = pc.fill_null(pc.and_(pc.not_equal(numbers, 0.0), pc.not_equal(numbers, 1.0)), False)
+    return _reading(_blank(pc.equal(numbers, 1.0), wrong), wrong)
+
+
 _READ_TEXT = {
     "double": _text_as_double,
     "long": _text_as_long,
     "timestamp": _text_as_timestamp,
     "string": _text_as_string,
+    "boolean": _text_as_boolean,
 }
 _READ_TYPED = {
     "double": _typed_as_double,
     "long": _typed_as_long,
     "timestamp": _typed_as_timestamp,
     "string": _typed_as_string,
+    "boolean": _typed_as_boolean,
 }

@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-ColumnType = Literal["double", "long", "timestamp", "string"]
+ColumnType = Literal["double", "long", "timestamp", "string", "boolean"]
 _ROUNDING = 1e-9
 
 
@@ -21,7 +21,8 @@ class Column(BaseModel):
     Attributes:
         name: Lower-cased name of letters, digits and underscores; names that start with an underscore are the
             platform's own.
-        type: Storage type; `long` and `double` are 64 bit, `timestamp` is UTC with microseconds.
+        type: Storage type; `long` and `double` are 64 bit, `timestamp` is UTC with microseconds. A contract's YAML may
+            also say `category`: text, and a feature under the contract's `categories`.
         nullable: Whether nulls are accepted; a feature may be nullable (XGBoost treats null as missing).
         min: Smallest accepted value, in the column's own unit (numeric columns only).
         max: Largest accepted value (numeric columns only).

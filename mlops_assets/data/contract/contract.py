@@ -13,7 +13,7 @@ import hashlib
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import yaml
@@ -36,7 +36,8 @@ class Contract(BaseModel):
         version: Raised by hand whenever the columns change; stored with the table.
         columns: All columns that are kept, in the order of the raw table.
         features: Names of the columns that a model may see, in the order of the feature matrix.
-        categories: Features that are text: a model splits their levels into groups.
+        categories: Features that are text: a model splits their levels into groups. `type: category` of a column says
+            the same.
         monotone: Features in which a model's score may only rise (1) or fall (-1), all else equal.
         target: The label, 1 = fraud, 0 = genuine; must be of type long.
         event_time: When the transaction happened: `timestamp`, or a number of seconds since any fixed origin.
@@ -87,6 +88,20 @@ class Contract(BaseModel):
     min_rows: int = Field(default=1, ge=1)
     max_bad_share: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
     max_changed_share: float = Field(default=0.2, ge=0, le=1, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _categories_by_type(cls, given: Any) -> Any:
+        """Read `type: category` as what it stands for, so that both spellings are one contract of one table."""
+        columns = given.get("columns") if isinstance(given, dict) else None
+        if not isinstance(columns, list | tuple):
+            return given
+        named = [c.get("name") for c in columns if isinstance(c, dict) and c.get("type") == "category"]
+        listed = given.get("categories") or ()
+        if not named or not isinstance(listed, list | tuple):
+            return given
+        plain = [{**c, "type": "string"} if isinstance(c, dict) and c.get("type") == "category" else c for c in columns]
+        return {**given, "columns": plain, "categories": [*listed, *(name for name in named if name not in listed)]}
 
     @field_validator("ignored")
     @classmethod
@@ -141,13 +156,16 @@ class Contract(BaseModel):
             raise ValueError(f"target or event time with a second role: {', '.join(doubled)}")
         if self.column(self.target).type != "long":
             raise ValueError(f"target {self.target} must be of type long")
-        if self.column(self.event_time).type == "string":
+        if self.column(self.event_time).type in ("string", "boolean"):
             raise ValueError(f"event_time {self.event_time} must be a timestamp or a number of seconds")
         if self.time_zone != "UTC" and self.column(self.event_time).type != "timestamp":
             raise ValueError(
                 f"time_zone {self.time_zone} needs timestamps: event_time {self.event_time} is a number of seconds, on "
                 "a clock without a zone"
             )
+        flags = [name for name in (self.key, self.entity) if name is not None and self.column(name).type == "boolean"]
+        if flags:
+            raise ValueError(f"key or entity of type boolean, which tells no two of them apart: {', '.join(flags)}")
         if self.amount is not None:
             self._check_amount(self.column(self.amount))
         for required in (self.event_time, self.key):
@@ -176,7 +194,7 @@ class Contract(BaseModel):
         if self.last_write not in self.column_names:
             raise ValueError(f"last_write must be `{BY_EVENT_TIME}`, `{BY_ARRIVAL}` or a column, not {self.last_write}")
         column = self.column(self.last_write)
-        if column.type == "string" or column.nullable or column.name in (self.key, self.target):
+        if column.type in ("string", "boolean") or column.nullable or column.name in (self.key, self.target):
             raise ValueError(
                 f"last_write: {column.name} can't be a row's version: that is a number or a timestamp, not nullable, "
                 "and neither the key nor the target"
@@ -208,12 +226,15 @@ class Contract(BaseModel):
         if len(set(self.features)) != len(self.features):
             raise ValueError("a feature is listed twice")
         numeric = [name for name in self.features if name not in self.categories]
-        textual = [name for name in numeric if self.column(name).type not in ("double", "long")]
+        textual = [name for name in numeric if self.column(name).type not in ("double", "long", "boolean")]
         if textual:
-            raise ValueError(f"features must be numeric, or text named under `categories`: {', '.join(textual)}")
+            raise ValueError(
+                f"features must be numeric, boolean, or text of `type: category`: {', '.join(textual)} (`categories` "
+                "names them as well)"
+            )
         other = [name for name in self.categories if name not in self.features or self.column(name).type != "string"]
         if other:
-            raise ValueError(f"categories must be features of type string: {', '.join(other)}")
+            raise ValueError(f"categories must be features of type string or category: {', '.join(map(str, other))}")
         if other := sorted(set(self.monotone) - set(numeric)):
             raise ValueError(f"monotone is for numeric features: {', '.join(other)}")
 

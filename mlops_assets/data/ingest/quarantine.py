@@ -149,7 +149,11 @@ def _as_text(column: pa.ChunkedArray, wanted: ColumnType) -> tuple[pa.Array, pa.
         values = plain.cast(pa.large_binary()).to_pylist()
         shown = [None if value is None else value.decode(errors="backslashreplace") for value in values]
         return pa.array(shown, pa.large_string()), damaged.combine_chunks()
-    if pa.types.is_boolean(plain.type) and wanted != "string":  # as a number True is 1, and the text "true" is not
+    if wanted == "boolean" and (pa.types.is_floating(plain.type) or pa.types.is_decimal(plain.type)):
+        plain = plain.cast(pa.float64(), safe=False)
+        zero = pc.equal(plain, 0.0)  # also -0, whose text is another
+        plain = pc.if_else(zero, 0.0, pc.if_else(pc.is_nan(plain), pa.scalar(None, plain.type), plain))
+    elif pa.types.is_boolean(plain.type) and wanted != "string":  # as a number True is 1, and the text "true" is not
         plain = plain.cast(pa.int8())
     elif pa.types.is_floating(plain.type):  # as double, the way it is parsed: 0.1 in float32 is not 0.1
         bits = EXACT_BITS[plain.type.bit_width]

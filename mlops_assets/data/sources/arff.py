@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from mlops_assets.data.sources.formats import require_short
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
 from mlops_assets.errors import SourceError
 
 _FIX = "download the file again; if it fails again, convert it to CSV or Parquet and load that"
@@ -42,25 +44,28 @@ class _Attribute:
     nominal: tuple[str, ...] | None
 
 
-def read_arff(content: bytes, *, where: str) -> pa.Table:
+def read_arff(content: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
     """Read a dense ARFF file.
 
     Args:
         content: The file, UTF-8.
         where: Name of the file in errors.
+        limits: How large it may be.
 
     Returns:
         One string column per attribute under its own name, values unquoted, null for `?` and for an empty value.
 
     Raises:
-        SourceError: Not ARFF, not UTF-8, sparse, or rows that do not fit the attributes.
+        SourceError: Not ARFF, not UTF-8, sparse, too large, or rows that do not fit the attributes.
     """
+    limits.require_bytes(len(content), where=where)
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise SourceError(f"not UTF-8 text: line {line} can't be decoded", where=where, fix=_FIX) from None
     attributes, header_lines, data = _header(content, where)
+    limits.require_shape(data.count(b"\n"), len(attributes), where=where)
     rows = _without_comments(data)
     table = _read_plain(rows, attributes) if _is_plain(rows) else None
     if table is None:
@@ -69,6 +74,7 @@ def read_arff(content: bytes, *, where: str) -> pa.Table:
         raise SourceError("no rows after @data", where=where, fix=_FIX)
     for position, attribute in enumerate(attributes):
         _check_nominal(table.column(position), attribute, where)
+        require_short(table.column(position), limits, where)
     return table.rename_columns([attribute.name for attribute in attributes])
 
 

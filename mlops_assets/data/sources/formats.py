@@ -75,7 +75,7 @@ def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.
     if table.num_rows == 1:
         raise SourceError("a header but no rows", where=where, fix="leave the file out, or export it again")
     for column in table.columns:
-        _require_short(column, limits, where)
+        require_short(column, limits, where)
     names = [column[0].as_py() or "" for column in table.columns]
     return table.slice(1).rename_columns(names)
 
@@ -125,16 +125,21 @@ def _decoded_bytes(column: pa.ChunkedArray, limits: Limits, where: str) -> int:
     total = 0
     for chunk in column.chunks:
         if not pa.types.is_dictionary(chunk.type):
-            _require_short(chunk, limits, where)
+            require_short(chunk, limits, where)
             total += chunk.nbytes
             continue
-        _require_short(chunk.dictionary, limits, where)
+        require_short(chunk.dictionary, limits, where)
         lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
         total += pc.sum(lengths, min_count=0).as_py()
     return total
 
 
-def _require_short(texts: pa.Array | pa.ChunkedArray, limits: Limits, where: str) -> None:
+def require_short(texts: pa.Array | pa.ChunkedArray, limits: Limits, where: str) -> None:
+    """Refuse texts of which one is longer than a cell may be.
+
+    Raises:
+        SourceError: One is.
+    """
     longest = pc.max(pc.binary_length(texts)).as_py() or 0
     limits.require("cell_kilobytes", -(-longest // 1024), where=where)
 

@@ -41,7 +41,7 @@ from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.arff import read_arff
 from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download, download_bytes
-from mlops_assets.data.sources.limits import DEFAULT_LIMITS
+from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
 from mlops_assets.data.sources.locations import is_web, shown
 from mlops_assets.errors import SettingsError, SourceError, StorageError
 
@@ -72,6 +72,7 @@ class OpenMLSource:
         cache_dir: Folder that keeps downloaded files, created if need be. A file in it is used when its MD5 is the one
             that the server names; without a folder every load downloads.
         http: Tries and timeouts of each request.
+        limits: How large the file may be.
 
     Raises:
         SettingsError: An argument can't be used.
@@ -85,7 +86,9 @@ class OpenMLSource:
         cache_dir: Path | None = None,
         *,
         http: HttpPolicy | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        self._limits = limits
         self._dataset = str(dataset).strip()
         self._version = version
         self._base_url = base_url.rstrip("/")
@@ -122,7 +125,7 @@ class OpenMLSource:
             what = f"the data set's format is {described.format}; dense ARFF and Parquet can be read"
             raise SourceError(what, where=where, fix="choose another version, or convert it by hand and load the file")
         content = self._file(described)
-        table = lower_case_columns(read(content, where=where), where=where)
+        table = lower_case_columns(read(content, where=where, limits=self._limits), where=where)
         yield SourceBatch(where, content_hash(content), table)
 
     def _find(self) -> int:
@@ -238,7 +241,7 @@ class OpenMLSource:
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
         try:
             with part.open("x+b") as sink:
-                answer = download(url, sink, self._http, max_bytes=DEFAULT_LIMITS.size)
+                answer = download(url, sink, self._http, max_bytes=self._limits.size)
                 sink.seek(0)
                 content = sink.read()
             if not answer.ok:

@@ -4,10 +4,10 @@ What belongs here: what must work before the step's code can be imported, so onl
 the top. What does not: running requests (`request_loop`), the reports (`reports`), the launching side.
 
 It is uploaded as a file of its own and executed in `__main__` with the globals `spark`, `sc` and `dbutils`; its
-arguments are a folder with `request.json` and that file's SHA-256. Someone who can write to the staging folder must not
-be able to run code with it: requests are JSON in Dagster's own serialization, never pickle, and what is run is
-verified. The request's hash comes with the task, which only the launching identity can submit, and the request has the
-hash of the code.
+arguments are a folder with `request.json`, that file's SHA-256 and the key of the reports. Someone who can write to the
+staging folder must not be able to run code with it: requests are JSON in Dagster's own serialization, never pickle, and
+what is run is verified. The request's hash comes with the task, which only the launching identity can submit, and the
+request has the hash of the code.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ class UnreadableSecretError(Exception):
     """A secret of the profile can't be read."""
 
 
-def main(folder: Path, sha256: str, task_globals: Mapping[str, Any]) -> None:
+def main(folder: Path, sha256: str, key: str, task_globals: Mapping[str, Any]) -> None:
     """Run the step that `folder/request.json` describes, and those that follow on this cluster.
 
     Args:
         folder: The launch's own folder.
         sha256: Hash of the request, in hexadecimal.
+        key: The launch's key, hexadecimal, with which its reports are signed.
         task_globals: The globals of the task: `dbutils`, and `sc` or `spark` are used.
 
     Raises:
@@ -62,7 +63,7 @@ def main(folder: Path, sha256: str, task_globals: Mapping[str, Any]) -> None:
             sys.path.insert(1, str(code))
 
         request_loop = importlib.import_module("mlops_assets.databricks.launch.request_loop")
-        request_loop.run_requests(folder, request, set_up, started=started)
+        request_loop.run_requests(folder, request, key, set_up, started=started)
 
 
 def verified(path: Path, sha256: str) -> bytes:
@@ -131,4 +132,4 @@ def prepare(request: Mapping[str, Any], task_globals: Mapping[str, Any], channel
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], globals())
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], globals())

@@ -6,9 +6,10 @@ of them reads (`launcher`, `pipes_client`), watching (`watch`), what a code of D
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
@@ -45,6 +46,7 @@ class LaunchedRun:
     Attributes:
         log: Log of the step in Dagster.
         folder: Its folder in staging.
+        key: Its secret, hexadecimal, with which reports from the cluster are signed.
         run_id: Its run, once submitted.
         watch: The watch over the run, once it is submitted.
         stderr: The end of what was printed to stderr on the cluster.
@@ -53,6 +55,7 @@ class LaunchedRun:
 
     log: dg.DagsterLogManager
     folder: str
+    key: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     run_id: int | None = None
     watch: Watch | None = None
     stderr: str = ""

@@ -98,9 +98,9 @@ class DatabricksStepLauncher(dg.StepLauncher):
         try:
             with dg.raise_execution_interrupts():
                 uploaded, sha256 = self._stage(launch)
-                launch.cluster = self._warm.take(step_context, uploaded, launch.folder, sha256)
+                launch.cluster = self._warm.take(step_context, uploaded, launch.folder, sha256, launch.key)
             run_id = launch.run_id = self._run_of(launch, uploaded, sha256)
-            watch = Watch(self._api, self._staging, launch.folder, run_id, self._spec, launch.log.warning)
+            watch = Watch(self._api, self._staging, launch.folder, launch.key, run_id, self._spec, launch.log.warning)
             launch.watch = watch
             with dg.raise_execution_interrupts():
                 yield from self._follow(launch, watch)
@@ -146,7 +146,7 @@ class DatabricksStepLauncher(dg.StepLauncher):
             self._spec,
             launch.attempt,
             python_file=uploaded.python_file,
-            parameters=[self._staging.on_cluster(launch.folder), sha256],
+            parameters=[self._staging.on_cluster(launch.folder), sha256, launch.key],
             libraries=uploaded.libraries,
         )
         return submission.submit(self._api, body)

@@ -105,7 +105,7 @@ def reap(api: Api, staging: Staging, instance: dg.DagsterInstance, *, keep_stagi
             reaped.cancelled.append(run_id)
         for folder in litter(staging.names(""), has_ended, is_kept):
             # The folder is removed last: while it exists, the next tick knows that something is left.
-            staging.remove_scripts(folder)
+            staging.scripts.remove(folder)
             staging.remove(folder)
             reaped.removed.append(folder)
     except OutOfTimeError:

@@ -5,15 +5,17 @@ nobody watches any more. What does not: what is reported (`request_loop`, `pipes
 code is unpacked (`cluster_main`). Only the standard library is imported: versions are compared before anything else is.
 
 The chunks `chunk-<n>` lie in the launch's folder. Files of a volume can't be appended to, so each is written once, and
-its first line has length and hash of the rest, by which a reader recognizes an incomplete file. They are JSON, never
-pickle: someone who can write to the staging folder must not be able to run code with it.
+its first line has the length of the rest, by which a reader recognizes an incomplete file, and its HMAC (RFC 2104): who
+else can write to the folder must not be able to speak for the step. The key is the launch's own, and comes with the
+task, never by the folder. The rest is JSON, never pickle.
 """
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,7 +26,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-_MARK = "mlops-chunk-1"
+_MARK = "mlops-chunk-2"
+_HEAD = re.compile(rb"mlops-chunk-2 (?P<length>\d{1,15}) (?P<signature>[0-9a-f]{64})\n")
+_LONGEST_HEAD = 100
 _CHUNK_BYTES = 1024 * 1024
 _PRINTED_PER_CHUNK = 256 * 1024
 _FIRST_FLUSH_S = 0.5
@@ -32,23 +36,39 @@ _WRITE_ATTEMPTS = 5
 _GRACE_S = 10.0
 
 
+class ForgedChunkError(Exception):
+    """A chunk that whoever has the launch's key did not write."""
+
+
 class OrphanedError(Exception):
     """No launcher watches this run any more."""
 
 
-def encode_chunk(number: int, records: list[dict[str, Any]]) -> bytes:
-    """Return the bytes of a chunk."""
-    return _framed(number, json.dumps(records).encode())
+def encode_chunk(number: int, records: list[dict[str, Any]], key: str) -> bytes:
+    """Return the bytes of a chunk, signed with the launch's key."""
+    payload = json.dumps(records).encode()
+    return f"{_MARK} {len(payload)} {_signature(number, payload, key)}\n".encode() + payload
 
 
-def decode_chunk(number: int, data: bytes) -> list[dict[str, Any]] | None:
-    """Return the records of a chunk, or None if it is incomplete."""
-    payload = data.partition(b"\n")[2]
-    return list(json.loads(payload)) if data == _framed(number, payload) else None
+def decode_chunk(number: int, data: bytes, key: str) -> list[dict[str, Any]] | None:
+    """Return the records of a chunk, or None if it is incomplete.
+
+    Raises:
+        ForgedChunkError: It is complete, and not what the step wrote as its chunk of this number.
+    """
+    head = _HEAD.match(data)
+    if head is None and b"\n" not in data and len(data) < _LONGEST_HEAD:
+        return None
+    payload = b"" if head is None else data[head.end() :]
+    if head is not None and len(payload) < int(head["length"]):
+        return None
+    if head is None or not hmac.compare_digest(head["signature"], _signature(number, payload, key).encode()):
+        raise ForgedChunkError(chunk_name(number))
+    return list(json.loads(payload))
 
 
-def _framed(number: int, payload: bytes) -> bytes:
-    return f"{_MARK} {number} {len(payload)} {hashlib.sha256(payload).hexdigest()}\n".encode() + payload
+def _signature(number: int, payload: bytes, key: str) -> str:
+    return hmac.digest(bytes.fromhex(key), b"%d\n%b" % (number, payload), "sha256").hex()
 
 
 def chunk_name(number: int) -> str:
@@ -61,14 +81,15 @@ class Channel:
 
     Args:
         folder: The folder for the chunks.
+        key: The launch's key, hexadecimal.
         longest_s: Longest time that a record waits; shortly after the start it is less.
 
     Attributes:
         stays: Whether this process waits for another request after its last record.
     """
 
-    def __init__(self, folder: Path, longest_s: float) -> None:
-        self._folder, self._longest_s = folder, longest_s
+    def __init__(self, folder: Path, key: str, longest_s: float) -> None:
+        self._folder, self._key, self._longest_s = folder, key, longest_s
         self.stays = False
         self._records: list[dict[str, Any]] = []
         self._lock, self._closing = threading.Lock(), threading.Event()
@@ -125,7 +146,7 @@ class Channel:
                 while batch < len(records) and size < _CHUNK_BYTES:
                     size += len(json.dumps(records[batch]))
                     batch += 1
-                self._write(encode_chunk(self._written + 1, records[:batch]), attempts)
+                self._write(encode_chunk(self._written + 1, records[:batch], self._key), attempts)
                 self._written += 1
                 records = records[batch:]
         finally:  # what could not be written goes back
@@ -201,19 +222,20 @@ class Watchdog:
 
 @contextmanager
 def reporting(
-    folder: Path, limits: Mapping[str, Any], describe: Callable[[BaseException], dict[str, Any]]
+    folder: Path, key: str, limits: Mapping[str, Any], describe: Callable[[BaseException], dict[str, Any]]
 ) -> Iterator[Channel]:
     """Report what is printed and the error that ends the block; end the block when the launcher is silent.
 
     Args:
         folder: The launch's own folder.
+        key: The launch's key, hexadecimal.
         limits: `flush_seconds` and `orphan_seconds` of the launch.
         describe: Turns an error into the fields of a `failure` record.
 
     Raises:
         OrphanedError: The launcher is gone.
     """
-    channel = Channel(folder, limits["flush_seconds"])
+    channel = Channel(folder, key, limits["flush_seconds"])
     watchdog = Watchdog(folder / "heartbeat", limits["orphan_seconds"])
     printed = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Tee(printed[0], channel, "stdout"), Tee(printed[1], channel, "stderr")

@@ -4,9 +4,9 @@ What belongs here: running a request, how long to wait for the next, and when to
 before the code is unpacked, and checking files (`cluster_main`); writing the next request (`warm`).
 
 A cluster takes minutes to start, so a process may stay for the next step of the same Dagster run. That step's request
-is verified like the first. Where the first one's SHA-256 came as a parameter of the task, that of the next comes in a
-ticket: a file beside the main script, in a folder that only the launching identity can write to. Tickets are numbered
-and written once, so two launchers can't both get the cluster.
+is verified like the first. Where the first one's SHA-256 and key came as parameters of the task, those of the next come
+in a ticket: a file beside the main script, in a folder that only the launching identity can write to. Tickets are
+numbered and written once, so two launchers can't both get the cluster.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mlops_assets.databricks.launch.cluster_main import ChangedFileError, verifi
 from mlops_assets.databricks.launch.reports import Channel, described, reporting
 
 TAKEN = "taken"
-_TICKET = re.compile(r"(?P<sha256>[0-9a-f]{64}) (?P<folder>/[^\n]+)\n")
+_TICKET = re.compile(r"(?P<sha256>[0-9a-f]{64}) (?P<key>[0-9a-f]{64}) (?P<folder>/[^\n]+)\n")
 _LOOK_S = 1.0
 _GRACE_S = 10.0
 
@@ -40,31 +40,34 @@ class Ticket(NamedTuple):
 
     Attributes:
         sha256: Hash of the request, in hexadecimal.
+        key: The launch's key, hexadecimal.
         folder: The launch's folder on the cluster, which holds the request.
     """
 
     sha256: str
+    key: str
     folder: str
 
     def encode(self) -> bytes:
         """Return the content of its file."""
-        return f"{self.sha256} {self.folder}\n".encode()
+        return f"{self.sha256} {self.key} {self.folder}\n".encode()
 
     @classmethod
     def decode(cls, content: bytes) -> Ticket | None:
         """Return the ticket of a file, None if the file is incomplete."""
         match = _TICKET.fullmatch(content.decode("utf-8", "replace"))
-        return None if match is None else cls(match["sha256"], match["folder"])
+        return None if match is None else cls(match["sha256"], match["key"], match["folder"])
 
 
 def run_requests(
-    folder: Path, request: Mapping[str, Any], set_up: Callable[[Channel], object], *, started: float
+    folder: Path, request: Mapping[str, Any], key: str, set_up: Callable[[Channel], object], *, started: float
 ) -> None:
     """Run a request, and others as long as a launcher has more for this process.
 
     Args:
         folder: The folder of the first launch.
         request: Its verified request.
+        key: Its key, hexadecimal, with which its reports are signed.
         set_up: Prepares this process before the first step runs.
         started: When this process started, on the clock of `time.monotonic`.
 
@@ -74,7 +77,7 @@ def run_requests(
     """
     code, tickets, number = request["code_sha256"], (request["reuse"] or {}).get("tickets"), 0
     while True:
-        with reporting(folder, request, described) as channel:
+        with reporting(folder, key, request, described) as channel:
             if number == 0:
                 set_up(channel)
             # It imports Dagster, whose version was compared just now.
@@ -88,7 +91,7 @@ def run_requests(
         ticket = await_ticket(Path(f"{tickets}-{number}.txt"), seconds) if seconds > 0 else None
         if ticket is None:
             return
-        folder = Path(ticket.folder)
+        folder, key = Path(ticket.folder), ticket.key
         request = json.loads(verified(folder / "request.json", ticket.sha256))
         if request["code_sha256"] != code:
             raise ChangedFileError(

@@ -1,7 +1,7 @@
 """The folder that both sides of a launch share: in a Unity Catalog volume, or in DBFS.
 
 What belongs here: writing, reading and removing files there by the REST API, and their paths on the cluster. What does
-not: their content, the main script where the Jobs API does not accept its path here (`workspace_scripts`).
+not: their content, the main script and what else only the launching identity may write (`workspace_scripts`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from databricks.sdk.errors import NotFound, PermissionDenied, ResourceConflict
+from databricks.sdk.errors import NotFound, PermissionDenied
 from databricks.sdk.errors.base import DatabricksError
 
 from mlops_assets.databricks.launch.api import Api
@@ -33,30 +33,23 @@ class Staging(ABC):
     Args:
         api: The workspace.
         root: The folder's path in the API.
+        script_folder: Workspace folder for scripts; defaults to one in the caller's home.
+
+    Attributes:
+        scripts: The files that others who write to the folder must not change: the main script, and those beside it.
     """
 
     # The error if it can't be used, and what to do then.
     _UNUSABLE: ClassVar[str]
     _FIX: ClassVar[str]
 
-    def __init__(self, api: Api, root: str) -> None:
+    def __init__(self, api: Api, root: str, script_folder: str = "") -> None:
         self._api, self.root = api, root.rstrip("/")
+        self.scripts = WorkspaceScripts(api, script_folder)
 
     @abstractmethod
     def on_cluster(self, name: str) -> str:
         """Return the path of a file on the cluster."""
-
-    @abstractmethod
-    def put_script(self, name: str, data: bytes) -> str:
-        """Store the main script of a task and return its `python_file`."""
-
-    @abstractmethod
-    def put_script_once(self, name: str, data: bytes) -> bool:
-        """Store a file beside the main script unless there is one of this name; whether this content is there now."""
-
-    @abstractmethod
-    def script_on_cluster(self, name: str) -> str:
-        """Return the path on the cluster of a file beside the main script."""
 
     def put(self, name: str, data: bytes) -> None:
         """Store a file, replacing one of the same name.
@@ -98,9 +91,6 @@ class Staging(ABC):
     def remove(self, name: str) -> None:
         """Remove a folder with its content; does nothing if it does not exist."""
 
-    def remove_scripts(self, run: str) -> None:  # noqa: B027 - nothing to do if scripts are in the folder
-        """Remove scripts that `put_script` stored outside of the folder as `<run>/...`."""
-
     @abstractmethod
     def _head(self, path: str) -> None: ...
 
@@ -123,25 +113,6 @@ class DbfsStaging(Staging):
     def on_cluster(self, name: str) -> str:
         """See `Staging`."""
         return f"/dbfs{self._path(f'{self.root}/{name}')}"
-
-    def put_script(self, name: str, data: bytes) -> str:
-        """See `Staging`."""
-        self.put(name, data)
-        return f"{self.root}/{name}"
-
-    def put_script_once(self, name: str, data: bytes) -> bool:
-        """See `Staging`."""
-        path = self._path(f"{self.root}/{name}")
-        body = {"path": path, "contents": base64.b64encode(data).decode(), "overwrite": False}
-        try:
-            self._api.call("POST", "/api/2.0/dbfs/put", body=body)
-        except ResourceConflict:  # perhaps by this call, whose answer was lost
-            return self.get(name) == data
-        return True
-
-    def script_on_cluster(self, name: str) -> str:
-        """See `Staging`."""
-        return self.on_cluster(name)
 
     def names(self, folder: str) -> list[str]:
         """See `Staging`."""
@@ -198,13 +169,7 @@ class DbfsStaging(Staging):
 
 
 class VolumeStaging(Staging):
-    """A folder of a Unity Catalog volume, `/Volumes/<catalog>/<schema>/<volume>[/...]`.
-
-    Args:
-        api: The workspace.
-        root: The folder.
-        script_folder: Workspace folder for the main script; defaults to one in the caller's home.
-    """
+    """A folder of a Unity Catalog volume, `/Volumes/<catalog>/<schema>/<volume>[/...]`."""
 
     _UNUSABLE = "the volume can't be used"
     _FIX = (
@@ -212,29 +177,9 @@ class VolumeStaging(Staging):
         "profile; in a workspace without Unity Catalog set `staging: dbfs` and `staging_path: dbfs:/...`"
     )
 
-    def __init__(self, api: Api, root: str, script_folder: str = "") -> None:
-        super().__init__(api, root)
-        self._scripts = WorkspaceScripts(api, script_folder)
-
     def on_cluster(self, name: str) -> str:
         """See `Staging`."""
         return f"{self.root}/{name}"
-
-    def put_script(self, name: str, data: bytes) -> str:
-        """See `Staging`."""
-        return self._scripts.put(name, data)
-
-    def put_script_once(self, name: str, data: bytes) -> bool:
-        """See `Staging`."""
-        return self._scripts.put_once(name, data)
-
-    def script_on_cluster(self, name: str) -> str:
-        """See `Staging`."""
-        return self._scripts.on_cluster(name)
-
-    def remove_scripts(self, run: str) -> None:
-        """See `Staging`."""
-        self._scripts.remove(run)
 
     def names(self, folder: str) -> list[str]:
         """See `Staging`."""
@@ -290,7 +235,7 @@ class VolumeStaging(Staging):
 
 def staging_of(api: Api, kind: StagingKind, path: str, *, script_folder: str = "") -> Staging:
     """Return the staging folder of a kind at a path."""
-    return DbfsStaging(api, path) if kind == "dbfs" else VolumeStaging(api, path, script_folder)
+    return (DbfsStaging if kind == "dbfs" else VolumeStaging)(api, path, script_folder)
 
 
 def _files(path: str) -> str:

@@ -83,7 +83,7 @@ class Uploads:
                 step.log.info(f"Code of this run: {len(code.files)} files, {size:.0f} KB, {code.name}")
             script = self._script.read_bytes()
             script_name = f"{run_id}/{self._script.stem}-{hashlib.sha256(script).hexdigest()[:12]}.py"
-            python_file = self.staging.put_script(script_name, script)
+            python_file = self.staging.scripts.put(script_name, script)
             self._uploaded[run_id] = Uploaded(
                 self.staging.on_cluster(name),
                 hashlib.sha256(code.data).hexdigest(),
@@ -99,7 +99,7 @@ class Uploads:
         if not content:
             return ()
         name = f"{run_id}/requirements-{hashlib.sha256(content).hexdigest()[:12]}.txt"
-        return ({"requirements": self.staging.put_script(name, content)},)
+        return ({"requirements": self.staging.scripts.put(name, content)},)
 
     def instructions(self, uploaded: Uploaded) -> dict[str, Any]:
         """Return what `cluster_main.prepare` and `reports.reporting` read."""
@@ -142,7 +142,7 @@ class Uploads:
         for run_id, uploaded in self._uploaded.items():
             if run_id in self._kept or not (uploaded.is_whole_run or is_over(run_id)):
                 continue
-            for remove in (self.staging.remove, self.staging.remove_scripts):
+            for remove in (self.staging.remove, self.staging.scripts.remove):
                 with contextlib.suppress(Exception):  # the reaper removes what stays
                     remove(run_id)
         self._uploaded.clear()

@@ -81,7 +81,7 @@ class WarmClusters:
         return {
             "seconds": self._spec.reuse_seconds,
             "limit_seconds": self._spec.timeout_seconds,
-            "tickets": self._staging.script_on_cluster(_tickets(attempt)),
+            "tickets": self._staging.scripts.on_cluster(_tickets(attempt)),
         }
 
     def started(self, run_id: int, attempt: Attempt, uploaded: Uploaded) -> WarmCluster:
@@ -89,7 +89,7 @@ class WarmClusters:
         return WarmCluster(run_id, self._kind(uploaded), _tickets(attempt))
 
     def take(
-        self, context: dg.StepExecutionContext, uploaded: Uploaded, folder: str, sha256: str
+        self, context: dg.StepExecutionContext, uploaded: Uploaded, folder: str, sha256: str, key: str
     ) -> WarmCluster | None:
         """Hand a step to a waiting run; None if no run takes it, so that it needs one of its own.
 
@@ -98,13 +98,14 @@ class WarmClusters:
             uploaded: What its Dagster run shares.
             folder: The launch's folder in staging, with its request.
             sha256: Hash of the request, in hexadecimal.
+            key: The launch's key, hexadecimal.
 
         Raises:
             LaunchError: A run took it and was cancelled at that moment; the workspace does not answer.
         """
         if not self._spec.reuse_seconds:
             return None
-        ticket = Ticket(sha256, self._staging.on_cluster(folder))
+        ticket = Ticket(sha256, key, self._staging.on_cluster(folder))
         for cluster in _noted(context):
             if cluster.is_idle and cluster.kind == self._kind(uploaded):
                 following = replace(cluster, taken=cluster.taken + 1, is_idle=False)
@@ -152,7 +153,7 @@ class WarmClusters:
             return False
         name, content, taken = f"{cluster.tickets}-{cluster.taken}.txt", ticket.encode(), f"{folder}/{TAKEN}"
         try:
-            if not self._staging.put_script_once(name, content):
+            if not self._staging.scripts.put_once(name, content):
                 return False  # another step was faster
             deadline = time.monotonic() + _TAKING_S
             while time.monotonic() < deadline:

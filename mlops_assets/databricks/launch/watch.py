@@ -19,7 +19,7 @@ from databricks.sdk.errors.base import DatabricksError
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.api import Api
 from mlops_assets.databricks.launch.failures import RunView
-from mlops_assets.databricks.launch.reports import chunk_name, decode_chunk
+from mlops_assets.databricks.launch.reports import ForgedChunkError, chunk_name, decode_chunk
 from mlops_assets.databricks.launch.spec import LaunchSpec
 from mlops_assets.databricks.launch.staging import Staging
 from mlops_assets.errors import LaunchError
@@ -35,11 +35,13 @@ class Reports:
     Args:
         staging: Where they are stored.
         folder: The launch's folder.
+        key: The launch's key, hexadecimal.
+        warn: Called with the text of a problem that does not stop the watch.
     """
 
-    def __init__(self, staging: Staging, folder: str) -> None:
-        self._staging, self._folder = staging, folder
-        self._next = 1
+    def __init__(self, staging: Staging, folder: str, key: str, warn: Callable[[str], None]) -> None:
+        self._staging, self._folder, self._key, self._warn = staging, folder, key, warn
+        self._next, self._forged = 1, 0
         self.is_complete, self.process_stays = False, False
 
     @property
@@ -48,10 +50,19 @@ class Reports:
         return self._next == 1
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield new records; an incomplete chunk is left for the next call."""
+        """Yield new records; an incomplete chunk is left for the next call, as is a forged one."""
         while not self.is_complete:
             data = self._staging.get(f"{self._folder}/{chunk_name(self._next)}")
-            records = None if data is None else decode_chunk(self._next, data)
+            try:
+                records = None if data is None else decode_chunk(self._next, data, self._key)
+            except ForgedChunkError as error:
+                if self._forged != self._next:  # once for each
+                    self._forged = self._next
+                    self._warn(
+                        f"{self._folder}/{error} was not written by the step, and is not read. "
+                        "Fix: find out who else writes to the staging folder, and revoke that."
+                    )
+                return
             if records is None:
                 return
             self._next += 1
@@ -80,6 +91,7 @@ class Watch:
         api: The workspace.
         staging: Where the launch's folder is.
         folder: The launch's folder.
+        key: The launch's key, hexadecimal.
         run_id: The run.
         spec: How often to poll, and for how long.
         warn: Called with the text of a problem that does not stop the watch.
@@ -91,11 +103,18 @@ class Watch:
     """
 
     def __init__(
-        self, api: Api, staging: Staging, folder: str, run_id: int, spec: LaunchSpec, warn: Callable[[str], None]
+        self,
+        api: Api,
+        staging: Staging,
+        folder: str,
+        key: str,
+        run_id: int,
+        spec: LaunchSpec,
+        warn: Callable[[str], None],
     ) -> None:
         self._api, self._staging, self._folder, self._run_id = api, staging, folder, run_id
         self._spec, self._warn = spec, warn
-        self._reports = Reports(staging, folder)
+        self._reports = Reports(staging, folder, key, warn)
         self._beats, self._beat_at = 0, time.monotonic()
         self._granted = not spec.cluster_permissions
         self._changed_at = time.monotonic()

@@ -92,7 +92,8 @@ class SegmentWriter:
             os.ftruncate(self._file, self._size)
             raise LogFullError("no space left on device")
         self._size += len(record)
-        self._dirty.set()
+        if not self._dirty.is_set():
+            self._dirty.set()
         if self._size >= self._segment_bytes:
             self._next()
 

@@ -40,6 +40,19 @@ def reference_double(value: object) -> object:
     return UNREADABLE
 
 
+def reference_boolean(value: object) -> object:
+    if isinstance(value, str):
+        word = value.strip().lower()
+        return {"true": True, "t": True, "yes": True, "y": True, "1": True, "": MISSING}.get(
+            word, False if word in ("false", "f", "no", "n", "0") else UNREADABLE
+        )
+    if isinstance(value, bool | int | float | Decimal):
+        if value != value:  # noqa: PLR0124 - NaN
+            return MISSING
+        return bool(value) if value in (0, 1) else UNREADABLE
+    return UNREADABLE
+
+
 def reference_long(value: object, exact_below: int = 2**53) -> object:
     if isinstance(value, Decimal):
         value = str(value)
@@ -288,6 +301,16 @@ def test_typed_columns_are_read_like_the_reference(typed: Typed, data: st.DataOb
     expect(read_column(raw, "double"), column, reference_double, "double")
     expect(read_column(raw, "long"), column, lambda value: reference_long(value, typed.exact_below), "long")
     expect(read_column(raw, "timestamp"), column, reference_timestamp, "timestamp")
+    expect(read_column(raw, "boolean"), column, reference_boolean, "boolean")
+
+
+WORDS = st.sampled_from(["true", "TRUE", "False", "t", "F", "yes", "No", "y", "N", "1", "0", "", " ", " true\t"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(columns_of(WORDS | st.sampled_from(["maybe", "2", "-1", "1.0", "tru", "on", "nan", "yes!"])), TEXT_TYPES)
+def test_text_is_read_as_booleans_like_the_reference(column: list[str | None], kind: pa.DataType):
+    expect(read_column(chunked(column, kind, 1), "boolean"), column, reference_boolean, "boolean")
 
 
 MEANINGLESS = [
@@ -300,7 +323,7 @@ MEANINGLESS = [
 ]
 
 
-@pytest.mark.parametrize("wanted", ["double", "long", "timestamp"])
+@pytest.mark.parametrize("wanted", ["double", "long", "timestamp", "boolean"])
 @pytest.mark.parametrize("raw", MEANINGLESS, ids=lambda raw: str(raw.type))
 def test_what_is_no_number_and_no_time_is_unreadable(raw: pa.Array, wanted: ColumnType):
     reading = read_column(pa.chunked_array([raw]), wanted)

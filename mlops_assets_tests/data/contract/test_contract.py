@@ -277,9 +277,17 @@ def test_a_good_contract_is_accepted():
         ({"features": ["id", "amount"]}, "never a feature: id"),
         ({"columns": with_column(name="at"), "features": ["at"]}, "never a feature: at"),
         ({"features": ["amount", "card"]}, "never a feature: card"),
-        ({"features": ["amount", "card"], "entity": None}, "features must be numeric, or text .*: card"),
-        ({"categories": ["tries"]}, "categories must be features of type string: tries"),
-        ({"categories": ["card"]}, "categories must be features of type string: card"),
+        ({"features": ["amount", "card"], "entity": None}, "features must be numeric, boolean, or text .*: card"),
+        ({"columns": with_column(name="shop", type="category")}, "categories must be features .*: shop"),
+        ({"columns": with_column(name="shop", type="categories")}, "Input should be 'double'"),
+        ({"columns": with_column(name="at", type="boolean")}, "event_time at must be a timestamp or a number"),
+        ({"columns": with_column(name="id", type="boolean")}, "key or entity of type boolean.*: id"),
+        ({"columns": with_column(name="card", type="boolean")}, "key or entity of type boolean.*: card"),
+        ({"columns": with_column(name="amount", type="boolean")}, "amount amount must be numeric"),
+        ({"columns": with_column(name="on", type="boolean", min=0)}, "a range needs a numeric column, not boolean"),
+        ({"columns": with_column(name="on", type="boolean"), "last_write": "on"}, "on can't be a row's version"),
+        ({"categories": ["tries"]}, "categories must be features of type string or category: tries"),
+        ({"categories": ["card"]}, "categories must be features of type string or category: card"),
         ({"monotone": {"merchant": 1}}, "monotone is for numeric features: merchant"),
         ({"monotone": {"id": 1}}, "monotone is for numeric features: id"),
         ({"monotone": {"amount": 2}}, "monotone.amount: Input should be -1 or 1"),
@@ -392,6 +400,25 @@ def test_a_contract_may_have_categories_and_constraints_and_they_are_silent_abou
     assert parse_contract(contract.to_yaml(), where="x") == contract
     assert contract.monotone == {"amount": 1, "tries": -1}
     assert parsed(monotone={"amount": 1}).fingerprint == parsed().fingerprint
+
+
+def test_a_category_by_type_is_the_same_contract_as_one_by_name():
+    columns = [{**column, "type": "category"} if column["name"] == "shop" else column for column in SHOPS["columns"]]
+
+    contract = parsed(columns=columns, features=SHOPS["features"])
+
+    assert contract == parsed(**SHOPS) == parsed(**SHOPS | {"columns": columns})
+    assert contract.column("shop").type == "string"
+    assert parse_contract(contract.to_yaml(), where="x") == contract
+
+
+def test_a_boolean_may_be_a_feature_and_constrained():
+    columns = with_column(name="abroad", type="boolean", nullable=True)
+
+    contract = parsed(columns=columns, features=["amount", "abroad"], monotone={"abroad": 1})
+
+    assert contract.column("abroad").type == "boolean"
+    assert parse_contract(contract.to_yaml(), where="x") == contract
 
 
 def test_a_table_of_before_there_were_models_in_contracts_keeps_its_fingerprint(creditcard: Contract):

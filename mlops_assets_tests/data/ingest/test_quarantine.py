@@ -141,6 +141,32 @@ def test_tried_again_under_the_same_contract_a_row_is_as_it_was(column: str, val
     assert again.bad.to_pylist() == [True] * 3
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([True, False, None]),
+        pa.array([-0.0, math.nan, 2.5]),
+        pa.array([1.0, math.inf, 0.0], pa.float32()),
+        pa.array([Decimal("1.0"), Decimal("0.0"), Decimal("0.5")], pa.decimal128(5, 1)),
+        pa.array([1, 0, 2]),
+        pa.array([" Yes", "n", "perhaps"]),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_boolean_tried_again_is_what_it_was(values: pa.Array):
+    contract = CARDS.model_copy(
+        update={"columns": (*CARDS.columns, Column(name="abroad", type="boolean", nullable=True))}
+    )
+    raw = pa.table({**GOOD, "amount": [-1, -2, -3], "abroad": values})
+    before = conform(raw, contract, where="x")
+
+    kept = bad_rows(raw, before, contract)
+    again, judged = try_again(kept, contract)
+
+    assert again.table.column("abroad").to_pylist() == before.table.column("abroad").to_pylist()
+    assert judged.column(REASONS).to_pylist() == kept.column(REASONS).to_pylist()
+
+
 def test_what_the_contract_accepts_by_now_is_good_by_now():
     kept = aside(amount=[101.0, -1.0, 2.0], fraud=[0, 1, 7])
     wider = CARDS.model_copy(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import tempfile
@@ -236,6 +237,7 @@ def unprivileged() -> Iterator[Path]:
         path = Path(name)
         path.chmod(0o755)
         (path / "a.csv").write_bytes(TEXT)
+        codecs.lookup("utf-8-sig")  # Python's own files may be root's alone
         if user == 0:
             os.seteuid(65_534)
         try:

@@ -7,6 +7,7 @@ import hashlib
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,33 +18,37 @@ from hypothesis import strategies as st
 
 from mlops_assets.databricks.launch import cluster_main, reports
 from mlops_assets.databricks.launch.cluster_main import ChangedFileError, unpacked
-from mlops_assets.databricks.launch.reports import Channel, chunk_name, decode_chunk, encode_chunk
+from mlops_assets.databricks.launch.reports import Channel, ForgedChunkError, chunk_name, decode_chunk, encode_chunk
 
+KEY, OTHER_KEY = "ab" * 32, "cd" * 32
 RECORDS = st.lists(st.dictionaries(st.text(), st.text(), max_size=3), max_size=5)
 
 
 @given(RECORDS, st.integers(1, 10**6))
 def test_whole_chunk_is_read_as_it_was_written(records: list[dict[str, Any]], number: int):
-    assert decode_chunk(number, encode_chunk(number, records)) == records
+    assert decode_chunk(number, encode_chunk(number, records, KEY), KEY) == records
 
 
 @given(RECORDS, st.data())
 def test_part_of_a_chunk_is_not_taken_for_it(records: list[dict[str, Any]], data: st.DataObject):
-    whole = encode_chunk(1, records)
+    whole = encode_chunk(1, records, KEY)
     cut = data.draw(st.integers(0, len(whole) - 1))
-    assert decode_chunk(1, whole[:cut]) is None
+    assert decode_chunk(1, whole[:cut], KEY) is None
 
 
 @given(RECORDS, st.data())
 def test_chunk_with_a_changed_byte_is_not_taken(records: list[dict[str, Any]], data: st.DataObject):
-    whole = bytearray(encode_chunk(1, records))
+    whole = bytearray(encode_chunk(1, records, KEY))
     position = data.draw(st.integers(0, len(whole) - 1))
     whole[position] ^= 1
-    assert decode_chunk(1, bytes(whole)) is None
+    with suppress(ForgedChunkError):
+        assert decode_chunk(1, bytes(whole), KEY) is None  # the length is larger now
 
 
-def test_chunk_of_another_number_is_not_taken():
-    assert decode_chunk(2, encode_chunk(1, [])) is None
+@pytest.mark.parametrize(("number", "key"), [(2, KEY), (1, OTHER_KEY)])
+def test_chunk_of_another_number_or_key_is_forged(number: int, key: str):
+    with pytest.raises(ForgedChunkError, match="chunk-00000"):
+        decode_chunk(number, encode_chunk(1, [], KEY), key)
 
 
 def test_only_the_launchers_own_code_is_unpacked(tmp_path: Path):
@@ -68,14 +73,14 @@ def test_only_the_launchers_own_code_is_unpacked(tmp_path: Path):
 def written(folder: Path) -> list[dict[str, Any]]:
     records: list[dict[str, Any]] = []
     for number in range(1, 1 + len(list(folder.iterdir()))):
-        chunk = decode_chunk(number, (folder / chunk_name(number)).read_bytes())
+        chunk = decode_chunk(number, (folder / chunk_name(number)).read_bytes(), KEY)
         assert chunk is not None
         records += chunk
     return records
 
 
 def test_records_are_written_before_the_end_and_each_once(tmp_path: Path):
-    channel = Channel(tmp_path, 0.1)
+    channel = Channel(tmp_path, KEY, 0.1)
     channel.put("event", number=1)
     deadline = time.monotonic() + 5
     while not list(tmp_path.iterdir()):
@@ -89,7 +94,7 @@ def test_records_are_written_before_the_end_and_each_once(tmp_path: Path):
 
 def test_storage_that_is_away_for_a_while_loses_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = tmp_path / "away"
-    channel = Channel(folder, 0.1)
+    channel = Channel(folder, KEY, 0.1)
     channel.put("event", number=1)
     time.sleep(0.8)
     folder.mkdir()
@@ -101,14 +106,14 @@ def test_storage_that_is_away_for_a_while_loses_nothing(tmp_path: Path, capsys: 
 
 def test_storage_that_stays_away_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reports, "_WRITE_ATTEMPTS", 1)
-    channel = Channel(tmp_path / "away", 0.1)
+    channel = Channel(tmp_path / "away", KEY, 0.1)
     channel.put("event")
     with pytest.raises(FileNotFoundError):
         channel.close()
 
 
 def test_flood_of_printed_text_is_cut_with_a_word(tmp_path: Path):
-    channel = Channel(tmp_path, 100)
+    channel = Channel(tmp_path, KEY, 100)
     for _ in range(1000):
         channel.put_text("stdout", "x" * 1000)
     channel.put("event", number=1)
@@ -120,7 +125,7 @@ def test_flood_of_printed_text_is_cut_with_a_word(tmp_path: Path):
 
 
 def test_many_records_become_several_chunks(tmp_path: Path):
-    channel = Channel(tmp_path, 100)
+    channel = Channel(tmp_path, KEY, 100)
     for number in range(30):
         channel.put("event", entry="x" * 100_000, number=number)
     channel.close()

@@ -53,7 +53,7 @@ def test_sensor_ends_what_a_dead_launcher_left(driver: Driver, api: Api):
         ids = {}
         for run in [*made, unknown]:
             staging.put(f"{run}/step-0/request.json", b"{}")
-            script = staging.put_script(f"{run}/main.py", b"import time; time.sleep(600)")
+            script = staging.scripts.put(f"{run}/main.py", b"import time; time.sleep(600)")
             body = submission.submission(LaunchSpec(CLUSTER), Attempt(run, "job", "step", 0), python_file=script,
                                          parameters=[])  # fmt: skip
             ids[run] = submission.submit(api, body)

@@ -27,14 +27,14 @@ from mlops_assets.databricks.launch.request_loop import (
 )
 from mlops_assets_tests.databricks.launch.driving import CHECKOUT
 
-SHA256 = hashlib.sha256(b"a").hexdigest()
+SHA256, KEY = hashlib.sha256(b"a").hexdigest(), "ab" * 32
 FOLDERS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), min_size=1).map("/{}".format)
 
 
 @given(FOLDERS, st.data())
 def test_part_of_a_ticket_is_not_taken_for_it(folder: str, data: st.DataObject):
-    whole = Ticket(SHA256, folder).encode()
-    assert Ticket.decode(whole) == Ticket(SHA256, folder)
+    whole = Ticket(SHA256, KEY, folder).encode()
+    assert Ticket.decode(whole) == Ticket(SHA256, KEY, folder)
     assert Ticket.decode(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
 
 
@@ -53,7 +53,7 @@ def test_no_step_is_taken_in_the_second_half_of_the_time_limit(reuse: Any, age: 
 
 
 def test_it_takes_the_ticket_that_comes_in_time_and_no_other(tmp_path: Path):
-    path, ticket = tmp_path / "next-1.txt", Ticket(SHA256, "/a")
+    path, ticket = tmp_path / "next-1.txt", Ticket(SHA256, KEY, "/a")
     path.write_bytes(ticket.encode()[:-1])  # still being written
     Timer(0.3, path.write_bytes, (ticket.encode(),)).start()
     assert await_ticket(path, 5) == ticket
@@ -97,14 +97,14 @@ class Process:
         content = json.dumps(request).encode()
         (folder / "request.json").write_bytes(content)
         self._tickets += 1
-        ticket = Ticket(hashlib.sha256(content).hexdigest(), str(folder))
+        ticket = Ticket(hashlib.sha256(content).hexdigest(), KEY, str(folder))
         (self.folder / f"next-{self._tickets}.txt").write_bytes(ticket.encode())
         return folder
 
     def run(self, request: dict[str, Any]) -> None:
         first = self.folder / "first"
         first.mkdir()
-        run_requests(first, request, lambda _channel: None, started=time.monotonic())
+        run_requests(first, request, KEY, lambda _channel: None, started=time.monotonic())
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from databricks_loopback import Workspace
 from mlops_assets.databricks.launch.api import Api, Credentials
+from mlops_assets.databricks.launch.reports import chunk_name, encode_chunk
 from mlops_assets.databricks.launch.spec import StagingKind
 from mlops_assets.databricks.launch.staging import Staging, staging_of
+from mlops_assets.databricks.launch.watch import Reports
 from mlops_assets.errors import LaunchError
 from mlops_assets_tests.databricks.launch.driving import PATHS, Driver
 
@@ -63,27 +67,44 @@ def test_volume_of_many_files_is_removed(workspace: Workspace, api: Api):
 
 
 def test_script_lies_where_the_jobs_api_takes_it(staging: Staging, workspace: Workspace):
-    python_file = staging.put_script("run/main.py", b"print(1)")
-    assert python_file.startswith(("/Workspace/Users/engineer@example.com/", "dbfs:/"))
+    python_file = staging.scripts.put("run/main.py", b"print(1)")
+    assert python_file.startswith("/Workspace/Users/engineer@example.com/"), "everybody can write to DBFS"
     assert workspace.storage.locate(python_file).read_bytes() == b"print(1)"
     staging.remove("run")
-    staging.remove_scripts("run")
-    staging.remove_scripts("run")
+    staging.scripts.remove("run")
+    staging.scripts.remove("run")
     assert not workspace.storage.locate(python_file).exists()
 
 
 def test_scripts_of_a_dead_launcher_are_found(api: Api, workspace: Workspace):
-    left = staging_of(api, "volume", PATHS["volume"]).put_script("run/main.py", b"print(1)")
-    other = staging_of(api, "volume", PATHS["volume"]).put_script("run2/main.py", b"print(1)")
-    staging_of(api, "volume", PATHS["volume"]).remove_scripts("run")
+    left = staging_of(api, "volume", PATHS["volume"]).scripts.put("run/main.py", b"print(1)")
+    other = staging_of(api, "volume", PATHS["volume"]).scripts.put("run2/main.py", b"print(1)")
+    staging_of(api, "volume", PATHS["volume"]).scripts.remove("run")
     assert not workspace.storage.locate(left).exists()
     assert workspace.storage.locate(other).exists()
 
 
 def test_script_folder_can_be_chosen(api: Api, workspace: Workspace):
     staging = staging_of(api, "volume", PATHS["volume"], script_folder="/Shared/team")
-    assert staging.put_script("run/main.py", b"print(1)") == "/Workspace/Shared/team/run-main.py"
+    assert staging.scripts.put("run/main.py", b"print(1)") == "/Workspace/Shared/team/run-main.py"
     assert workspace.calls.matching("GET", "*/Me") == []
+
+
+def test_a_report_that_somebody_else_wrote_is_not_read_and_does_not_hide_the_step_s_own(staging: Staging):
+    key, warnings = "ab" * 32, list[str]()
+    reports = Reports(staging, "run/raw-0", key, warnings.append)
+    forged: list[dict[str, Any]] = [{"kind": "event", "entry": "{}"}, {"kind": "end", "stays": False}]
+    name = f"run/raw-0/{chunk_name(1)}"
+
+    staging.put(name, encode_chunk(1, forged, "cd" * 32))
+    assert [*reports.read(), *reports.read()] == []
+    assert not reports.is_complete
+    assert [f"{name} was not written by the step" in warning for warning in warnings] == [True]
+
+    own: list[dict[str, Any]] = [{"kind": "end", "stays": False}]
+    staging.put(name, encode_chunk(1, own, key))
+    assert list(reports.read()) == own
+    assert reports.is_complete
 
 
 def test_block_that_arrives_twice_is_noticed(api: Api, workspace: Workspace):
@@ -98,7 +119,7 @@ def test_block_that_arrives_twice_is_noticed(api: Api, workspace: Workspace):
 def test_credential_is_not_put(api: Api, workspace: Workspace, kind: StagingKind):
     """Base64 would hide it from a look at the body."""
     staging = staging_of(api, kind, PATHS[kind])
-    for put in (staging.put, staging.put_script):
+    for put in (staging.put, staging.scripts.put):
         with pytest.raises(LaunchError, match="a credential"):
             put("run/file", b"..." + workspace.token.encode() + b"...")
     assert workspace.calls.matching("P*", "*") == []

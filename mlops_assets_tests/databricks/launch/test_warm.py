@@ -71,8 +71,7 @@ def test_a_request_that_was_changed_on_its_way_is_not_run(driver: Driver):
             path.write_bytes(path.read_bytes().replace(b"mlops_assets", b"mlops_4ssets"))
         return proceed()
 
-    path = "*/dbfs/put" if driver.kind == "dbfs" else "*/workspace/import"
-    with driver.workspace.faults.on_call("attack", replace, method="POST", path=path, times=None):
+    with driver.workspace.faults.on_call("attack", replace, method="POST", path="*/workspace/import", times=None):
         outcome = driver.run("pair", reuse_seconds=60)
     assert not outcome.success
     (failed,) = outcome.events(dg.DagsterEventType.STEP_FAILURE)
@@ -158,12 +157,10 @@ def test_a_launcher_that_is_killed_leaves_a_cluster_for_its_time_and_no_longer(v
 def test_one_of_two_launchers_gets_the_ticket(volume: Driver, kind: StagingKind):
     api = Api(Credentials(volume.workspace.host, volume.workspace.token))
     one, two = (staging_of(api, kind, PATHS[kind]) for _ in range(2))
-    assert one.put_script_once("run/next-1.txt", b"one")
-    assert not two.put_script_once("run/next-1.txt", b"two")
+    assert one.scripts.put_once("run/next-1.txt", b"one")
+    assert not two.scripts.put_once("run/next-1.txt", b"two")
     # As after an answer that was lost: the call is made again.
-    assert one.put_script_once("run/next-1.txt", b"one")
-    on_cluster = one.script_on_cluster("run/next-1.txt").removeprefix("/dbfs")
-    found = volume.workspace.storage.locate(on_cluster if kind == "volume" else f"dbfs:{on_cluster}")
-    assert found.read_bytes() == b"one"
+    assert one.scripts.put_once("run/next-1.txt", b"one")
+    assert volume.workspace.storage.locate(one.scripts.on_cluster("run/next-1.txt")).read_bytes() == b"one"
     one.remove("run")
-    one.remove_scripts("run")
+    one.scripts.remove("run")

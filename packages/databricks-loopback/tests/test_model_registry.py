@@ -31,6 +31,7 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
     ),
     ("POST model-versions/finalize", VERSION, messages.FinalizeModelVersionResponse),
     ("GET model-versions/get", VERSION, messages.GetModelVersionResponse),
+    ("PATCH model-versions/update", {**VERSION, "description": "d"}, messages.UpdateModelVersionResponse),
     ("GET model-versions/search", {"filter": "run_id = 'r'"}, messages.SearchModelVersionsResponse),
     ("POST registered-models/alias", {**ALIAS, "version": "1"}, messages.SetRegisteredModelAliasResponse),
     ("GET registered-models/alias", ALIAS, messages.GetModelVersionByAliasResponse),
@@ -40,7 +41,19 @@ CASES: list[tuple[str, dict[str, Any], Any]] = [
         messages.IsDatabricksSdkModelsArtifactRepositoryEnabledResponse,
     ),
     ("POST model-versions/emit-lineage", VERSION, messages.EmitModelVersionLineageResponse),
+    (
+        "POST registered-models/set-tag",
+        {"name": NAME, "key": "k", "value": "v"},
+        messages.SetRegisteredModelTagResponse,
+    ),
+    ("DELETE registered-models/delete-tag", {"name": NAME, "key": "k"}, messages.DeleteRegisteredModelTagResponse),
+    ("POST model-versions/set-tag", {**VERSION, "key": "k", "value": "v"}, messages.SetModelVersionTagResponse),
+    ("DELETE model-versions/delete-tag", {**VERSION, "key": "k"}, messages.DeleteModelVersionTagResponse),
+    ("DELETE registered-models/alias", ALIAS, messages.DeleteRegisteredModelAliasResponse),
 ]
+
+
+TAKEN = {"name": "main.taken.m", "version": "1"}
 
 
 @pytest.fixture
@@ -85,12 +98,30 @@ def test_answers_have_the_shape_of_mlflows_messages(call: Call, workspace: Works
         ("GET registered-models/get", {"name": "main.taken.none"}, "RESOURCE_DOES_NOT_EXIST"),
         ("GET registered-models/alias", {"name": "main.taken.m", "alias": "none"}, "NOT_FOUND"),
         ("GET model-versions/get", {"name": "main.taken.m", "version": "9"}, "RESOURCE_DOES_NOT_EXIST"),
+        (
+            "POST registered-models/set-tag",
+            {"name": "main.taken.none", "key": "k", "value": "v"},
+            "RESOURCE_DOES_NOT_EXIST",
+        ),
+        (
+            "POST registered-models/set-tag",
+            {"name": "main.taken.m", "key": "k", "value": "v" * 1001},
+            "INVALID_PARAMETER_VALUE",
+        ),
         ("POST model-versions/finalize", {"name": "main.taken.m", "version": "1"}, "INVALID_PARAMETER_VALUE"),
         ("GET model-versions/search", {"filter": "name = 'm' and run_id = 'r'"}, "INVALID_PARAMETER_VALUE"),
+        ("POST model-versions/set-tag", {**TAKEN, "key": "a.b", "value": "c"}, "INVALID_PARAMETER_VALUE"),
+        ("POST model-versions/set-tag", {**TAKEN, "key": "a", "value": " c"}, "INVALID_PARAMETER_VALUE"),
+        ("POST model-versions/set-tag", {**TAKEN, "key": "a", "value": "c" * 1001}, "INVALID_PARAMETER_VALUE"),
+        (
+            "POST model-versions/create",
+            {"name": "main.taken.m", "source": "models:/m-1", "tags": [{"key": "a-b", "value": "c"}]},
+            "INVALID_PARAMETER_VALUE",
+        ),
         ("GET model-versions/get-download-uri", {"name": "main.taken.m", "version": "1"}, "NOT_IMPLEMENTED"),
     ],
 )
-def test_what_it_refuses(call: Call, workspace: Workspace, name: str, fields: dict[str, str], code: str):
+def test_what_it_refuses(call: Call, workspace: Workspace, name: str, fields: dict[str, Any], code: str):
     workspace.catalog.add_schema("main.taken")
     call("POST registered-models/create", {"name": "main.taken.m"})
     call("POST model-versions/create", {"name": "main.taken.m", "source": "models:/m-1"})

@@ -22,6 +22,8 @@ from databricks_loopback.wire import ApiError, invalid, missing
 
 _FILTER = re.compile(r"\s*(?P<field>name|run_id)\s*=\s*'(?P<value>[^']*)'\s*")
 _LEVELS = 3  # catalog.schema.model
+_RESERVED = ".,-=/:"
+_LONGEST_TAG = 1000  # "Apply tags to Unity Catalog securable objects", constraints
 _FROM_REQUEST = ("source", "run_id", "description", "run_tracking_server_id", "tags", "model_id")
 
 
@@ -71,9 +73,15 @@ class ModelRegistry:
                 del self._versions[key]
 
     def create_version(self, request: Mapping[str, Any], user: str) -> dict[str, Any]:
-        """Create the next version of a model, which is pending until its files are uploaded."""
+        """Create the next version of a model, which is pending until its files are uploaded.
+
+        Raises:
+            ApiError: There is no such model, or a tag is not accepted.
+        """
         name = str(request["name"])
         self.model(name)
+        for tag in request.get("tags", []):
+            self._check_tag(tag["key"], tag.get("value", ""))
         with self._lock:
             number = str(1 + sum(1 for model, _ in self._versions if model == name))
             self._versions[name, number] = {
@@ -104,6 +112,53 @@ class ModelRegistry:
         """Return a version with its aliases; ApiError RESOURCE_DOES_NOT_EXIST if it does not exist."""
         aliases = [item for item in self.model(name)["aliases"] if str(item["version"]) == number]
         return {**self._version(name, number), "aliases": aliases}
+
+    def describe(self, name: str, number: str, description: str) -> dict[str, Any]:
+        """Set the description of a version; ApiError RESOURCE_DOES_NOT_EXIST if it does not exist."""
+        self._version(name, number)["description"] = description
+        return self.version(name, number)
+
+    def set_tag(self, name: str, number: str, key: str, value: str) -> None:
+        """Set a tag of a model, or of a version.
+
+        Args:
+            name: The model.
+            number: The version; empty for the model.
+            key: The tag.
+            value: Its value.
+
+        Raises:
+            ApiError: There is no such model or version, or the tag's name or value is not accepted.
+        """
+        self._check_tag(key, value)
+        tags = self._tags(name, number)
+        with self._lock:
+            tags[:] = [*(tag for tag in tags if tag["key"] != key), {"key": key, "value": value}]
+
+    def delete_tag(self, name: str, number: str, key: str) -> None:
+        """Remove a tag of a model, or of a version; nothing happens if it has none."""
+        tags = self._tags(name, number)
+        with self._lock:
+            tags[:] = [tag for tag in tags if tag["key"] != key]
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; nothing happens if there is none."""
+        model = self.model(name)
+        with self._lock:
+            model["aliases"] = [item for item in model["aliases"] if item["alias"] != alias]
+
+    def _tags(self, name: str, number: str) -> list[dict[str, str]]:
+        owner = self._version(name, number) if number else self.model(name)
+        tags: list[dict[str, str]] = owner.setdefault("tags", [])
+        return tags
+
+    @staticmethod
+    def _check_tag(key: str, value: str) -> None:
+        if set(key) & set(_RESERVED):
+            listed = ", ".join(_RESERVED)
+            raise invalid(f"Tag name {key} contains one or more of the reserved characters: List({listed})")
+        if len(value) > _LONGEST_TAG or value != value.strip():
+            raise invalid(f"Tag value for {key} is longer than {_LONGEST_TAG} characters, or has spaces around it")
 
     def search(self, condition: str) -> list[dict[str, Any]]:
         """Return the versions of a model or of a run, newest first.

@@ -39,10 +39,16 @@ class ModelRegistryApi:
             Route("DELETE", f"{models}/delete", self._delete),
             Route("POST", f"{models}/alias", self._set_alias),
             Route("GET", f"{models}/alias", self._by_alias),
+            Route("DELETE", f"{models}/alias", self._delete_alias),
+            Route("POST", f"{models}/set-tag", self._set_tag),
+            Route("DELETE", f"{models}/delete-tag", self._delete_tag),
+            Route("POST", f"{versions}/set-tag", self._set_tag),
+            Route("DELETE", f"{versions}/delete-tag", self._delete_tag),
             Route("GET", by_sdk, self._files_by_sdk),
             Route("POST", f"{versions}/create", self._create_version),
             Route("POST", f"{versions}/finalize", self._finalize),
             Route("GET", f"{versions}/get", self._version),
+            Route("PATCH", f"{versions}/update", self._describe),
             Route("GET", f"{versions}/search", self._search),
             Route("POST", f"{versions}/emit-lineage", self._emit_lineage),
             *other,
@@ -65,6 +71,21 @@ class ModelRegistryApi:
         self._registry.set_alias(body["name"], body["alias"], str(body["version"]))
         return Reply.of({})
 
+    def _delete_alias(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        self._registry.delete_alias(body["name"], body["alias"])
+        return Reply.of({})
+
+    def _set_tag(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        self._registry.set_tag(body["name"], str(body.get("version", "")), body["key"], str(body.get("value", "")))
+        return Reply.of({})
+
+    def _delete_tag(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        self._registry.delete_tag(body["name"], str(body.get("version", "")), body["key"])
+        return Reply.of({})
+
     def _by_alias(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         version = self._registry.by_alias(request.required("name"), request.required("alias"))
         return Reply.of({"model_version": version})
@@ -82,6 +103,11 @@ class ModelRegistryApi:
     def _version(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         version = self._registry.version(request.required("name"), request.required("version"))
         return Reply.of({"model_version": version})
+
+    def _describe(self, request: Request, _parts: Mapping[str, str]) -> Reply:
+        body = request.document()
+        described = self._registry.describe(body["name"], str(body["version"]), str(body.get("description", "")))
+        return Reply.of({"model_version": described})
 
     def _search(self, request: Request, _parts: Mapping[str, str]) -> Reply:
         return Reply.of({"model_versions": self._registry.search(request.required("filter"))})
