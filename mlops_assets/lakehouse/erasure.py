@@ -211,6 +211,8 @@ class Eraser:
         if entity in table.columns:
             kind = table.schema[entity].dataType
             theirs = [F.col(entity).isin([F.lit(value).cast(kind) for value in self.entities])]
+            if key is not None and key in table.columns:  # of scores of a table that names no entity
+                theirs += [F.col(entity).isNull() & F.col(key).isin(list(keys))]
         else:
             theirs = [F.col(key).isin(list(keys))] if key is not None and key in table.columns else []
         if ORIGINAL in table.columns:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.lakehouse import Lakehouse
 
 SCORES: Final = "batch_scores"
-VERSION, SCORED_AT = "version", "scored_at"
+MODEL, VERSION, SCORED_AT = "model", "version", "scored_at"
 _PLACE: Final = (BATCH_ID, ROW_NUMBER)
 _SCORED: Final = {"score": "double", "decision": "string", "reasons": "array<string>", "findings": "array<string>"}
 # Kinds of records that bring no rows.
@@ -180,7 +180,7 @@ def append_scores(
     if base is not None and asked.items() <= base.metadata.items():
         return ScoreReport(base)
     kept = kept_columns(table, contract)
-    rows = _without_score(lakehouse, table, base, scoring.version if again else None)
+    rows = _without_score(lakehouse, table, base, scoring if again else None)
     rows = rows.select(*dict.fromkeys((*kept, *contract.features)))
     types = {name: rows.schema[name].dataType.simpleString() for name in kept} | _SCORED
     schema = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
@@ -189,7 +189,7 @@ def append_scores(
         rows.mapInArrow(scoring.function, schema)
         .withColumn("threshold", F.lit(scoring.threshold))
         .withColumn("policy", F.lit(scoring.policy))
-        .withColumn("model", F.lit(scoring.model))
+        .withColumn(MODEL, F.lit(scoring.model))
         .withColumn(VERSION, F.lit(scoring.version).cast("long"))
         .withColumn(SCORED_TABLE, F.lit(table.name))
         .withColumn(SCORED_AT, at)
@@ -216,16 +216,16 @@ def append_scores(
     return ScoreReport(written, *(int(count) for count in counted))
 
 
-def _without_score(lakehouse: Lakehouse, table: Scored, scores: TableVersion | None, version: int | None) -> DataFrame:
-    """Return the rows without a score; with a version, without one of that version."""
+def _without_score(lakehouse: Lakehouse, table: Scored, scores: TableVersion | None, by: Scoring | None) -> DataFrame:
+    """Return the rows without a score; with a version, without one by that version."""
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
     rows = table.rows
     if scores is None:
         return rows
     known = lakehouse.read(SCORES, scores.version)
-    if version is not None:
-        known = known.where(F.col(VERSION) == version)
+    if by is not None:
+        known = known.where((F.col(VERSION) == by.version) & (F.col(MODEL) == by.model))
     elif table.of_batches and (new := _new_batches(lakehouse, scores, table)) is not None:
         # The batches are in few groups of rows of a file; Parquet lets Spark pass the others over.
         rows, known = (found.where(F.col(BATCH_ID).isin(new)) for found in (rows, known))
