@@ -32,7 +32,8 @@ _TASKS: Final = 64
 
 def reads_apart(session: SparkSession, source: DividedSource) -> bool:
     """Return whether executors see a source's inputs as the driver does: on its machine, or in shared storage."""
-    return source.shared() or str(session.conf.get("spark.master", "")).startswith("local")
+    reach, master = source.seen_by(), str(session.conf.get("spark.master", ""))
+    return reach == "all" or (reach == "machine" and master.startswith("local"))
 
 
 def stage_over_cluster(

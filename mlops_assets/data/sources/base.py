@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -62,6 +62,7 @@ class ResumableSource(TransactionSource, Protocol):
         ...
 
 
+Reach = Literal["process", "machine", "all"]
 # Reads one input, also in another process: it can be pickled. Errors as those of `TransactionSource.batches`.
 ReadPart = Callable[[], SourceBatch]
 
@@ -78,8 +79,8 @@ class DividedSource(TransactionSource, Protocol):
         """
         ...
 
-    def shared(self) -> bool:
-        """Return whether other machines see the same inputs; otherwise they are read where they were listed."""
+    def seen_by(self) -> Reach:
+        """Return who sees the same inputs: this process, this machine, or all machines."""
         ...
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlops_assets.data.sources import formats
-from mlops_assets.data.sources.base import ReadPart, SourceBatch, content_hash, lower_case_columns
+from mlops_assets.data.sources.base import Reach, ReadPart, SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
 from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
 from mlops_assets.data.sources.locations import (
@@ -94,11 +94,12 @@ class FilesSource:
         """Find all files, and return what reads each; errors as in `batches`."""
         return [partial(_read, file, self._limits) for item in self._items for file in self._files_of(item)]
 
-    def shared(self) -> bool:
-        """Return whether all locations are URLs, or lie where a workspace mounts storage on every machine."""
-        return all(
-            not item.startswith("memory:") and ("://" in item or item.startswith(_MOUNTED)) for item in self._items
-        )
+    def seen_by(self) -> Reach:
+        """Return `all` for URLs and for where a workspace mounts storage on every machine, `process` for memory."""
+        if any(item.startswith("memory:") for item in self._items):
+            return "process"
+        there = [item.startswith(_MOUNTED) or ("://" in item and not item.startswith("file:")) for item in self._items]
+        return "all" if all(there) else "machine"
 
     def _files_of(self, item: str) -> list[_InputFile]:
         return [self._web_file(item)] if is_web(item) else _stored_files(item, may_be_empty=self._may_be_empty)

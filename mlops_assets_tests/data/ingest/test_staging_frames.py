@@ -106,10 +106,12 @@ def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path:
 
 
 def test_only_places_that_every_machine_sees_are_read_by_others(spark: SparkSession):
-    assert FilesSource("/Volumes/a/b/c, abfss://in@bank.dfs.core.windows.net/x").shared()
-    assert not FilesSource("/Volumes/a/b/c, /data/in").shared()
-    assert not FilesSource("memory://in").shared()
+    assert FilesSource("/Volumes/a/b/c, abfss://in@bank.dfs.core.windows.net/x").seen_by() == "all"
+    assert FilesSource("/Volumes/a/b/c, /data/in").seen_by() == "machine"
+    assert FilesSource("/Volumes/a/b/c, file:///data/in").seen_by() == "machine"
+    assert FilesSource("memory://in, abfss://in@bank.dfs.core.windows.net/x").seen_by() == "process"
     assert reads_apart(spark, FilesSource("/data/in")), "here executors are on this machine"
+    assert not reads_apart(spark, FilesSource("memory://in"))
 
 
 @pytest.mark.proof  # loads seventy files twice
