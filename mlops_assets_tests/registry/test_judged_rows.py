@@ -19,6 +19,7 @@ from mlops_assets_tests.serving.kit import LEVELS, booster, contract, rows
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+pytestmark = pytest.mark.proof  # a session of Spark, and some ten jobs
 CONTRACT = contract()
 
 
