@@ -82,9 +82,7 @@ def gathered(store: Store, name: str, champion: int, reign: int, number: int) ->
     """
     noted = {}
     for found in registered(store, name):
-        # A search may leave the tags out, as Unity Catalog's does.
-        tags = found.tags or store.client.get_model_version(name, found.version).tags
-        if text := tags.get(GATE_EVIDENCE_TAG):
+        if text := found.tags.get(GATE_EVIDENCE_TAG):
             noted[int(found.version)] = _counted(text, where=f"{name} version {found.version}")
     same = {at: each for at, each in noted.items() if (each.champion, each.reign) == (champion, reign)}
     mine = same.pop(number, None)

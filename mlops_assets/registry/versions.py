@@ -118,13 +118,11 @@ def register_once(store: Store, name: str, run_id: str, model_uri: str, producti
 
 def all_versions(store: Store, name: str) -> Iterator[Version]:
     """Yield the versions of a model, newest first; none if there is no such model."""
-    for found in registered(store, name):
-        # A search may leave the tags out, as Unity Catalog's does.
-        yield _version(found if found.tags else store.client.get_model_version(name, found.version))
+    return map(_version, registered(store, name))
 
 
 def registered(store: Store, name: str) -> Iterator[ModelVersion]:
-    """Yield the registry's entries of a model, newest first, as its search gives them; none if there is no model."""
+    """Yield the registry's entries of a model, newest first, with their tags; none if there is no such model."""
     token = None
     while True:
         try:
@@ -133,7 +131,10 @@ def registered(store: Store, name: str) -> Iterator[ModelVersion]:
             if is_missing(error):  # Unity Catalog has no such model yet
                 return
             raise
-        yield from page
+        for found in page:
+            # What a search in Unity Catalog finds has a method in place of its tags, which raises an error
+            # (`mlflow.entities.model_registry.model_version_search`).
+            yield found if isinstance(found.tags, dict) else store.client.get_model_version(name, found.version)
         token = page.token
         if not token:
             return

@@ -19,7 +19,7 @@ import dagster as dg
 from dagster._serdes import serialize_value
 from mlflow import MlflowClient
 
-from mlops_assets.lineage import STAGE_TAG
+from mlops_assets.lineage import RUN_PROCESS_TAG, STAGE_TAG
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL: dict[str, Any] = {
@@ -35,7 +35,7 @@ SEARCHED_AGAIN: dict[str, Any] = {
 # What names the run, its place or its memory, or measures time; everything else must be the same wherever it runs.
 OWN = frozenset(
     {"table", "model", "mlflow_run_id", "model_uri", "production_model_uri", "search_seconds", "engine_reason"}
-    | {"mlflow_run", "mlflow_version", "pictures", "raw_data_version"}
+    | {"mlflow_run", "mlflow_version", "pictures", "raw_data_version", "champions", "champions_over_time"}
 )
 
 
@@ -68,7 +68,8 @@ class Finished:
         with dg.DagsterInstance.from_config(str(self.home / "dagster")) as instance:
             run = instance.get_run_by_id(self.run_id)
         assert run is not None
-        return {name: tag for name, tag in run.tags.items() if name.startswith("mlops_assets/")}
+        named = {name: tag for name, tag in run.tags.items() if name.startswith("mlops_assets/")}
+        return {name: tag for name, tag in named.items() if name != RUN_PROCESS_TAG}
 
     @property
     def materialized(self) -> dict[str, dict[str, Any]]:

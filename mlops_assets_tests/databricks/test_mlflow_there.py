@@ -20,6 +20,7 @@ from databricks_loopback import Workspace
 from databricks_loopback.api.mlflow_tracking import ARTIFACTS
 from mlops_assets.errors import TrackingError
 from mlops_assets.registry import versions
+from mlops_assets.registry.gate_evidence import gathered
 from mlops_assets.registry.verified import load_verified
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets.tracking.artifacts import read_artifact
@@ -105,6 +106,8 @@ def test_a_search_and_its_version_come_back(workspace: Workspace, trained: tuple
     assert second.number == 2
     versions.set_alias(store, second, "champion")
     assert versions.by_alias(store, NAME, "champion") == second
+    assert [found.number for found in versions.all_versions(store, NAME)] == [2, 1]
+    assert gathered(store, NAME, 1, 0, 2).gates == 0
 
 
 @pytest.mark.proof  # a search

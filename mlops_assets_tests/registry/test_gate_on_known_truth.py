@@ -29,9 +29,9 @@ def test_of_a_year_of_equal_models_none_is_promoted_in_nineteen_years_of_twenty(
 
 
 @pytest.mark.proof  # 10 years of 52 gates
-def test_gates_that_do_not_share_a_year_s_chance_promote_an_equal_model_in_most_years():
-    """The control: 1 - 0.975 ^ 52 = 0.73 of the years, if each gate is judged as if there were no others."""
-    assert share_of_years(10, 300, ONCE, gates=52) > 0.3
+def test_gates_that_do_not_share_a_year_s_chance_promote_an_equal_model_in_many_years():
+    """The control: 1 - 0.975 ^ 52 = 0.73 of the years, less what the guards keep (0.45 of 40 years were seen)."""
+    assert share_of_years(20, 300, ONCE, gates=52) > 0.2
 
 
 @pytest.mark.proof  # hundreds of gates
