@@ -79,7 +79,7 @@ def test_two_that_load_the_same_file_into_a_new_home_load_it_once(
 
 
 @pytest.mark.proof
-def test_two_whole_jobs_end_with_two_searches_and_two_versions_of_one_booster(
+def test_two_whole_jobs_end_with_two_searches_and_one_version_of_their_booster(
     pair: tuple[Worker, Worker], home: Path, inputs: list[Path]
 ):
     """They also create the MLflow store at the same time."""
@@ -95,8 +95,9 @@ def test_two_whole_jobs_end_with_two_searches_and_two_versions_of_one_booster(
     assert [len(tracked.children(run)) for run in parents] == [3, 3]
     assert tracked.statuses() == {"FINISHED": 8}
     assert tracked.results(parents[0]) == tracked.results(parents[1])
-    assert [answer.metadata["registered_model"]["mlflow_run_id"] for answer in answers] == said
-    assert tracked.versions() == {1: {"champion"}, 2: {"challenger"}}, "the same booster is never promoted"
+    (registered,) = {answer.metadata["registered_model"]["mlflow_run_id"] for answer in answers}
+    assert registered in said
+    assert tracked.versions() == {1: {"champion", "challenger"}}, "the same booster is registered once"
     assert [table(home, name).version for name in SETS] == [0, 0, 0]
 
 

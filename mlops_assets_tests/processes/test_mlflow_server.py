@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,16 +27,21 @@ GIVES_UP_SECONDS = 60.0
 def test_a_server_holds_what_an_embedded_store_holds_and_a_search_ends_with_it(
     undisturbed: Path, spark_resource: SparkResource, tmp_path: Path
 ):
+    # The ledger of champions is about another registry.
+    home, others = tmp_path / "home", shutil.ignore_patterns("champion_ledger")
+    shutil.copytree(undisturbed / "lakehouse", home / "lakehouse", ignore=others)
     with running_server(tmp_path) as server:
         uri = server.uri.replace("://", "://user:hidden@")
-        settings = Settings(home=undisturbed, source="a.csv", tracking_uri=uri)
+        settings = Settings(home=home, source="a.csv", tracking_uri=uri)
         resources = build_resources(settings)
         lakehouse = on_shared_spark(resources["lakehouse"], settings, spark_resource)
         tracking = resources["tracking"]
         here, there = Tracked(server.store), Tracked(embedded_store(undisturbed))
 
         assert tune(lakehouse, tracking, TunedModelConfig(**TUNING)).failure is None
-        assert register(lakehouse, tracking, model=settings.spec().registered_model).metadata["promoted"] is True
+        outcome = register(lakehouse, tracking, model=settings.spec().registered_model)
+        assert outcome.failure is None
+        assert outcome.metadata["promoted"] is True
         (parent,) = here.parents()
         assert here.results(parent) == there.results(there.parents()[0])
         assert here.versions() == there.versions()

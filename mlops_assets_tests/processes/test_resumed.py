@@ -31,7 +31,6 @@ def test_a_killed_search_is_resumed_and_finds_what_an_undisturbed_one_finds(
     new_home: Callable[[], Path],
     undisturbed: Path,
     spark_resource: SparkResource,
-    settings: Settings,
     tmp_path: Path,
 ):
     home = new_home()
@@ -64,10 +63,12 @@ def test_a_killed_search_is_resumed_and_finds_what_an_undisturbed_one_finds(
     assert found.data.tags[SEARCH_KEY_TAG] == killed.data.tags[SEARCH_KEY_TAG]
 
     # The same tables and a store that has never heard of the search.
-    elsewhere = Settings(home=home, source=str(inputs[0]), tracking_uri=embedded_store(settings.home))
-    (settings.home / "mlflow").mkdir(parents=True)
+    other = new_home()
+    shutil.copytree(undisturbed / "lakehouse", other / "lakehouse")
+    elsewhere = Settings(home=other, source=str(inputs[0]))
     straight = searched(elsewhere, spark_resource)
-    reference = Tracked(embedded_store(settings.home))
+    reference = Tracked(embedded_store(other))
+    assert straight.failure is None
     assert straight.metadata["trials_resumed"] == 0
     for name in ("best_point", "best_trial", "validation_average_precision", "threshold", "trials_pruned"):
         assert resumed.metadata[name] == straight.metadata[name], name
