@@ -29,7 +29,7 @@ import xgboost as xgb
 from benchmarks._data import frame, ulb_shaped
 from mlops_assets.data.contract.contract import load_contract
 from mlops_assets.serving.app import ModelPlace, WorkerConfig
-from mlops_assets.serving.bundle import golden_rows, write_bundle
+from mlops_assets.serving.bundle import golden_rows, pack, write_bundle
 from mlops_assets.serving.policy import Policy
 from mlops_assets.serving.settings import read_serving
 from mlops_assets.serving.watching import write_aliases
@@ -109,10 +109,11 @@ def both() -> Iterator[Both]:
         signature = mlflow.models.infer_signature(table.head(), scores)
         mlflow.xgboost.save_model(booster, str(model), signature=signature, model_format="ubj")
         for number in (1, 2):
-            write_bundle(
-                place / "versions", booster, model="fraud", number=number, run_id="bench", created=time.time(),
+            packed = pack(
+                booster, model="fraud", number=number, run_id="bench", created=time.time(),
                 policy=Policy(f"v{number}", 0.5, "cost"), golden=golden_rows(booster, test.X[:64]), levels={},
             )  # fmt: skip
+            write_bundle(place / "versions", packed)
         write_aliases(place, {"champion": 1}, [])
         settings = read_serving({}, log_bytes=_LOG_BYTES)
         config = WorkerConfig((ModelPlace("fraud", "fraud", contract.to_yaml(), str(place)),), settings, str(home))

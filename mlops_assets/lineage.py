@@ -29,6 +29,10 @@ REPLAYS: Final = "replays"
 LABELS_VERSION: Final = "labels_version"
 LABEL_WINDOW: Final = "label_window_days"
 ACCEPTED_CHANGES: Final = "accepted_changes"
+# Which table a commit of the batch scores is about, also a column of them, and which version it scored whatever other
+# versions had; 0 for none.
+SCORED_TABLE: Final = "scored_table"
+SCORED_AGAIN: Final = "scored_again"
 
 # Metadata of materializations only.
 DELTA_VERSION: Final = "delta_version"

@@ -36,6 +36,7 @@ class Settings(Deployment):
         retrain_days: Training is due after this many days if there is any new row.
         first_day: First day (UTC) with a partition, as in `FraudModelSpec`.
         inference_log: Where predictions are captured, as in `FraudModelSpec`.
+        batch_scores: Whose rows are scored in batches, as in `FraudModelSpec`.
     """
 
     source: str = Field(default="synthetic", min_length=1)
@@ -48,6 +49,7 @@ class Settings(Deployment):
     retrain_days: float = Field(default=7.0, gt=0, allow_inf_nan=False)
     first_day: date = date(2020, 1, 1)
     inference_log: str | None = Field(default=None, min_length=1)
+    batch_scores: str | None = Field(default=None, min_length=1)
 
     @field_validator("database", "model_name")
     @classmethod
@@ -79,6 +81,7 @@ class Settings(Deployment):
             retrain_days=self.retrain_days,
             first_day=self.first_day,
             inference_log=self.inference_log,
+            batch_scores=self.batch_scores,
         )
 
     def _database(self, contract: str) -> str:
@@ -95,10 +98,10 @@ class Settings(Deployment):
     def for_cluster(self) -> dict[str, str]:
         """Return the variables from which a step on a cluster reads these same settings; they hold no secrets."""
         spec = self.spec()
-        labels = {} if self.labels is None else {"MLOPS_LABELS": self.labels}
+        given = {"MLOPS_LABELS": self.labels, "MLOPS_BATCH_SCORES": self.batch_scores}
         return {
             **super().for_cluster(),
-            **labels,
+            **{name: value for name, value in given.items() if value is not None},
             "MLOPS_SOURCE": self.source,
             "MLOPS_CONTRACT": json.dumps(spec.contract.model_dump(mode="json", exclude_defaults=True)),
             "MLOPS_DATABASE": spec.database,

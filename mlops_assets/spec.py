@@ -90,6 +90,9 @@ class FraudModelSpec(BaseModel):
         inference_log: Where predictions are captured: `kafka://<host:port>/<topic>`, `delta:<folder or URL>` (a table
             that a server writes by itself), `databricks:<folder or URL>` (an inference table) or
             `sagemaker:<folder or URL>` (capture files). With it the model has the asset `inference_log`.
+        batch_scores: Whose rows the asset `batch_scores` scores with the champion: `raw`, those of the raw table as
+            they come in, or `delta:<folder or URL>`, those of that table, named by the contract's key; None for no such
+            asset.
         placement: Assets (by name, without the prefix) that do not run on the cluster that they name: `loader`,
             `trials` or `local`. It takes precedence over the Databricks profile's.
 
@@ -117,6 +120,7 @@ class FraudModelSpec(BaseModel):
     gate: dict[str, Any] = Field(default_factory=dict)
     restore_champion: bool = False
     inference_log: str | None = Field(default=None, pattern=r"^(kafka://[^/]+/[^/]+|(delta|databricks|sagemaker):.+)$")
+    batch_scores: str | None = Field(default=None, pattern=r"^(raw|delta:.+)$")
     placement: dict[str, Literal["loader", "trials", "local"]] = Field(default_factory=dict)
 
     @field_validator("name", "group")
@@ -152,6 +156,16 @@ class FraudModelSpec(BaseModel):
             )
         if self.labels is not None:
             require_labels(self.contract)
+        return self
+
+    @model_validator(mode="after")
+    def _scored_rows_have_names(self) -> Self:
+        if (self.batch_scores or "").startswith("delta:") and self.contract.key is None:
+            raise SettingsError(
+                f"rows of another table are named by the contract's key, and contract {self.contract.name} has none",
+                where=f"batch_scores of model {self.title}",
+                fix="set `key` in the contract, or batch_scores to `raw`",
+            )
         return self
 
     @classmethod

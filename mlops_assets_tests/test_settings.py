@@ -99,6 +99,7 @@ def test_each_variable_sets_its_field(read: Read):
         "alert_webhook": SecretStr("https://127.0.0.1/hook"),
         "input_limits": {"rows": 1000},
         "inference_log": None,
+        "batch_scores": None,
         "retrain_rows": 500,
         "retrain_days": 1.5,
         "first_day": date(2026, 2, 28),

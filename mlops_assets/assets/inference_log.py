@@ -88,7 +88,8 @@ def build_inference_log(
 
     def replayed(tracking: Tracking, there: Any, sample: int) -> dg.AssetCheckResult:
         from mlops_assets.serving.bundle import load_bundle
-        from mlops_assets.serving.following import Source, fetch, version_of
+        from mlops_assets.serving.following import fetch
+        from mlops_assets.serving.from_registry import Source, version_of
         from mlops_assets.serving.replay import replay
         from mlops_assets.serving.watching import VERSIONS_FOLDER
 

@@ -19,6 +19,7 @@ from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.lakehouse.locks import LOCK_TIMEOUT_SECONDS
 from mlops_assets.lakehouse.maintenance import UpkeepReport, maintain_tables, pins_of_sets
 from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.lakehouse.score_table import SCORES
 from mlops_assets.lakehouse.split_sets import SETS_LOCK
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, MANIFEST, REPLACED
 from mlops_assets.resources.lakehouse import LakehouseResource
@@ -27,7 +28,7 @@ from mlops_assets.resources.tracking import Tracking
 from mlops_assets.spec import FraudModelSpec
 
 TABLE_UPKEEP = "table_upkeep"
-MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *TABLES.values())
+MAINTAINED = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *TABLES.values(), SCORES)
 
 
 class UpkeepConfig(dg.Config):
@@ -85,7 +86,7 @@ def build_table_upkeep(spec: FraudModelSpec) -> dg.AssetsDefinition:
             MAINTAINED,
             pins,
             config.retention_hours,
-            locks=(RAW, SETS_LOCK, LABELS),
+            locks=(RAW, SETS_LOCK, LABELS, SCORES),
             wait_seconds=config.wait_seconds,
             log=context.log.info,
         )

@@ -21,6 +21,7 @@ import warnings
 
 import dagster as dg
 
+from mlops_assets.assets.batch_scores import BATCH_SCORES, OF_RAW
 from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
@@ -30,6 +31,7 @@ from mlops_assets.automation.facts import (
     current_sets,
     last_training,
     registration_is_behind,
+    scores_are_behind,
     sets_are_behind,
     was_checked_by_load,
 )
@@ -101,6 +103,22 @@ class RegistrationIsBehind(dg.AutomationCondition[dg.AssetKey]):
         return _result(context, holds=registration_is_behind(context.asset_graph_view, self._spec))
 
 
+class ScoresAreBehind(dg.AutomationCondition[dg.AssetKey]):
+    """The raw table has other rows than the champion has scored."""
+
+    def __init__(self, spec: FraudModelSpec) -> None:
+        self._spec = spec
+
+    @property
+    def description(self) -> str:
+        """The text in the UI."""
+        return f"{RAW} has other rows than were scored, and there is a champion"
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """Compare the data version of the raw table with the one that was scored."""
+        return _result(context, holds=scores_are_behind(context.asset_graph_view, self._spec))
+
+
 class TablesAreSound(dg.AutomationCondition[dg.AssetKey]):
     """Each blocking check of a dependency judged its newest materialization, and passed; or the load itself did.
 
@@ -111,8 +129,8 @@ class TablesAreSound(dg.AutomationCondition[dg.AssetKey]):
     everything until the next load that succeeded.
     """
 
-    def __init__(self, spec: FraudModelSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: FraudModelSpec, *, but: tuple[str, ...] = ()) -> None:
+        self._spec, self._but = spec, {key_of(spec, name) for name in but}
 
     @property
     def description(self) -> str:
@@ -126,7 +144,8 @@ class TablesAreSound(dg.AutomationCondition[dg.AssetKey]):
         if context.candidate_subset.is_empty:  # something else forbids it already, as at most ticks
             return _result(context, holds=False)
         graph = context.asset_graph
-        checks = [check for parent in graph.get(context.key).parent_keys for check in graph.get(parent).check_keys]
+        parents = graph.get(context.key).parent_keys - self._but
+        checks = [check for parent in parents for check in graph.get(parent).check_keys]
         for check in checks:
             if graph.get(check).blocking and not await self._passed(context, check):
                 return _result(context, holds=False)
@@ -158,6 +177,10 @@ def conditions(spec: FraudModelSpec, retired: Retired = active) -> dict[dg.Asset
         TUNED_MODEL: _carefully(TrainingIsDue(spec) & ~behind, sound, alive),
         REGISTERED_MODEL: _carefully(RegistrationIsBehind(spec), sound, alive),
     }
+    if spec.batch_scores == OF_RAW:
+        # A candidate that is in the making, or that the gate has refused, is no reason not to use the champion.
+        of_table = TablesAreSound(spec, but=(REGISTERED_MODEL,))
+        followed[BATCH_SCORES] = _carefully(ScoresAreBehind(spec), of_table, alive, deps=key_of(spec, RAW))
     return {key_of(spec, name): condition for name, condition in followed.items()}
 
 
@@ -172,7 +195,8 @@ def follow_sensors(
         spec: The model.
         status: Whether they are on by default.
     """
-    cheap = dg.AssetSelection.assets(*(key_of(spec, name) for name in (*TABLES.values(), REGISTERED_MODEL)))
+    scores = (BATCH_SCORES,) if spec.batch_scores == OF_RAW else ()
+    cheap = dg.AssetSelection.assets(*(key_of(spec, name) for name in (*TABLES.values(), REGISTERED_MODEL, *scores)))
     costly = dg.AssetSelection.assets(key_of(spec, TUNED_MODEL))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # two warnings at each load that a user can't fix
@@ -187,22 +211,38 @@ def follow_sensors(
                 description=text,
             )
             for name, target, text in (
-                (TABLES_SENSOR, cheap, "Cuts the sets again when the raw table has grown, and registers tuned models."),
+                (
+                    TABLES_SENSOR,
+                    cheap,
+                    "Cuts the sets again and scores when the raw table has grown; registers models.",
+                ),
                 (TRAINING_SENSOR, costly, "Tunes a model when enough has changed."),
             )
         ]
 
 
-def _carefully(condition: _Condition, sound: TablesAreSound, alive: IsActive) -> _Condition:
-    """Add the requirements that avoid too many runs, see the module's docstring."""
+def _carefully(
+    condition: _Condition, sound: TablesAreSound, alive: IsActive, *, deps: dg.AssetKey | None = None
+) -> _Condition:
+    """Add the requirements that avoid too many runs, see the module's docstring.
+
+    Args:
+        condition: What makes a run due.
+        sound: Whose checks must have passed.
+        alive: Whether the model is active.
+        deps: The only dependency that must not be in progress; all of them when not given.
+    """
+    going, missing = dg.AutomationCondition.any_deps_in_progress(), dg.AutomationCondition.any_deps_missing()
+    if deps is not None:
+        going = going.allow(dg.AssetSelection.assets(deps))
     requested = dg.AutomationCondition.newly_requested().since(
         dg.AutomationCondition.newly_updated() | dg.AutomationCondition.cron_tick_passed(_RETRY_CRON)
     )
     return (
         condition
         & ~dg.AutomationCondition.in_progress()
-        & ~dg.AutomationCondition.any_deps_in_progress()
-        & ~dg.AutomationCondition.any_deps_missing()
+        & ~going
+        & ~missing
         & sound
         & ~requested.with_label("asked for in this quarter of an hour, and not made since")
         & alive

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import dagster as dg
 
+from mlops_assets.assets.batch_scores import BATCH_SCORES
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import RAW
@@ -32,6 +33,7 @@ from mlops_assets.lineage import (
     DELTA_VERSION,
     LATE_LABELS,
     MLFLOW_RUN_ID,
+    PROMOTED,
     RAW_DATA_VERSION,
     RAW_VERSION,
     ROW_COUNT,
@@ -42,7 +44,7 @@ from mlops_assets.lineage import (
 from mlops_assets.spec import FraudModelSpec
 
 # What conditions look at; loaded together, because a query costs more than what it returns.
-_ASSETS = (RAW, DAILY_ARRIVALS, *TABLES.values(), TUNED_MODEL, REGISTERED_MODEL)
+_ASSETS = (RAW, DAILY_ARRIVALS, *TABLES.values(), TUNED_MODEL, REGISTERED_MODEL, BATCH_SCORES)
 # Enough records to find the sets that a model was trained on whose own record does not say it.
 _HISTORY = 500
 
@@ -94,13 +96,8 @@ def last_training(view: View, spec: FraudModelSpec) -> TrainedFact | None:
 def sets_are_behind(view: View, spec: FraudModelSpec) -> bool:
     """Return whether the raw table has other rows than a set was cut from."""
     records = _newest(view, spec, [RAW, DAILY_ARRIVALS, *TABLES.values()])
-    # A load reports the raw table's version, and so does a past day that was ingested again.
-    loads = [records[name] for name in (RAW, DAILY_ARRIVALS) if name in records]
-    loads = [record for record in loads if DELTA_VERSION in record.metadata]
-    if not loads:
-        return False
-    raw = max(loads, key=lambda record: record.at)
-    return any(_is_behind(raw, records.get(table)) for table in TABLES.values())
+    raw = _loaded(records)
+    return raw is not None and any(_is_behind(raw, records.get(table)) for table in TABLES.values())
 
 
 def registration_is_behind(view: View, spec: FraudModelSpec) -> bool:
@@ -117,10 +114,31 @@ def registration_is_behind(view: View, spec: FraudModelSpec) -> bool:
     return tuned is not None and registered != tuned
 
 
+def scores_are_behind(view: View, spec: FraudModelSpec) -> bool:
+    """Return whether the raw table has other rows than were scored, and there is a champion to score them.
+
+    There is one if rows were scored before, or the newest registration has promoted one.
+    """
+    records = _newest(view, spec, [RAW, DAILY_ARRIVALS, BATCH_SCORES, REGISTERED_MODEL])
+    raw, scored = _loaded(records), records.get(BATCH_SCORES)
+    if raw is None:
+        return False
+    if scored is not None:
+        return raw.data_version != scored.metadata.get(RAW_DATA_VERSION)
+    return REGISTERED_MODEL in records and bool(records[REGISTERED_MODEL].metadata.get(PROMOTED))
+
+
 def was_checked_by_load(view: View, spec: FraudModelSpec) -> bool:
     """Return whether the raw table's newest record comes from a load that has judged it as its checks do."""
     records = _newest(view, spec, [RAW])
     return RAW in records and CHECKED_BY_LOAD in records[RAW].metadata
+
+
+def _loaded(records: Mapping[str, _Record]) -> _Record | None:
+    """Return the newest record of the raw table, which a load has written, or a past day that was ingested again."""
+    loads = [records[name] for name in (RAW, DAILY_ARRIVALS) if name in records]
+    loads = [record for record in loads if DELTA_VERSION in record.metadata]
+    return max(loads, key=lambda record: record.at, default=None)
 
 
 def _is_behind(raw: _Record, cut: _Record | None) -> bool:

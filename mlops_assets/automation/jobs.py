@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.assets.as_of_backtest import AS_OF_BACKTEST
+from mlops_assets.assets.batch_scores import BATCH_SCORES
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.naming import key_of
 from mlops_assets.assets.raw_transactions import QUARANTINED, RAW
@@ -31,6 +32,7 @@ REVERT = "revert_batches"
 REPAIR = "repair_tables"
 BACKFILL = "backfill_arrivals"
 LOAD_PREDICTIONS = "load_predictions"
+SCORE_ROWS = "score_rows"
 
 
 def op_config(spec: FraudModelSpec, op: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +117,8 @@ def jobs_of(spec: FraudModelSpec, *, days: bool) -> list[UnresolvedAssetJobDefin
     if spec.labels is not None:
         text = "Load late labels and merge them into the transactions."
         jobs.append(job(MERGE_LABELS, selected(TRANSACTION_LABELS, *tables), text, labels_only(spec)))
+    if spec.batch_scores is not None:
+        jobs.append(job(SCORE_ROWS, selected(BATCH_SCORES), "Score the rows that have no score, with the champion."))
     if spec.inference_log is not None:
         jobs.append(job(LOAD_PREDICTIONS, selected(INFERENCE_LOG), "Load captured predictions, and score some again."))
     return jobs

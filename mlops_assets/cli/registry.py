@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_assets.serving.following import Source
+from mlops_assets.serving.from_registry import Source
 from mlops_assets.tracking.connection import Address, connect
 
 if TYPE_CHECKING:

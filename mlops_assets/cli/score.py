@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -18,14 +17,14 @@ import pyarrow.parquet as pq
 
 from mlops_assets.cli.exit_codes import DONE
 from mlops_assets.cli.registry import open_source
-from mlops_assets.data.contract.conform import conform_column
 from mlops_assets.data.contract.diff import renamed
 from mlops_assets.data.sources.files import FilesSource
-from mlops_assets.errors import SchemaMismatchError, SourceError, TrackingError
+from mlops_assets.errors import SourceError
 from mlops_assets.lineage import PROBABILITY
-from mlops_assets.registry.versions import CHAMPION, by_alias
 from mlops_assets.serving.bundle import ServedVersion, load_bundle
-from mlops_assets.serving.following import fetch, policy_of
+from mlops_assets.serving.following import fetch
+from mlops_assets.serving.from_registry import champion_of, policy_of
+from mlops_assets.serving.tables import require_features, score_rows
 from mlops_assets.serving.watching import VERSIONS_FOLDER
 
 if TYPE_CHECKING:
@@ -45,14 +44,7 @@ def run_score(settings: Settings, spec: FraudModelSpec, file: Path, output: Path
     """
     rows = _read(file, spec.contract, settings.limits)
     source = open_source(settings, spec)
-    with source.store.answering():
-        version = by_alias(source.store, source.registered, CHAMPION)
-    if version is None:
-        raise TrackingError(
-            "the model has no champion",
-            where=f"registered model {source.registered}",
-            fix="train one (`make demo`), or set the alias `champion`",
-        )
+    version = champion_of(source)
     place = fetch(source, version, settings.home / "serving" / source.registered / VERSIONS_FOLDER)
     # The bundle may have been written before the policy was changed.
     bundle = replace(load_bundle(place, spec.contract.features), policy=policy_of(source, version))
@@ -79,39 +71,18 @@ def score_table(rows: pa.Table, contract: Contract, version: ServedVersion, *, w
     Raises:
         SchemaMismatchError: A feature is missing.
     """
-    absent = [name for name in contract.features if name not in rows.column_names]
-    if absent:
-        raise SchemaMismatchError(
-            f"columns are missing: {', '.join(absent)}", where=where, fix="add the contract's features"
-        )
-    X = np.full((rows.num_rows, len(contract.features)), np.nan, dtype=np.float32)
-    wrong: list[list[str]] = [[] for _ in range(rows.num_rows)]
-    for at, name in enumerate(contract.features):
-        values, masks = conform_column(rows.column(name), contract.column(name), feature=True)
-        for reason, mask in masks.items():
-            for row in np.flatnonzero(mask.to_numpy()):
-                wrong[row].append(f"{reason}:{name}")
-        X[:, at] = _as_numbers(values, at, version)
-    scores = version.scorer.score(X).astype(np.float64)
-    good = np.array([not found for found in wrong], dtype=bool)
-    decisions = [version.policy.decide(score) if fine else None for score, fine in zip(scores, good, strict=True)]
+    require_features(rows.column_names, contract, where=where)
+    scored = score_rows(rows, contract, version)
     added: dict[str, Any] = {
-        PROBABILITY: pa.array(scores, mask=~good),
-        "decision": pa.array(decisions, pa.string()),
-        "policy_version": pa.array([version.policy.version] * len(good), pa.string()),
-        "model_version": pa.array([version.number] * len(good), pa.int64()),
-        "wrong": pa.array([",".join(found) for found in wrong], pa.string()),
+        PROBABILITY: scored.scores,
+        "decision": scored.decisions,
+        "policy_version": pa.array([version.policy.version] * rows.num_rows, pa.string()),
+        "model_version": pa.array([version.number] * rows.num_rows, pa.int64()),
+        "wrong": pc.binary_join(scored.findings, ","),
     }
     for name, column in added.items():
         rows = rows.append_column(name, column)
     return rows
-
-
-def _as_numbers(values: pa.ChunkedArray, at: int, version: ServedVersion) -> Any:
-    if at in version.codes:
-        known = version.codes[at]
-        return [np.nan if value is None else known.get(value, np.nan) for value in values.to_pylist()]
-    return values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def _read(file: Path, contract: Contract, limits: Limits) -> pa.Table:

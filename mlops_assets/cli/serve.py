@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_assets.cli.registry import open_source
 from mlops_assets.serving.app import ModelPlace
-from mlops_assets.serving.following import Follower, example_rows
+from mlops_assets.serving.following import Follower
+from mlops_assets.serving.from_registry import example_rows
 from mlops_assets.serving.server import Served, serve
 from mlops_assets.spec import INFERENCE_LOG
 

@@ -22,6 +22,7 @@ from mlops_assets.databricks.preflight import Finding
 from mlops_assets.diagnostics.table_files import Damage, check_files, check_log
 from mlops_assets.errors import PlatformError
 from mlops_assets.lakehouse.completeness import missing_batches
+from mlops_assets.lakehouse.score_table import SCORES
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, MANIFEST, QUARANTINED, RAW, REPLACED
 from mlops_assets.lineage import RAW_DATA_VERSION, RAW_VERSION, RECORDS, SPLIT_ID, UNSETTLED
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.lakehouse import Lakehouse
     from mlops_assets.lakehouse.retention import Pin
 
-TABLES: Final = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *SET_TABLES.values(), CHAMPION_LEDGER)
+TABLES: Final = (RAW, QUARANTINED, MANIFEST, LABELS, REPLACED, KNOWN, *SET_TABLES.values(), SCORES, CHAMPION_LEDGER)
 _NAMED: Final = 3
 _RESTORE: Final = "restore the table's folder from a backup"
 _HELP: Final[Mapping[str, str]] = {

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float32]
+Counts = npt.NDArray[np.float64]
 NOTABLE: Final = 0.1
 _BINS: Final = 10
 # Half a row in a bin, so that an empty one gives no infinite value.
@@ -58,15 +59,34 @@ def feature_drift(earlier: Matrix, later: Matrix, features: Sequence[str]) -> li
     """
     if not len(earlier) or not len(later):
         return []
+    edges = edges_of(earlier)
+    return drift_of(counts_in(earlier, edges), counts_in(later, edges), features)
+
+
+def edges_of(earlier: Matrix) -> list[npt.NDArray[np.floating]]:
+    """Return the inner edges of each feature's bins, from rows [n, features]."""
+    return [_edges(earlier[:, at]) for at in range(earlier.shape[1])]
+
+
+def counts_in(rows: Matrix, edges: Sequence[npt.NDArray[np.floating]]) -> list[Counts]:
+    """Return rows per bin, for each feature; the last bin is that of missing values.
+
+    Args:
+        rows: Feature values [n, features].
+        edges: As `edges_of` returns them. Counts of parts of the rows can be added.
+    """
+    return [_counts(rows[:, at], inner) for at, inner in enumerate(edges)]
+
+
+def drift_of(earlier: Sequence[Counts], later: Sequence[Counts], features: Sequence[str]) -> list[FeatureDrift]:
+    """Return the drift of each feature, largest first, from rows per bin; there are rows on both sides."""
     found = []
-    for at, name in enumerate(features):
-        edges = _edges(earlier[:, at])
-        before, after = _counts(earlier[:, at], edges), _counts(later[:, at], edges)
+    for name, before, after in zip(features, earlier, later, strict=True):
         used = (before + after) > 0
         p, q = (np.maximum(counts[used], _EMPTY) / counts.sum() for counts in (before, after))
         psi = float(((q - p) * np.log(q / p)).sum())
         chance = _chi_squared(int(used.sum()) - 1, 1 - _CHANCE / len(features))
-        found.append(FeatureDrift(name, psi, chance * (1 / len(earlier) + 1 / len(later))))
+        found.append(FeatureDrift(name, psi, chance * (1 / before.sum() + 1 / after.sum())))
     return sorted(found, key=lambda drift: -drift.psi)
 
 
@@ -75,7 +95,7 @@ def _edges(values: npt.NDArray[np.float32]) -> npt.NDArray[np.floating]:
     return np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS)) if len(known) else np.empty(0)
 
 
-def _counts(values: npt.NDArray[np.float32], edges: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+def _counts(values: npt.NDArray[np.float32], edges: npt.NDArray[np.floating]) -> Counts:
     """Return rows per bin; the last bin is that of missing values."""
     missing = np.isnan(values)
     counts = np.bincount(np.searchsorted(edges, values[~missing], side="left"), minlength=len(edges) + 1)

@@ -90,6 +90,7 @@ class FraudModelComponent(dg.Component, dg.Model, dg.Resolvable):
     gate: dict[str, Any] | None = None
     restore_champion: bool | None = None
     inference_log: str | None = None
+    batch_scores: str | None = None
     placement: dict[str, str] | None = None
 
     @field_validator("first_day", mode="before")

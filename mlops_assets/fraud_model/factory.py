@@ -17,6 +17,7 @@ import dagster as dg
 
 import mlops_assets
 from mlops_assets.assets.as_of_backtest import build_as_of_backtest
+from mlops_assets.assets.batch_scores import build_batch_scores
 from mlops_assets.assets.daily_arrivals import build_daily_arrivals
 from mlops_assets.assets.inference_log import build_inference_log
 from mlops_assets.assets.label_sources import LabelConfig, labels_of
@@ -75,6 +76,7 @@ def build_fraud_model(
         build_table_upkeep(spec),
         build_as_of_backtest(spec),
         *([build_daily_arrivals(spec, source)] if days else []),
+        *([] if spec.batch_scores is None else [build_batch_scores(spec)]),
         *([] if spec.inference_log is None else [build_inference_log(spec, **_log(spec, deployment), bundles=serving)]),
     ]
     for asset in assets:

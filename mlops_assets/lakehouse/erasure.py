@@ -21,6 +21,7 @@ from mlops_assets.data.columns import BATCH_ID, ORIGINAL, ROW_NUMBER, SOURCE
 from mlops_assets.errors import ContractError, StorageError
 from mlops_assets.lakehouse.erased_history import end_history
 from mlops_assets.lakehouse.names import quoted
+from mlops_assets.lakehouse.score_table import SCORES
 from mlops_assets.lakehouse.split_sets import SET_TABLES, SETS_LOCK
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, QUARANTINED, RAW, REPLACED
 from mlops_assets.lakehouse.value_search import files_holding
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.transactions import TransactionStore
 
 # The raw table last: what the others are searched for follows from it.
-_ORDER: Final = (LABELS, QUARANTINED, REPLACED, KNOWN, *SET_TABLES.values(), RAW)
+_ORDER: Final = (LABELS, QUARANTINED, REPLACED, KNOWN, *SET_TABLES.values(), SCORES, RAW)
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Eraser:
         """
         lakehouse = self._lakehouse
         with ExitStack() as held:
-            for lock in (RAW, SETS_LOCK, LABELS):
+            for lock in (RAW, SETS_LOCK, LABELS, SCORES):
                 held.enter_context(lakehouse.exclusive(lock, wait_seconds))
             with lakehouse.staging(RAW) as folder:
                 self.store.recover(folder)
@@ -210,6 +211,8 @@ class Eraser:
         if entity in table.columns:
             kind = table.schema[entity].dataType
             theirs = [F.col(entity).isin([F.lit(value).cast(kind) for value in self.entities])]
+            if key is not None and key in table.columns:  # of scores of a table that names no entity
+                theirs += [F.col(entity).isNull() & F.col(key).isin(list(keys))]
         else:
             theirs = [F.col(key).isin(list(keys))] if key is not None and key in table.columns else []
         if ORIGINAL in table.columns:
@@ -227,7 +230,7 @@ class Eraser:
     def _wanted(self, name: str, keys: Collection[Any]) -> dict[str, set[str]]:
         """Return what to look for in the files of a table; keys only where rows may know no entity."""
         wanted = {str(self._contract.entity): set(self.entities)}
-        if name in (LABELS, QUARANTINED) and self._contract.key is not None:
+        if name in (LABELS, QUARANTINED, SCORES) and self._contract.key is not None:
             wanted[self._contract.key] = {_as_text(key) for key in keys}
         return wanted
 

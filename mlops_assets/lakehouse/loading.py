@@ -8,15 +8,16 @@ Hold `lakehouse.exclusive(RAW)` around each of them; if another writer was faste
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad, first_staged, stage_load
+from mlops_assets.data.ingest.staging import BAD, GOOD, MANY_INPUTS, Parts, StagedLoad, first_staged, stage_load
 from mlops_assets.data.ingest.table_checks import both_classes, rows_accounted, rows_kept, rows_reverted
 from mlops_assets.data.ingest.validation import judge_load, refuses_load
+from mlops_assets.data.sources.base import DividedSource
 from mlops_assets.errors import UnreachableError, are_transient
 from mlops_assets.lakehouse.batches import batches, chosen
 from mlops_assets.lakehouse.label_store import LabelStore
@@ -136,7 +137,7 @@ def load(store: TransactionStore, source: TransactionSource, accept_changes: str
     contract = store.contract
     with store.lakehouse.staging(RAW) as folder:
         snapshot = store.recover(folder)
-        staged = stage_load(source, contract, folder, snapshot.recorded)
+        staged = _staged(store, source, folder, snapshot.recorded)
         if staged.errors and not (staged.records or staged.known or staged.findings.inputs):
             raise _combined(staged.errors)
         new_classes = staged.findings.classes(contract)
@@ -183,6 +184,20 @@ def load(store: TransactionStore, source: TransactionSource, accept_changes: str
         inputs_refused=sorted(refused),
         accepted_changes=accepted_changes,
     )
+
+
+def _staged(store: TransactionStore, source: TransactionSource, folder: Path, known: Collection[str]) -> StagedLoad:
+    """Stage a source's inputs: few of them in this process, many on the executors."""
+    if not isinstance(source, DividedSource):
+        return stage_load(source, store.contract, folder, known)
+    reads = source.parts()
+    if len(reads) >= MANY_INPUTS:
+        from mlops_assets.data.ingest.staging_frames import reads_apart, stage_over_cluster
+
+        session = store.lakehouse.session
+        if reads_apart(session, source):
+            return stage_over_cluster(session, reads, store.contract, folder, known)
+    return stage_load(Parts(reads), store.contract, folder, known)
 
 
 def replay(store: TransactionStore) -> LoadReport:

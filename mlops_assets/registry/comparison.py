@@ -12,7 +12,7 @@ rehearsal, which was fitted on what was known when the test rows began.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -28,16 +28,14 @@ from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.lakehouse.unseen_rows import UNSEEN, trained_on, with_unseen
 from mlops_assets.lineage import DATABASE_TAG, REHEARSED_SCORES_FILE, SCORES_FILE, SPLIT_ID_TAG
 from mlops_assets.registry.contest import RANKING, Contest
-from mlops_assets.registry.pair import Pair, parts_of
+from mlops_assets.registry.pair import Pair, parts_of, reasons_in_common
 from mlops_assets.registry.tuned_run import ITSELF, REHEARSAL, TunedRun
 from mlops_assets.registry.verified import BrokenVersionError, UnnotedVersionError, load_verified
-from mlops_assets.registry.versions import Version, score
+from mlops_assets.registry.versions import Version
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
-from mlops_assets.training.baselines import simple_scores
 from mlops_assets.training.calibrated import calibrated
 from mlops_assets.training.engines.engines import fit_elsewhere
-from mlops_assets.training.matrix import event_seconds, in_order
-from mlops_assets.training.objective import predict
+from mlops_assets.training.matrix import event_seconds
 from mlops_assets.training.production import carried_over
 
 if TYPE_CHECKING:
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.lakehouse import Lakehouse
     from mlops_assets.registry.gate_evidence import Evidence
     from mlops_assets.registry.gate_rule import GateRule
+    from mlops_assets.registry.judged_rows import JudgedRows
     from mlops_assets.registry.verified import VerifiedModel
     from mlops_assets.tracking.store import Store
     from mlops_assets.training.engines.choice import Engine
@@ -55,19 +54,6 @@ if TYPE_CHECKING:
 
 Mask = npt.NDArray[np.bool_]
 SAME_ROWS = "its point, fitted on the rows that the champion was fitted on"
-
-
-@dataclass(frozen=True)
-class JudgedRows:
-    """The candidate's test rows.
-
-    Attributes:
-        frame: The contract's and the platform's columns.
-        matrix: The same rows as arrays, in order.
-    """
-
-    frame: DataFrame
-    matrix: Matrix
 
 
 def contest(
@@ -145,14 +131,14 @@ def _judged(
     table = _collected(marked, contract, rule)
     at, unseen = event_seconds(table.column(contract.event_time)), table.column(UNSEEN).to_numpy().astype(bool)
     refresh = replace(candidate.bag, seed=old.bag.seed) == old.bag
-    frauds = int(test.matrix.y[unseen].sum())
+    frauds = int(test.narrow.y[unseen].sum())
     found = replace(unjudged, refresh=refresh, rows=int(unseen.sum()), frauds=frauds)
     if frauds < rule.min_unseen_frauds:
         return found
-    rows = _rows(test.matrix, unseen, at, contract, candidate)
+    rows = _rows(test.narrow, unseen, at, contract, candidate)
     known = None if refresh or not champion.production else seen
-    method, contender = _stand_in(store, lakehouse, contract, candidate, known, marked, test.matrix, unseen)
-    held = Contender(score(loaded, test.matrix)[unseen], old.threshold(production=champion.production).value)
+    method, contender = _stand_in(store, lakehouse, contract, candidate, known, marked, test, unseen)
+    held = Contender(test.score(loaded)[unseen], old.threshold(production=champion.production).value)
     pair = Pair(rows, contender, held, _design(candidate))
     parts = parts_of(table.filter(table.column(UNSEEN)), contract, rule, rows.amounts)
     try:
@@ -169,7 +155,7 @@ def _judged(
         fraud_money=0.0 if rows.amounts is None else float(rows.amounts[rows.y == 1].sum()),
         gains=comparison.gains,
         slices=slices,
-        reason_overlap=pair.reasons_in_common(model, loaded, test.matrix.where(unseen)),
+        reason_overlap=reasons_in_common(model, loaded, test.at(np.flatnonzero(unseen)[pair.highest])),
         pair=pair,
     )
 
@@ -189,7 +175,7 @@ def against_simple(
     file = SCORES_FILE if candidate.production is None else REHEARSED_SCORES_FILE
     scores = scores_from_bytes(read_artifact(store, candidate.run_id, file))
     threshold = candidate.threshold(production=candidate.production is not None).value
-    rows = _rows(test.matrix, np.ones(test.matrix.rows, dtype=bool), None, contract, candidate)
+    rows = _rows(test.narrow, np.ones(test.rows, dtype=bool), None, contract, candidate)
     return {
         name: compare(
             rows,
@@ -198,7 +184,7 @@ def against_simple(
             design=_design(candidate),
             wanted=(RANKING,),
         ).gains[RANKING]
-        for name, simple in simple_scores(train, test.matrix).items()
+        for name, simple in test.simple_scores(train).items()
     }
 
 
@@ -207,9 +193,9 @@ def _text(error: PlatformError) -> str:
 
 
 def _collected(marked: DataFrame, contract: Contract, rule: GateRule) -> pa.Table:
-    """Return what `Matrix` does not hold of the rows, in its order."""
-    columns = [contract.event_time, BATCH_ID, ROW_NUMBER, UNSEEN, *rule.slice_columns]
-    return in_order(marked.select(*dict.fromkeys(columns)).toArrow(), contract)
+    """Return what `Matrix` does not hold of the rows, in its order; the names of the rows stay on the cluster."""
+    columns = [contract.event_time, UNSEEN, *rule.slice_columns]
+    return marked.orderBy(contract.event_time, BATCH_ID, ROW_NUMBER).select(*dict.fromkeys(columns)).toArrow()
 
 
 def _design(candidate: TunedRun) -> Design:
@@ -239,7 +225,7 @@ def _stand_in(
     candidate: TunedRun,
     known: DataFrame | None,
     marked: DataFrame,
-    test: Matrix,
+    test: JudgedRows,
     unseen: Mask,
 ) -> tuple[str, Contender]:
     """Return what stands for the candidate on the unseen rows, and its name.
@@ -272,5 +258,5 @@ def _stand_in(
         trees_per_row=candidate.trees_per_row,
         threads=int(candidate.params["threads"]),
     )
-    scores = predict(calibrated(booster, candidate.calibration), test.where(unseen))
+    scores = test.predict(calibrated(booster, candidate.calibration))[unseen]
     return SAME_ROWS, Contender(scores, carried_over(chosen, evaluated, scores).value)

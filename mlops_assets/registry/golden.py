@@ -12,9 +12,10 @@ import hashlib
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import xgboost as xgb
 
 from mlops_assets.lineage import GOLDEN_FILE, GOLDEN_SHA256_TAG, VERSION_FOLDER
@@ -32,13 +33,26 @@ _ROWS: Final = 50
 _TOLERANCE: Final = 1e-6
 
 
-def keep_golden(store: Store, model: VerifiedModel, rows: Matrix) -> None:
+class Drawable(Protocol):
+    """Rows of which some can be had, in memory or on a cluster."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        ...
+
+    def at(self, positions: npt.NDArray[np.int64]) -> Matrix:
+        """Return the rows at ascending positions."""
+        ...
+
+
+def keep_golden(store: Store, model: VerifiedModel, rows: Drawable) -> None:
     """Keep golden rows of a version, unless it has some.
 
     Args:
         store: Where the version is.
         model: The version.
-        rows: Test rows [rows, features], with at least the version's features.
+        rows: Test rows, with at least the version's features.
 
     Raises:
         TrackingError: MLflow can't be reached.
@@ -46,10 +60,12 @@ def keep_golden(store: Store, model: VerifiedModel, rows: Matrix) -> None:
     if GOLDEN_SHA256_TAG in model.version.tags:
         return
     features = model.booster.feature_names or []
-    mine = rows.in_columns(features)
     random = np.random.default_rng(model.number)
-    at = random.integers(0, mine.rows, size=(_ROWS, len(features)))
-    drawn = for_model(model.booster, mine.X, mine.features, mine.levels)[at, np.arange(len(features))]
+    at = random.integers(0, rows.rows, size=(_ROWS, len(features)))
+    positions = np.unique(at)
+    mine = rows.at(positions).in_columns(features)
+    found = for_model(model.booster, mine.X, mine.features, mine.levels)
+    drawn = found[np.searchsorted(positions, at), np.arange(len(features))]
     content = {
         "features": features,
         "rows": [[None if np.isnan(value) else float(value) for value in row] for row in drawn],

@@ -94,19 +94,22 @@ class Pair:
             gain = compare(rows, candidate=new, baseline=old, design=self.design, wanted=(_RANKING,)).gains[_RANKING]
         return Counted(earlier.champion, earlier.reign, e_value(gain, rule.min_gain), float(at.max()))
 
-    def reasons_in_common(self, new: VerifiedModel, old: VerifiedModel, rows: Matrix) -> float:
-        """Return the median share of top reasons that two versions have in common, on the highest scores.
-
-        Args:
-            new: The candidate's version, which is what would be served.
-            old: The champion's.
-            rows: The rows, as in `rows`.
-        """
+    @property
+    def highest(self) -> npt.NDArray[np.int64]:
+        """Positions of the rows with the highest scores, ascending: the ones whose reasons are compared."""
         together = np.asarray(self.candidate.scores, dtype=np.float64) + self.champion.scores
-        highest = np.zeros(rows.rows, dtype=bool)
-        highest[np.argsort(-together, kind="stable")[:_EXPLAINED]] = True
-        asked = rows.where(highest)
-        return median_overlap(_reasons(new, asked), _reasons(old, asked))
+        return np.sort(np.argsort(-together, kind="stable")[:_EXPLAINED])
+
+
+def reasons_in_common(new: VerifiedModel, old: VerifiedModel, rows: Matrix) -> float:
+    """Return the median share of top reasons that two versions have in common.
+
+    Args:
+        new: The candidate's version, which is what would be served.
+        old: The champion's.
+        rows: The rows, `Pair.highest`.
+    """
+    return median_overlap(_reasons(new, rows), _reasons(old, rows))
 
 
 def parts_of(

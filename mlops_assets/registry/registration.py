@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from mlops_assets.data.checks import CheckOutcome
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import TrackingError
-from mlops_assets.evaluation.drift import FeatureDrift, feature_drift
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lineage import (
@@ -26,11 +25,12 @@ from mlops_assets.lineage import (
 )
 from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
 from mlops_assets.registry.approval import wait_for_approval
-from mlops_assets.registry.comparison import JudgedRows, against_simple, contest
+from mlops_assets.registry.comparison import against_simple, contest
 from mlops_assets.registry.gate import Verdict, already_champion, judge_promotion, rolled_back
 from mlops_assets.registry.gate_evidence import gathered
 from mlops_assets.registry.gate_rule import GateRule
 from mlops_assets.registry.golden import keep_golden
+from mlops_assets.registry.judged_rows import judged_rows
 from mlops_assets.registry.ledger import Entry, carried_out
 from mlops_assets.registry.page import Page, page_of
 from mlops_assets.registry.pair import require_columns
@@ -46,12 +46,11 @@ from mlops_assets.registry.versions import (
     by_alias,
     judge_served_scores,
     register_once,
-    score,
     set_alias,
 )
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.tracking.store import Store
-from mlops_assets.training.categories import recoded, union
+from mlops_assets.training.engines.choice import collects
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
 
 _SAMPLE_ROWS = 200_000
@@ -109,7 +108,8 @@ def register_tuned(
         run = TunedRun.read(store, _tuned_run(store, dagster_run, lakehouse.database))
         test_version = int(run.tags[TEST_VERSION_TAG])
         frame = lakehouse.read(SET_TABLES["test"], test_version)
-        test = JudgedRows(frame, to_matrix(frame.select(*matrix_columns(contract)).toArrow(), contract))
+        spread = run.params.get("engine") == "distributed" or not collects(frame.count(), contract, lakehouse.session)
+        test = judged_rows(frame, contract, on_cluster=spread)
         with lakehouse.exclusive(REGISTRATION_LOCK):
             require_active(store, name)
             ledger = ChampionLedger.of(store, name, lakehouse)
@@ -117,10 +117,10 @@ def register_tuned(
             trained = scores_from_bytes(read_artifact(store, run.run_id, run.served_scores))
             version = register_once(store, name, run.run_id, run.tags[MODEL_URI_TAG], run.production_uri)
             loaded = load_verified(store, name, version.number)
-            reproduced = judge_served_scores(version, trained, score(loaded, test.matrix))
+            reproduced = judge_served_scores(version, trained, test.score(loaded))
             if not reproduced.passed:
                 return RegistrationReport(version, test_version, reproduced, verdict=None)
-            keep_golden(store, loaded, test.matrix)
+            keep_golden(store, loaded, test)
             policy = first_policy(store, loaded, run)
             set_alias(store, version, CHALLENGER)
             champion = by_alias(store, name, CHAMPION)
@@ -139,10 +139,10 @@ def register_tuned(
                 rule,
                 average_precision=run.average_precision,
                 judged=run.judged,
-                fraud_rate=test.matrix.frauds / test.matrix.rows,
+                fraud_rate=test.narrow.frauds / test.rows,
                 contest=against,
                 simple=against_simple(store, contract, run, train, test) if champion is None else None,
-                drift=drift_between(train, test.matrix),
+                drift=test.drift_from(train),
             ).after_approval(rule.approvals)
             record_verdict(store, loaded, run, verdict, rule, champion, None if against is None else against.counted)
             if verdict.awaited:
@@ -163,13 +163,6 @@ def sampled(lakehouse: Lakehouse, contract: Contract, run: TunedRun) -> Matrix:
     if rows > _SAMPLE_ROWS:
         frame = frame.sample(_SAMPLE_ROWS / rows, seed=1)
     return to_matrix(frame.toArrow(), contract)
-
-
-def drift_between(train: Matrix, test: Matrix) -> list[FeatureDrift]:
-    """Return the drift of the features from training to test rows."""
-    levels = union([train.levels, test.levels])
-    earlier, later = (recoded(rows.X, rows.features, rows.levels, levels) for rows in (train, test))
-    return feature_drift(earlier, later, train.features)
 
 
 def _tuned_run(store: Store, dagster_run: str, database: str) -> str:

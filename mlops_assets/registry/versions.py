@@ -28,7 +28,7 @@ from mlops_assets.tracking.provenance import this_actor
 from mlops_assets.training.objective import predict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from mlflow.entities.model_registry import ModelVersion
 
@@ -193,17 +193,31 @@ def score(model: VerifiedModel, rows: Matrix) -> Scores:
     Raises:
         TrackingError: The version does not accept these features.
     """
+    return predict(model.booster, rows.in_columns(accepted_features(model, rows.features, rows.levels)))
+
+
+def accepted_features(model: VerifiedModel, features: Collection[str], categories: Collection[str]) -> list[str]:
+    """Return the features of a version, in its order, if rows have them.
+
+    Args:
+        model: The version.
+        features: What the rows have.
+        categories: Which of them are text.
+
+    Raises:
+        TrackingError: The version does not accept these features.
+    """
     wanted = model.booster.feature_names or []
-    wrong = sorted(set(wanted) - set(rows.features))
+    wrong = sorted(set(wanted) - set(features))
     texts = {name for name, kind in model.inputs.items() if kind == "string"}
-    wrong += sorted(texts.symmetric_difference(rows.levels) & set(wanted) & set(rows.features))
+    wrong += sorted(texts.symmetric_difference(categories) & set(wanted) & set(features))
     if wrong:
         raise TrackingError(
             f"the version does not accept the features: {', '.join(wrong)} are missing or of another type",
             where=f"{model.name} version {model.number}",
             fix="if the contract has changed, set a new MLOPS_MODEL_NAME; otherwise materialize `tuned_model` again",
         )
-    return predict(model.booster, rows.in_columns(wanted))
+    return list(wanted)
 
 
 def judge_served_scores(version: Version, trained: Scores, served: Scores) -> CheckOutcome:

@@ -1,11 +1,12 @@
 """A verified version as files that a server loads: the booster, its policy, and golden rows with their scores.
 
-What belongs here: writing, reading and judging a bundle. What does not: fetching a version from the registry
-(`following`), scoring requests (`service`).
+What belongs here: making, writing, reading and judging a bundle. What does not: fetching a version from the registry
+(`from_registry`), scoring requests (`service`) or tables (`tables`).
 
 The process that follows the registry writes bundles; workers read them. So a worker needs no MLflow, starts when the
 registry is down, and never shares its time with a download. A bundle is a folder that is renamed into place once it is
-complete. Nothing in it is unpickled: the booster is in XGBoost's own format, the rest is JSON.
+complete; Spark's executors get the same bytes in memory. Nothing in it is unpickled: the booster is in XGBoost's own
+format, the rest is JSON.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """A version as bytes.
+
+    Attributes:
+        document: What `bundle.json` says, as JSON text.
+        content: The booster, in XGBoost's own format.
+    """
+
+    document: str
+    content: bytes
+
+
+@dataclass(frozen=True)
 class ServedVersion:
     """A version that has shown that it scores as it was trained.
 
@@ -90,8 +104,7 @@ class ServedVersion:
         return f"{self.model} version {self.number}"
 
 
-def write_bundle(
-    folder: Path,
+def pack(
     booster: xgb.Booster,
     *,
     model: str,
@@ -101,11 +114,10 @@ def write_bundle(
     policy: Policy,
     golden: Golden,
     levels: Mapping[str, Sequence[str]],
-) -> Path:
-    """Write a version below a folder, and return its own; one that is there already stays.
+) -> Bundle:
+    """Return a version as bytes.
 
     Args:
-        folder: Folder of the model's versions.
         booster: The model, as the registry has it.
         model: Name of the registered model.
         number: Its version.
@@ -115,13 +127,7 @@ def write_bundle(
         golden: Rows whose scores are known.
         levels: Levels of its categories, by feature.
     """
-    place = folder / str(number)
-    if (place / DOCUMENT).is_file():
-        return place
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
     content = bytes(booster.save_raw())
-    (scratch / MODEL_FILE).write_bytes(content)
     document = {
         "model": model,
         "number": number,
@@ -132,7 +138,23 @@ def write_bundle(
         "golden": golden.to_json_dict(),
         "levels": {name: list(known) for name, known in levels.items()},
     }
-    (scratch / DOCUMENT).write_text(json.dumps(document), "utf-8")
+    return Bundle(json.dumps(document), content)
+
+
+def write_bundle(folder: Path, bundle: Bundle) -> Path:
+    """Write a version below a folder, and return its own; one that is there already stays.
+
+    Args:
+        folder: Folder of the model's versions.
+        bundle: The version.
+    """
+    place = folder / str(json.loads(bundle.document)["number"])
+    if (place / DOCUMENT).is_file():
+        return place
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    (scratch / MODEL_FILE).write_bytes(bundle.content)
+    (scratch / DOCUMENT).write_text(bundle.document, "utf-8")
     for name in (MODEL_FILE, DOCUMENT):
         with (scratch / name).open("rb") as file:
             os.fsync(file.fileno())
@@ -144,30 +166,49 @@ def write_bundle(
 
 
 def load_bundle(place: Path, features: Sequence[str]) -> ServedVersion:
-    """Load a version and let it show that it scores as it was trained.
+    """Load a version from its folder, as `unpack` does.
 
     Args:
         place: The version's folder.
         features: The contract's features, in order.
 
     Raises:
-        TrackingError: The files are incomplete or changed, the features are not the contract's, or a golden row gets
-            other bits than it had.
+        TrackingError: The files are incomplete, or as in `unpack`.
+    """
+    where, fix = f"version {place.name} below {place.parent}", "delete the folder, so that the version is fetched again"
+    try:
+        bundle = Bundle((place / DOCUMENT).read_text("utf-8"), (place / MODEL_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise _unfit(f"it can't be read ({type(error).__name__})", where, fix) from None
+    return unpack(bundle, features, where=where, fix=fix)
+
+
+def unpack(bundle: Bundle, features: Sequence[str], *, where: str, fix: str) -> ServedVersion:
+    """Let a version show that it scores as it was trained, and return it.
+
+    Args:
+        bundle: The version.
+        features: The contract's features, in order.
+        where: Where it is, for errors.
+        fix: What to do first if it is unfit.
+
+    Raises:
+        TrackingError: The bytes were changed, the features are not the contract's, or a golden row gets other bits than
+            it had.
     """
     try:
-        document = json.loads((place / DOCUMENT).read_text("utf-8"))
-        content = (place / MODEL_FILE).read_bytes()
+        document = json.loads(bundle.document)
         policy, golden = Policy.from_json_dict(document["policy"]), Golden.from_json_dict(document["golden"])
-        if hashlib.sha256(content).hexdigest() != document["sha256"]:
-            raise _unfit(place, "the booster's file does not have its digest")
+        if hashlib.sha256(bundle.content).hexdigest() != document["sha256"]:
+            raise _unfit("the booster's file does not have its digest", where, fix)
         booster = xgb.Booster()
-        booster.load_model(bytearray(content))
+        booster.load_model(bytearray(bundle.content))
         scorer = RowScorer(booster)
         if list(scorer.features) != list(features):
-            raise _unfit(place, "its features are not those of the contract")
+            raise _unfit("its features are not those of the contract", where, fix)
         reached = scorer.score(golden.X)
         if not len(golden.scores) or not same_bits(reached, golden.scores):
-            raise _unfit(place, "golden rows do not get the scores that they had")
+            raise _unfit("golden rows do not get the scores that they had", where, fix)
         for row in golden.X[:_WARM_UP]:
             scorer.row[0] = row
             scorer.score_row()
@@ -176,8 +217,8 @@ def load_bundle(place: Path, features: Sequence[str]) -> ServedVersion:
             scorer.features.index(name): {level: float(at) for at, level in enumerate(known)}
             for name, known in levels.items()
         }
-    except (OSError, KeyError, TypeError, ValueError, xgb.core.XGBoostError) as error:
-        raise _unfit(place, f"it can't be read ({type(error).__name__})") from None
+    except (KeyError, TypeError, ValueError, xgb.core.XGBoostError) as error:
+        raise _unfit(f"it can't be read ({type(error).__name__})", where, fix) from None
     return ServedVersion(
         model=str(document["model"]),
         number=int(document["number"]),
@@ -202,9 +243,7 @@ def golden_rows(booster: xgb.Booster, rows: Matrix) -> Golden:
     return Golden(rows, reference_scores(booster, rows))
 
 
-def _unfit(place: Path, why: str) -> TrackingError:
+def _unfit(why: str, where: str, fix: str) -> TrackingError:
     return TrackingError(
-        f"the version is not served: {why}",
-        where=f"version {place.name} below {place.parent}",
-        fix="delete the folder, so that the version is fetched again; if that repeats, check the version in MLflow",
+        f"the version is not served: {why}", where=where, fix=f"{fix}; if that repeats, check the version in MLflow"
     )

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-import numpy as np
 
 from mlops_assets.data.contract.conform import NULL, UNREADABLE
 from mlops_assets.serving.answers import Answer, Reason, Refused
@@ -264,14 +263,12 @@ def _reasons(chosen: Chosen, most: int) -> list[Reason]:
     """Return the features that drove the score of the row in the scorer's buffer, the strongest first."""
     scorer = chosen.version.scorer
     row = scorer.row
-    effects = scorer.contributions(row)[0, :-1]
-    strongest = np.argsort(-np.abs(effects), kind="stable")[:most]
+    (strongest,) = scorer.strongest(row, most)
     return [
         Reason(
             feature=scorer.features[at],
-            direction="raises" if effects[at] > 0 else "lowers",
-            band=scorer.band(int(at), float(row[0, at])),
+            direction="raises" if effect > 0 else "lowers",
+            band=scorer.band(at, float(row[0, at])),
         )
-        for at in strongest
-        if effects[at] != 0
+        for at, effect in strongest
     ]

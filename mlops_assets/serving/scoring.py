@@ -101,6 +101,20 @@ class RowScorer:
         found: npt.NDArray[np.float32] = self._explained.predict(rows, pred_contribs=True)
         return found
 
+    def strongest(self, X: Matrix, most: int) -> list[list[tuple[int, float]]]:
+        """Return the features that drove each row's score, by position, with their contributions, the strongest first.
+
+        Args:
+            X: Feature values, float32 [rows, features].
+            most: How many of a row; features without a contribution are left out.
+        """
+        effects = self.contributions(X)[:, :-1]
+        first = np.argsort(-np.abs(effects), axis=1, kind="stable")[:, :most]
+        return [
+            [(int(at), float(row[at])) for at in places if row[at] != 0]
+            for row, places in zip(effects, first, strict=True)
+        ]
+
     def band(self, feature: int, value: float) -> tuple[float | None, float | None]:
         """Return the two neighbouring split points of a feature around a value: between them no score changes.
 

@@ -5,6 +5,8 @@ What belongs here: fitting and scoring them. What does not: what follows from th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -12,10 +14,10 @@ import numpy.typing as npt
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from mlops_assets.training.categories import recoded, union
+from mlops_assets.training.categories import Levels, recoded, union
 
 if TYPE_CHECKING:
     from mlops_assets.training.matrix import Matrix
@@ -35,18 +37,34 @@ def simple_scores(train: Matrix, test: Matrix) -> dict[str, Scores]:
         train: Rows to fit on.
         test: Later rows.
     """
-    found = {}
-    if test.amounts is not None and test.amounts.max() > 0:
-        found[AMOUNT] = np.clip(test.amounts / test.amounts.max(), 0, 1)
-    if 0 < train.frauds < train.rows:
-        found[LOGISTIC] = _logistic(train, test)
+    levels = union([train.levels, test.levels])
+    found = by_amount(test.amounts)
+    if (logistic := fitted_logistic(train, levels)) is not None:
+        found[LOGISTIC] = logistic(recoded(test.X, test.features, test.levels, levels))
     return found
 
 
-def _logistic(train: Matrix, test: Matrix) -> Scores:
-    """Return scores by logistic regression on standardized numbers and one column for each category's level."""
-    levels = union([train.levels, test.levels])
-    old, new = (recoded(part.X, part.features, part.levels, levels) for part in (train, test))
+def by_amount(amounts: Scores | None) -> dict[str, Scores]:
+    """Return the amounts [rows] as scores under their name; nothing if there is none above 0."""
+    if amounts is None or not amounts.max() > 0:
+        return {}
+    return {AMOUNT: np.clip(amounts / amounts.max(), 0, 1)}
+
+
+def fitted_logistic(train: Matrix, levels: Levels) -> Callable[[npt.NDArray[np.float32]], Scores] | None:
+    """Fit logistic regression on standardized numbers and one column for each category's level.
+
+    Args:
+        train: Rows to fit on.
+        levels: What the codes of categories mean in the rows that are scored.
+
+    Returns:
+        A function from feature values [rows, features] to scores [rows], which can be pickled; None if the training
+        rows have one class only.
+    """
+    if not 0 < train.frauds < train.rows:
+        return None
+    old = recoded(train.X, train.features, train.levels, levels)
     texts = [at for at, name in enumerate(train.features) if name in levels]
     numbers = [at for at, name in enumerate(train.features) if name not in levels]
     columns = ColumnTransformer(
@@ -55,5 +73,14 @@ def _logistic(train: Matrix, test: Matrix) -> Scores:
             ("texts", OneHotEncoder(handle_unknown="ignore"), texts),
         ]
     )
-    model = make_pipeline(columns, LogisticRegression(max_iter=_STEPS))
-    return np.asarray(model.fit(old, train.y).predict_proba(new)[:, 1])
+    return _Fitted(make_pipeline(columns, LogisticRegression(max_iter=_STEPS)).fit(old, train.y))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A fitted pipeline as a function."""
+
+    pipeline: Pipeline
+
+    def __call__(self, X: npt.NDArray[np.float32]) -> Scores:
+        return np.asarray(self.pipeline.predict_proba(X)[:, 1])

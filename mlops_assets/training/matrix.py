@@ -72,6 +72,12 @@ class Matrix:
             entities=None if self.entities is None else self.entities[kept],
         )
 
+    def at(self, positions: npt.NDArray[np.int64]) -> Matrix:
+        """Return the rows at ascending positions."""
+        kept = np.zeros(self.rows, dtype=bool)
+        kept[positions] = True
+        return self.where(kept)
+
     def in_columns(self, features: Sequence[str]) -> Matrix:
         """Return the same rows with some of the features, in this order."""
         at = [self.features.index(name) for name in features]

@@ -162,7 +162,7 @@ def tune_model(
         log,
         names={"train": SET_TABLES["train"], "validation": SET_TABLES["validation"], "test": SET_TABLES["test"]},
     )
-    choice = engine_for(tables, plan, engine)
+    choice = engine_for(tables, plan, engine, production=production_refit)
     key = search_key(plan, {**_searched_data(lakehouse, contract, sets), **key_of(choice.engine, tables.spark)})
     resumed = finished_trials(store, key)
     tags = {**extra_tags, **_tags(origin, lakehouse, sets), SEARCH_KEY_TAG: key}

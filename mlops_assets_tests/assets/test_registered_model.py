@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
@@ -20,8 +21,12 @@ from mlops_assets.assets.tuning_config import RangeConfig, TunedModelConfig
 from mlops_assets.data.sources.synthetic import generate
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lineage import MODEL_URI_TAG, PRODUCTION_FILE, PRODUCTION_MODEL_URI_TAG, PRODUCTION_SCORES_FILE
+from mlops_assets.registry import judged_rows, registration
 from mlops_assets.registry.versions import by_alias
 from mlops_assets.resources.tracking import Tracking
+from mlops_assets.settings import Settings
+from mlops_assets.testing.invoking import Outcome
+from mlops_assets.testing.stores import copy_mlflow, copy_tables, open_tracking
 from mlops_assets.tracking.artifacts import read_artifact, scores_from_bytes
 from mlops_assets.training.objective import tree_parameters
 from mlops_assets_tests.assets.harness import (
@@ -124,6 +129,44 @@ def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking
     assert "judged: the model itself" in said
     assert outcome.metadata["promoted"] is False
     assert aliases(tracking) == {"challenger": 2, "champion": 1}
+
+
+@pytest.mark.proof  # three registrations and a search
+def test_the_gate_says_the_same_where_the_features_stay_on_the_cluster(
+    tuned: Lakehouse,
+    tracking: Tracking,
+    settings: Settings,
+    new_lakehouse: Callable[[], Lakehouse],
+    empty_mlflow: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def elsewhere(name: str, config: GateConfig) -> Outcome:
+        """Register what there is by now, in copies of the stores, on the cluster."""
+        home = tmp_path / name
+        copy, store = copy_tables(tuned, new_lakehouse()), open_tracking(home, empty_mlflow)
+        copy_mlflow(settings.home, home)
+        with monkeypatch.context() as patch:
+            patch.setattr(registration, "collects", lambda *_: False)
+            patch.setattr(judged_rows, "InMemory", None)
+            return register(copy, store, config)
+
+    def figures(outcome: Outcome) -> dict[str, object]:
+        assert outcome.failure is None
+        numbers = {name: value for name, value in outcome.metadata.items() if isinstance(value, int | float | bool)}
+        return {name: value for name, value in numbers.items() if name != "champion_age_days"}  # the clock goes on
+
+    lenient = GateConfig(min_lift=1.0, min_unseen_frauds=10)
+    there = elsewhere("first", GateConfig(min_lift=2.0))
+    here = register(tuned, tracking)
+    assert figures(there) == pytest.approx(figures(here), rel=1e-9)
+    tune(tuned, tracking, WEAK)
+    there = elsewhere("second", lenient)
+    here = register(tuned, tracking, lenient)
+
+    assert figures(there) == pytest.approx(figures(here), rel=1e-9)
+    assert there.metadata["gate"] == here.metadata["gate"]
+    assert "against champion version 1's" in str(there.metadata["gate"])
 
 
 @pytest.mark.proof  # two more registrations and searches; `registry` tests the gate

@@ -15,6 +15,7 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from mlops_assets.assets.batch_scores import BATCH_SCORES
 from mlops_assets.assets.daily_arrivals import DAILY_ARRIVALS
 from mlops_assets.assets.raw_transactions import RAW
 from mlops_assets.assets.registered_model import REGISTERED_MODEL
@@ -25,6 +26,7 @@ from mlops_assets.automation.conditions import conditions, follow_sensors
 from mlops_assets.automation.facts import current_sets, last_training
 from mlops_assets.automation.triggers import SetsFact
 from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.spec import FraudModelSpec
 from mlops_assets.testing.ticking import Ticks
 from mlops_assets_tests.assets.harness import spec_of
 
@@ -32,6 +34,7 @@ SETS = tuple(TABLES.values())
 
 
 SPEC = spec_of(retrain_rows=100)
+SCORED = spec_of(retrain_rows=100, batch_scores="raw")
 
 
 @dataclass
@@ -55,6 +58,7 @@ class World(Ticks):
     code: str = "1"
     table: str = "ab12"
     former: bool = False
+    spec: FraudModelSpec = SPEC
     _made: dict[str, int] = field(default_factory=dict)
     _cut: tuple[str, str, int, int] = ("", "", 0, 0)
 
@@ -69,7 +73,7 @@ class World(Ticks):
         return self.retired
 
     def _assets(self) -> list[dg.AssetsDefinition]:
-        pace = {key.to_user_string(): condition for key, condition in conditions(SPEC, self._why).items()}
+        pace = {key.to_user_string(): condition for key, condition in conditions(self.spec, self._why).items()}
 
         @dg.asset(name=RAW, check_specs=[dg.AssetCheckSpec("good", asset=RAW, blocking=True)])
         def raw() -> Iterator[Any]:
@@ -129,12 +133,19 @@ class World(Ticks):
             check_specs=[gate],
         )
         def registered() -> Iterator[Any]:
-            yield dg.MaterializeResult(metadata={"mlflow_run_id": f"run{self._made[TUNED_MODEL]}"})
+            yield dg.MaterializeResult(
+                metadata={"mlflow_run_id": f"run{self._made[TUNED_MODEL]}", "promoted": self.promotes}
+            )
             yield dg.AssetCheckResult(
                 passed=self.promotes, check_name="promotion_gate", severity=dg.AssetCheckSeverity.WARN
             )
 
-        return [raw, splits, tuned, registered, self._arrivals()]
+        @dg.asset(name=BATCH_SCORES, deps=[RAW, REGISTERED_MODEL], automation_condition=pace.get(BATCH_SCORES))
+        def scores() -> Any:
+            self._fail_if_broken(BATCH_SCORES)
+            return dg.MaterializeResult(metadata={"raw_data_version": self._rows})
+
+        return [raw, splits, tuned, registered, self._arrivals(), *([scores] if self.spec.batch_scores else [])]
 
     def _arrivals(self) -> dg.AssetsDefinition:
         @dg.asset(name=DAILY_ARRIVALS, output_required=False)
@@ -240,6 +251,23 @@ def test_a_model_that_is_not_promoted_is_not_registered_again(world: World):
     assert [world.look(20) for _ in range(4)] == [set()] * 4
     world.load(498)
     assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "the next model has its own chance"
+
+
+def test_new_rows_are_scored_once_there_is_a_champion_whatever_the_next_candidates_do(instance: dg.DagsterInstance):
+    world = World(instance, spec=SCORED)
+    world.promotes = False
+    world.load(0)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}], "nobody is champion"
+    world.promotes = True
+    world.load(120)
+    assert world.settle() == [set(SETS), {TUNED_MODEL}, {REGISTERED_MODEL}, {BATCH_SCORES}]
+    world.promotes = False
+    world.load(120)
+    assert world.settle() == [{*SETS, BATCH_SCORES}, {TUNED_MODEL}, {REGISTERED_MODEL}]
+    world.load(10)
+    assert world.settle() == [{*SETS, BATCH_SCORES}], "the refused candidate does not stand in the way"
+    world.load(10, good=False)
+    assert world.settle() == [], "a table that did not pass its check is not scored"
 
 
 def test_few_new_rows_are_cut_and_not_trained_on_until_they_are_enough(world: World):

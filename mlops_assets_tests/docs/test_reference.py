@@ -129,7 +129,9 @@ def definitions_of(folder: Path) -> list[dg.Definitions]:
         build_defs(found)
         for found in (
             Settings(home=folder, source="/landing", labels="/labels", contract=str(LATE)),
-            Settings(home=folder, source="openml", inference_log="kafka://127.0.0.1:9092/predictions"),
+            Settings(
+                home=folder, source="openml", inference_log="kafka://127.0.0.1:9092/predictions", batch_scores="raw"
+            ),
             Settings(home=folder, source="delta:/tables/payments"),
             Settings(home=folder, target="databricks"),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_assets.data.columns import BATCH_ID
+from mlops_assets.data.columns import BATCH_ID, ROW_NUMBER
 from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.staging import stage_load
@@ -18,6 +18,7 @@ from mlops_assets.lakehouse.erasure import Eraser
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.maintenance import maintain_tables
 from mlops_assets.lakehouse.retention import Pin
+from mlops_assets.lakehouse.score_table import SCORES
 from mlops_assets.lakehouse.split_sets import SET_TABLES, SplitRequest, split_tables
 from mlops_assets.lakehouse.transaction_tables import KNOWN, MANIFEST, QUARANTINED, RAW, REPLACED
 from mlops_assets.testing.stores import copy_tables
@@ -76,6 +77,9 @@ def filled_once(new_lakehouse: Callable[[], Lakehouse]) -> Lakehouse:
     spec = SplitSpec(validation_fraction=0.2, test_fraction=0.2)
     report = split_tables(database.lakehouse, CARDS, SplitRequest(spec, min_rows=1), dagster_run="run")
     assert report.tables, [str(outcome) for outcome in report.outcomes]
+    newest = database.lakehouse.require(RAW, made_by="test").version
+    scores = database.lakehouse.read(RAW, newest).select(BATCH_ID, ROW_NUMBER, "id", "card", "amount")
+    database.lakehouse.append(SCORES, scores, base=None, metadata={})
     return database.lakehouse
 
 
@@ -97,12 +101,12 @@ def text_in_files(folder: Path, text: str) -> list[str]:
 def test_a_card_leaves_every_table_and_every_file(cards: Cards):
     root = Path(cards.lakehouse.root)
     before = cards.eraser().find()
-    assert before.rows.keys() >= {RAW, QUARANTINED, REPLACED, KNOWN, SET_TABLES["train"]}
+    assert before.rows.keys() >= {RAW, QUARANTINED, REPLACED, KNOWN, SCORES, SET_TABLES["train"]}
     assert set(before.files) >= set(before.rows)
     assert set(before.sources) == {"a", "b", "late"}
     assert text_in_files(root, ERASED) != []
     assert cards.eraser().versions_used([0, 1]) == ([0, 1], [])
-    others = {name: cards.cards(name) - {ERASED} for name in (RAW, REPLACED)}
+    others = {name: cards.cards(name) - {ERASED} for name in (RAW, REPLACED, SCORES)}
     untouched = cards.lakehouse.require(MANIFEST, made_by="test").version
 
     left = cards.eraser().erase()
@@ -110,7 +114,7 @@ def test_a_card_leaves_every_table_and_every_file(cards: Cards):
     assert left.nothing, left
     assert cards.eraser().find().nothing
     assert text_in_files(root, ERASED) == []
-    assert {name: cards.cards(name) for name in (RAW, REPLACED)} == others
+    assert {name: cards.cards(name) for name in (RAW, REPLACED, SCORES)} == others
     assert cards.lakehouse.require(MANIFEST, made_by="test").version == untouched
     assert errors(cards, Pin(RAW, 0, "a model")) == [], "a pin to what was erased is no damage"
     with pytest.raises(StorageError, match="version 0 can't be read"):

@@ -16,7 +16,7 @@ import xgboost as xgb
 
 from mlops_assets.data.contract.contract import Contract, parse_contract
 from mlops_assets.serving.app import App, ModelPlace, WorkerConfig
-from mlops_assets.serving.bundle import golden_rows, write_bundle
+from mlops_assets.serving.bundle import golden_rows, pack, write_bundle
 from mlops_assets.serving.log.record import LogRow, decode
 from mlops_assets.serving.log.segments import records
 from mlops_assets.serving.policy import Policy
@@ -77,10 +77,11 @@ def booster(seed: int = 1, trees: int = 20) -> xgb.Booster:
 def bundle(folder: Path, number: int, *, seed: int | None = None, threshold: float = 0.5) -> xgb.Booster:
     """Write a version; its booster depends on its number."""
     made = booster(number if seed is None else seed)
-    write_bundle(
-        folder / "versions", made, model="fraud_payments", number=number, run_id=f"run{number}", created=time.time(),
+    packed = pack(
+        made, model="fraud_payments", number=number, run_id=f"run{number}", created=time.time(),
         policy=Policy(f"v{number}-cost", threshold, "cost"), golden=golden_rows(made, rows(32, 99)), levels=LEVELS,
     )  # fmt: skip
+    write_bundle(folder / "versions", packed)
     return made
 
 

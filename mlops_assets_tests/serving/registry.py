@@ -16,7 +16,7 @@ from mlops_assets.lineage import (
     TEST_VERSION_TAG,
 )
 from mlops_assets.registry.versions import CHAMPION, Version, register_once, set_alias
-from mlops_assets.serving.following import Source
+from mlops_assets.serving.from_registry import Source
 from mlops_assets.settings import Settings
 from mlops_assets.spec import FraudModelSpec
 from mlops_assets.tracking.category_codes import LEVELS as LEVELS_KEY

@@ -14,7 +14,7 @@ from mlops_assets.data.contract.contract import Contract, parse_contract
 from mlops_assets.serving import mlflow_protocol, v2_protocol
 from mlops_assets.serving.answers import Refused
 from mlops_assets.serving.features import CheckedRows, FeatureReader
-from mlops_assets.serving.following import example_rows
+from mlops_assets.serving.from_registry import example_rows
 
 CONTRACT = """
 name: online

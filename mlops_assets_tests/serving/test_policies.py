@@ -13,7 +13,8 @@ from mlops_assets.evaluation.operating_points import OperatingPoints
 from mlops_assets.evaluation.threshold import Rule
 from mlops_assets.lineage import OPERATING_POINTS_FILE
 from mlops_assets.registry.versions import by_number
-from mlops_assets.serving.following import Follower, policy_of
+from mlops_assets.serving.following import Follower
+from mlops_assets.serving.from_registry import policy_of
 from mlops_assets.serving.watching import ALIASES_FILE
 from mlops_assets_tests.serving.registry import Registry
 

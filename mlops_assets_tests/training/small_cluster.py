@@ -27,7 +27,8 @@ from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.errors import SearchError
 from mlops_assets.resources.spark import SparkResource
-from mlops_assets.training.engines.choice import choose_engine, cluster_memory
+from mlops_assets.training.engines.choice import choose_engine
+from mlops_assets.training.engines.cluster_memory import cluster_memory
 from mlops_assets.training.engines.distributed import run_distributed_search
 from mlops_assets.training.engines.distributed_model import finish_on_cluster
 from mlops_assets.training.engines.placed_rows import placed

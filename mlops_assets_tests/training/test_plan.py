@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training.engines.choice import ClusterMemory, choose_engine
+from mlops_assets.training.engines.choice import choose_engine
+from mlops_assets.training.engines.cluster_memory import ClusterMemory
 from mlops_assets.training.plan import SearchPlan, search_key
 from mlops_assets.training.space import search_space
 from mlops_assets_tests.training.spaces import fixed_space, seed_point, seed_space

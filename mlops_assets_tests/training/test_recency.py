@@ -9,7 +9,8 @@ import pytest
 import xgboost as xgb
 
 from mlops_assets.errors import SearchError
-from mlops_assets.training.engines.choice import ClusterMemory, choose_engine
+from mlops_assets.training.engines.choice import choose_engine
+from mlops_assets.training.engines.cluster_memory import ClusterMemory
 from mlops_assets.training.final_model import EvaluationPlan, finish
 from mlops_assets.training.folds import Fold
 from mlops_assets.training.matrix import Matrix, joined

@@ -4,8 +4,8 @@ What belongs here: vectorised Arrow code that finds and counts, per column, the 
 infinite or out of range. What does not: reading a value as its type (`casting`), setting rows aside (`quarantine`),
 deciding whether a batch may pass (`validation`), fetching it (`sources`), writing it.
 
-All of it runs on Arrow arrays in the driver. The file has just been read there, in its own order, so the contract is
-checked at memory speed before Spark sees a row.
+All of it runs on Arrow arrays in the process that has just read the file, in its own order: the driver, or an executor.
+So the contract is checked at memory speed before Spark sees a row.
 """
 
 from __future__ import annotations

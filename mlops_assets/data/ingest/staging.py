@@ -7,7 +7,7 @@ the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -29,9 +29,11 @@ from mlops_assets.data.ingest.validation import InputFindings, LoadFindings
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
-    from mlops_assets.data.sources.base import SourceBatch, TransactionSource
+    from mlops_assets.data.sources.base import ReadPart, SourceBatch, TransactionSource
 
 GOOD, BAD = "good", "bad"
+# From so many inputs on it pays to start Python on the executors (`staging_frames`).
+MANY_INPUTS = 64
 # A large batch is staged as files of equal size, each written by one core, and Spark then reads one file per task: its
 # default of 128 MiB is about half a million rows of a wide table. Only few columns repeat their values enough to make
 # dictionary encoding worthwhile in a file that is read once.
@@ -89,8 +91,82 @@ def stage_load(
     for kind in (GOOD, BAD):
         (folder / kind).mkdir()
     load = StagedLoad()
-    stage_new(source, known, load, lambda batch, arrived: _stage(batch, contract, folder, load, arrived), now)
+
+    def stage(batch: SourceBatch, arrived: datetime) -> None:
+        _stage(batch, contract, folder, load, arrived, f"{len(load.records):05d}")
+
+    stage_new(source, known, load, stage, now)
     return load
+
+
+def stage_one(
+    read: ReadPart, contract: Contract, folder: Path, known: Collection[str], arrived: datetime, stem: str
+) -> StagedLoad:
+    """Stage one input of a source as `stage_load` does, in whatever process this is.
+
+    Args:
+        read: Reads the input.
+        contract: The data contract.
+        folder: Folder of the load, with the subfolders `good` and `bad`.
+        known: Batch ids that were loaded before.
+        arrived: When it came in.
+        stem: Beginning of the names of its files; another one for each try.
+    """
+    load = StagedLoad()
+    stage_new(
+        Parts([read]),
+        known,
+        load,
+        lambda batch, moment: _stage(batch, contract, folder, load, moment, stem),
+        lambda: arrived,
+    )
+    return load
+
+
+def merged(loads: Iterable[StagedLoad]) -> tuple[StagedLoad, set[int]]:
+    """Return loads of single inputs as one load, and the positions of those whose files are a part of it.
+
+    Content that came in twice counts once, as in `stage_load`.
+
+    Args:
+        loads: What `stage_one` returned, in the order of the inputs.
+    """
+    whole, used, ids = StagedLoad(), set(), set()
+    for at, load in enumerate(loads):
+        record = next(iter(load.records), None)
+        if record is not None and record.batch_id in ids:
+            whole.known.append(record.source)
+            whole.known_rows += record.rows
+            continue
+        if record is not None:
+            used.add(at)
+            ids.add(record.batch_id)
+            whole.records.append(record)
+        whole.known += load.known
+        whole.known_rows += load.known_rows
+        whole.errors += load.errors
+        whole.findings.inputs += load.findings.inputs
+        for code, count in load.reasons.items():
+            whole.reasons[code] = whole.reasons.get(code, 0) + count
+        if load.key_range is not None:
+            low, high = whole.key_range or load.key_range
+            whole.key_range = (min(low, load.key_range[0]), max(high, load.key_range[1]))
+    return whole, used
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Inputs of a source that were found before, as a source."""
+
+    reads: Sequence[ReadPart]
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """Yield the batch of each; continues after an error."""
+        return map(_called, self.reads)
+
+
+def _called(read: ReadPart) -> SourceBatch:
+    return read()
 
 
 def first_staged(folder: Path, rows: int) -> pa.Table | None:
@@ -107,7 +183,9 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
         return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
 
 
-def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime) -> None:
+def _stage(
+    batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime, stem: str
+) -> None:
     batch = replace(batch, table=renamed(batch.table, contract, where=batch.origin))
     require_columns(batch.table.schema, contract, where=batch.origin)
     conformed = conform(batch.table, contract, where=batch.origin)
@@ -123,13 +201,13 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoa
     technical = origin_columns(batch, arrived)
     if accepted:
         _widen(load, conformed.table, stays, contract)
-        _write(conformed.table, technical, folder / GOOD / f"{len(load.records):05d}", chosen=stays)
+        _write(conformed.table, technical, folder / GOOD / stem, chosen=stays)
     reasons: dict[str, int] = {}
     if findings.bad:
         bad = bad_rows(batch.table, conformed, contract)
         reasons = count_reasons(bad)
         marks = {CONTRACT: pa.scalar(contract.versioned_name), REPLAY: pa.scalar(None, pa.string())}
-        _write(bad, technical | marks, folder / BAD / f"{len(load.records):05d}")
+        _write(bad, technical | marks, folder / BAD / stem)
     load.add(batch, contract, arrived, kind="load", accepted=accepted, bad=findings.bad, reasons=reasons)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
 
@@ -59,6 +59,28 @@ class ResumableSource(TransactionSource, Protocol):
 
     def batches_except(self, known: Collection[str]) -> Iterator[SourceBatch]:
         """Yield the batches whose `content_hash` is not among the known ones; as `batches` in everything else."""
+        ...
+
+
+Reach = Literal["process", "machine", "all"]
+# Reads one input, also in another process: it can be pickled. Errors as those of `TransactionSource.batches`.
+ReadPart = Callable[[], SourceBatch]
+
+
+@runtime_checkable
+class DividedSource(TransactionSource, Protocol):
+    """A source whose inputs can be read apart from each other."""
+
+    def parts(self) -> Sequence[ReadPart]:
+        """Return what reads each input, in the order of `batches`.
+
+        Raises:
+            SourceError: The source as a whole can't be read.
+        """
+        ...
+
+    def seen_by(self) -> Reach:
+        """Return who sees the same inputs: this process, this machine, or all machines."""
         ...
 
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from mlops_assets.data.sources import formats
-from mlops_assets.data.sources.base import SourceBatch, content_hash, lower_case_columns
+from mlops_assets.data.sources.base import Reach, ReadPart, SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
 from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
 from mlops_assets.data.sources.locations import (
@@ -34,6 +35,7 @@ from mlops_assets.data.sources.locations import (
 from mlops_assets.data.sources.storage import ask, file_system, info_of, leaves, name_of, origin_of, revision_of
 from mlops_assets.errors import SettingsError, SourceError, UnreachableError
 
+_MOUNTED = ("/Volumes/", "/dbfs/")
 _FIX_SUFFIX = f"use files whose names match one of {READABLE}"
 
 
@@ -86,11 +88,18 @@ class FilesSource:
             SourceError: A location leads to no file (see `may_be_empty`), or a file can't be read as a table.
             SchemaMismatchError: Columns of a file differ only by case.
         """
-        files = [file for item in self._items for file in self._files_of(item)]
-        return map(self._read, files)
+        return map(_called, self.parts())
 
-    def _read(self, file: _InputFile) -> SourceBatch:
-        return _read(file, self._limits)
+    def parts(self) -> list[ReadPart]:
+        """Find all files, and return what reads each; errors as in `batches`."""
+        return [partial(_read, file, self._limits) for item in self._items for file in self._files_of(item)]
+
+    def seen_by(self) -> Reach:
+        """Return `all` for URLs and for where a workspace mounts storage on every machine, `process` for memory."""
+        if any(item.startswith("memory:") for item in self._items):
+            return "process"
+        there = [item.startswith(_MOUNTED) or ("://" in item and not item.startswith("file:")) for item in self._items]
+        return "all" if all(there) else "machine"
 
     def _files_of(self, item: str) -> list[_InputFile]:
         return [self._web_file(item)] if is_web(item) else _stored_files(item, may_be_empty=self._may_be_empty)
@@ -107,6 +116,10 @@ class FilesSource:
         return _InputFile(
             shown(url), _known_kind(path, where=shown(url)), lambda limits: _read_web(url, self._http, limits)
         )
+
+
+def _called(read: ReadPart) -> SourceBatch:
+    return read()
 
 
 def _read(file: _InputFile, limits: Limits) -> SourceBatch:

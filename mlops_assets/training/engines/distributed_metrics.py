@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import xgboost as xgb
 from pyspark.sql import Window
@@ -55,17 +56,22 @@ def packed(booster: xgb.Booster) -> bytes:
     return bytes(booster.save_raw("ubj"))
 
 
-def predictor(features: Sequence[str], model: Broadcast[bytes]) -> Callable[[pa.RecordBatch], Any]:
+def predictor(features: Sequence[str], model: bytes) -> Callable[[pa.RecordBatch], Any]:
     """Return a function that scores Arrow batches on an executor: float32 [rows], as `objective.predict` does."""
     names = list(features)
-    booster = xgb.Booster(model_file=bytearray(model.value))
+    booster = xgb.Booster(model_file=bytearray(model))
     booster.set_param({"nthread": 1})
 
     def scores(batch: pa.RecordBatch) -> Any:
-        X = np.column_stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names])
-        return booster.predict(xgb.DMatrix(X.astype(np.float32, copy=False), feature_names=names, nthread=1))
+        return booster.predict(xgb.DMatrix(values_of(batch, names), feature_names=names, nthread=1))
 
     return scores
+
+
+def values_of(batch: pa.RecordBatch, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Return columns of an Arrow batch, float32 [rows, columns]; null is NaN."""
+    columns = [batch.column(name).to_numpy(zero_copy_only=False) for name in names]
+    return np.column_stack(columns).astype(np.float32, copy=False)
 
 
 def judge_on_cluster(
@@ -88,7 +94,7 @@ def score_counts(rows: DataFrame, features: Sequence[str], model: Broadcast[byte
     names = list(features)
 
     def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        score = predictor(names, model)
+        score = predictor(names, model.value)
         for batch in batches:
             if batch.num_rows:
                 yield _counted(score(batch), batch.column(LABEL).to_numpy(zero_copy_only=False))

@@ -26,7 +26,8 @@ from mlops_assets.errors import EvaluationError
 from mlops_assets.evaluation.metrics import average_precision
 from mlops_assets.training.bagging import averaged
 from mlops_assets.training.calibrated import calibrated
-from mlops_assets.training.engines.choice import result_limit
+from mlops_assets.training.engines.choice import BYTES_PER_SCORED_ROW
+from mlops_assets.training.engines.cluster_memory import result_limit
 from mlops_assets.training.engines.distributed import broadcast_model, fit_all_on_cluster
 from mlops_assets.training.engines.distributed_metrics import judge_on_cluster, predictor
 from mlops_assets.training.engines.placed_rows import PlacedRows, as_feature, placed
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from mlops_assets.training.plan import SearchPlan
     from mlops_assets.training.records import SearchResult
 
-# Label, score, event time, amount, entity and place.
-_BYTES_PER_ROW = 1 + 4 + 8 + 8 + 8 + 8
 _LABEL, _TIME, _AMOUNT, _ENTITY = "_y", "_time", "_amount", "_entity"  # a feature may have the plain name
 _PLACE = "_place"
 _SCORE = "_score"
@@ -188,9 +187,9 @@ def score_in_order(
         EvaluationError: The set has more bytes of scores than `limit`.
     """
     count = rows.count()
-    if limit is not None and count * _BYTES_PER_ROW > limit:
+    if limit is not None and count * BYTES_PER_SCORED_ROW > limit:
         raise EvaluationError(
-            f"{count:,} rows have {count * _BYTES_PER_ROW:,} bytes of scores, the driver may collect {limit:,}",
+            f"{count:,} rows have {count * BYTES_PER_SCORED_ROW:,} bytes of scores, the driver may collect {limit:,}",
             where=where,
             fix="raise spark.driver.maxResultSize, and the driver's memory with it, or use a shorter period",
         )
@@ -209,7 +208,7 @@ def score_in_order(
     schema, names = ordered.select(*kept).withColumns(added).schema, [*kept, *added]
 
     def score(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        scores_of = predictor(features, model)
+        scores_of = predictor(features, model.value)
         for batch in batches:
             columns = [batch.column(name) for name in kept]
             columns += [hashed(batch.column(_ENTITY)), pa.array(scores_of(batch), pa.float32())]

@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 from mlops_assets.errors import SearchError
 from mlops_assets.training.engines.choice import (
     MEMORY_FACTOR,
+    AskedEngine,
+    DriverRows,
+    EngineChoice,
+    choose_engine,
+)
+from mlops_assets.training.engines.cluster_memory import (
     ClusterMemory,
     _Host,
     _machine_bytes,
     _worker_bytes,
     bytes_of,
-    choose_engine,
     cluster_memory,
 )
 
@@ -38,7 +43,7 @@ def test_the_border_lies_where_the_data_just_fit(rows: int, features: int):
 
 @given(rows=st.integers(1, 10**9), features=st.integers(1, 500))
 def test_what_the_driver_may_not_collect_is_trained_where_it_is(rows: int, features: int):
-    collected = rows * features * 8
+    collected = rows * (features * 8 + 72)
     plenty = 10**15
 
     assert choose_engine(rows, features, ClusterMemory(plenty, collected)).engine == "memory"
@@ -53,7 +58,7 @@ def test_the_reason_says_what_was_weighed():
 
     assert fits == "454,881 rows x 29 features need about 0.15 GiB of a worker's 10 GiB: they fit"
     assert too_much == "100,000,000 rows x 29 features need about 33 GiB of a worker's 10 GiB: too much"
-    assert "4.32 GiB to collect, and spark.driver.maxResultSize is 1 GiB" in too_wide
+    assert "5.66 GiB to collect, and spark.driver.maxResultSize is 1 GiB" in too_wide
 
 
 def test_what_is_asked_for_by_hand_is_taken_and_a_bad_choice_is_said():
@@ -64,6 +69,48 @@ def test_what_is_asked_for_by_hand_is_taken_and_a_bad_choice_is_said():
     assert forced.engine == "memory"
     assert "but 1,000 rows" in forced.reason
     assert choose_engine(1_000, 10, large, "memory").reason == "asked for by hand"
+
+
+def test_the_driver_must_hold_the_columns_and_the_copies_of_the_largest_set():
+    """By hand: 29 features and 4 more columns; the rows of the search, and the test or refit rows twice as sent."""
+    rows, most, columns = 1_000_000, 3_000_000, 33
+    sent = most * (columns * 8 + 72)
+    held = rows * (29 * 4 + 34) + 2 * sent + most * (29 * 4 + 34)
+    driver = DriverRows(columns, most, judged=1_000)
+
+    def chosen(result: int | None, python: int | None) -> EngineChoice:
+        return choose_engine(rows, 29, ClusterMemory(10**12, result, python), driver=driver)
+
+    assert chosen(sent, held).engine == "memory"
+    by_result, by_memory = chosen(sent - 1, held), chosen(sent, held - 1)
+    assert by_result.engine == by_memory.engine == "distributed"
+    assert "3,000,000 rows x 33 columns are 0.939 GiB to collect" in by_result.reason
+    assert "the driver needs about 2.44 GiB" in by_memory.reason
+
+
+def test_what_spark_is_sure_to_refuse_is_refused_before_and_says_what_to_raise():
+    memory = ClusterMemory(10**12, GIB, 10**12)
+    driver = DriverRows(33, 4_000_000)
+    with pytest.raises(SearchError, match=r"can't train here.*Fix: raise spark.driver.maxResultSize to at least 1.25"):
+        choose_engine(1_000_000, 29, memory, "memory", driver=driver)
+    with pytest.raises(SearchError, match=r"can't use bags .*Fix: raise spark.driver.maxResultSize to at least 1.25"):
+        choose_engine(1_000_000, 29, memory, driver=driver, only_in_memory=["bags"])
+    assert choose_engine(1_000_000, 29, memory, "memory", driver=DriverRows(33, 3_000_000)).engine == "memory"
+
+
+@pytest.mark.parametrize("asked", ["auto", "distributed"])
+def test_a_set_whose_scores_the_driver_can_not_hold_is_refused_before_the_search(asked: AskedEngine):
+    rows = GIB // 37
+
+    def chosen(judged: int, python: int) -> EngineChoice:
+        driver = DriverRows(33, 100 * judged, judged)
+        return choose_engine(rows, 29, ClusterMemory(1_000_000, GIB, python), asked, driver=driver)
+
+    assert chosen(rows, 10**12).engine == "distributed"
+    with pytest.raises(SearchError, match=r"the scores of .* raise spark.driver.maxResultSize to at least 1 GiB"):
+        chosen(rows + 1, 10**12)
+    with pytest.raises(SearchError, match=r"the scores of .* take a driver with several times 1 GiB"):
+        chosen(rows, GIB // 2)
 
 
 @pytest.mark.parametrize(("rows", "features", "worker"), [(0, 3, 100), (3, 0, 100), (3, 3, 0)])
@@ -92,6 +139,7 @@ def test_memory_of_a_local_session(spark: SparkSession):
 
     assert found.worker_bytes == (_machine_bytes() - GIB) // 2  # local[2] with a driver heap of 1g
     assert found.result_bytes == GIB
+    assert found.driver_bytes == _machine_bytes() - GIB
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""Staging over the executors against staging in this process: the same rows, reasons, records and refusals."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, ROW_NUMBER
+from mlops_assets.data.ingest.staging import BAD, GOOD, Parts, StagedLoad, stage_load
+from mlops_assets.data.ingest.staging_frames import _keep, reads_apart, stage_over_cluster
+from mlops_assets.data.sources.base import SourceBatch
+from mlops_assets.data.sources.files import FilesSource
+from mlops_assets.errors import SourceError, StorageError
+from mlops_assets.lakehouse import loading
+from mlops_assets.lakehouse.transaction_tables import MANIFEST, QUARANTINED, RAW
+from mlops_assets.lakehouse.transactions import TransactionStore
+from mlops_assets_tests.data.ingest.test_staging import CARDS, HALF, KEYED, KEYED_ROWS, csv, keyed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import SparkSession
+
+    from mlops_assets.lakehouse.lakehouse import Lakehouse
+    from mlops_assets.lakehouse.loading import LoadReport
+
+
+def given_batch(number: int, content: int, rows: list[tuple[int, int, str, str]]) -> SourceBatch:
+    """Read an input that a test has made up; an empty one can't be read."""
+    if not rows:
+        raise SourceError("nothing in it", where=f"{number}.csv", fix="-")
+    return SourceBatch(f"{number}.csv", f"hash-{content}", pa.table(keyed(rows)))
+
+
+def staged_rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the staged rows by batch and position, without the time at which they came in."""
+    rows = [row for path in (folder / kind).glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    for row in rows:
+        del row[INGESTED_AT]
+    return sorted(rows, key=lambda row: (row[BATCH_ID], row[ROW_NUMBER]))
+
+
+def without_times(load: StagedLoad) -> tuple[Any, ...]:
+    """Return all that is known of a load but the times of its records."""
+    records = [replace(record, recorded_at="") for record in load.records]
+    errors = [(type(error), str(error)) for error in load.errors]
+    return records, load.known, load.known_rows, errors, load.reasons, load.findings, load.key_range
+
+
+@pytest.mark.proof  # a Spark job for each example
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(KEYED_ROWS, min_size=1, max_size=4), st.lists(st.integers(0, 3), min_size=1, max_size=8), st.booleans())
+def test_the_executors_stage_what_this_process_does(
+    spark: SparkSession, batches: list[list[tuple[int, int, str, str]]], deliveries: list[int], with_key: bool
+):
+    """Good and bad rows, doubled keys, unreadable, refused and known inputs, content that comes twice."""
+    contract = KEYED.model_copy(update={"key": "id" if with_key else None, "max_bad_share": 0.6})
+    reads = [
+        partial(given_batch, number, content, batches[content])
+        for number, content in enumerate(deliveries)
+        if content < len(batches)
+    ]
+    if not reads:
+        return
+    with tempfile.TemporaryDirectory() as name:
+        here, there = Path(name) / "here", Path(name) / "there"
+        here.mkdir()
+        there.mkdir()
+
+        expected = stage_load(Parts(reads), contract, here, known=["hash-0"])
+        found = stage_over_cluster(spark, reads, contract, there, known=["hash-0"])
+
+        assert without_times(found) == without_times(expected)
+        for kind in (GOOD, BAD):
+            assert staged_rows(there, kind) == staged_rows(here, kind)
+        times = [record.recorded_at for record in found.records]
+        assert times == sorted(set(times)), "each input has a time of its own, in order"
+
+
+def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "staging").mkdir()
+    csv(tmp_path / "in" / "a.csv")
+    load = stage_load(FilesSource(str(tmp_path / "in")), CARDS, tmp_path / "staging", known=[])
+    folder = tmp_path / "staging" / GOOD
+    (file,) = folder.iterdir()
+    stem = file.name.rpartition("-")[0]
+    other = file.rename(folder / "00000000-dead-00000.parquet")
+    file.hardlink_to(other)
+
+    _keep(tmp_path / "staging", {stem}, load)
+
+    assert [path.name for path in folder.iterdir()] == [file.name]
+    file.unlink()
+    with pytest.raises(StorageError, match=r"have staged 1 inputs, and 0 are here.* Fix: keep the tables where"):
+        _keep(tmp_path / "staging", {stem}, load)
+
+
+def test_only_places_that_every_machine_sees_are_read_by_others(spark: SparkSession):
+    assert FilesSource("/Volumes/a/b/c, abfss://in@bank.dfs.core.windows.net/x").seen_by() == "all"
+    assert FilesSource("/Volumes/a/b/c, /data/in").seen_by() == "machine"
+    assert FilesSource("/Volumes/a/b/c, file:///data/in").seen_by() == "machine"
+    assert FilesSource("memory://in, abfss://in@bank.dfs.core.windows.net/x").seen_by() == "process"
+    assert reads_apart(spark, FilesSource("/data/in")), "here executors are on this machine"
+    assert not reads_apart(spark, FilesSource("memory://in"))
+
+
+@pytest.mark.proof  # loads seventy files twice
+def test_many_files_get_into_the_tables_as_few_do(
+    new_lakehouse: Callable[[], Lakehouse], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With bad rows, content that comes twice, and an empty file; then all of it a second time."""
+    for number in range(66):
+        csv(tmp_path / f"{number:03}.csv", amount=["1", "x" if number % 5 == 0 else "2", str(number)])
+    (tmp_path / "005.csv").write_bytes((tmp_path / "006.csv").read_bytes())
+    (tmp_path / "007.csv").write_bytes(b"")
+
+    def loaded(*, apart: bool) -> tuple[list[LoadReport], dict[str, list[str]]]:
+        lakehouse = new_lakehouse()
+        with monkeypatch.context() as patch:
+            if apart:
+                patch.setattr(loading, "stage_load", None)
+            else:
+                patch.setattr(loading, "MANY_INPUTS", 1_000)
+            with lakehouse.exclusive(RAW):
+                reports = [loading.load(TransactionStore(lakehouse, HALF), FilesSource(str(tmp_path))) for _ in "ab"]
+        rows = {
+            name: lakehouse.read(name, lakehouse.require(name, made_by=name).version).drop(INGESTED_AT, "recorded_at")
+            for name in (RAW, QUARANTINED, MANIFEST)
+        }
+        return reports, {name: sorted(str(row.asDict()) for row in found.collect()) for name, found in rows.items()}
+
+    (expected, tables), (found, others) = loaded(apart=False), loaded(apart=True)
+
+    assert others == tables
+    assert (len(tables[RAW]), len(tables[QUARANTINED])) == (64 * 3 - 13, 13)
+    for one, other in zip(expected, found, strict=True):
+        assert [replaced.refusal for replaced in (one, other)] == [one.refusal] * 2
+        for name in ("rows", "accepted", "quarantined", "known", "reasons", "summary", "blames_input"):
+            assert getattr(other, name) == getattr(one, name), name
+        for name in ("inputs_added", "inputs_known", "inputs_refused", "outcomes"):
+            assert getattr(other, name) == getattr(one, name), name
+    assert expected[1].accepted == 0
