@@ -275,12 +275,13 @@ class Deployment(BaseSettings):
                 return names
         return {}
 
-    def databricks_login(self) -> dict[str, str]:
+    @staticmethod
+    def databricks_login() -> dict[str, str]:
         """Return the launching side's credentials themselves; empty if databricks-sdk is to look for a login.
 
         For code that calls the workspace outside of a run (doctor, reaper); launchers get theirs from Dagster, masked.
         """
-        names = self.databricks_credentials()
+        names = Deployment.databricks_credentials()
         return {field: os.environ[name] for field, name in names.items()}
 
     def for_cluster(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ What does not: errors of libraries (translate them where they are caught), and a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mlops_assets.foreign_text import printable
@@ -93,6 +94,16 @@ class TrackingError(PlatformError):
 
 class LedgerError(PlatformError):
     """A ledger of champions that was changed, can't be read, or is being written by another process."""
+
+
+class StatementError(PlatformError):
+    """A statement that a SQL warehouse did not execute, or of which it is not known."""
+
+    @property
+    def condition(self) -> str:
+        """Spark's error condition in its text, such as `TABLE_OR_VIEW_NOT_FOUND`; empty if there is none."""
+        found = re.search(r"\[([A-Z0-9_]+)", self.what)
+        return found[1] if found else ""
 
 
 class RetiredError(PlatformError):

@@ -99,9 +99,9 @@ def _ledger(resources: dict[str, Any], spec: FraudModelSpec) -> ChampionLedger:
 def _require_table(ledger: ChampionLedger) -> None:
     if ledger.table is None:
         raise TrackingError(
-            "no ledger of champions is kept where tables have names instead of folders",
+            "no ledger of champions is kept: the tables are a catalog's, and the profile names no SQL warehouse",
             where=ledger.name,
-            fix="look at the tags and descriptions of the versions in the registry",
+            fix="set `warehouse_id` in the Databricks profile; what was before is in the tags of the versions",
         )
 
 

@@ -23,9 +23,9 @@ from mlops_assets.fraud_model.shared import build_resources
 from mlops_assets.instance.run_launcher import fail_dead_runs
 from mlops_assets.lineage import ROW_COUNT
 from mlops_assets.registry.alias_moves import REGISTRATION_LOCK, ChampionLedger, Move
-from mlops_assets.registry.ledger import ledger_of
 from mlops_assets.registry.retirement import bring_back, retire, retirement
 from mlops_assets.registry.versions import CHAMPION, by_alias
+from mlops_assets.registry.warehouse_ledger import ledger_of
 
 if TYPE_CHECKING:
     from mlops_assets.resources.tracking import Tracking

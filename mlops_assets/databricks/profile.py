@@ -79,6 +79,8 @@ class DatabricksProfile(BaseModel):
         clusters: A cluster for each cost class.
         package_index: Address of a package index that clusters install from instead of PyPI, without credentials.
         budget_policy_id: Budget policy that runs are billed to.
+        warehouse_id: With `tables: catalog`: SQL warehouse through which the ledger of champions is read and written;
+            without one no ledger is kept.
         placement: Assets that run elsewhere than their definition says: on another cost class, or `local`, where
             Dagster runs. Each launch starts a cluster, which may not be worth it for a small asset; with `local`, that
             machine must be able to reach the asset's tables. Assets of one step (the three sets) share one place.
@@ -107,6 +109,7 @@ class DatabricksProfile(BaseModel):
     clusters: Clusters
     package_index: str | None = None
     budget_policy_id: str | None = Field(default=None, min_length=1)
+    warehouse_id: str | None = Field(default=None, pattern=r"^[0-9a-f]{16}$")
     placement: Mapping[str, Placement] = Field(default_factory=dict)
     keep_staging_on_failure: bool = True
     poll_seconds: float = Field(default=5.0, gt=0, le=60, allow_inf_nan=False)
@@ -194,6 +197,8 @@ class DatabricksProfile(BaseModel):
             )
         if self.table_root is not None and not _DBFS.fullmatch(self.table_root):
             raise ValueError(f"table_root {self.table_root!r}: use dbfs:/<folder>")
+        if self.warehouse_id is not None and self.tables == "path":
+            raise ValueError("warehouse_id needs tables: catalog; in folders the ledger is written without a warehouse")
         if self.clusters.loader.compute == "serverless" and (self.staging, self.tables) != ("volume", "catalog"):
             raise ValueError("compute: serverless needs staging: volume and tables: catalog; it has no access to DBFS")
         if self.launcher == "pipes" and (self.clusters.loader.reuse_minutes or self.clusters.trials.reuse_minutes):

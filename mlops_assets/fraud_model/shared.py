@@ -149,6 +149,8 @@ def _on_databricks(deployment: Deployment) -> dict[str, Any]:
             catalog=profile.catalog if in_catalog else "",
             schema_name=profile.db_schema if in_catalog else "",
             explorer=f"{profile.host.rstrip('/')}/explore/data" if in_catalog else "",
+            workspace=profile.host if in_catalog else "",
+            warehouse_id=profile.warehouse_id or "",
         ),
         "tracking": Tracking(
             mlflow_tracking_uri=profile.tracking_uri,

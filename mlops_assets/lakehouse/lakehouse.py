@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
+    from mlops_assets.lakehouse.warehouse import SqlWarehouse
+
 
 _ID_LENGTH = 8
 
@@ -40,6 +42,7 @@ class Lakehouse(Commits):
         catalog_here: Whether this process's Spark can reach `catalog`.
         explorer: With a catalog: address of the pages that show its tables.
         tags: With Unity Catalog: tags of a table that is created.
+        warehouse: With a catalog: what executes SQL on its tables without Spark here; None where none is named.
     """
 
     spark: Callable[[], SparkSession]
@@ -50,6 +53,7 @@ class Lakehouse(Commits):
     catalog_here: bool = True
     explorer: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    warehouse: SqlWarehouse | None = None
 
     @property
     def session(self) -> SparkSession:

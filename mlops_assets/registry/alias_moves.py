@@ -21,9 +21,10 @@ from mlflow.exceptions import MlflowException
 from mlops_assets.errors import TrackingError
 from mlops_assets.lineage import CHAMPION_SINCE_TAG, LEDGER_HEAD_TAG, ROLLED_BACK_TAG
 from mlops_assets.registry.golden import require_golden
-from mlops_assets.registry.ledger import NOBODY, Entry, Event, carried_out, following, head_of, ledger_of, require_head
+from mlops_assets.registry.ledger import NOBODY, Entry, Event, carried_out, following, head_of, require_head
 from mlops_assets.registry.verified import load_verified
 from mlops_assets.registry.versions import CHAMPION, all_versions, by_alias
+from mlops_assets.registry.warehouse_ledger import ledger_of
 from mlops_assets.tracking.error_codes import is_missing
 from mlops_assets.tracking.provenance import git_revision, this_actor
 

@@ -7,7 +7,8 @@ MLflow keeps no record of an alias. Each move of ours is therefore written down,
 changed, left out or cut off the end is noticed: each hashes the one before, and the newest one's hash is also kept in
 the registry, as a tag of the registered model.
 
-The table is written by delta-rs, without a JVM. It needs a folder: tables of Unity Catalog can't be written that way.
+The table is written by delta-rs, without a JVM. It needs a folder; for tables of Unity Catalog, which can't be written
+that way, see `warehouse_ledger`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -25,9 +26,6 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from mlops_assets.errors import LedgerError
 from mlops_assets.lineage import LEDGER_HEAD_TAG
-
-if TYPE_CHECKING:
-    from mlops_assets.lakehouse.lakehouse import Lakehouse
 
 CHAMPION_LEDGER: Final = "champion_ledger"
 NOBODY: Final = 0
@@ -177,11 +175,6 @@ _SCHEMA: Final = pa.schema(
         for name in Entry.__dataclass_fields__
     ]
 )
-
-
-def ledger_of(lakehouse: Lakehouse) -> DeltaLedger | None:
-    """Return the ledger of a database; None where its tables have names instead of folders."""
-    return None if lakehouse.catalog else DeltaLedger(lakehouse.location(CHAMPION_LEDGER))
 
 
 def require_chain(entries: Sequence[Entry], *, where: str) -> None:

@@ -9,7 +9,9 @@ from typing import Final
 import dagster as dg
 from pydantic import field_validator
 
+from mlops_assets.deployment import Deployment
 from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.warehouse import SqlWarehouse
 from mlops_assets.lineage import TABLE_CONTRACT_TAG, TABLE_MODEL_TAG
 from mlops_assets.resources.connection import Connection
 from mlops_assets.resources.spark import SparkResource
@@ -28,6 +30,25 @@ def schema_of(schema: str, spec: FraudModelSpec) -> str:
     return f"{schema}_{spec.name}" if spec.name else schema
 
 
+def _warehouse(workspace: str, warehouse_id: str) -> SqlWarehouse:
+    """Return a SQL warehouse, called with this process's identity: the launching side's, or a cluster's own."""
+    # databricks-sdk takes as long to import as the rest of a code location.
+    from mlops_assets.databricks.login import Credentials
+    from mlops_assets.databricks.statements import Statements
+
+    def login() -> Credentials:
+        given = Deployment.databricks_login()
+        return Credentials(
+            workspace,
+            token=given.get("token", ""),
+            client_id=given.get("client_id", ""),
+            client_secret=given.get("client_secret", ""),
+            unified=not given,
+        )
+
+    return Statements(login, warehouse_id)
+
+
 class LakehouseResource(Connection):
     """Opens the database of a model.
 
@@ -38,6 +59,8 @@ class LakehouseResource(Connection):
         schema_name: With a catalog: the schema of the model without a name; others have `<schema>_<name>`.
         explorer: With a catalog: address of the pages that show its tables.
         locks: Folder of the lock files; empty where the storage itself keeps two writers apart.
+        workspace: With a catalog: address of the workspace.
+        warehouse_id: With a catalog: SQL warehouse that writes the ledger of champions; empty for no ledger.
     """
 
     spark: dg.ResourceDependency[SparkResource]
@@ -46,6 +69,8 @@ class LakehouseResource(Connection):
     schema_name: str = ""
     explorer: str = ""
     locks: str = ""
+    workspace: str = ""
+    warehouse_id: str = ""
 
     @field_validator("catalog", "schema_name")
     @classmethod
@@ -66,6 +91,7 @@ class LakehouseResource(Connection):
             catalog_here=self.catalog_here,
             explorer=self.explorer,
             tags=self._tags(spec) if self.catalog and spark.on_cluster else {},
+            warehouse=_warehouse(self.workspace, self.warehouse_id) if self.warehouse_id else None,
         )
 
     @staticmethod

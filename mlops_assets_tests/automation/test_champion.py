@@ -12,9 +12,9 @@ from mlops_assets.automation.champion import reconcile_sensor, rollback_job
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.registry.alias_moves import ChampionLedger
 from mlops_assets.registry.golden import keep_golden
-from mlops_assets.registry.ledger import ledger_of
 from mlops_assets.registry.verified import load_verified
 from mlops_assets.registry.versions import by_alias
+from mlops_assets.registry.warehouse_ledger import ledger_of
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.assets.harness import Databases, spec_of
 from mlops_assets_tests.registry.test_verified import registered, rows, trained

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 from databricks.sdk import WorkspaceClient
-from databricks.sdk.service import catalog, compute, files, iam, jobs
+from databricks.sdk.service import catalog, compute, files, iam, jobs, sql
 from databricks.sdk.service import workspace as workspace_files
 from databricks.sdk.service.catalog import VolumeType
 
@@ -75,6 +75,18 @@ CASES = [
         "object_type path object_id created_at modified_at resource_id size",
         source="databricks/cli issue 3691",
     ),
+    *(
+        Case(
+            call,
+            sql.StatementResponse,
+            "statement_id status",
+            # A schema that is not there: an answer without a start of the warehouse.
+            body={"statement": "SELECT 1", "warehouse_id": "{warehouse}", "catalog": "shapes", "schema": "none"},
+        )
+        for call in ("POST /api/2.0/sql/statements/", "POST /api/2.0/sql/statements")
+    ),
+    Case("GET /api/2.0/sql/statements/{statement}", sql.StatementResponse, "statement_id status"),
+    Case("POST /api/2.0/sql/statements/{statement}/cancel", None),
     Case("GET /api/2.0/workspace/list?path=/Shared", workspace_files.ListResponse, "objects"),
     Case("GET /api/2.0/workspace/export?path=/Shared/shape", workspace_files.ExportResponse, "content file_type"),
     Case("POST /api/2.0/workspace/delete", None, body={"path": "/Shared/gone"}),
@@ -206,7 +218,11 @@ def prepared(shared_workspace: Workspace) -> Iterator[dict[str, Any]]:
     assert run.tasks[0].cluster_instance is not None
     clusters = [client.clusters.create(**CLUSTER).result().cluster_id for _ in range(3)]
     client.clusters.delete(str(clusters[1])).result()
+    warehouse = workspace.warehouses.add()
+    failed = client.statement_execution.execute_statement("SELECT 1", warehouse, catalog="shapes", schema="none")
     yield {
+        "warehouse": warehouse,
+        "statement": failed.statement_id,
         "handle": handle,
         "run": run.run_id,
         "task": run.tasks[0].run_id,

@@ -30,6 +30,7 @@ from databricks_loopback.api.model_registry import ModelRegistryApi
 from databricks_loopback.api.pages import Pages
 from databricks_loopback.api.permissions import PermissionsApi
 from databricks_loopback.api.secret_scopes import SecretScopesApi
+from databricks_loopback.api.sql_statements import SqlStatementsApi
 from databricks_loopback.api.unity_catalog import UnityCatalogApi
 from databricks_loopback.api.workspace_files import WorkspaceFilesApi
 from databricks_loopback.attempt import Platform
@@ -46,6 +47,7 @@ from databricks_loopback.runner import Runner
 from databricks_loopback.runs import Runs
 from databricks_loopback.secret_store import SecretStore
 from databricks_loopback.server import LoopbackServer
+from databricks_loopback.sql_warehouse import Warehouses
 from databricks_loopback.storage import Storage
 from databricks_loopback.wire import invalid
 
@@ -91,6 +93,7 @@ class Workspace:
         pools: Instance pools.
         catalog: Catalogs, schemas and volumes.
         models: Models in Unity Catalog.
+        warehouses: SQL warehouses.
         runs: Runs with their tasks' local log folders.
     """
 
@@ -126,13 +129,15 @@ class Workspace:
         jars.mkdir()
         for jar in delta_jars:
             shutil.copy(jar, jars)
+        java = java_home or _java_home()
+        self.warehouses = Warehouses(folder / "warehouses", self.storage, self.catalog, jars, java, driver_memory)
         platform = Platform(
             storage=self.storage,
             secrets=self.secrets,
             clusters=self.clusters,
             faults=self.faults,
             jars=jars,
-            java_home=java_home or _java_home(),
+            java_home=java,
             hidden=sandbox.editable_projects(),
             cores=cores,
             memory=driver_memory,
@@ -173,6 +178,7 @@ class Workspace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._runner.stop(self.runs)
+        self.warehouses.stop()
         self._server.stop()
         if self._server.bugs and error is None:
             raise AssertionError("the loopback workspace has a bug:\n" + "\n".join(self._server.bugs))
@@ -200,6 +206,7 @@ class Workspace:
                 *permissions.routes(),
                 *SecretScopesApi(self.secrets).routes(),
                 *UnityCatalogApi(self.catalog).routes(),
+                *SqlStatementsApi(self.warehouses).routes(),
                 *Pages(self.runs).routes(),
                 *ModelRegistryApi(self.models).routes(),
                 *(MlflowTrackingApi(self._mlflow_server, _WORKSPACE_ID).routes() if self._mlflow_server else ()),
