@@ -57,16 +57,16 @@ def told_to_the_ui(resource: dg.ConfigurableResource[Any]) -> str:
 
 
 def test_credentials_are_not_in_what_the_ui_is_told(workspace: Workspace):
-    told = told_to_the_ui(resource_of(profile_of(workspace), token=workspace.token, client_secret="made-up"))  # noqa: S106
+    told = told_to_the_ui(resource_of(profile_of(workspace), token=workspace.token, client_secret="hunter2"))  # noqa: S106
     assert "client_secret" in told
-    assert not [value for value in (workspace.token, workspace.host, "made-up") if value in told]
+    assert not [value for value in (workspace.token, workspace.host, "hunter2") if value in told]
 
 
 def test_the_ui_would_be_told_what_an_ordinary_resource_holds():
     class Ordinary(dg.ConfigurableResource[Any]):
         token: str
 
-    assert "made-up" in told_to_the_ui(Ordinary(token="made-up"))  # noqa: S106
+    assert "hunter2" in told_to_the_ui(Ordinary(token="hunter2"))  # noqa: S106
 
 
 def test_profile_that_can_not_be_used_is_refused_when_the_step_starts(workspace: Workspace):
