@@ -131,6 +131,9 @@ class ChampionLedger:
             entries = self._append(entries, known, champion, what)
         elif confirmed or last is None:
             return entries
+        elif champion != NOBODY:  # the process may have ended between the move and the mark
+            with self.store.answering():
+                self._mark_champion(champion)
         self._confirm(entries[-1])
         return entries
 

@@ -355,6 +355,8 @@ class Plain:
             if self.alias != before:  # carried out, or not known
                 self.moves.append((after, event))
                 self.said = after
+            if self.alias == after:
+                self.marked.add(after)
         if self.alias != self.said:
             self.moves.append((self.alias, "moved outside"))
             self.said = self.alias
