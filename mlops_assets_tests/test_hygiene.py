@@ -78,9 +78,8 @@ def test_each_part_of_the_proofs_is_a_job(workflow: dict[str, Any]):
 def test_actions_are_pinned_by_commit_with_the_version_beside_it():
     lines = [line for file in ROOT.glob(".github/**/*.yml") for line in file.read_text("utf-8").splitlines()]
     used = [line.split("uses:")[1].strip() for line in lines if "uses:" in line]
-    pinned = [
-        use for use in used if re.fullmatch(r"(actions|databricks|github|ossf)/[a-z/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", use)
-    ]
+    at_a_commit = re.compile(r"(actions|databricks|github|ossf)/[a-z/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    pinned = [use for use in used if at_a_commit.fullmatch(use)]
     assert len(pinned) >= 6
     # These are this repository's own, at the same commit.
     assert {*used} - {*pinned} == {"$/.github/actions/set-up", "$/.github/workflows/deploy.yml"}
