@@ -237,6 +237,7 @@ def unprivileged() -> Iterator[Path]:
         path = Path(name)
         path.chmod(0o755)
         (path / "a.csv").write_bytes(TEXT)
+        (path / "a.csv").chmod(0o644)  # whatever the umask is: importing the code location changes it
         codecs.lookup("utf-8-sig")  # Python's own files may be root's alone
         if user == 0:
             os.seteuid(65_534)
