@@ -59,10 +59,7 @@ def measure(requests: int, rounds: int, sizes: Sequence[int], beside: str | None
         connections = {side: Connection(port) for side, port in ports.items()}
 
         first = {name: float(value) for name, value in table.iloc[0].items()}
-        run = 0
-
-        def event(number: int) -> bytes:
-            return json.dumps({"event_id": f"{run}-{number}", "event_time": 1.0, "features": first}).encode()
+        events: list[bytes] = []  # each has an id of its own; written before the clock starts, as all bodies are
 
         def ask(side: str, path: str, body: Callable[[int], bytes]) -> Callable[[int], object]:
             def once(number: int) -> None:
@@ -86,7 +83,7 @@ def measure(requests: int, rounds: int, sizes: Sequence[int], beside: str | None
 
         flat = json.dumps(first).encode()
         kinds: dict[str, Callable[[int], object]] = {
-            "ours /v1/score": ask("ours", "/v1/score", event),
+            "ours /v1/score": ask("ours", "/v1/score", events.__getitem__),
             "seed app": ask("seed", "/latest/invocations", lambda _: flat),
             "empty uvicorn": ask("empty", "/", lambda _: flat),
         }
@@ -99,6 +96,8 @@ def measure(requests: int, rounds: int, sizes: Sequence[int], beside: str | None
         kinds["C API"] = lambda _: scorer.score_row()
         taken: dict[str, list[list[float]]] = {kind: [] for kind in kinds}
         for run in range(rounds + 1):
+            given = [{"event_id": f"{run}-{at}", "event_time": 1.0, "features": first} for at in range(requests)]
+            events[:] = [json.dumps(each).encode() for each in given]
             for kind, once in kinds.items():
                 # A server closes a connection on which nothing comes for some seconds.
                 connections.update({side: Connection(port) for side, port in ports.items()})
