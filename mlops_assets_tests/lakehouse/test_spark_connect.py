@@ -149,7 +149,7 @@ def server(tmp_path: Path, shared_home: Path) -> Iterator[str]:
                     time.sleep(0.5)
             yield f"sc://127.0.0.1:{port}"
         finally:
-            process.terminate()
+            process.kill()  # nothing of it is kept, and a shell may have had its children ignore SIGTERM
             process.wait(30)
 
 
