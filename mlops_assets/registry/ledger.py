@@ -18,7 +18,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, get_type_hints
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
@@ -84,6 +84,10 @@ class Entry:
         return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+# The fields of an entry in their order, and whether each is a whole number or text.
+FIELDS: Final = {name: int if kind is int else str for name, kind in get_type_hints(Entry).items()}
+
+
 class LedgerTable(Protocol):
     """Where entries are kept."""
 
@@ -131,7 +135,7 @@ class DeltaLedger:
         """
         table, properties = self._table(), CommitProperties(max_commit_retries=0)
         if len(self.read(entry.model)) != entry.number - 1:
-            raise self._overtaken()
+            raise overtaken(self.folder)
         row = pa.Table.from_pylist([asdict(entry)], schema=_SCHEMA)
         try:
             if table is None:
@@ -141,7 +145,7 @@ class DeltaLedger:
             else:
                 write_deltalake(table, row, mode="append", commit_properties=properties)
         except CommitFailedError:
-            raise self._overtaken() from None
+            raise overtaken(self.folder) from None
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
 
@@ -153,14 +157,6 @@ class DeltaLedger:
         except (DeltaError, OSError) as error:
             raise self._unreadable(error) from None
 
-    def _overtaken(self) -> LedgerError:
-        return LedgerError(
-            "another process has written an entry at the same time",
-            where=self.folder,
-            fix="run it again",
-            transient=True,
-        )
-
     def _unreadable(self, error: Exception) -> LedgerError:
         return LedgerError(
             f"the ledger of champions can't be read or written: {str(error).splitlines()[0]}",
@@ -170,11 +166,15 @@ class DeltaLedger:
 
 
 _SCHEMA: Final = pa.schema(
-    [
-        pa.field(name, pa.int64() if name in ("number", "from_version", "to_version") else pa.string(), nullable=False)
-        for name in Entry.__dataclass_fields__
-    ]
+    [pa.field(name, pa.int64() if kind is int else pa.string(), nullable=False) for name, kind in FIELDS.items()]
 )
+
+
+def overtaken(where: str) -> LedgerError:
+    """Return the error of whoever was not the one to write the next entry of a table."""
+    return LedgerError(
+        "another process has written an entry at the same time", where=where, fix="run it again", transient=True
+    )
 
 
 def require_chain(entries: Sequence[Entry], *, where: str) -> None:

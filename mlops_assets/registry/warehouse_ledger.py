@@ -10,11 +10,11 @@ Neither what an insert answers nor that it answers is relied on: the chain is re
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Final, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
 
 from mlops_assets.errors import LedgerError, StatementError
-from mlops_assets.registry.ledger import CHAMPION_LEDGER, DeltaLedger, Entry, require_chain
+from mlops_assets.registry.ledger import CHAMPION_LEDGER, FIELDS, DeltaLedger, Entry, overtaken, require_chain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from mlops_assets.lakehouse.warehouse import SqlWarehouse
     from mlops_assets.registry.ledger import LedgerTable
 
-_WHOLE: Final = frozenset(name for name, kind in get_type_hints(Entry).items() if kind is int)
-_NAMES: Final = tuple(item.name for item in fields(Entry))
-_TYPES: Final = {name: "BIGINT" if name in _WHOLE else "STRING" for name in _NAMES}
+_NAMES: Final = tuple(FIELDS)
+_TYPES: Final = {name: "BIGINT" if kind is int else "STRING" for name, kind in FIELDS.items()}
 _CREATE: Final = (
     f"CREATE TABLE IF NOT EXISTS {CHAMPION_LEDGER} ({', '.join(f'{n} {_TYPES[n]} NOT NULL' for n in _NAMES)}) "
     "USING DELTA TBLPROPERTIES ('delta.appendOnly' = 'true', 'delta.isolationLevel' = 'Serializable')"
@@ -96,12 +95,7 @@ class WarehouseLedger:
             return
         if failed is not None and len(entries) < entry.number and not failed.condition.startswith(_CONFLICTS):
             raise self._unreadable(failed)
-        raise LedgerError(
-            "another process has written an entry at the same time",
-            where=self.where,
-            fix="run it again",
-            transient=True,
-        )
+        raise overtaken(self.where)
 
     def _tried(self, statement: str, parameters: Mapping[str, tuple[str, str]]) -> StatementError | None:
         try:
@@ -126,7 +120,7 @@ class WarehouseLedger:
 
 
 def _entry(row: Mapping[str, str | None]) -> Entry:
-    given = {name: int(str(value)) if name in _WHOLE else value for name, value in row.items()}
+    given = {name: int(str(value)) if FIELDS[name] is int else value for name, value in row.items()}
     return Entry(**given)  # type: ignore[arg-type] # a null makes another digest, and is noticed by it
 
 
