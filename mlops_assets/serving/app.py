@@ -142,7 +142,6 @@ class App:
         taken = arrival.microseconds / 1e6
         await answer(send, status, body, kind, headers)
         self.metrics.request(name, route, status, taken)
-        self.metrics.settle()
 
     async def start(self) -> None:
         """Open the models; those whose versions are there are ready on return."""

@@ -62,21 +62,18 @@ class Metrics:
         self._scored: list[tuple[str, int, str, str, str, float | None]] = []
 
     def request(self, model: str, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
+        """Count a request and what it has decided: once the answer is on its way, so that no caller waits for it."""
         self._request(model, route, str(status)).inc()
         self._second(model, route).observe(seconds)
+        noted, self._scored = self._scored, []
+        for of, version, policy, arm, decision, score in noted:
+            self._decision(of, str(version), policy, arm, decision).inc()
+            if score is not None:
+                self._score(of, str(version)).observe(score)
 
     def scored(self, model: str, version: int, policy: str, arm: str, decision: str, score: float | None) -> None:
-        """Note a decision and its score, which a fallback has not; `settle` counts it."""
+        """Note a decision and its score, which a fallback has not; `request` counts it."""
         self._scored.append((model, version, policy, arm, decision, score))
-
-    def settle(self) -> None:
-        """Count what was noted: once the answer is on its way, so that no caller waits for it."""
-        noted, self._scored = self._scored, []
-        for model, version, policy, arm, decision, score in noted:
-            self._decision(model, str(version), policy, arm, decision).inc()
-            if score is not None:
-                self._score(model, str(version)).observe(score)
 
     def swapped(self, model: str, outcome: str) -> None:
         """Count a change of a served version: `swapped`, `returned` to the one before, or `refused`."""
