@@ -22,6 +22,7 @@ from mlops_assets.errors import StorageError
 
 LOG: Final = "_delta_log"
 _MAGIC: Final = b"crc\x00"
+_HEAD: Final = struct.Struct(">4si")  # the magic and the bytes of a block
 _CHUNK: Final = 1 << 20
 # Entries that delta-rs reads for the newest version: those since the checkpoint, and this many for the history.
 _LOOK_BACK: Final = 100
@@ -36,12 +37,10 @@ def wrong_checksum(path: Path) -> str:
         content = beside.read_bytes()
     except OSError:
         return ""
-    if content[: len(_MAGIC)] != _MAGIC or len(content) < 8 or len(content) % 4:  # noqa: PLR2004 - magic and block size
+    magic, size = _HEAD.unpack_from(content.ljust(_HEAD.size, b"\0"))  # one that was cut has a size of 0
+    if magic != _MAGIC or size <= 0 or len(content) % 4:
         return "has a damaged checksum file beside it"
-    (size,) = struct.unpack(">i", content[4:8])
-    if size <= 0:
-        return "has a damaged checksum file beside it"
-    sums = struct.unpack(f">{(len(content) - 8) // 4}I", content[8:])
+    sums = struct.unpack(f">{len(content) // 4 - 2}I", content[_HEAD.size :])
     at = 0
     with path.open("rb") as file:
         while block := file.read(size * max(1, _CHUNK // size)):

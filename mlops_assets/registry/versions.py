@@ -92,7 +92,7 @@ def register_once(store: Store, name: str, run_id: str, model_uri: str, producti
     # Unity Catalog's registry accepts only one condition in a filter.
     for found in client.search_model_versions(f"run_id = '{run_id}'"):
         if found.name == name:
-            version = _version(client.get_model_version(name, found.version))  # a search may leave the tags out
+            version = _version(_with_tags(store, found))
             if version.production == bool(production_uri):
                 return version
     files = read_files(store, uri, where=f"model {uri} of MLflow run {run_id}")
@@ -131,13 +131,19 @@ def registered(store: Store, name: str) -> Iterator[ModelVersion]:
             if is_missing(error):  # Unity Catalog has no such model yet
                 return
             raise
-        for found in page:
-            # What a search in Unity Catalog finds has a method in place of its tags, which raises an error
-            # (`mlflow.entities.model_registry.model_version_search`).
-            yield found if isinstance(found.tags, dict) else store.client.get_model_version(name, found.version)
+        yield from (_with_tags(store, found) for found in page)
         token = page.token
         if not token:
             return
+
+
+def _with_tags(store: Store, found: ModelVersion) -> ModelVersion:
+    """Return what a search found, with its tags.
+
+    In Unity Catalog it has a method in place of them, which raises an error
+    (`mlflow.entities.model_registry.model_version_search`).
+    """
+    return found if isinstance(found.tags, dict) else store.client.get_model_version(found.name, found.version)
 
 
 def _require_trained(store: Store, uri: str, digest: str) -> None:

@@ -48,7 +48,8 @@ def require_features(columns: Iterable[str], contract: Contract, *, where: str) 
     Raises:
         SchemaMismatchError: It lacks some.
     """
-    absent = [name for name in contract.features if name not in set(columns)]
+    there = set(columns)
+    absent = [name for name in contract.features if name not in there]
     if absent:
         raise SchemaMismatchError(
             f"columns are missing: {', '.join(absent)}", where=where, fix="add the contract's features"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import call
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,11 +163,7 @@ class Parts:
 
     def batches(self) -> Iterator[SourceBatch]:
         """Yield the batch of each; continues after an error."""
-        return map(_called, self.reads)
-
-
-def _called(read: ReadPart) -> SourceBatch:
-    return read()
+        return map(call, self.reads)
 
 
 def first_staged(folder: Path, rows: int) -> pa.Table | None:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import call
 from typing import Any
 
 import pyarrow as pa
@@ -88,7 +89,7 @@ class FilesSource:
             SourceError: A location leads to no file (see `may_be_empty`), or a file can't be read as a table.
             SchemaMismatchError: Columns of a file differ only by case.
         """
-        return map(_called, self.parts())
+        return map(call, self.parts())
 
     def parts(self) -> list[ReadPart]:
         """Find all files, and return what reads each; errors as in `batches`."""
@@ -116,10 +117,6 @@ class FilesSource:
         return _InputFile(
             shown(url), _known_kind(path, where=shown(url)), lambda limits: _read_web(url, self._http, limits)
         )
-
-
-def _called(read: ReadPart) -> SourceBatch:
-    return read()
 
 
 def _read(file: _InputFile, limits: Limits) -> SourceBatch:

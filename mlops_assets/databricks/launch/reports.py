@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 _MARK = "mlops-chunk-2"
-_HEAD = re.compile(rb"mlops-chunk-2 (?P<length>\d{1,15}) (?P<signature>[0-9a-f]{64})\n")
+_HEAD = re.compile(_MARK.encode() + rb" (?P<length>\d{1,15}) (?P<signature>[0-9a-f]{64})\n")
 _LONGEST_HEAD = 100
 _CHUNK_BYTES = 1024 * 1024
 _PRINTED_PER_CHUNK = 256 * 1024
