@@ -62,7 +62,8 @@ def decode_chunk(number: int, data: bytes, key: str) -> list[dict[str, Any]] | N
     payload = b"" if head is None else data[head.end() :]
     if head is not None and len(payload) < int(head["length"]):
         return None
-    if head is None or not hmac.compare_digest(head["signature"], _signature(number, payload, key).encode()):
+    signed = head is not None and hmac.compare_digest(head["signature"], _signature(number, payload, key).encode())
+    if head is None or len(payload) > int(head["length"]) or not signed:
         raise ForgedChunkError(chunk_name(number))
     return list(json.loads(payload))
 

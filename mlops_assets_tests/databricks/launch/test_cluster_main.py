@@ -45,6 +45,14 @@ def test_chunk_with_a_changed_byte_is_not_taken(records: list[dict[str, Any]], d
         assert decode_chunk(1, bytes(whole), KEY) is None  # the length is larger now
 
 
+def test_chunk_that_is_longer_than_it_says_is_forged():
+    whole = encode_chunk(1, [{"": ""}], KEY)
+    with pytest.raises(ForgedChunkError):
+        decode_chunk(1, whole.replace(b" 10 ", b" 00 "), KEY)
+    with pytest.raises(ForgedChunkError):
+        decode_chunk(1, whole + b" ", KEY)
+
+
 @pytest.mark.parametrize(("number", "key"), [(2, KEY), (1, OTHER_KEY)])
 def test_chunk_of_another_number_or_key_is_forged(number: int, key: str):
     with pytest.raises(ForgedChunkError, match="chunk-00000"):
