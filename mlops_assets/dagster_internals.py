@@ -22,7 +22,8 @@ what:
 - `automation.outcomes`: the tag with a sensor's run key (`RUN_KEY_TAG`);
 - `automation.conditions`: what became of a check in a run (`AssetCheckExecutionRecordStatus`);
 - `cli.run_job`: a job that another process can load again (`ReconstructableRepository`), run with a listener on its
-  events (`execute_run`), and whether it was interrupted (`RunFailureReason`).
+  events (`execute_run`), whether it was interrupted (`RunFailureReason`), and what starts the processes that show a
+  step's output (`compute_logs`).
 
 `instance.guarded_dagster` also replaces a function of `dagster._cli.dev`, which it imports by name: that takes 0.2 s,
 which no other program needs.
@@ -34,6 +35,7 @@ from dagster._core.definitions.metadata.external_metadata import metadata_map_fr
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.events import EngineEventData, RunFailureReason
+from dagster._core.execution import compute_logs
 from dagster._core.execution.api import execute_run
 from dagster._core.execution.plan.execute_step import core_dagster_event_sequence_for_step
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
@@ -58,6 +60,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "UserFailureData",
     "WorkerStatus",
+    "compute_logs",
     "copy",
     "core_dagster_event_sequence_for_step",
     "execute_run",

@@ -22,6 +22,8 @@ INTERNALS = Path(__file__).resolve().parents[1] / "mlops_assets" / "dagster_inte
 MEMBERS = (
     # Replaced, so that the web server stands behind the guard (`instance.guarded_dagster`).
     ("dagster._cli.dev", "open_ipc_subprocess"),
+    # Replaced, so that Ctrl-C spares what shows a step's output (`cli.run_job`).
+    ("dagster._core.execution.compute_logs", "subprocess"),
     ("dagster", "DefaultRunLauncher._instance"),
     # Set by the private attribute of the same name.
     ("dagster", "StepExecutionContext.requires_typed_event_stream"),

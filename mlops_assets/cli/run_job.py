@@ -6,12 +6,15 @@ What belongs here: starting the job, and the output that every job has. What doe
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -20,7 +23,7 @@ from mlops_assets.automation.alerts import failure_reason, first_cause
 from mlops_assets.cli.exit_codes import FAILED, INTERRUPTED
 from mlops_assets.cli.location import ATTRIBUTE
 from mlops_assets.cli.progress_bar import SearchBar, search_bar
-from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, execute_run
+from mlops_assets.dagster_internals import ReconstructableRepository, RunFailureReason, compute_logs, execute_run
 from mlops_assets.foreign_text import for_terminal
 from mlops_assets.fraud_model.shared import IN_PROCESS
 from mlops_assets.instance.home import prepare_for
@@ -193,7 +196,7 @@ def run_job(
         )
         instance.add_event_listener(run.run_id, printer)
         print_line(title)
-        with _reminded(printer):
+        with _reminded(printer), _spared_helpers():
             result = execute_run(job, run, instance)
     return FinishedRun(result, printer.seconds, printer.launches)
 
@@ -214,6 +217,22 @@ def _reminded(printer: RunPrinter, after: float = _QUIET_SECONDS) -> Iterator[No
     finally:
         ended.set()
         thread.join()
+
+
+@contextmanager
+def _spared_helpers() -> Iterator[None]:
+    """Have Dagster start what shows a step's output outside of this process's group.
+
+    In a terminal Ctrl-C reaches the whole group, and a helper ends with a stack trace. This process ends them, and they
+    end when it is gone.
+    """
+    namespace: Any = compute_logs
+    kept = namespace.subprocess
+    namespace.subprocess = SimpleNamespace(Popen=partial(subprocess.Popen, start_new_session=True))
+    try:
+        yield
+    finally:
+        namespace.subprocess = kept
 
 
 def report_failure(finished: FinishedRun) -> int:

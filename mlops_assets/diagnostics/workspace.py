@@ -1,4 +1,4 @@
-"""Checks of a Databricks workspace: address, credentials, staging, schema, secrets, MLflow.
+"""Checks of a Databricks workspace: address, credentials, staging, schema, SQL warehouse, secrets, MLflow.
 
 What belongs here: checks that change nothing, except for a probe file that is removed again. What does not: clusters
 and their parts (`clusters`).
@@ -49,6 +49,8 @@ def check_workspace(profile: DatabricksProfile, credentials: Mapping[str, str]) 
     yield _staging(client, profile)
     if profile.tables == "catalog":
         yield _schema(client, profile)
+    if profile.warehouse_id is not None:
+        yield _warehouse(client, profile.warehouse_id)
     for spec in (profile.clusters.loader, profile.clusters.trials):
         yield from check_cluster(client, spec)
     yield from _secrets(client, profile)
@@ -104,6 +106,16 @@ def _schema(client: WorkspaceClient, profile: DatabricksProfile) -> Finding:
         fix = f"create it (CREATE SCHEMA {name}) and grant USE SCHEMA, CREATE TABLE and CREATE MODEL on it"
         return wrong("schema", f"{name}: {in_one_line(error)}; {fix}")
     return ok("schema", f"{name} exists")
+
+
+def _warehouse(client: WorkspaceClient, warehouse_id: str) -> Finding:
+    try:
+        found = client.warehouses.get(warehouse_id)
+    except WORKSPACE_ERRORS as error:
+        fix = "check `warehouse_id` in the profile, and request CAN USE on the warehouse"
+        return wrong("warehouse", f"{warehouse_id}: {in_one_line(error)}; {fix}")
+    state = "" if found.state is None else f", {found.state.value.lower()}"
+    return ok("warehouse", f"{found.name} exists{state}; it keeps the ledger of champions")
 
 
 def _secrets(client: WorkspaceClient, profile: DatabricksProfile) -> Iterator[Finding]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import cast
 
 import dagster as dg
+import psutil
 import pytest
 
 from mlops_assets.automation.jobs import MAIN
@@ -32,9 +35,12 @@ def home(tmp_path: Path, shared_home: Path) -> Path:
     return made
 
 
+PROGRAM = [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials"]
+
+
 def demo(home: Path, source: Path, trials: int = 2) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials", str(trials)],
+        [*PROGRAM, str(trials)],
         capture_output=True,
         text=True,
         check=False,
@@ -58,7 +64,8 @@ def test_the_demo_ends_with_a_summary_and_the_same_as_json(home: Path, tmp_path:
     for metric in summary["metrics"].values():
         assert metric["low"] <= metric["estimate"] <= metric["high"]
     look = f"make ui SOURCE={tmp_path / 't.csv'})"
-    for said in ("trial 2 of 2 done", summary["run_id"], "average_precision", look, "demo.json"):
+    kept = f"demos/{summary['dagster_run_id']}.json"
+    for said in ("trial 2 of 2 done", summary["run_id"], "average_precision", look, kept):
         assert said in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -96,3 +103,43 @@ def test_a_demo_on_bad_data_says_why_in_one_line(home: Path, tmp_path: Path):
     assert "v3 (7 rows), such as 'oops'" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     assert not (home / "demo.json").exists()
+
+
+def hear_interrupts() -> None:
+    """Undo what a shell does to processes that it starts in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.proof  # a process of its own, interrupted in its first step
+def test_ctrl_c_leaves_no_traceback(home: Path, tmp_path: Path):
+    """In a terminal it reaches the whole group: the demo and all that it has started there."""
+    write_csv(transactions(rows=2_000, days=6, fraud_rate=0.06), tmp_path / "t.csv")
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        running = subprocess.Popen(
+            [*PROGRAM, "50"],
+            stdout=stream,
+            stderr=stream,
+            cwd=CHECKOUT,
+            env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_SOURCE": str(tmp_path / "t.csv")},
+            start_new_session=True,
+            preexec_fn=hear_interrupts,  # noqa: PLW1509 - pytest starts no process from another thread here
+        )
+    try:
+        deadline = time.monotonic() + 300
+        while "searching 50 points" not in log.read_text() and time.monotonic() < deadline and running.poll() is None:
+            time.sleep(0.1)
+        helpers = [
+            child.pid for child in psutil.Process(running.pid).children() if "watch_orphans" in str(child.cmdline())
+        ]
+        os.killpg(running.pid, signal.SIGINT)
+        ended = running.wait(120)
+    finally:
+        running.kill()
+
+    said = log.read_text()
+    assert ended == 130, said
+    assert said.endswith("\nInterrupted.\n")
+    assert "Traceback" not in said
+    assert helpers, "Dagster starts its log helpers otherwise"
+    assert not any(psutil.pid_exists(pid) for pid in helpers)

@@ -151,6 +151,16 @@ def test_tables_in_folders_need_no_schema(workspace: Workspace, profile_there: M
     assert "schema" not in look(profile, empty_home, token=workspace.token)
 
 
+def test_the_warehouse_of_the_ledger(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
+    there = ready.warehouses.add()
+    found = look(profile_there("dev", WAREHOUSE_ID=there), empty_home, token=ready.token)
+    assert found["warehouse"].level == "ok"
+    assert "exists, stopped" in found["warehouse"].text, "a look starts nothing"
+    missing = wrong(look(profile_there("dev", WAREHOUSE_ID="0123456789abcdef"), empty_home, token=ready.token))
+    assert "0123456789abcdef does not exist" in missing["warehouse"]
+    assert "request CAN USE" in missing["warehouse"]
+
+
 def test_a_runtime_that_is_named_otherwise_there(ready: Workspace, profile_there: MakeProfile, empty_home: Path):
     assert wrong(look(profile_there("dev"), empty_home, token=ready.token)) == {}
     other = profile_there("dev", CLUSTERS__LOADER__SPARK_VERSION="18.1.x-scala2.13")

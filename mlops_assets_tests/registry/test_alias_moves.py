@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,48 +31,13 @@ from mlops_assets.registry.versions import CHAMPION, by_alias
 from mlops_assets.tracking.connection import Address, connect
 from mlops_assets.tracking.store import Store
 from mlops_assets_tests.mlflow_server import running_server
+from mlops_assets_tests.registry.fuse import Client, Fuse, KilledError
 from mlops_assets_tests.registry.test_verified import NAME, registered, rows, store_in, trained
 from mlops_assets_tests.registry.test_verified import folder_of as files_of
 
 PROMOTED = Move("promoted", "better", "{}")
 BACK = Move("rolled back", "too many alerts")
 VERSIONS = (1, 2, 3)
-
-
-class KilledError(BaseException):
-    """The process ends here."""
-
-
-@dataclass
-class Fuse:
-    """Ends the process before or after its nth write; never for a number below 0."""
-
-    left: int = -1
-    after: bool = False
-    writes: int = 0
-
-    def through(self, write: Any, *given: Any, **named: Any) -> Any:
-        self.writes += 1
-        self.left -= 1
-        if self.left == 0 and not self.after:
-            raise KilledError
-        answer = write(*given, **named)
-        if self.left == 0:
-            raise KilledError
-        return answer
-
-
-class Client:
-    """A client whose writes go through a fuse."""
-
-    def __init__(self, client: Any, fuse: Fuse) -> None:
-        self._client, self._fuse = client, fuse
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        if not name.startswith(("set_", "delete_")):
-            return found
-        return lambda *given, **named: self._fuse.through(found, *given, **named)
 
 
 @dataclass(frozen=True)

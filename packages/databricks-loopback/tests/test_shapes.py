@@ -87,6 +87,7 @@ CASES = [
     ),
     Case("GET /api/2.0/sql/statements/{statement}", sql.StatementResponse, "statement_id status"),
     Case("POST /api/2.0/sql/statements/{statement}/cancel", None),
+    Case("GET /api/2.0/sql/warehouses/{warehouse}", sql.GetWarehouseResponse, "id name state"),
     Case("GET /api/2.0/workspace/list?path=/Shared", workspace_files.ListResponse, "objects"),
     Case("GET /api/2.0/workspace/export?path=/Shared/shape", workspace_files.ExportResponse, "content file_type"),
     Case("POST /api/2.0/workspace/delete", None, body={"path": "/Shared/gone"}),

@@ -78,6 +78,11 @@ class _Engine:
             _to(self._process).write(json.dumps({"id": statement.id, **task}) + "\n")
             _to(self._process).flush()
 
+    @property
+    def running(self) -> bool:
+        """Whether the process has been started and not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """End the process with its JVM."""
         with self._lock:
@@ -150,6 +155,10 @@ class Warehouses:
         self._engines[made] = _Engine(self._folder / made, self._tables, self._jars, self._java_home, self._memory)
         return made
 
+    def state(self, warehouse_id: str) -> str:
+        """Return STOPPED or RUNNING; ApiError RESOURCE_DOES_NOT_EXIST if there is no such warehouse."""
+        return "RUNNING" if self._engine(warehouse_id).running else "STOPPED"
+
     def execute(
         self,
         warehouse_id: str,
@@ -173,8 +182,7 @@ class Warehouses:
         Raises:
             ApiError: There is no such warehouse.
         """
-        if warehouse_id not in self._engines:
-            raise missing(f"SQL warehouse {warehouse_id} does not exist.")
+        engine = self._engine(warehouse_id)
         statement = Statement(str(uuid.uuid4()))
         self._statements[statement.id] = statement
         try:
@@ -184,8 +192,13 @@ class Warehouses:
             statement.end("FAILED")
             return statement
         task = {"statement": text, "parameters": list(parameters), "database": database, "databases": self._databases()}
-        self._engines[warehouse_id].submit(statement, task)
+        engine.submit(statement, task)
         return statement
+
+    def _engine(self, warehouse_id: str) -> _Engine:
+        if warehouse_id not in self._engines:
+            raise missing(f"SQL warehouse {warehouse_id} does not exist.")
+        return self._engines[warehouse_id]
 
     def statement(self, statement_id: str) -> Statement:
         """Return a statement; ApiError RESOURCE_DOES_NOT_EXIST if there is none."""

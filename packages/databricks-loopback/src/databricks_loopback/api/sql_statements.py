@@ -1,7 +1,7 @@
-"""SQL Statement Execution API 2.0: execute, poll, cancel.
+"""SQL Statement Execution API 2.0: execute, poll, cancel; and a look at a warehouse.
 
-What belongs here: the calls (reference: "Statement Execution"). What does not: executing (`sql_warehouse`), results by
-external links, in chunks, or as Arrow.
+What belongs here: the calls (reference: "Statement Execution", "SQL Warehouses"). What does not: executing
+(`sql_warehouse`), results by external links, in chunks, or as Arrow.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class SqlStatementsApi:
             Route("POST", _BASE, self._execute),
             Route("GET", f"{_BASE}/{{statement_id}}", self._get),
             Route("POST", f"{_BASE}/{{statement_id}}/cancel", self._cancel),
+            Route("GET", "/api/2.0/sql/warehouses/{warehouse_id}", self._warehouse),
         ]
 
     def _execute(self, request: Request, _parts: Mapping[str, str]) -> Reply:
@@ -73,6 +74,10 @@ class SqlStatementsApi:
     def _cancel(self, _request: Request, parts: Mapping[str, str]) -> Reply:
         self._warehouses.statement(parts["statement_id"]).end("CANCELED")
         return Reply.of({})
+
+    def _warehouse(self, _request: Request, parts: Mapping[str, str]) -> Reply:
+        at = parts["warehouse_id"]
+        return Reply.of({"id": at, "name": f"warehouse {at}", "state": self._warehouses.state(at)})
 
 
 def _seconds(text: str) -> int:
