@@ -134,6 +134,7 @@ BACKTEST_FILE: Final = "evaluation/backtest.json"
 PICTURES_FOLDER: Final = "pictures"
 DAYS_AFTER_PICTURE: Final = "days_after.png"
 EXPLANATION_FOLDER: Final = "explanation"
+IMPORTANCE_FILE: Final = f"{EXPLANATION_FOLDER}/global_importance.json"
 # Artifacts of a registered version: its folder, with its number appended, and files in it.
 VERSION_FOLDER: Final = "of_version"
 GOLDEN_FILE: Final = "golden_rows.json"

@@ -182,6 +182,7 @@ def build_registered_model(spec: FraudModelSpec) -> dg.AssetsDefinition:
                 "side_by_side": dg.MetadataValue.md(_side_by_side(verdict.details)),
                 **_shown(report.page),
                 "champions": dg.MetadataValue.md(_champions(report.moves)),
+                "model_card": dg.MetadataValue.md(report.card),
                 TEST_SET_VERSION: report.test_version,
                 **_figures(verdict.details),
             },

@@ -18,6 +18,7 @@ from mlops_assets.lineage import (
     GATE_EVIDENCE_TAG,
     GATE_REASON_TAG,
     GATE_TAG,
+    IMPORTANCE_FILE,
     RAW_VERSION_TAG,
     SBOM_FILE,
     TEST_SET_VERSION,
@@ -26,8 +27,11 @@ from mlops_assets.lineage import (
 )
 from mlops_assets.registry.card import bill_of_materials, card
 from mlops_assets.registry.golden import write_into_version
+from mlops_assets.tracking.artifacts import read_json
 
 if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.splits.split_checks import SetSummary
     from mlops_assets.registry.gate import Verdict
     from mlops_assets.registry.gate_evidence import Counted
     from mlops_assets.registry.gate_rule import GateRule
@@ -48,8 +52,11 @@ def record_verdict(
     verdict: Verdict,
     rule: GateRule,
     champion: Version | None,
-    counted: Counted | None = None,
-) -> None:
+    counted: Counted | None,
+    *,
+    contract: Contract,
+    sets: Mapping[str, SetSummary],
+) -> str:
     """Write the verdict on a version into its folder, its tags and its description; again replaces it.
 
     Args:
@@ -60,6 +67,11 @@ def record_verdict(
         rule: By which rule.
         champion: What it was compared with; None if there was none.
         counted: What the gate adds to the evidence against the champion, if it does.
+        contract: The contract of its rows.
+        sets: What its sets hold, by the names of their tables.
+
+    Returns:
+        The model card.
 
     Raises:
         TrackingError: MLflow can't be reached.
@@ -75,9 +87,11 @@ def record_verdict(
         "model_sha256": model.sha256,
     }
     said = described(run, verdict)
+    importance = read_json(store, run.run_id, IMPORTANCE_FILE)["importance"]
+    written = card(model, run, said, contract=contract, sets=sets, details=verdict.details, importance=importance)
     files = {
         VERDICT_FILE: json.dumps(document, indent=2),
-        CARD_FILE: card(model, run, said),
+        CARD_FILE: written,
         SBOM_FILE: bill_of_materials(),
     }
     write_into_version(store, model, {name: text.encode() for name, text in files.items()})
@@ -88,6 +102,7 @@ def record_verdict(
         for tag, text in tags.items():
             store.client.set_model_version_tag(model.name, number, tag, text[:_MAX_TAG].strip())
         store.client.update_model_version(model.name, number, description=said)
+    return written
 
 
 def described(run: TunedRun, verdict: Verdict) -> str:

@@ -11,8 +11,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
+
 from mlops_assets.data.checks import CheckOutcome
+from mlops_assets.data.columns import SET_COLUMN
 from mlops_assets.data.contract.contract import Contract
+from mlops_assets.data.splits.split_checks import SetSummary
+from mlops_assets.data.splits.split_frames import summarize, union_of
 from mlops_assets.errors import TrackingError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.split_sets import SET_TABLES
@@ -67,6 +72,7 @@ class RegistrationReport:
         verdict: Whether it may become champion; None when the scores differ, and then it gets no alias.
         moves: The ledger of champions, oldest first; empty where none is kept, and where nothing was judged.
         page: Pictures and a table of alert budgets; empty where nothing was judged.
+        card: The model card; empty where nothing was judged.
     """
 
     version: Version
@@ -75,6 +81,7 @@ class RegistrationReport:
     verdict: Verdict | None
     moves: tuple[Entry, ...] = ()
     page: Page = field(default_factory=Page)
+    card: str = ""
 
     @property
     def aliases(self) -> list[str]:
@@ -144,16 +151,18 @@ def register_tuned(
                 simple=against_simple(store, contract, run, train, test) if champion is None else None,
                 drift=test.drift_from(train),
             ).after_approval(rule.approvals)
-            record_verdict(store, loaded, run, verdict, rule, champion, None if against is None else against.counted)
+            counted = None if against is None else against.counted
+            sets = summarized(lakehouse, contract, run)
+            said = record_verdict(store, loaded, run, verdict, rule, champion, counted, contract=contract, sets=sets)
             if verdict.awaited:
                 wait_for_approval(ledger, version, champion, verdict.awaited)
             if verdict.promoted:
-                said = json.dumps(verdict.to_json_dict())
-                ledger.move(version.number, Move("promoted", verdict.reason, said, dagster_run))
+                evidence = json.dumps(verdict.to_json_dict())
+                ledger.move(version.number, Move("promoted", verdict.reason, evidence, dagster_run))
             moves = tuple(ledger.entries())
             pair = None if against is None else against.pair
             page = page_of(pair, moves, kept_points(store, run), policy.alerts_per_day)
-            return RegistrationReport(version, test_version, reproduced, verdict, moves, page)
+            return RegistrationReport(version, test_version, reproduced, verdict, moves, page, said)
 
 
 def sampled(lakehouse: Lakehouse, contract: Contract, run: TunedRun) -> Matrix:
@@ -163,6 +172,13 @@ def sampled(lakehouse: Lakehouse, contract: Contract, run: TunedRun) -> Matrix:
     if rows > _SAMPLE_ROWS:
         frame = frame.sample(_SAMPLE_ROWS / rows, seed=1)
     return to_matrix(frame.toArrow(), contract)
+
+
+def summarized(lakehouse: Lakehouse, contract: Contract, run: TunedRun) -> dict[str, SetSummary]:
+    """Return what the sets of a run hold, by the names of their tables."""
+    sets = {name: lakehouse.read(name, run.tables[name]) for name in SET_TABLES.values()}
+    found = summarize(union_of(sets), contract, F.col(SET_COLUMN))
+    return {name: found[name] for name in sets}
 
 
 def _tuned_run(store: Store, dagster_run: str, database: str) -> str:

@@ -106,6 +106,18 @@ def test_the_first_good_model_becomes_challenger_and_champion_and_running_again_
     assert outcome.metadata["promoted"] is True
     assert aliases(tracking) == {"challenger": 1, "champion": 1}
     assert "0 differ" in str(outcome.checks["scores_reproduced"].description)
+    store = tracking.connect()
+    run_id = outcome.metadata["mlflow_run_id"]
+    card = read_artifact(store, run_id, "of_version_1/model_card.md").decode()
+    assert card == outcome.metadata["model_card"]
+    for name in ("train_set", "validation_set", "test_set"):
+        rows = rows_of(tuned, name, 0)
+        span = f"{rows['time'].min():,.0f} s|{rows['time'].max():,.0f} s"
+        assert f"|{name}|0|{len(rows):,}|{rows['class'].sum():,}|{span}|" in card
+    drivers = json.loads(read_artifact(store, run_id, "explanation/global_importance.json"))["importance"]
+    assert f"|{max(drivers, key=drivers.__getitem__)}|{max(drivers.values()):.3g}|" in card
+    assert "OpenML CreditCardFraudDetection" in card
+    assert "the contract states none" in card
 
     again = register(tuned, tracking)
 
@@ -128,6 +140,7 @@ def test_a_worse_candidate_stays_challenger(tuned: Lakehouse, tracking: Tracking
     assert "the gain's lower end" in said
     assert "judged: the model itself" in said
     assert outcome.metadata["promoted"] is False
+    assert "No part of the rows was judged by itself" in outcome.metadata["model_card"], "25 frauds are too few"
     assert aliases(tracking) == {"challenger": 2, "champion": 1}
 
 

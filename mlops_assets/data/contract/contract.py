@@ -34,6 +34,8 @@ class Contract(BaseModel):
     Attributes:
         name: Name of the data set.
         version: Raised by hand whenever the columns change; stored with the table.
+        description: What the data are and where they come from; model cards say it.
+        license: Under which terms they may be used, such as an SPDX identifier; model cards say it.
         columns: All columns that are kept, in the order of the raw table.
         features: Names of the columns that a model may see, in the order of the feature matrix.
         categories: Features that are text: a model splits their levels into groups. `type: category` of a column says
@@ -69,6 +71,7 @@ class Contract(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     version: int = Field(ge=1)
     description: str = ""
+    license: str = ""
     columns: tuple[Column, ...] = Field(min_length=3)
     features: tuple[str, ...] = Field(min_length=1)
     categories: tuple[str, ...] = ()
@@ -264,9 +267,9 @@ class Contract(BaseModel):
     def fingerprint(self) -> str:
         """Hash of everything that the contract says about the table.
 
-        Descriptions, label columns, how much a load may change and what is about models alone do not count.
+        Descriptions, the license, label columns, how much a load may change and what is about models alone don't count.
         """
-        about = {"description": True, "labels": True, "max_changed_share": True, "rename": True}
+        about = {"description": True, "license": True, "labels": True, "max_changed_share": True, "rename": True}
         if self.last_write == BY_EVENT_TIME:  # as before there was a choice
             about["last_write"] = True
         meaning = self.model_dump_json(exclude={**about, **_OF_MODELS, "columns": {"__all__": {"description"}}})
