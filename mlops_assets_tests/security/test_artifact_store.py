@@ -46,12 +46,15 @@ def test_an_artifact_as_it_was_written_is_read(store: Store, run_id: str, artifa
     assert read_json(store, run_id, artifact.name) == {"metrics": {}}
 
 
-def test_an_artifact_that_is_a_link_to_a_file_of_this_machine_is_refused(
-    store: Store, run_id: str, artifact: Path, tmp_path: Path
+@pytest.mark.parametrize("is_in_store", [False, True], ids=["of this machine", "of the run"])
+def test_an_artifact_that_is_a_link_is_refused(
+    store: Store, run_id: str, artifact: Path, tmp_path: Path, is_in_store: bool
 ):
-    (tmp_path / "private").write_text('{"of": "this machine"}')
+    """MLflow itself follows a link within the run's folder."""
+    private = (artifact.parent if is_in_store else tmp_path) / "private"
+    private.write_text('{"of": "this machine"}')
     artifact.unlink()
-    artifact.symlink_to(tmp_path / "private")
+    artifact.symlink_to(private)
 
     with pytest.raises(TrackingError, match=r"evaluation\.json is not a plain file"):
         read_artifact(store, run_id, artifact.name)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.databricks.launch.accepted import own_tags, refusal
+from mlops_assets.databricks.launch.launcher import DatabricksStepLauncher, _Launch
 from mlops_assets.databricks.launch.reports import ForgedChunkError, decode_chunk, encode_chunk
 from mlops_assets.foreign_text import for_terminal
 
@@ -58,6 +62,44 @@ def test_tags_by_which_dagster_works_are_not_set():
     tags = {"model": "cards", "dagster/run_key": "x", ".dagster/grpc_info": "{}", "mlflow_run": 7}
 
     assert own_tags(tags) == {"model": "cards", "mlflow_run": "7"}
+
+
+def test_a_launcher_takes_nothing_else(
+    instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    @dg.op
+    def raw() -> None: ...
+
+    @dg.job
+    def main() -> None:
+        raw()
+
+    run = instance.create_run_for_job(main)
+    parts: dict[str, Any] = {
+        "log": logging.getLogger("launch"),
+        "context": SimpleNamespace(instance=instance, run_id=run.run_id),
+        "attempt": SimpleNamespace(step="raw"),
+    }
+    launch = _Launch(folder="f", **parts)
+    launcher = object.__new__(DatabricksStepLauncher)
+
+    def reported(**record: Any) -> list[dg.DagsterEvent]:
+        return list(launcher._take(launch, record))
+
+    own = entry(dg.DagsterEventType.ASSET_MATERIALIZATION, run_id=run.run_id)
+    forged = entry(dg.DagsterEventType.RUN_CANCELED, run_id=run.run_id, step=None)
+    assert len(reported(kind="event", entry=dg.serialize_value(own))) == 1
+    assert reported(kind="event", entry=dg.serialize_value(forged)) == []
+    assert "an event PIPELINE_CANCELED, which no step reports was not taken" in caplog.text
+    reported(kind="tags", tags={"dagster/run_key": "x", "model": "cards"})
+    reported(kind="stdout", text="\x1b]0;owned\x07")
+    reported(kind="stderr", text="\x1b]0;owned\x07")
+
+    kept = instance.get_run_by_id(run.run_id)
+    assert kept is not None
+    assert kept.status is not dg.DagsterRunStatus.CANCELED
+    assert dict(kept.tags) == {"model": "cards"}
+    assert capsys.readouterr() == ("\\x1b]0;owned\\x07", "\\x1b]0;owned\\x07")
 
 
 @given(text=st.one_of(st.text(), st.text(alphabet="\x1b[]0;m2J\x07\x9b\r\n\ta\u202e")))

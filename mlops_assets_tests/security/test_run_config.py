@@ -11,7 +11,8 @@ from mlops_assets.definitions import build_defs
 from mlops_assets.resources.connection import Connection
 from mlops_assets.settings import Settings
 
-VALUE = "dapi-not-for-you"
+VALUE = "20261130"  # also a number, which a form with numbers would take
+EVIL = {"host": "http://evil.example"}
 
 
 @pytest.fixture
@@ -32,11 +33,11 @@ def refused(job: dg.JobDefinition, config: dict[str, Any]) -> str:
     ("resource", "config"),
     [
         ("tracking", {"mlflow_tracking_uri": "http://evil.example"}),
-        ("tracking", {"mlflow_registry_uri": {"env": "DATABRICKS_TOKEN"}}),
+        ("tracking", {"mlflow_tracking_uri": "sqlite:///x", "mlflow_registry_uri": {"env": "DATABRICKS_TOKEN"}}),
         ("lakehouse", {"root": "/elsewhere"}),
         ("lakehouse", {"spark": {"extra_conf": {"spark.jars": "http://evil.example/evil.jar"}}}),
-        ("loader_cluster", {"profile": {"host": "http://evil.example"}, "token": {"env": "DATABRICKS_TOKEN"}}),
-        ("trials_cluster", {"packages": ["somebody_elses"]}),
+        ("loader_cluster", {"cost_class": "loader", "profile": EVIL, "token": {"env": "DATABRICKS_TOKEN"}}),
+        ("trials_cluster", {"cost_class": "trials", "packages": ["somebody_elses"]}),
     ],
 )
 def test_a_run_cant_change_a_connection(definitions: dg.Definitions, resource: str, config: dict[str, Any]):
