@@ -1,7 +1,7 @@
 """The model card of a registered version, and the packages that it was made with.
 
-What belongs here: the texts. What does not: writing them (`record`), what they say of figures and verdict (`record`),
-counting rows (`registration`).
+What belongs here: the texts. What does not: writing them and telling the verdict (`record`), counting rows
+(`registration`).
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ known when the sets were cut.
 
 Pictures are in the folders `pictures` and `explanation` of MLflow run {run}, packages in `{packages}` beside this file.
 """
-_SLICE: Final = "slice "
-_LOWER_END: Final = ", gain_low"
+_NO_PARTS: Final = "No part of the rows was judged by itself: there was no champion, or too few frauds in each part."
 _FEATURES: Final = 10
 
 
@@ -72,7 +71,7 @@ def card(
     *,
     contract: Contract,
     sets: Mapping[str, SetSummary],
-    details: Mapping[str, object],
+    parts: Mapping[str, float],
     importance: Mapping[str, float],
 ) -> str:
     """Return the model card of a version in Markdown.
@@ -83,7 +82,7 @@ def card(
         said: Its description.
         contract: The contract of its rows.
         sets: What its sets hold, by the names of their tables.
-        details: What the gate measured.
+        parts: Lower end of the gain in average precision over the champion in each part of the rows, by its name.
         importance: Mean absolute SHAP value of each feature, log-odds, largest first.
     """
     timed = contract.column(contract.event_time).type == "timestamp"
@@ -91,6 +90,7 @@ def card(
         f"|{name}|{run.tables[name]}|{of.rows:,}|{of.frauds:,}|{_at(of.first, timed)}|{_at(of.last, timed)}|"
         for name, of in sets.items()
     ]
+    judged = _table("part of the rows", "gain in average precision over the champion, lower end", list(parts.items()))
     return _CARD.format(
         name=model.name,
         number=model.number,
@@ -101,7 +101,7 @@ def card(
         license=in_sentence(contract.license or "the contract states none"),
         contract=contract.versioned_name,
         sets="\n".join(lines),
-        slices=_slices(details),
+        slices=judged if parts else _NO_PARTS,
         importance=_table("feature", "mean size of its contribution (log-odds)", list(importance.items())[:_FEATURES]),
         run=run.run_id,
         packages=SBOM_FILE,
@@ -112,18 +112,6 @@ def _at(seconds: float | None, timed: bool) -> str:
     if seconds is None:
         return ""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds") if timed else f"{seconds:,.0f} s"
-
-
-def _slices(details: Mapping[str, object]) -> str:
-    """Return how parts of the rows compare with the champion's scores."""
-    found = [
-        (name.removeprefix(_SLICE).removesuffix(_LOWER_END), float(str(value)))
-        for name, value in details.items()
-        if name.startswith(_SLICE) and name.endswith(_LOWER_END)
-    ]
-    if not found:
-        return "No part of the rows was judged by itself: there was no champion, or too few frauds in each part."
-    return _table("part of the rows", "gain in average precision over the champion, lower end", found)
 
 
 def _table(of: str, figure: str, rows: list[tuple[str, float]]) -> str:

@@ -218,7 +218,7 @@ def _failures(rule: GateRule, contest: Contest) -> list[str]:
             low = of_guard.lower_end(_GUARD_LEVEL) if name == RANKING else of_guard.interval.low
             if low < -margin:
                 failures.append(f"{_NAMES[name]}: the gain's lower end {low:.4g} is below {-margin:.4g}")
-    for name, low in holm_lower_ends(contest.slices, rule.slice_margin, _GUARD_LEVEL).items():
+    for name, low in slice_ends(rule, contest).items():
         if not low > -rule.slice_margin:
             failures.append(f"rows of {name}: the gain's lower end {low:.4g} is not above {-rule.slice_margin:g}")
     if contest.reason_overlap is not None and contest.reason_overlap < rule.min_reason_overlap:
@@ -227,9 +227,13 @@ def _failures(rule: GateRule, contest: Contest) -> list[str]:
     return failures
 
 
+def slice_ends(rule: GateRule, contest: Contest) -> dict[str, float]:
+    """Return the lower end of the gain in average precision in each part of the rows, by the part's name."""
+    return holm_lower_ends(contest.slices, rule.slice_margin, _GUARD_LEVEL)
+
+
 def _contest_details(rule: GateRule, contest: Contest) -> dict[str, str | int | float]:
-    ends = holm_lower_ends(contest.slices, rule.slice_margin, _GUARD_LEVEL)
-    slices = {f"slice {name}, gain_low": low for name, low in ends.items()}
+    slices = {f"slice {name}, gain_low": low for name, low in slice_ends(rule, contest).items()}
     return {**contest.details, "evidence_needed": rule.evidence_needed, **slices}
 
 

@@ -26,14 +26,15 @@ from mlops_assets.lineage import (
     VERDICT_FILE,
 )
 from mlops_assets.registry.card import bill_of_materials, card
+from mlops_assets.registry.gate import slice_ends
 from mlops_assets.registry.golden import write_into_version
 from mlops_assets.tracking.artifacts import read_json
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.splits.split_checks import SetSummary
+    from mlops_assets.registry.contest import Contest
     from mlops_assets.registry.gate import Verdict
-    from mlops_assets.registry.gate_evidence import Counted
     from mlops_assets.registry.gate_rule import GateRule
     from mlops_assets.registry.tuned_run import TunedRun
     from mlops_assets.registry.verified import VerifiedModel
@@ -52,7 +53,7 @@ def record_verdict(
     verdict: Verdict,
     rule: GateRule,
     champion: Version | None,
-    counted: Counted | None,
+    contest: Contest | None,
     *,
     contract: Contract,
     sets: Mapping[str, SetSummary],
@@ -66,7 +67,7 @@ def record_verdict(
         verdict: What the gate decided.
         rule: By which rule.
         champion: What it was compared with; None if there was none.
-        counted: What the gate adds to the evidence against the champion, if it does.
+        contest: The comparison with the champion; None if there was none.
         contract: The contract of its rows.
         sets: What its sets hold, by the names of their tables.
 
@@ -87,8 +88,9 @@ def record_verdict(
         "model_sha256": model.sha256,
     }
     said = described(run, verdict)
+    parts = {} if contest is None else slice_ends(rule, contest)
     importance = read_json(store, run.run_id, IMPORTANCE_FILE)["importance"]
-    written = card(model, run, said, contract=contract, sets=sets, details=verdict.details, importance=importance)
+    written = card(model, run, said, contract=contract, sets=sets, parts=parts, importance=importance)
     files = {
         VERDICT_FILE: json.dumps(document, indent=2),
         CARD_FILE: written,
@@ -97,8 +99,8 @@ def record_verdict(
     write_into_version(store, model, {name: text.encode() for name, text in files.items()})
     with store.answering():
         tags = {GATE_TAG: verdict.decision, GATE_REASON_TAG: verdict.reason}
-        if counted is not None:
-            tags[GATE_EVIDENCE_TAG] = counted.to_tag()
+        if contest is not None and contest.counted is not None:
+            tags[GATE_EVIDENCE_TAG] = contest.counted.to_tag()
         for tag, text in tags.items():
             store.client.set_model_version_tag(model.name, number, tag, text[:_MAX_TAG].strip())
         store.client.update_model_version(model.name, number, description=said)

@@ -151,9 +151,8 @@ def register_tuned(
                 simple=against_simple(store, contract, run, train, test) if champion is None else None,
                 drift=test.drift_from(train),
             ).after_approval(rule.approvals)
-            counted = None if against is None else against.counted
             sets = summarized(lakehouse, contract, run)
-            said = record_verdict(store, loaded, run, verdict, rule, champion, counted, contract=contract, sets=sets)
+            said = record_verdict(store, loaded, run, verdict, rule, champion, against, contract=contract, sets=sets)
             if verdict.awaited:
                 wait_for_approval(ledger, version, champion, verdict.awaited)
             if verdict.promoted:

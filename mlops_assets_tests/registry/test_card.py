@@ -18,7 +18,7 @@ RUN = TunedRun("run-1", {}, {}, {"train_set": 3, "test_set": 4}, {}, None)
 LINK = "[click](https://example.com) <img src=x>"
 
 
-def written(store: Store, description: str, terms: str, details: dict[str, object]) -> str:
+def written(store: Store, description: str, terms: str, parts: dict[str, float]) -> str:
     number = registered(store, trained()).number
     contract = FraudModelSpec.model_validate({"contract": "handbook"}).contract
     said = {"description": description, "license": terms}
@@ -28,7 +28,7 @@ def written(store: Store, description: str, terms: str, details: dict[str, objec
         "**Gate: kept.**",
         contract=contract.model_copy(update=said),
         sets=SETS,
-        details=details,
+        parts=parts,
         importance={"a": 1.5, "b": 0.25},
     )
 
@@ -38,7 +38,7 @@ def test_data_terms_and_parts_are_told(tmp_path: Path):
         store_in(tmp_path),
         "Simulated card transactions.",
         "CC-BY-SA-4.0",
-        {"candidate": 0.6, "slice amount 0 to 10, gain_low": -0.0123, "slice hour 3, gain_low": 0.2},
+        {"amount 0 to 10": -0.0123, "hour 3": 0.2},
     )
     assert "Simulated card transactions. License: CC-BY-SA-4.0." in found
     assert "|train_set|3|1,200|12|2023-11-14T22:13:20+00:00|2023-11-15T22:13:20+00:00|" in found
@@ -48,6 +48,6 @@ def test_data_terms_and_parts_are_told(tmp_path: Path):
 
 
 def test_what_a_stranger_wrote_is_text(tmp_path: Path):
-    found = written(store_in(tmp_path), LINK, LINK, {f"slice {LINK}, gain_low": 0.1})
+    found = written(store_in(tmp_path), LINK, LINK, {LINK: 0.1})
     assert not re.search(r"(?<!`)\[click\]", found)
     assert found.count("`[click](https://example.com) <img src=x>`") == 3
