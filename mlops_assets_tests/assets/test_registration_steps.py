@@ -12,11 +12,11 @@ import pytest
 
 from mlops_assets.assets.registered_model import GateConfig
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lineage import LEDGER_HEAD_TAG
+from mlops_assets.lineage import CARD_FILE, GOLDEN_FILE, LEDGER_HEAD_TAG, SBOM_FILE, VERDICT_FILE
 from mlops_assets.registry.alias_moves import ChampionLedger
 from mlops_assets.registry.gate import Verdict
 from mlops_assets.registry.gate_rule import GateRule
-from mlops_assets.registry.golden import require_golden
+from mlops_assets.registry.golden import folder_of, require_golden
 from mlops_assets.registry.ledger import CHAMPION_LEDGER, DeltaLedger, carried_out
 from mlops_assets.registry.registration import register_tuned
 from mlops_assets.registry.verified import load_verified
@@ -43,8 +43,9 @@ def told(store: Store, lakehouse: Lakehouse) -> dict[str, Any]:
     """Return what MLflow's own client and the ledger say of all versions."""
     versions = {}
     for found in store.client.search_model_versions(f"name = '{MODEL}'"):
-        folder = f"version_{found.version}"
-        paths = sorted(file.path for file in store.client.list_artifacts(found.run_id, folder))
+        folder = folder_of(int(found.version))
+        paths = {file.path.removeprefix(f"{folder}/") for file in store.client.list_artifacts(found.run_id, folder)}
+        assert paths >= {CARD_FILE, GOLDEN_FILE, SBOM_FILE, VERDICT_FILE}
         tags = {name: "" if any(part in name for part in TIMED) else text for name, text in found.tags.items()}
         versions[int(found.version)] = (found.run_id, tags, paths, found.description)
     moves = carried_out(ChampionLedger.of(store, MODEL, lakehouse).entries())
