@@ -45,14 +45,10 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"mlops_assets {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
 
     def add(
-        name: str,
-        summary: str,
-        about: str,
-        *examples: str,
-        model_required: bool = False,
+        name: str, summary: str, about: str, *examples: str, model_required: bool = False
     ) -> argparse.ArgumentParser:
         shown = "\n".join(f"  {example}" for example in examples)
         added = commands.add_parser(
@@ -68,7 +64,6 @@ def make_parser() -> argparse.ArgumentParser:
             required=model_required,
             help="the model, if there are several (default: the only one)",
         )
-        added.set_defaults(command=name)
         return added
 
     demo = add(

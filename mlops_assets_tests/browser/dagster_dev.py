@@ -19,15 +19,11 @@ from pathlib import Path
 
 import requests
 
+from mlops_assets_tests.processes.control import LISTENING
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 _START_SECONDS = 180.0
 _STOP_SECONDS = 30.0
-# A shell that starts pytest in the background has it ignore SIGINT, all its children inherit that, and `dagster dev`
-# could not be asked to stop; so it is started by a Python that listens again.
-_LISTENING = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from mlops_assets.cli.main import main; sys.exit(main(sys.argv[1:]))"
-)
 
 
 @dataclass
@@ -68,7 +64,7 @@ class DagsterDev:
         mlflow = f"http://127.0.0.1:{free_port()}"
         environment |= {"MLOPS_MLFLOW_UI": mlflow, **(variables or {})}
         port = free_port()
-        command = [sys.executable, "-c", _LISTENING, "ui", "--port", str(port)]
+        command = [sys.executable, "-c", LISTENING, "ui", "--port", str(port)]
         log = home / "dagster-dev.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

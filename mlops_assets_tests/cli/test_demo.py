@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +20,7 @@ from mlops_assets.definitions import build_defs
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.settings import Settings
 from mlops_assets_tests.assets.harness import Databases, replaced, transactions, write_csv
+from mlops_assets_tests.processes.control import ANSWER_SECONDS, LISTENING, eventually, started
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KEYS = {"data_set", "rows", "raw_version", "run_id", "registered_version", "best_point", "seconds", "metrics"}
@@ -35,12 +35,9 @@ def home(tmp_path: Path, shared_home: Path) -> Path:
     return made
 
 
-PROGRAM = [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials"]
-
-
 def demo(home: Path, source: Path, trials: int = 2) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*PROGRAM, str(trials)],
+        [sys.executable, "-m", "mlops_assets.cli.main", "demo", "--trials", str(trials)],
         capture_output=True,
         text=True,
         check=False,
@@ -105,37 +102,19 @@ def test_a_demo_on_bad_data_says_why_in_one_line(home: Path, tmp_path: Path):
     assert not (home / "demo.json").exists()
 
 
-def hear_interrupts() -> None:
-    """Undo what a shell does to processes that it starts in the background."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.mark.proof  # a process of its own, interrupted in its first step
+@pytest.mark.proof  # a process of its own, interrupted in its search
 def test_ctrl_c_leaves_no_traceback(home: Path, tmp_path: Path):
     """In a terminal it reaches the whole group: the demo and all that it has started there."""
     write_csv(transactions(rows=2_000, days=6, fraud_rate=0.06), tmp_path / "t.csv")
     log = tmp_path / "log"
-    with log.open("w") as stream:
-        running = subprocess.Popen(
-            [*PROGRAM, "50"],
-            stdout=stream,
-            stderr=stream,
-            cwd=CHECKOUT,
-            env={**os.environ, "MLOPS_HOME": str(home), "MLOPS_SOURCE": str(tmp_path / "t.csv")},
-            start_new_session=True,
-            preexec_fn=hear_interrupts,  # noqa: PLW1509 - pytest starts no process from another thread here
-        )
-    try:
-        deadline = time.monotonic() + 300
-        while "searching 50 points" not in log.read_text() and time.monotonic() < deadline and running.poll() is None:
-            time.sleep(0.1)
-        helpers = [
-            child.pid for child in psutil.Process(running.pid).children() if "watch_orphans" in str(child.cmdline())
-        ]
+    command = [sys.executable, "-c", LISTENING, "demo", "--trials", "50"]
+    variables = {"MLOPS_HOME": str(home), "MLOPS_SOURCE": str(tmp_path / "t.csv")}
+    with started(command, log, variables=variables) as running:
+        eventually(lambda: "searching 50 points" in log.read_text(), 2 * ANSWER_SECONDS, "the search has begun")
+        children = psutil.Process(running.pid).children()
+        helpers = [child.pid for child in children if "watch_orphans" in str(child.cmdline())]
         os.killpg(running.pid, signal.SIGINT)
-        ended = running.wait(120)
-    finally:
-        running.kill()
+        ended = running.wait(ANSWER_SECONDS)
 
     said = log.read_text()
     assert ended == 130, said

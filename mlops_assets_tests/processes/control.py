@@ -28,6 +28,12 @@ SETS = ASSETS[1:4]
 ALONGSIDE = {"raw_transactions": "quarantined_transactions"}
 # An answer takes seconds; the limit allows for a busy machine.
 ANSWER_SECONDS = 150.0
+# The program `mlops`, as what follows `python -c`. A shell that starts pytest in the background has it ignore SIGINT,
+# all its children inherit that, and nothing could be asked to stop; so it is started by a Python that listens again.
+LISTENING = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mlops_assets.cli.main import main; sys.exit(main(sys.argv[1:]))"
+)
 
 SPACE = {
     "max_depth": {"low": 2, "high": 3},
