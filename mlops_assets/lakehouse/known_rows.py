@@ -53,16 +53,18 @@ def without_known(
     counts: Mapping[str, int],
     *,
     key_range: tuple[Any, Any] | None,
+    divided: bool = False,
     again: bool = False,
 ) -> NewRows:
     """Drop the rows that the raw table already has: by key, or by batch and position in a replay without a key.
 
     Args:
-        rows: Staged rows. Within a batch no row replaces another, except in a replay.
+        rows: Staged rows. Within a batch no row replaces another, except in a replay or a divided one.
         table: The raw table; None before the first load.
         contract: Names the key.
         counts: Number of staged rows, by batch.
         key_range: Smallest and largest key of the rows; None when the contract has no key.
+        divided: Whether a batch was staged piece by piece.
         again: Whether this is a replay.
     """
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
@@ -77,7 +79,7 @@ def without_known(
             new.rows = rows.join(table.select(*place), place, "left_anti").select(*rows.columns)
             new.known = _lost(counts, new.rows)
         return new
-    if len(counts) > 1 or again:
+    if len(counts) > 1 or divided or again:
         new.rows = last_of_each_key(rows, key, contract)
         new.known = _lost(counts, new.rows)
     if table is None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.ingest.staging import BAD, GOOD, MANY_INPUTS, Parts, StagedLoad, first_staged, stage_load
+from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staging import MANY_INPUTS, Parts, StagedLoad, first_staged, stage_load
 from mlops_assets.data.ingest.table_checks import both_classes, rows_accounted, rows_kept, rows_reverted
 from mlops_assets.data.ingest.validation import judge_load, refuses_load
-from mlops_assets.data.sources.base import DividedSource
+from mlops_assets.data.sources.base import DividedSource, LargeInput
 from mlops_assets.errors import UnreachableError, are_transient
 from mlops_assets.lakehouse.batches import batches, chosen
 from mlops_assets.lakehouse.label_store import LabelStore
@@ -187,11 +188,11 @@ def load(store: TransactionStore, source: TransactionSource, accept_changes: str
 
 
 def _staged(store: TransactionStore, source: TransactionSource, folder: Path, known: Collection[str]) -> StagedLoad:
-    """Stage a source's inputs: few of them in this process, many on the executors."""
+    """Stage a source's inputs: few small ones in this process, many or large ones on the executors."""
     if not isinstance(source, DividedSource):
         return stage_load(source, store.contract, folder, known)
     reads = source.parts()
-    if len(reads) >= MANY_INPUTS:
+    if len(reads) >= MANY_INPUTS or any(isinstance(read, LargeInput) for read in reads):
         from mlops_assets.data.ingest.staging_frames import reads_apart, stage_over_cluster
 
         session = store.lakehouse.session

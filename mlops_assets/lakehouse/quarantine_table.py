@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, QUARANTINE_COLUMNS, QUARANTINE_SCHEMA, REPLAY
-from mlops_assets.data.ingest.staging import BAD, StagedLoad
+from mlops_assets.data.ingest.staged_rows import BAD
+from mlops_assets.data.ingest.staging import StagedLoad
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW, Snapshot, staged_rows
 from mlops_assets.lineage import DAGSTER_RUN, REPLAYS, UNSETTLED

@@ -53,7 +53,8 @@ from mlops_assets.data.contract.diff import table_rules
 from mlops_assets.data.ingest.changes import judge_changes
 from mlops_assets.data.ingest.manifest import REVERT, BatchRecord, as_table
 from mlops_assets.data.ingest.merge import key_range
-from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad
+from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staging import StagedLoad
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.batches import Batch, of_batches, remove_batches
 from mlops_assets.lakehouse.completeness import missing_batches, require_whole
@@ -214,7 +215,14 @@ class TransactionStore:
             new, staged = None, None
             if load.staged_rows:
                 staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
-                new = without_known(staged, self._raw_rows(snapshot), self.contract, counts, key_range=load.key_range)
+                new = without_known(
+                    staged,
+                    self._raw_rows(snapshot),
+                    self.contract,
+                    counts,
+                    key_range=load.key_range,
+                    divided=load.divided,
+                )
             snapshot = setting_aside.result()
         more: dict[str, Any] = {}
         changes = None

@@ -64,7 +64,7 @@ def finished(browser: Browser, server: DagsterDev, there: Installation) -> str:
         page = ui.launch("Materialize all")
         ui.open_step_log(page, "tuned_model")
         progress = ui.page.get_by_text(re.compile(r"trial \d+ of 20 done")).first
-        progress.wait_for(timeout=240_000)
+        progress.wait_for(timeout=600_000)
         assert run_of(there, "tuned_model").is_active, "the trials are told while they run"
         status = ui.status()
     assert status == "Success", server.log.read_text("utf-8", errors="replace")[-4000:]

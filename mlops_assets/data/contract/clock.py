@@ -10,10 +10,7 @@ and none comes from after the year 2200.
 
 from __future__ import annotations
 
-from typing import Final
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Any, Final
 
 from mlops_assets.data.contract.contract import SECONDS_PER_DAY, Contract
 from mlops_assets.errors import SourceError
@@ -23,22 +20,22 @@ _LAST: Final = 230 * 365.25 * SECONDS_PER_DAY  # since 1970, or since an origin 
 _UNITS: Final = {"milliseconds": 1e3, "microseconds": 1e6, "nanoseconds": 1e9}
 
 
-def require_seconds(times: pa.ChunkedArray, contract: Contract, *, where: str) -> None:
+def require_seconds(earliest: Any, latest: Any, contract: Contract, *, where: str) -> None:
     """Refuse an input whose event times are seconds by the contract, and can't be.
 
     Args:
-        times: Event times of its good rows, in the contract's type.
+        earliest: Earliest event time of its good rows, in the contract's type; None without any.
+        latest: Latest one.
         contract: The contract.
         where: The input, for the error.
 
     Raises:
         SourceError: They span more than fifty years, or lie more than 230 years after the origin.
     """
-    if not pa.types.is_floating(times.type) or len(times) == 0:
+    if not isinstance(earliest, float) or not isinstance(latest, float):
         return
-    bounds = pc.min_max(times).as_py()
-    first, last = bounds["min"], bounds["max"]
-    if first is None or (last - first <= _LONGEST and last <= _LAST):
+    first, last = earliest, latest
+    if last - first <= _LONGEST and last <= _LAST:
         return
     days = (last - first) / SECONDS_PER_DAY
     units = (name for name, parts in _UNITS.items() if (last - first) / parts <= _LONGEST and last / parts <= _LAST)

@@ -43,11 +43,13 @@ class StagedInputs:
 
     def add(
         self,
-        batch: SourceBatch,
+        origin: str,
+        content_hash: str,
         contract: Contract,
         arrived: datetime,
         *,
         kind: str,
+        rows: int,
         accepted: int,
         bad: int,
         reasons: Mapping[str, int],
@@ -55,22 +57,23 @@ class StagedInputs:
         """Record an input to load.
 
         Args:
-            batch: The input.
+            origin: The input.
+            content_hash: Its identity.
             contract: The contract that it was checked against.
             arrived: When it arrived.
             kind: See `BatchRecord`.
+            rows: Its rows.
             accepted: Rows to write; those that are neither accepted nor bad count as already known.
             bad: Rows set aside.
             reasons: Those rows per reason code.
         """
-        rows = batch.table.num_rows
         for code, count in reasons.items():
             self.reasons[code] = self.reasons.get(code, 0) + count
         self.records.append(
             BatchRecord(
-                batch_id=batch.content_hash,
+                batch_id=content_hash,
                 kind=kind,
-                source=batch.origin,
+                source=origin,
                 rows=rows,
                 accepted=accepted,
                 quarantined=bad,
@@ -114,11 +117,11 @@ def stage_new(
             staged.errors.append(error)
 
 
-def origin_columns(batch: SourceBatch, arrived: datetime) -> dict[str, pa.Scalar]:
+def origin_columns(origin: str, content_hash: str, arrived: datetime) -> dict[str, pa.Scalar]:
     """Return the technical columns that say where a row comes from: one value each for all rows of an input."""
     return {
-        BATCH_ID: pa.scalar(batch.content_hash, pa.string()),
-        SOURCE: pa.scalar(batch.origin, pa.string()),
+        BATCH_ID: pa.scalar(content_hash, pa.string()),
+        SOURCE: pa.scalar(origin, pa.string()),
         INGESTED_AT: pa.scalar(arrived, pa.timestamp("us", tz="UTC")),
     }
 

@@ -1,46 +1,34 @@
 """From a source to Parquet files that Spark can commit: one pass over the input, one file in memory at a time.
 
-What belongs here: separating good from bad rows, and writing both. What does not: which inputs are new (`new_inputs`),
-the verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
+What belongs here: what becomes of each input, and the account of a load. What does not: which inputs are new
+(`new_inputs`), separating and writing the rows of one (`staged_rows`), many or large inputs (`staging_frames`), the
+verdict on the findings (`validation`), the tables (`lakehouse`), Dagster.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import call
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlops_assets.data.columns import BATCH_ID, CONTRACT, INGESTED_AT, REPLAY, SOURCE
 from mlops_assets.data.contract.clock import require_seconds
-from mlops_assets.data.contract.conform import conform
-from mlops_assets.data.contract.diff import renamed, require_columns
-from mlops_assets.data.ingest.merge import key_range, last_writes
 from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
-from mlops_assets.data.ingest.quarantine import bad_rows, count_reasons
+from mlops_assets.data.ingest.staged_rows import BAD, GOOD, CheckedRows, WrittenRows
 from mlops_assets.data.ingest.validation import InputFindings, LoadFindings
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.sources.base import ReadPart, SourceBatch, TransactionSource
 
-GOOD, BAD = "good", "bad"
 # From so many inputs on it pays to start Python on the executors (`staging_frames`).
 MANY_INPUTS = 64
-# A large batch is staged as files of equal size, each written by one core, and Spark then reads one file per task: its
-# default of 128 MiB is about half a million rows of a wide table. Only few columns repeat their values enough to make
-# dictionary encoding worthwhile in a file that is read once.
-_FILE_ROWS = 524_288
-_GROUP_ROWS = 131_072
-_REPEATED = [BATCH_ID, SOURCE, INGESTED_AT, CONTRACT]
 
 
 @dataclass
@@ -50,10 +38,12 @@ class StagedLoad(StagedInputs):
     Attributes:
         findings: Findings in the new inputs.
         key_range: Smallest and largest key of the staged rows, if the contract has a key.
+        divided: Whether an input was staged piece by piece, so that one of its staged rows may replace another.
     """
 
     findings: LoadFindings = field(default_factory=LoadFindings)
     key_range: tuple[Any, Any] | None = None
+    divided: bool = False
 
     @property
     def staged_rows(self) -> int:
@@ -143,6 +133,7 @@ def merged(loads: Iterable[StagedLoad]) -> tuple[StagedLoad, set[int]]:
             used.add(at)
             ids.add(record.batch_id)
             whole.records.append(record)
+            whole.divided |= load.divided
         whole.known += load.known
         whole.known_rows += load.known_rows
         whole.errors += load.errors
@@ -183,63 +174,49 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
 def _stage(
     batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime, stem: str
 ) -> None:
-    batch = replace(batch, table=renamed(batch.table, contract, where=batch.origin))
-    require_columns(batch.table.schema, contract, where=batch.origin)
-    conformed = conform(batch.table, contract, where=batch.origin)
-    times = conformed.table.column(contract.event_time)
-    good = times if conformed.bad is None else times.filter(pc.invert(conformed.bad))
-    require_seconds(good, contract, where=batch.origin)
-    findings = InputFindings.of(conformed, contract, origin=batch.origin)
-    load.findings.inputs.append(findings)
-    if findings.refused(contract):
-        return
-    stays = last_writes(conformed.table, contract, None if conformed.bad is None else pc.invert(conformed.bad))
-    accepted = findings.rows if stays is None else int(pc.sum(stays).as_py() or 0)
-    technical = origin_columns(batch, arrived)
-    if accepted:
-        _widen(load, conformed.table, stays, contract)
-        _write(conformed.table, technical, folder / GOOD / stem, chosen=stays)
-    reasons: dict[str, int] = {}
-    if findings.bad:
-        bad = bad_rows(batch.table, conformed, contract)
-        reasons = count_reasons(bad)
-        marks = {CONTRACT: pa.scalar(contract.versioned_name), REPLAY: pa.scalar(None, pa.string())}
-        _write(bad, technical | marks, folder / BAD / stem)
-    load.add(batch, contract, arrived, kind="load", accepted=accepted, bad=findings.bad, reasons=reasons)
+    rows = CheckedRows.of(batch.table, contract, where=batch.origin)
+    require_seconds(rows.times.earliest, rows.times.latest, contract, where=batch.origin)
+    load.findings.inputs.append(rows.findings)
+    if not rows.findings.refused(contract):
+        marks = origin_columns(batch.origin, batch.content_hash, arrived)
+        written = [rows.write(contract, marks, folder, stem)]
+        add_written(load, batch.origin, batch.content_hash, rows.findings, written, contract, arrived)
 
 
-def _widen(load: StagedLoad, rows: pa.Table, stays: pa.ChunkedArray | None, contract: Contract) -> None:
-    bounds = key_range(rows, contract, stays)
-    if bounds is not None:
-        low, high = load.key_range or bounds
-        load.key_range = (min(low, bounds[0]), max(high, bounds[1]))
-
-
-def _write(
-    rows: pa.Table, repeated: dict[str, pa.Scalar], stem: Path, *, chosen: pa.ChunkedArray | None = None
+def add_written(
+    load: StagedLoad,
+    origin: str,
+    content_hash: str,
+    findings: InputFindings,
+    written: Sequence[WrittenRows],
+    contract: Contract,
+    arrived: datetime,
 ) -> None:
-    """Write the chosen rows as `<stem>-<number>.parquet`, one file per core at a time."""
-    at_once = pa.cpu_count()
-    files = min(at_once * math.ceil(rows.num_rows / (at_once * _FILE_ROWS)), math.ceil(rows.num_rows / _GROUP_ROWS))
-    share = math.ceil(rows.num_rows / files)
+    """Record an input whose rows are staged.
 
-    def write(number: int) -> None:
-        mask = None if chosen is None else chosen.slice(number * share, share)
-        if mask is None or pc.any(mask).as_py():
-            _write_file(rows.slice(number * share, share), repeated, Path(f"{stem}-{number:05d}.parquet"), mask)
-
-    with ThreadPoolExecutor(at_once) as cores:
-        list(cores.map(write, range(files)))
-
-
-def _write_file(rows: pa.Table, repeated: dict[str, pa.Scalar], path: Path, chosen: pa.ChunkedArray | None) -> None:
-    """Write the chosen rows in groups: copying all at once would double the memory and take longer."""
-    columns = [pa.field(name, values.type) for name, values in zip(rows.column_names, rows.columns, strict=True)]
-    columns += [pa.field(name, value.type) for name, value in repeated.items()]
-    dictionary = [name for name in _REPEATED if name in repeated]
-    with pq.ParquetWriter(path, pa.schema(columns), compression="lz4", use_dictionary=dictionary) as writer:
-        for start in range(0, rows.num_rows, _GROUP_ROWS):
-            group = rows.slice(start, _GROUP_ROWS)
-            group = group if chosen is None else group.filter(chosen.slice(start, _GROUP_ROWS))
-            repeats = [pa.repeat(value, group.num_rows) for value in repeated.values()]
-            writer.write_table(pa.table([*group.columns, *repeats], schema=writer.schema))
+    Args:
+        load: The load.
+        origin: The input.
+        content_hash: Its identity.
+        findings: Findings in it.
+        written: What was written of it, piece by piece.
+        contract: The contract that it was checked against.
+        arrived: When it came in.
+    """
+    reasons: Counter[str] = Counter()
+    for piece in written:
+        reasons.update(piece.reasons)
+        if piece.key_range is not None:
+            low, high = load.key_range or piece.key_range
+            load.key_range = (min(low, piece.key_range[0]), max(high, piece.key_range[1]))
+    load.add(
+        origin,
+        content_hash,
+        contract,
+        arrived,
+        kind="load",
+        rows=findings.rows,
+        accepted=sum(piece.accepted for piece in written),
+        bad=findings.bad,
+        reasons=dict(sorted(reasons.items(), key=lambda counted: (-counted[1], counted[0]))),
+    )

@@ -1,24 +1,28 @@
-"""Staging over a cluster: each input is read, checked and written by an executor, and the driver judges the records.
+"""Staging over a cluster: inputs and pieces of large ones are read, checked and written by executors.
 
 What belongs here: sending inputs to executors, and what they return. What does not: what becomes of one input
-(`staging`), the verdicts (`validation`), the commits (`lakehouse`).
+(`staging`) or of a piece of it (`staging_pieces`), the verdicts (`validation`), the commits (`lakehouse`).
 
-Many files arrive at the speed of the cluster, and the driver holds a record of each and none of their rows. An executor
-may run a task twice; each try writes files of its own, and only those of the try that returned are kept.
+Many or large files arrive at the speed of the cluster, and the driver holds a record of each piece and none of their
+rows. An executor may run a task twice; each try writes files of its own, and only those of the try that returned are
+kept.
 """
 
 from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from mlops_assets.data.ingest.staging import BAD, GOOD, StagedLoad, merged, stage_one
+from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staging import StagedLoad, merged, stage_one
+from mlops_assets.data.ingest.staging_pieces import StagedPiece, of_pieces, stage_piece, survey
+from mlops_assets.data.sources.base import LargeInput, Survey
 from mlops_assets.errors import StorageError
 
 if TYPE_CHECKING:
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.sources.base import DividedSource, ReadPart
 
-_TASKS: Final = 64
+# More than a cluster's cores, so that all of them have work; a task that finds its Python running costs milliseconds.
+_TASKS: Final = 512
 
 
 def reads_apart(session: SparkSession, source: DividedSource) -> bool:
@@ -43,7 +48,7 @@ def stage_over_cluster(
 
     Args:
         session: The session.
-        reads: What reads each input.
+        reads: What reads each input; a `LargeInput` is staged piece by piece.
         contract: The data contract.
         folder: Empty folder that the executors see, too; its contents as in `stage_load`, but for the files' names.
         known: Batch ids that were loaded before.
@@ -54,38 +59,98 @@ def stage_over_cluster(
     for kind in (GOOD, BAD):
         (folder / kind).mkdir()
     begun, ids = datetime.now(UTC), frozenset(known)
+    large = {number: read for number, read in enumerate(reads) if isinstance(read, LargeInput)}
+    surveys = _surveys(session, large)
+    # An input, and which of its pieces: None for all of it.
+    tasks = [(number, piece) for number in range(len(reads)) for piece in _pieces(surveys.get(number), ids)]
 
-    def stage(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for number in batch.column(0).to_pylist():
-                stem = f"{number:08d}-{uuid.uuid4().hex}"
-                arrived = begun + timedelta(microseconds=number)
-                load = stage_one(reads[number], contract, folder, ids, arrived, stem)
-                columns = {"number": [number], "stem": [stem], "load": [pickle.dumps(load)]}
-                yield pa.RecordBatch.from_pydict(columns)
+    def stage(at: int) -> tuple[str, Any]:
+        (number, position), stem = tasks[at], f"{at:08d}-{uuid.uuid4().hex}"
+        arrived = begun + timedelta(microseconds=number)
+        if position is None:
+            return stem, stage_one(reads[number], contract, folder, ids, arrived, stem)
+        found = surveys[number]
+        return stem, stage_piece(large[number], found, found.pieces[position], contract, folder, arrived, stem)
 
-    numbers = session.range(0, len(reads), 1, min(len(reads), _TASKS))
-    rows = sorted(numbers.mapInArrow(stage, "number long, stem string, load binary").collect())
-    # Of our own executors, by Spark's own channel, which pickles as well.
-    whole, used = merged([pickle.loads(row["load"]) for row in rows])  # noqa: S301
-    _keep(folder, {rows[at]["stem"] for at in used}, whole)
+    stems: list[list[str]] = [[] for _ in reads]
+    results: list[list[Any]] = [[] for _ in reads]
+    for (number, _), (stem, result) in zip(tasks, _on_executors(session, stage, len(tasks)), strict=True):
+        stems[number].append(stem)
+        results[number].append(result)
+    loads = [
+        of_pieces(
+            large[number].origin,
+            surveys[number],
+            results[number],
+            contract,
+            ids,
+            begun + timedelta(microseconds=number),
+        )
+        if number in large
+        else results[number][0]
+        for number in range(len(reads))
+    ]
+    whole, used = merged(loads)
+    _keep(
+        folder, {stem for at in used for stem, result in zip(stems[at], results[at], strict=True) if _has_rows(result)}
+    )
     return whole
 
 
-def _keep(folder: Path, stems: set[str], load: StagedLoad) -> None:
-    """Delete the files of other tries, of refused inputs and of content that came in twice."""
+def _surveys(session: SparkSession, large: Mapping[int, LargeInput]) -> dict[int, Any]:
+    """Return the survey of each large input, or why it can't be used, by the input's number."""
+    numbers = list(large)
+    return dict(zip(numbers, _on_executors(session, lambda at: survey(large[numbers[at]]), len(numbers)), strict=True))
+
+
+def _pieces(found: Any, known: Collection[str]) -> Sequence[int | None]:
+    """Return the pieces of an input to stage; an input without a survey is one piece."""
+    if found is None:
+        return [None]
+    return range(len(found.pieces)) if isinstance(found, Survey) and found.content_hash not in known else ()
+
+
+def _has_rows(result: StagedLoad | StagedPiece) -> bool:
+    """Return whether anything was written of an input or a piece."""
+    if isinstance(result, StagedPiece):
+        return bool(result.written.accepted or result.written.bad)
+    return bool(result.staged_rows or result.bad_rows)
+
+
+def _on_executors(session: SparkSession, action: Callable[[int], Any], count: int) -> list[Any]:
+    """Return what an action returns for the numbers from 0 on, each called on an executor."""
+    if not count:
+        return []
+
+    def act(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column(0).to_pylist():
+                yield pa.RecordBatch.from_pydict({"number": [number], "result": [pickle.dumps(action(number))]})
+
+    numbers = session.range(0, count, 1, min(count, _TASKS))
+    rows = sorted(numbers.mapInArrow(act, "number long, result binary").collect())
+    # Of our own executors, by Spark's own channel, which pickles as well.
+    return [pickle.loads(row["result"]) for row in rows]  # noqa: S301
+
+
+def _keep(folder: Path, wanted: set[str]) -> None:
+    """Delete the files of other tries, of refused inputs and of content that came in twice.
+
+    Args:
+        folder: The staging folder.
+        wanted: Beginnings of the names of the files to keep; there is one at least for each.
+    """
     there = set()
     for kind in (GOOD, BAD):
         for path in (folder / kind).glob("*.parquet"):
             stem = path.name.rpartition("-")[0]
-            if stem in stems:
+            if stem in wanted:
                 there.add(stem)
             else:
                 path.unlink()
-    with_rows = sum(bool(record.accepted or record.quarantined) for record in load.records)
-    if len(there) < with_rows:
+    if there != wanted:
         raise StorageError(
-            f"executors have staged {with_rows} inputs, and {len(there)} are here",
+            f"executors have staged {len(wanted)} inputs or pieces, and {len(there)} are here",
             where=str(folder),
             fix="keep the tables where driver and workers see the same folder: a volume, DBFS, or a shared disk",
         )

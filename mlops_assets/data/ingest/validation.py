@@ -13,6 +13,7 @@ to look at has no verdict.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -87,6 +88,28 @@ class InputFindings:
         findings.classes = _counts(targets.filter(pc.invert(bad)))
         findings.bad_frauds = int(pc.sum(pc.equal(targets.filter(bad), 1)).as_py() or 0)
         return findings
+
+    @classmethod
+    def of_pieces(cls, pieces: Sequence[InputFindings], contract: Contract) -> InputFindings:
+        """Return the findings in an input whose pieces were looked at one by one, but for disorder between them."""
+        whole = cls(pieces[0].origin, classes={})
+        strange: Counter[int] = Counter()
+        for piece in pieces:
+            whole.rows += piece.rows
+            whole.bad += piece.bad
+            whole.bad_frauds += piece.bad_frauds
+            whole.disorder += piece.disorder
+            whole.classes = {
+                value: whole.classes.get(value, 0) + piece.classes.get(value, 0)
+                for value in whole.classes | piece.classes
+            }
+            strange.update(piece.strange_targets)
+        whole.strange_targets = dict(strange.most_common(_EXAMPLES))
+        for name in contract.column_names:
+            found = [piece.faults[name] for piece in pieces if name in piece.faults]
+            for faults in found:
+                whole.faults.setdefault(name, ColumnFaults()).add(faults)
+        return whole
 
     def too_bad(self, contract: Contract) -> bool:
         """Return whether the input has more bad rows than may be set aside."""

@@ -130,11 +130,21 @@ def _stage(batch: SourceBatch, contract: Contract, folder: Path, staged: StagedI
             where=batch.origin,
             fix=f"fix the file; at most {contract.max_bad_share:.2%} of its rows may be set aside (`max_bad_share`)",
         )
-    for name, value in origin_columns(batch, arrived).items():
+    for name, value in origin_columns(batch.origin, batch.content_hash, arrived).items():
         rows = rows.append_column(name, pa.repeat(value, rows.num_rows))
     pq.write_table(rows, folder / f"{len(staged.records):05d}.parquet", compression="lz4")
     accepted = rows.num_rows - bad.num_rows
-    staged.add(batch, contract, arrived, kind="labels", accepted=accepted, bad=bad.num_rows, reasons=reasons)
+    staged.add(
+        batch.origin,
+        batch.content_hash,
+        contract,
+        arrived,
+        kind="labels",
+        rows=rows.num_rows,
+        accepted=accepted,
+        bad=bad.num_rows,
+        reasons=reasons,
+    )
 
 
 def read_labels(raw: pa.Table, contract: Contract, arrived: datetime, *, where: str) -> pa.Table:

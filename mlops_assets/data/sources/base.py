@@ -67,6 +67,70 @@ Reach = Literal["process", "machine", "all"]
 ReadPart = Callable[[], SourceBatch]
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a large input that follow each other.
+
+    Attributes:
+        start: Where they begin, in the input's own unit: bytes of a text, row groups of a Parquet file.
+        stop: Where they end, exclusive.
+        first_row: Position in the input of the first one.
+        rows: Number of rows.
+    """
+
+    start: int
+    stop: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over a large input has found; it can be pickled.
+
+    Attributes:
+        content_hash: As that of a `SourceBatch`.
+        pieces: All rows, in order.
+        revision: The content that was looked at: pieces of another one are not read.
+        header: What stands before the first row of a text.
+    """
+
+    content_hash: str
+    pieces: tuple[Piece, ...]
+    revision: object
+    header: bytes = b""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(piece.rows for piece in self.pieces)
+
+
+@runtime_checkable
+class LargeInput(Protocol):
+    """A `ReadPart` whose rows may be too many for the memory of one process."""
+
+    origin: str
+
+    def __call__(self) -> SourceBatch:
+        """Read all of it, as a `ReadPart` does."""
+        ...
+
+    def survey(self) -> Survey:
+        """Return identity and pieces; memory does not grow with the input. Errors as of `TransactionSource.batches`."""
+        ...
+
+    def read(self, survey: Survey, piece: Piece) -> pa.Table:
+        """Return the rows of a piece, as the table of a `SourceBatch`.
+
+        Raises:
+            SourceError: They can't be read as a table.
+            SchemaMismatchError: Two columns differ only by case.
+            UnreachableError: The input has changed since the survey.
+        """
+        ...
+
+
 @runtime_checkable
 class DividedSource(TransactionSource, Protocol):
     """A source whose inputs can be read apart from each other."""

@@ -10,7 +10,7 @@ Other schemes (`s3://`, `abfss://`, `gs://`, `memory://` ...) need the driver th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import call
@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mlops_assets.data.sources import formats
+from mlops_assets.data.sources import formats, large_files
 from mlops_assets.data.sources.base import Reach, ReadPart, SourceBatch, content_hash, lower_case_columns
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
 from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
@@ -45,6 +45,14 @@ class _InputFile:
     origin: str
     kind: FileKind
     read: Callable[[Limits], bytes]
+    stored: large_files.Stored | None = None
+
+    def part(self, limits: Limits) -> ReadPart:
+        """Return what reads it; a large file whose rows can be told apart may be read piece by piece."""
+        whole, stored = partial(_read, self, limits), self.stored
+        if stored is None or self.kind == "csv.gz" or stored.size < large_files.LARGE_BYTES:
+            return whole
+        return large_files.LargeFile(self.origin, self.kind, stored, limits, whole, large_files.PIECE_BYTES)
 
 
 class FilesSource:
@@ -92,8 +100,8 @@ class FilesSource:
         return map(call, self.parts())
 
     def parts(self) -> list[ReadPart]:
-        """Find all files, and return what reads each; errors as in `batches`."""
-        return [partial(_read, file, self._limits) for item in self._items for file in self._files_of(item)]
+        """Find all files, and return what reads each (`LargeInput` for large ones); errors as in `batches`."""
+        return [file.part(self._limits) for item in self._items for file in self._files_of(item)]
 
     def seen_by(self) -> Reach:
         """Return `all` for URLs and for where a workspace mounts storage on every machine, `process` for memory."""
@@ -114,9 +122,7 @@ class FilesSource:
             raise SourceError(
                 "web servers can't list folders", where=shown(url), fix="name the files, separated by commas"
             )
-        return _InputFile(
-            shown(url), _known_kind(path, where=shown(url)), lambda limits: _read_web(url, self._http, limits)
-        )
+        return _InputFile(shown(url), _known_kind(path, where=shown(url)), partial(_read_web, url, self._http))
 
 
 def _read(file: _InputFile, limits: Limits) -> SourceBatch:
@@ -159,7 +165,7 @@ def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
     if entry["type"] == "directory":
         return _listed(fs, path, item, may_be_empty=may_be_empty)
     # Whoever names a file may mean a link.
-    return [_stored_file(fs, path, origin_of(fs, path, item), item, entry["type"], within="/")]
+    return [_stored_file(fs, path, origin_of(fs, path, item), item, entry, within="/")]
 
 
 def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_InputFile]:
@@ -167,18 +173,18 @@ def _globbed(fs: Any, pattern: str, item: str, *, may_be_empty: bool) -> list[_I
     # Origins follow what the user wrote: the driver's own paths may lack the host.
     literal, written = _before_wildcard(pattern), _before_wildcard(item)
     found = [
-        (path, path.removeprefix(literal).lstrip("/"), entry["type"])
+        (path, path.removeprefix(literal).lstrip("/"), entry)
         for path, entry in sorted(matched.items())
         if entry["type"] != "directory"
     ]
     # All other matches are read or refused: a pattern is a promise about all of its files.
-    wanted = [(path, below, kind) for path, below, kind in found if not any(map(is_hidden, below.split("/")))]
+    wanted = [(path, below, entry) for path, below, entry in found if not any(map(is_hidden, below.split("/")))]
     if not wanted and not may_be_empty:
         fix = "check the pattern, and that the folder is readable"
         raise SourceError("no file matches", where=origin_of(fs, pattern, item), fix=fix)
     return [
-        _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, kind, within=literal or ".")
-        for path, below, kind in wanted
+        _stored_file(fs, path, origin_of(fs, path, f"{written}/{below}"), item, entry, within=literal or ".")
+        for path, below, entry in wanted
     ]
 
 
@@ -190,9 +196,14 @@ def _before_wildcard(pattern: str) -> str:
 def _listed(fs: Any, folder: str, item: str, *, may_be_empty: bool) -> list[_InputFile]:
     entries = ask(item, lambda: fs.ls(folder, detail=True)) or []
     wanted = sorted(
-        (name_of(entry["name"]), entry["name"], entry["type"])
-        for entry in entries
-        if entry["type"] != "directory" and not is_hidden(name_of(entry["name"])) and kind_of(name_of(entry["name"]))
+        (
+            (name_of(entry["name"]), entry)
+            for entry in entries
+            if entry["type"] != "directory"
+            and not is_hidden(name_of(entry["name"]))
+            and kind_of(name_of(entry["name"]))
+        ),
+        key=lambda named: named[0],
     )
     if not wanted and not may_be_empty:
         raise SourceError(
@@ -201,24 +212,29 @@ def _listed(fs: Any, folder: str, item: str, *, may_be_empty: bool) -> list[_Inp
             fix="put files there, or name another folder; sub-folders are reached with a glob",
         )
     return [
-        _stored_file(fs, path, origin_of(fs, path, f"{item.rstrip('/')}/{name}"), item, kind, within=folder)
-        for name, path, kind in wanted
+        _stored_file(
+            fs, entry["name"], origin_of(fs, entry["name"], f"{item.rstrip('/')}/{name}"), item, entry, within=folder
+        )
+        for name, entry in wanted
     ]
 
 
-def _stored_file(fs: Any, path: str, origin: str, item: str, kind: str, *, within: str) -> _InputFile:
+def _stored_file(fs: Any, path: str, origin: str, item: str, listed: Mapping[str, Any], *, within: str) -> _InputFile:
     if leaves(fs, path, within):
         raise SourceError(
             "a link that leads out of the folder", where=origin, fix="remove it, or put the file in its place"
         )
-    if kind != "file":
+    entry = listed
+    if listed["type"] != "file":
         # A link is followed; what it leads to is only known now.
-        entry = ask(item, lambda: info_of(fs, path))
-        if entry is None or entry["type"] != "file":
-            what = "a broken link" if entry is None else "neither a file nor a folder"
+        found = ask(item, lambda: info_of(fs, path))
+        if found is None or found["type"] != "file":
+            what = "a broken link" if found is None else "neither a file nor a folder"
             raise SourceError(what, where=origin, fix="remove it, or put a file in its place")
+        entry = found
     kind_of_file = _known_kind(name_of(path), where=origin)
-    return _InputFile(origin, kind_of_file, lambda limits: _contents(fs, path, origin, item, limits))
+    stored = large_files.Stored(fs, path, item, int(entry.get("size") or 0))
+    return _InputFile(origin, kind_of_file, partial(_contents, fs, path, origin, item), stored)
 
 
 def _contents(fs: Any, path: str, origin: str, item: str, limits: Limits) -> bytes:

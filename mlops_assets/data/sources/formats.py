@@ -10,8 +10,9 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable
-from typing import BinaryIO, Final, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -45,8 +46,14 @@ def gunzip(packed: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> byt
     return content
 
 
-def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
+def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS, rows_before: int = 0) -> pa.Table:
     """Read comma-separated UTF-8 text with a header (RFC 4180; a byte order mark and blank lines are skipped).
+
+    Args:
+        text: The text.
+        where: The input, for errors.
+        limits: How large it may be.
+        rows_before: Rows of the input between its header and the first row of this text, for errors.
 
     Returns:
         One string column per field of the header, values as written, null for an empty field.
@@ -55,19 +62,17 @@ def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.
         SourceError: No rows, rows of another length than the header, an open quote, not UTF-8 text, or too large.
     """
     limits.require_bytes(len(text), where=where)
-    if b"\0" in text:
-        raise SourceError("not a text file: it contains NUL bytes", where=where, fix=_FIX_EXPORT)
+    require_text(text, where=where)
     if not text.strip(b"\xef\xbb\xbf \t\r\n"):
         raise SourceError("the file is empty", where=where, fix="leave the file out, or export it again")
-    if text.count(b'"') % 2:
-        raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, fix=_FIX_EXPORT)
+    require_closed(open_quote=text.count(b'"') % 2 == 1, where=where)
     text = text if b"\n" in text else text + b"\n"
-    fields, problem = _try(lambda: _header_length(text), text)
+    fields, problem = _try(lambda: _header_length(text), text, rows_before)
     lines = text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
     limits.require_shape(lines, fields or 0, where=where)
     table = None
     if fields is not None:
-        table, problem = _try(lambda: _parse_csv(text, fields=fields), text)
+        table, problem = _try(lambda: _parse_csv(text, fields=fields), text, rows_before)
     if table is None:
         raise SourceError(problem, where=where, fix=_FIX_EXPORT)
     if not all(pa.types.is_string(kind) for kind in table.schema.types):
@@ -80,6 +85,18 @@ def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.
     return table.slice(1).rename_columns(names)
 
 
+def require_text(text: bytes, *, where: str) -> None:
+    """Refuse what no text file holds; as `read_csv`."""
+    if b"\0" in text:
+        raise SourceError("not a text file: it contains NUL bytes", where=where, fix=_FIX_EXPORT)
+
+
+def require_closed(*, open_quote: bool, where: str) -> None:
+    """Refuse a text that ends within quotes; as `read_csv`."""
+    if open_quote:
+        raise SourceError("a quoted field is never closed (odd number of quotes)", where=where, fix=_FIX_EXPORT)
+
+
 def read_parquet(content: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> pa.Table:
     """Read a Parquet file; columns keep their types.
 
@@ -87,22 +104,39 @@ def read_parquet(content: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS)
         SourceError: The file is damaged or cut off, has no rows, or is too large.
     """
     limits.require_bytes(len(content), where=where)
-    try:
-        table = _bounded_parquet(content, limits, where)
-    except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SourceError(f"not a complete Parquet file: {reason}", where=where, fix=_FIX_COPY) from None
+    with whole_parquet(where):
+        table = read_row_groups(lambda: pa.BufferReader(content), where=where, limits=limits)
     if table.num_rows == 0:
         raise SourceError("columns but no rows", where=where, fix="leave the file out, or export it again")
     return table
 
 
-def _bounded_parquet(content: bytes, limits: Limits, where: str) -> pa.Table:
-    """Read a Parquet file once its metadata promise that it is small, and its texts once their lengths are known."""
-    file = pa_parquet.ParquetFile(pa.BufferReader(content))
+@contextmanager
+def whole_parquet(where: str) -> Iterator[None]:
+    """Turn what a damaged Parquet file raises into a `SourceError`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SourceError(f"not a complete Parquet file: {reason}", where=where, fix=_FIX_COPY) from None
+
+
+def read_row_groups(
+    opened: Callable[[], Any], *, where: str, limits: Limits, groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Read a Parquet file once its metadata promise that it is small, and its texts once their lengths are known.
+
+    Args:
+        opened: Opens the file for reading.
+        where: The input, for errors.
+        limits: How large the row groups together may be.
+        groups: The row groups to read; None for all.
+    """
+    file = pa_parquet.ParquetFile(opened())
     meta, schema = file.metadata, file.schema
-    limits.require_shape(meta.num_rows, meta.num_columns, where=where)
-    chunks = [meta.row_group(g).column(c) for g in range(meta.num_row_groups) for c in range(meta.num_columns)]
+    groups = range(meta.num_row_groups) if groups is None else groups
+    limits.require_shape(sum(meta.row_group(g).num_rows for g in groups), meta.num_columns, where=where)
+    chunks = [meta.row_group(g).column(c) for g in groups for c in range(meta.num_columns)]
     # Lists hold more values than there are rows.
     limits.require("cells", sum(chunk.num_values for chunk in chunks), where=where)
     leaves = [schema.column(number) for number in range(meta.num_columns)]
@@ -113,9 +147,8 @@ def _bounded_parquet(content: bytes, limits: Limits, where: str) -> pa.Table:
     if nested := set(texts).difference(file.schema_arrow.names):
         raise SourceError(f"{len(nested)} nested columns hold text", where=where, fix="write one column per text")
     # As a dictionary, a text that is repeated a million times is one text.
-    packed = pa_parquet.ParquetFile(
-        pa.BufferReader(content), page_checksum_verification=True, read_dictionary=texts
-    ).read()
+    reader = pa_parquet.ParquetFile(opened(), page_checksum_verification=True, read_dictionary=texts)
+    packed = reader.read_row_groups(groups) if len(groups) else reader.read()
     limits.require_bytes(of_numbers + sum(_decoded_bytes(packed[name], limits, where) for name in texts), where=where)
     return packed.cast(file.schema_arrow)
 
@@ -144,12 +177,12 @@ def require_short(texts: pa.Array | pa.ChunkedArray, limits: Limits, where: str)
     limits.require("cell_kilobytes", -(-longest // 1024), where=where)
 
 
-def _try(step: Callable[[], _T], text: bytes) -> tuple[_T | None, str]:
+def _try(step: Callable[[], _T], text: bytes, rows_before: int) -> tuple[_T | None, str]:
     """Return a step's result or the problem; the parser's own error quotes rows, so it must not be chained to ours."""
     try:
         return step(), ""
     except (pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
-        return None, _csv_problem(text, error)
+        return None, _csv_problem(text, error, rows_before)
 
 
 def _header_length(text: bytes) -> int:
@@ -171,18 +204,18 @@ def _parse_csv(text: bytes, *, fields: int) -> pa.Table:
     )
 
 
-def _csv_problem(text: bytes, error: Exception) -> str:
+def _csv_problem(text: bytes, error: Exception, rows_before: int) -> str:
     """Locate the first fault; the fast parser does not say where it is."""
     try:
         text.decode("utf-8")
     except UnicodeDecodeError as undecodable:
-        line = text.count(b"\n", 0, undecodable.start) + 1
+        line = text.count(b"\n", 0, undecodable.start) + 1 + rows_before
         return f"not UTF-8 text: line {line} holds the byte 0x{text[undecodable.start]:02x}"
     first, count = _ragged_rows(text)
     if first is not None:
         return (
-            f"row {first.number} has {_fields(first.actual_columns)}, the header (row 1) has {first.expected_columns}; "
-            f"{count} such row(s), blank lines not counted"
+            f"row {first.number + rows_before} has {_fields(first.actual_columns)}, the header (row 1) has "
+            f"{first.expected_columns}; {count} such row(s), blank lines not counted"
         )
     return f"not a CSV table: {' '.join(str(error).split())[:120]}"
 

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, ROW_NUMBER
-from mlops_assets.data.ingest.staging import BAD, GOOD, Parts, StagedLoad, stage_load
+from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staging import Parts, StagedLoad, stage_load
 from mlops_assets.data.ingest.staging_frames import _keep, reads_apart, stage_over_cluster
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.data.sources.files import FilesSource
@@ -90,19 +91,21 @@ def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path:
     (tmp_path / "in").mkdir()
     (tmp_path / "staging").mkdir()
     csv(tmp_path / "in" / "a.csv")
-    load = stage_load(FilesSource(str(tmp_path / "in")), CARDS, tmp_path / "staging", known=[])
+    stage_load(FilesSource(str(tmp_path / "in")), CARDS, tmp_path / "staging", known=[])
     folder = tmp_path / "staging" / GOOD
     (file,) = folder.iterdir()
     stem = file.name.rpartition("-")[0]
     other = file.rename(folder / "00000000-dead-00000.parquet")
     file.hardlink_to(other)
 
-    _keep(tmp_path / "staging", {stem}, load)
+    _keep(tmp_path / "staging", {stem})
 
     assert [path.name for path in folder.iterdir()] == [file.name]
     file.unlink()
-    with pytest.raises(StorageError, match=r"have staged 1 inputs, and 0 are here.* Fix: keep the tables where"):
-        _keep(tmp_path / "staging", {stem}, load)
+    with pytest.raises(
+        StorageError, match=r"have staged 1 inputs or pieces, and 0 are here.* Fix: keep the tables where"
+    ):
+        _keep(tmp_path / "staging", {stem})
 
 
 def test_only_places_that_every_machine_sees_are_read_by_others(spark: SparkSession):
