@@ -17,14 +17,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlops_assets.data.sources.arrivals import CHANGE_DATA_FEED
-from mlops_assets.data.sources.base import SourceBatch, lower_case_columns
+from mlops_assets.data.sources.base import Division, ReadPart, SourceBatch, lower_case_columns, refuse
+from mlops_assets.data.sources.large_files import ParquetFiles
 from mlops_assets.errors import SourceError, UnreachableError
 from mlops_assets.lakehouse.catalog_errors import is_busy, spark_errors
 from mlops_assets.lakehouse.history import WRITES_ROWS
 from mlops_assets.lakehouse.names import quoted
+from mlops_assets.lakehouse.tables import spark_path
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -32,6 +37,24 @@ if TYPE_CHECKING:
 Answered = TypeVar("Answered")
 _KIND, _ADDED = "_change_type", ("insert", "update_postimage")
 _TECHNICAL: Final = (_KIND, "_commit_version", "_commit_timestamp")
+
+
+# So many rows are written into files by Spark, and read by executors; fewer are collected.
+LARGE_ROWS = 1_000_000
+_FILE_ROWS: Final = 500_000
+
+
+@dataclass(frozen=True)
+class _Commit:
+    origin: str
+    content_hash: str
+    rows: Callable[[SparkSession], DataFrame]
+
+    def count(self, session: SparkSession) -> int:
+        return self.rows(session).count()
+
+    def collected(self, session: SparkSession) -> Any:
+        return self.rows(session).toArrow()
 
 
 class CatalogSource:
@@ -70,6 +93,42 @@ class CatalogSource:
 
     def batches_except(self, known: Collection[str]) -> Iterator[SourceBatch]:
         """Yield the batches whose identity is not among the known ones; those are not read. Errors as in `batches`."""
+        for commit in self._commits(known):
+            rows = self._asked(commit.collected)
+            if rows.num_rows:
+                yield SourceBatch(commit.origin, commit.content_hash, lower_case_columns(rows, where=commit.origin))
+
+    def divided(self, folder: Path, known: Collection[str]) -> Division | None:
+        """Have Spark write the rows of each new commit into files, if they are too many for the driver; else None.
+
+        Their positions are those in these files: rows of a table have no order of their own.
+        """
+        commits: list[_Commit] = []
+        problem = None
+        try:
+            commits.extend(self._commits(known))
+        except SourceError as error:  # what came before it is loaded nevertheless
+            problem = error
+        counts = [self._asked(commit.count) for commit in commits]
+        if sum(counts) < LARGE_ROWS:
+            return None
+        reads: list[ReadPart] = [
+            self._written(commit, folder) for commit, count in zip(commits, counts, strict=True) if count
+        ]
+        return Division(reads if problem is None else [*reads, partial(refuse, problem)], "all")
+
+    def _written(self, commit: _Commit, folder: Path) -> ParquetFiles:
+        place = folder / commit.content_hash
+
+        def write(session: SparkSession) -> None:
+            writer = commit.rows(session).write.option("maxRecordsPerFile", _FILE_ROWS)
+            writer.parquet(spark_path(place))
+
+        self._asked(write)
+        files = tuple(sorted(str(path) for path in place.glob("*.parquet")))
+        return ParquetFiles(commit.origin, commit.content_hash, files)
+
+    def _commits(self, known: Collection[str]) -> Iterator[_Commit]:
         identity = self._identity()
         operations = {int(entry["version"]): entry for entry in self._history()}
         newest = max(operations)
@@ -86,12 +145,9 @@ class CatalogSource:
             digest = _digest(identity, str(version))
             operation = str(operations.get(version, {}).get("operation"))
             if digest not in known and operation in WRITES_ROWS:
-                rows = self._changes(version, operation)
-                if rows.num_rows:
-                    origin = f"{self._name}@v{version}"
-                    yield SourceBatch(origin, digest, lower_case_columns(rows, where=origin))
+                yield _Commit(f"{self._name}@v{version}", digest, self._changes(version, operation))
 
-    def _before_the_feed(self, identity: str, version: int, known: Collection[str]) -> Iterator[SourceBatch]:
+    def _before_the_feed(self, identity: str, version: int, known: Collection[str]) -> Iterator[_Commit]:
         digest, origin = _digest(identity, f"..{version}"), f"{self._name}@v0..v{version}"
         if self._after >= 0:
             raise self._error(
@@ -99,13 +155,11 @@ class CatalogSource:
                 f"load all versions once: leave after_version out; rows up to version {version} come as one input",
             )
         if digest not in known:
-            rows = self._asked(
-                lambda session: session.read.option("versionAsOf", version).table(self._sql_name).toArrow()
+            yield _Commit(
+                origin, digest, lambda session: session.read.option("versionAsOf", version).table(self._sql_name)
             )
-            if rows.num_rows:
-                yield SourceBatch(origin, digest, lower_case_columns(rows, where=origin))
 
-    def _changes(self, version: int, operation: str) -> Any:
+    def _changes(self, version: int, operation: str) -> Callable[[SparkSession], DataFrame]:
         def read(session: SparkSession) -> DataFrame:
             reader = session.read.option("readChangeFeed", "true")
             return reader.option("startingVersion", version).option("endingVersion", version).table(self._sql_name)
@@ -119,7 +173,7 @@ class CatalogSource:
                 "ones",
                 "name the key column in the contract, or have the table written by appending only",
             )
-        return self._asked(lambda session: read(session).where(f"{_KIND} IN {_ADDED}").drop(*_TECHNICAL).toArrow())
+        return lambda session: read(session).where(f"{_KIND} IN {_ADDED}").drop(*_TECHNICAL)
 
     def _identity(self) -> str:
         (detail,) = self._asked(

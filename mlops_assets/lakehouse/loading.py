@@ -189,14 +189,15 @@ def load(store: TransactionStore, source: TransactionSource, accept_changes: str
 
 def _staged(store: TransactionStore, source: TransactionSource, folder: Path, known: Collection[str]) -> StagedLoad:
     """Stage a source's inputs: few small ones in this process, many or large ones on the executors."""
-    if not isinstance(source, DividedSource):
+    division = source.divided(folder / "rows", known) if isinstance(source, DividedSource) else None
+    if division is None:
         return stage_load(source, store.contract, folder, known)
-    reads = source.parts()
+    reads = division.reads
     if len(reads) >= MANY_INPUTS or any(isinstance(read, LargeInput) for read in reads):
         from mlops_assets.data.ingest.staging_frames import reads_apart, stage_over_cluster
 
         session = store.lakehouse.session
-        if reads_apart(session, source):
+        if reads_apart(session, division.seen_by):
             return stage_over_cluster(session, reads, store.contract, folder, known)
     return stage_load(Parts(reads), store.contract, folder, known)
 

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mlops_assets.data.contract.contract import Contract
-    from mlops_assets.data.sources.base import DividedSource, ReadPart
+    from mlops_assets.data.sources.base import Reach, ReadPart
 
 # More than a cluster's cores, so that all of them have work; a task that finds its Python running costs milliseconds.
 _TASKS: Final = 512
 
 
-def reads_apart(session: SparkSession, source: DividedSource) -> bool:
+def reads_apart(session: SparkSession, reach: Reach) -> bool:
     """Return whether executors see a source's inputs as the driver does: on its machine, or in shared storage."""
-    reach, master = source.seen_by(), str(session.conf.get("spark.master", ""))
+    master = str(session.conf.get("spark.master", ""))
     return reach == "all" or (reach == "machine" and master.startswith("local"))
 
 
@@ -64,36 +64,28 @@ def stage_over_cluster(
     # An input, and which of its pieces: None for all of it.
     tasks = [(number, piece) for number in range(len(reads)) for piece in _pieces(surveys.get(number), ids)]
 
+    def arrived(number: int) -> datetime:
+        return begun + timedelta(microseconds=number)
+
     def stage(at: int) -> tuple[str, Any]:
         (number, position), stem = tasks[at], f"{at:08d}-{uuid.uuid4().hex}"
-        arrived = begun + timedelta(microseconds=number)
         if position is None:
-            return stem, stage_one(reads[number], contract, folder, ids, arrived, stem)
+            return stem, stage_one(reads[number], contract, folder, ids, arrived(number), stem)
         found = surveys[number]
-        return stem, stage_piece(large[number], found, found.pieces[position], contract, folder, arrived, stem)
+        return stem, stage_piece(large[number], found, found.pieces[position], contract, folder, arrived(number), stem)
 
-    stems: list[list[str]] = [[] for _ in reads]
-    results: list[list[Any]] = [[] for _ in reads]
+    done: list[dict[str, Any]] = [{} for _ in reads]
     for (number, _), (stem, result) in zip(tasks, _on_executors(session, stage, len(tasks)), strict=True):
-        stems[number].append(stem)
-        results[number].append(result)
-    loads = [
-        of_pieces(
-            large[number].origin,
-            surveys[number],
-            results[number],
-            contract,
-            ids,
-            begun + timedelta(microseconds=number),
-        )
-        if number in large
-        else results[number][0]
-        for number in range(len(reads))
-    ]
-    whole, used = merged(loads)
-    _keep(
-        folder, {stem for at in used for stem, result in zip(stems[at], results[at], strict=True) if _has_rows(result)}
-    )
+        done[number][stem] = result
+
+    def account(number: int) -> StagedLoad:
+        staged = list(done[number].values())
+        if number not in large:
+            return cast("StagedLoad", staged[0])
+        return of_pieces(large[number].origin, surveys[number], staged, contract, ids, arrived(number))
+
+    whole, used = merged(map(account, range(len(reads))))
+    _keep(folder, {stem for number in used for stem, result in done[number].items() if _has_rows(result)})
     return whole
 
 

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import pyarrow as pa
@@ -110,7 +111,10 @@ class Survey:
 class LargeInput(Protocol):
     """A `ReadPart` whose rows may be too many for the memory of one process."""
 
-    origin: str
+    @property
+    def origin(self) -> str:
+        """As that of a `SourceBatch`."""
+        ...
 
     def __call__(self) -> SourceBatch:
         """Read all of it, as a `ReadPart` does."""
@@ -131,21 +135,39 @@ class LargeInput(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Division:
+    """The inputs of a source, to be read apart from each other.
+
+    Attributes:
+        reads: What reads each input (a `LargeInput` for large ones), in the order of `batches`.
+        seen_by: Who sees the same inputs: this process, this machine, or all machines.
+    """
+
+    reads: Sequence[ReadPart]
+    seen_by: Reach
+
+
 @runtime_checkable
 class DividedSource(TransactionSource, Protocol):
     """A source whose inputs can be read apart from each other."""
 
-    def parts(self) -> Sequence[ReadPart]:
-        """Return what reads each input, in the order of `batches`.
+    def divided(self, folder: Path, known: Collection[str]) -> Division | None:
+        """Return what reads each input; None if `batches` does as well, because they are few and small.
+
+        Args:
+            folder: Where the source may keep rows until they are read: a folder that is not there yet.
+            known: Identities of batches that need not be read.
 
         Raises:
             SourceError: The source as a whole can't be read.
         """
         ...
 
-    def seen_by(self) -> Reach:
-        """Return who sees the same inputs: this process, this machine, or all machines."""
-        ...
+
+def refuse(problem: SourceError) -> SourceBatch:
+    """Raise what is wrong with an input that was found out before it is read."""
+    raise problem
 
 
 def content_hash(content: bytes) -> str:

@@ -12,7 +12,12 @@ are merged, and deleted ones stay.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from operator import call
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -21,8 +26,18 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from mlops_assets.data.sources.base import SourceBatch, lower_case_columns
-from mlops_assets.data.sources.locations import holds_secret, shown
+from mlops_assets.data.sources import large_files
+from mlops_assets.data.sources.base import (
+    Division,
+    Piece,
+    Reach,
+    ReadPart,
+    SourceBatch,
+    Survey,
+    lower_case_columns,
+    refuse,
+)
+from mlops_assets.data.sources.locations import MOUNTED, holds_secret, shown
 from mlops_assets.errors import SourceError, UnreachableError
 
 Answered = TypeVar("Answered")
@@ -51,6 +66,24 @@ class DeltaSource:
             SourceError: There is no such table, a commit is no longer readable, or rewrote rows that have no key.
             UnreachableError: The storage does not answer.
         """
+        return map(call, self._commits())
+
+    def divided(self, folder: Path, known: Collection[str]) -> Division | None:  # noqa: ARG002 - the files are there
+        """Return what reads each commit, if one is large; else None. Errors as in `batches`."""
+        reads: list[ReadPart] = []
+        problem = None
+        try:
+            reads.extend(
+                commit if commit.size >= large_files.LARGE_BYTES else commit.whole for commit in self._commits()
+            )
+        except SourceError as error:  # what came before it is loaded nevertheless
+            problem = error
+        if not any(isinstance(read, DeltaCommit) for read in reads):
+            return None
+        seen_by: Reach = "all" if "://" in self._location or self._location.startswith(MOUNTED) else "machine"
+        return Division(reads if problem is None else [*reads, partial(refuse, problem)], seen_by)
+
+    def _commits(self) -> Iterator[DeltaCommit]:
         newest = _opened(self._location)
         last = newest.version() if self._up_to is None else self._up_to
         if last > newest.version():
@@ -76,13 +109,66 @@ class DeltaSource:
                     where=shown(self._location),
                     fix="name the key column in the contract, or have the table written by appending only",
                 )
-            yield self._batch(table, added, identity, version)
+            digest = hashlib.sha256(f"delta:{identity}:{version}".encode()).hexdigest()
+            size = sum(bytes_of for path, bytes_of in _sizes(table).items() if path in added)
+            yield DeltaCommit(f"{shown(self._location)}@v{version}", digest, self._location, version, added, size)
 
-    def _batch(self, table: DeltaTable, files: frozenset[str], identity: str, version: int) -> SourceBatch:
-        origin = f"{shown(self._location)}@v{version}"
-        rows = _ask(self._location, lambda: _rows(table, files))
-        digest = hashlib.sha256(f"delta:{identity}:{version}".encode()).hexdigest()
-        return SourceBatch(origin, digest, lower_case_columns(rows, where=origin))
+
+@dataclass(frozen=True)
+class DeltaCommit:
+    """The rows that a commit added; a `base.LargeInput` whose pieces are files.
+
+    Attributes:
+        origin: Table and version, safe to show.
+        content_hash: Its identity.
+        location: Folder or URL of the table.
+        version: The version.
+        files: The files that it added.
+        size: Their bytes.
+    """
+
+    origin: str
+    content_hash: str
+    location: str
+    version: int
+    files: frozenset[str]
+    size: int
+
+    def __call__(self) -> SourceBatch:
+        """Read all of it."""
+        return SourceBatch(self.origin, self.content_hash, self._rows(0, None))
+
+    def whole(self) -> SourceBatch:
+        """Read all of it at once: what stands for a commit that is not large."""
+        return self()
+
+    def survey(self) -> Survey:
+        """Return its pieces; see `base.LargeInput`."""
+        counts = _ask(self.location, lambda: [fragment.count_rows() for fragment in self._fragments()])
+        starts = accumulate(counts, initial=0)
+        pieces = [Piece(at, at + 1, start, rows) for at, (start, rows) in enumerate(zip(starts, counts, strict=False))]
+        return Survey(self.content_hash, tuple(piece for piece in pieces if piece.rows), revision=self.version)
+
+    def read(self, survey: Survey, piece: Piece) -> pa.Table:  # noqa: ARG002 - a version never changes
+        """Return the rows of a piece; see `base.LargeInput`."""
+        return self._rows(piece.start, piece.stop)
+
+    def _rows(self, start: int, stop: int | None) -> pa.Table:
+        def rows() -> pa.Table:
+            wanted = self._fragments()[start:stop]
+            schema = _opened(self.location, self.version).to_pyarrow_dataset().schema
+            return ds.FileSystemDataset(wanted, schema, wanted[0].format, wanted[0].filesystem).to_table()
+
+        return lower_case_columns(_ask(self.location, rows), where=self.origin)
+
+    def _fragments(self) -> list[Any]:
+        """Return the added files, in the same order each time."""
+        dataset = _opened(self.location, self.version).to_pyarrow_dataset()
+        found = sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path))
+        wanted = [fragment for fragment in found if _plain(fragment.path) in self.files]
+        if len(wanted) != len(self.files):
+            raise FileNotFoundError(f"{len(self.files) - len(wanted)} of {len(self.files)} files")
+        return wanted
 
 
 def newest_version(location: str) -> tuple[str, int]:
@@ -122,18 +208,15 @@ def _said(error: Exception, location: str) -> str:
 
 
 def _files(table: DeltaTable) -> frozenset[str]:
+    return frozenset(_sizes(table))
+
+
+def _sizes(table: DeltaTable) -> dict[str, int]:
+    """Return the bytes of each file of a version."""
     actions: Any = table.get_add_actions(flatten=True)
-    return frozenset(map(_plain, pa.table(actions).column("path").to_pylist()))
-
-
-def _rows(table: DeltaTable, files: frozenset[str]) -> pa.Table:
-    dataset = table.to_pyarrow_dataset()
-    found = sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path))  # the same rows in the same order
-    wanted = [fragment for fragment in found if _plain(fragment.path) in files]
-    if len(wanted) != len(files):
-        raise FileNotFoundError(f"{len(files) - len(wanted)} of {len(files)} files")
-    chosen = ds.FileSystemDataset(wanted, dataset.schema, wanted[0].format, wanted[0].filesystem)
-    return chosen.to_table()
+    found = pa.table(actions)
+    paths = map(_plain, found.column("path").to_pylist())
+    return dict(zip(paths, found.column("size_bytes").to_pylist(), strict=True))
 
 
 def _plain(path: str) -> str:

@@ -10,19 +10,28 @@ Other schemes (`s3://`, `abfss://`, `gs://`, `memory://` ...) need the driver th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import call
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from mlops_assets.data.sources import formats, large_files
-from mlops_assets.data.sources.base import Reach, ReadPart, SourceBatch, content_hash, lower_case_columns
+from mlops_assets.data.sources.base import (
+    Division,
+    Reach,
+    ReadPart,
+    SourceBatch,
+    content_hash,
+    lower_case_columns,
+)
 from mlops_assets.data.sources.download import HttpPolicy, download_bytes
 from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_most
 from mlops_assets.data.sources.locations import (
+    MOUNTED,
     READABLE,
     FileKind,
     has_wildcard,
@@ -36,7 +45,6 @@ from mlops_assets.data.sources.locations import (
 from mlops_assets.data.sources.storage import ask, file_system, info_of, leaves, name_of, origin_of, revision_of
 from mlops_assets.errors import SettingsError, SourceError, UnreachableError
 
-_MOUNTED = ("/Volumes/", "/dbfs/")
 _FIX_SUFFIX = f"use files whose names match one of {READABLE}"
 
 
@@ -97,18 +105,21 @@ class FilesSource:
             SourceError: A location leads to no file (see `may_be_empty`), or a file can't be read as a table.
             SchemaMismatchError: Columns of a file differ only by case.
         """
-        return map(call, self.parts())
+        return map(call, self._reads())
 
-    def parts(self) -> list[ReadPart]:
-        """Find all files, and return what reads each (`LargeInput` for large ones); errors as in `batches`."""
-        return [file.part(self._limits) for item in self._items for file in self._files_of(item)]
+    def divided(self, folder: Path, known: Collection[str]) -> Division:  # noqa: ARG002 - files are there already
+        """Find all files, and return what reads each; errors as in `batches`.
 
-    def seen_by(self) -> Reach:
-        """Return `all` for URLs and for where a workspace mounts storage on every machine, `process` for memory."""
+        URLs, and what a workspace mounts on every machine, are seen by all.
+        """
+        there = [item.startswith(MOUNTED) or ("://" in item and not item.startswith("file:")) for item in self._items]
+        seen_by: Reach = "all" if all(there) else "machine"
         if any(item.startswith("memory:") for item in self._items):
-            return "process"
-        there = [item.startswith(_MOUNTED) or ("://" in item and not item.startswith("file:")) for item in self._items]
-        return "all" if all(there) else "machine"
+            seen_by = "process"
+        return Division(self._reads(), seen_by)
+
+    def _reads(self) -> list[ReadPart]:
+        return [file.part(self._limits) for item in self._items for file in self._files_of(item)]
 
     def _files_of(self, item: str) -> list[_InputFile]:
         return [self._web_file(item)] if is_web(item) else _stored_files(item, may_be_empty=self._may_be_empty)

@@ -195,6 +195,44 @@ class LargeFile:
         return answer
 
 
+@dataclass(frozen=True)
+class ParquetFiles:
+    """Parquet files that nobody changes and that are one input together (`base.LargeInput`); a file is a piece.
+
+    Attributes:
+        origin: The input's name in messages.
+        content_hash: Its identity.
+        paths: The files, in order.
+    """
+
+    origin: str
+    content_hash: str
+    paths: tuple[str, ...]
+
+    def __call__(self) -> SourceBatch:
+        """Read all of it."""
+        tables = [self._table(path) for path in self.paths]
+        return SourceBatch(self.origin, self.content_hash, pa.concat_tables(tables))
+
+    def survey(self) -> Survey:
+        """Return its pieces; see `base.LargeInput`."""
+        pieces, first_row = list[Piece](), 0
+        for at, path in enumerate(self.paths):
+            rows = pa_parquet.read_metadata(path).num_rows
+            if rows:
+                pieces.append(Piece(at, at + 1, first_row, rows))
+            first_row += rows
+        return Survey(self.content_hash, tuple(pieces), revision=None)
+
+    def read(self, survey: Survey, piece: Piece) -> pa.Table:  # noqa: ARG002 - the file is all that it needs
+        """Return the rows of a piece; see `base.LargeInput`."""
+        return self._table(self.paths[piece.start])
+
+    def _table(self, path: str) -> pa.Table:
+        with pa_parquet.ParquetFile(path) as file:
+            return lower_case_columns(file.read(), where=self.origin)
+
+
 class _Lines:
     """Finds where the lines of a CSV text end, block by block; blank ones are none, as to the parser.
 

@@ -11,6 +11,8 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 FileKind = Literal["csv", "csv.gz", "parquet"]
+# Where a workspace mounts storage on every machine.
+MOUNTED = ("/Volumes/", "/dbfs/")
 READABLE = "*.csv, *.csv.gz, *.parquet"
 
 # User and password of a URL. The second form is a password with an unescaped `/`, `?` or `#`: no URL by the standard,

@@ -108,13 +108,21 @@ def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path:
         _keep(tmp_path / "staging", {stem})
 
 
-def test_only_places_that_every_machine_sees_are_read_by_others(spark: SparkSession):
-    assert FilesSource("/Volumes/a/b/c, abfss://in@bank.dfs.core.windows.net/x").seen_by() == "all"
-    assert FilesSource("/Volumes/a/b/c, /data/in").seen_by() == "machine"
-    assert FilesSource("/Volumes/a/b/c, file:///data/in").seen_by() == "machine"
-    assert FilesSource("memory://in, abfss://in@bank.dfs.core.windows.net/x").seen_by() == "process"
-    assert reads_apart(spark, FilesSource("/data/in")), "here executors are on this machine"
-    assert not reads_apart(spark, FilesSource("memory://in"))
+def test_only_places_that_every_machine_sees_are_read_by_others(spark: SparkSession, tmp_path: Path):
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for file in files:
+        csv(file)
+
+    def seen_by(location: str) -> str:
+        return FilesSource(location, may_be_empty=True).divided(tmp_path, ()).seen_by
+
+    assert seen_by("/Volumes/a/b/c/*.csv, https://bank.example/x.csv") == "all"
+    assert seen_by(f"/Volumes/a/b/c/*.csv, {files[0]}") == "machine"
+    assert seen_by(f"/Volumes/a/b/c/*.csv, file://{files[0]}") == "machine"
+    assert seen_by(f"memory://in/*.csv, {files[0]}") == "process"
+    assert reads_apart(spark, "machine"), "here executors are on this machine"
+    assert reads_apart(spark, "all")
+    assert not reads_apart(spark, "process")
 
 
 @pytest.mark.proof  # loads seventy files twice

@@ -38,7 +38,7 @@ def divided(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
         monkeypatch.setattr(large_files, "LARGE_BYTES", 1)
         monkeypatch.setattr(large_files, "PIECE_BYTES", piece_bytes)
         monkeypatch.setattr(large_files, "_BLOCK_BYTES", block_bytes)
-        (part,) = FilesSource(str(folder / name)).parts()
+        (part,) = FilesSource(str(folder / name)).divided(folder, ()).reads
         assert isinstance(part, LargeInput)
         return part
 
@@ -113,7 +113,7 @@ def test_only_large_files_whose_rows_can_be_told_apart_are_divided(tmp_path: Pat
         (tmp_path / name).write_bytes(b"x" * 100)
 
     def kinds() -> list[bool]:
-        return [isinstance(part, LargeInput) for part in FilesSource(str(tmp_path)).parts()]
+        return [isinstance(part, LargeInput) for part in FilesSource(str(tmp_path)).divided(tmp_path, ()).reads]
 
     assert kinds() == [False, False, False]
     monkeypatch.setattr(large_files, "LARGE_BYTES", 100)
