@@ -18,7 +18,7 @@ COLLECTING = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator
 AGGREGATE = "one row, or one for each of a few values, that Spark has counted"
 LOG = "entries of a table's log, or its description"
 BOUNDED = "at most so many rows, whatever the size of the table: a preview, a sample, rows that are explained"
-PER_BATCH = "a row for each input or each decision, not for each of its rows: small tables of the platform's own"
+PER_BATCH = "a row for each input, each piece of 64 MiB or each decision, not for each of its rows: small tables of the platform's own"
 PER_BUCKET = "buckets of keys, and the keys of the buckets that hold a cut"
 ONE_ENTITY = "rows of the one customer that is erased"
 JUDGED = "some bytes of each judged row: label, score, moment, amount, entity; never its features"
@@ -30,18 +30,18 @@ IN_QUARANTINE = "the rows in quarantine: grows with bad rows"
 EACH_BATCH_ID = "the batch of each row, only where log and manifest contradict each other, or in `mlops verify`"
 PREDICTIONS = "rows of the log of predictions, which is read without Spark, by some columns or some of it"
 LABELS_LISTED = "three columns of each label row, when `mlops revert` lists label files"
-SOURCE_IN_MEMORY = "an input as a whole: the load reads inputs in the driver's memory, one after another"
+SMALL_COMMIT = "a commit of few rows; of larger ones Spark writes the rows into files, which executors read"
 
 ALLOWED = {
     "data/labels/maturity_frames.py": {"maturity_of": AGGREGATE, "_arrivals_known": AGGREGATE},
-    "data/ingest/staging_frames.py": {"stage_over_cluster": PER_BATCH},
+    "data/ingest/staging_frames.py": {"_on_executors": PER_BATCH},
     "data/splits/as_of_frames.py": {"cut_as_of": AGGREGATE, "waiting_after": AGGREGATE},
     "data/splits/split_frames.py": {"_counted": PER_BUCKET, "summarize": AGGREGATE},
     "diagnostics/consistency.py": {"_off_record": EACH_BATCH_ID},
     "diagnostics/errand_on_cluster.py": {"workers": NO_DATA, "table": NO_DATA, "query": BOUNDED, "billing": NO_DATA},
     "lakehouse/catalog_source.py": {
-        "CatalogSource._before_the_feed": SOURCE_IN_MEMORY,
-        "CatalogSource._changes": SOURCE_IN_MEMORY,
+        "_Commit.collected": SMALL_COMMIT,
+        "CatalogSource._changes": LOG,
         "CatalogSource._identity": LOG,
         "CatalogSource._history": LOG,
     },
