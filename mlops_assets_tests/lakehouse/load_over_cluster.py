@@ -41,7 +41,12 @@ PIECE_BYTES = 100_000
 def main(home: Path, location: str) -> None:
     """Load, and print how many rows came in."""
     large_files.LARGE_BYTES = large_files.PIECE_BYTES = PIECE_BYTES
-    spark = SparkResource(home=str(home), master="local-cluster[2,1,1024]", driver_memory="1g")
+    spark = SparkResource(
+        home=str(home),
+        master="local-cluster[2,1,1024]",
+        driver_memory="1g",
+        extra_conf={"spark.task.maxFailures": "4"},  # as on clusters; embedded Spark has nobody else to try
+    )
     lakehouse = Lakehouse(
         spark=lambda: spark.session, database="payments", root=str(home / "lakehouse"), locks=str(home / "locks")
     )
