@@ -26,16 +26,18 @@ LOCAL = f"local[{SLOTS}]"
 
 
 @contextmanager
-def fresh_session(master: str) -> Iterator[SparkSession]:
+def fresh_session(master: str, **conf: str) -> Iterator[SparkSession]:
     """Open a session of the platform's own kind, and stop it at the end.
 
     Args:
         master: `local[N]` or `local-cluster[WORKERS,CORES,MEGABYTES]`.
+        conf: More Spark settings.
     """
     settings = Settings.from_environment()
     resource = SparkResource(
         home=str(settings.home),
         master=master,
+        driver_memory=settings.driver_memory,
         java_home=settings.java_home,
         extra_conf={
             # Executors of a local-cluster run in folders of their own, where this checkout can't be imported.
@@ -45,6 +47,7 @@ def fresh_session(master: str) -> Iterator[SparkSession]:
             "spark.cores.max": str(SLOTS),
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
+            **conf,
         },
     )
     session = resource.session
