@@ -31,7 +31,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits
-from mlops_assets.data.sources.locations import is_hidden, kind_of, shown
+from mlops_assets.data.sources.locations import holds_secret, is_hidden, kind_of, shown
 from mlops_assets.data.sources.storage import ask, file_system, info_of, leaves, origin_of, revision_of
 from mlops_assets.errors import SourceError, StorageError
 from mlops_assets.lakehouse.catalog_errors import brief, spark_errors
@@ -104,6 +104,9 @@ class ArrivingFiles:
             PlatformError: The folder can't be read, no file has arrived yet, or the tables can't be written.
             StaleBaseError: Someone else has written since; start over.
         """
+        if holds_secret(self.folder):
+            fix = "give them to Spark and to the driver of fsspec by their configuration"
+            raise self._error("credentials in its URL would stand in each list", fix)
         is_new = self.lakehouse.current(RAW) is None
         if again or is_new:  # what an earlier table had says nothing about this one
             shutil.rmtree(self._state, ignore_errors=True)
@@ -163,9 +166,15 @@ class ArrivingFiles:
         )
 
     def _lists(self) -> dict[Path, Mapping[str, float]]:
-        """Return the files on each list, with the time of their last change in seconds since 1970."""
+        """Return the files on each list, with the time of their last change in seconds since 1970.
+
+        A list whose micro-batch is not committed is left out: without a lock, another run may be writing it now.
+        """
         lists: dict[Path, Mapping[str, float]] = {}
         for path in sorted(self._state.glob("lists/*/*")):
+            commits = [int(found.name) for found in self._state.glob(f"{path.parent.name}/commits/[0-9]*")]
+            if commits and int(path.name) > max(commits):
+                continue
             names: dict[str, float] = {}
             for part in path.glob("part-*.json"):
                 for line in part.read_text("utf-8").splitlines():
@@ -176,9 +185,6 @@ class ArrivingFiles:
 
     def _names(self, path: str) -> list[str]:
         """Return which files of the folder a path may be; none for one that is not loaded from a folder."""
-        if "\ufffd" in path:
-            fix = "start the platform with LC_ALL=C.UTF-8, or rename the file"
-            raise self._error(f"{path} has a name that Java can't read", fix)
         # Spark gives paths as they are; should a runtime give URIs, the file that is there is the one.
         beginning = f"{_SCHEME.sub('', self._spark_folder).rstrip('/')}/"
         below = {text.partition(beginning)[2] for text in (path, unquote(path))} - {""}

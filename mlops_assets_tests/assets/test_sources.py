@@ -13,8 +13,8 @@ from mlops_assets.assets.sources import (
     FileTransactions,
     OpenMLTransactions,
     SourceConfig,
-    SyntheticTransactions,
     StreamTransactions,
+    SyntheticTransactions,
     TableTransactions,
     source_of,
 )

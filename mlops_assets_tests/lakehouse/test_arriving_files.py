@@ -279,6 +279,25 @@ def test_an_empty_folder_is_one_clear_error(store: TransactionStore, arriving: A
         arriving.load_into(store)
 
 
+def test_a_list_that_another_run_is_writing_is_left_alone(
+    store: TransactionStore, landing: Path, arriving: ArrivingFiles
+):
+    write_csv(rows(1), landing / "a.csv")
+    arriving.load_into(store)
+    (seen,) = arriving._state.glob("seen-*")
+    (arriving._state / "lists" / seen.name / "7").mkdir()
+
+    arriving.load_into(store)
+
+    assert (arriving._state / "lists" / seen.name / "7").is_dir()
+
+
+def test_a_url_with_credentials_is_refused_before_anything_is_written(store: TransactionStore):
+    with pytest.raises(SourceError, match="credentials in its URL") as raised:
+        ArrivingFiles(store.lakehouse, "s3://user:hunter2@bucket/in").load_into(store)
+    assert "hunter2" not in str(raised.value)
+
+
 def test_no_content_is_read_to_find_a_file(store: TransactionStore, landing: Path, arriving: ArrivingFiles):
     # Spark can't hold a file of more than 2 GB in a row: it fails if it reads it.
     with (landing / "big.csv").open("wb") as file:
