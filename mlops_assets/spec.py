@@ -19,13 +19,17 @@ from mlops_assets.data.labels.labels import require_labels
 from mlops_assets.errors import SettingsError
 from mlops_assets.lineage import MODEL_DOCUMENT_PREFIX
 
-SourceKind = Literal["synthetic", "cards", "openml", "files", "delta", "table"]
+SourceKind = Literal["synthetic", "cards", "openml", "files", "stream", "delta", "table"]
 # As `labels` of the source of the same name: the reports of its frauds.
 CARDS: Literal["cards"] = "cards"
 DEFAULT_EXPERIMENT = "mlops_assets"
 # The table of predictions beside a model's other tables, and the asset that loads it.
 INFERENCE_LOG = "inference_log"
 _THREE_LEVELS = re.compile(r"[^.`\s]+(\.[^.`\s]+){2}")
+# Kinds whose sources begin with their names.
+_PREFIXED = ("openml", "delta", "table", "stream")
+# Hadoop takes these for a pattern.
+_ONE_FOLDER = re.compile(r"(?!https?:)[^*?\[\]{}\\]+")
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -43,6 +47,8 @@ def source_kind(source: str) -> SourceKind:
         return "openml"
     if source.startswith("table:"):
         return "table"
+    if source.startswith("stream:"):
+        return "stream"
     return "delta" if source.startswith(("delta:", "asset:")) else "files"
 
 
@@ -69,8 +75,8 @@ class FraudModelSpec(BaseModel):
         contract: The data contract; also the name of a shipped one, or the path of a YAML file.
         source: Where transactions come from: `synthetic`, `cards`, `openml`, `openml:<name or id>`,
             `delta:<folder or URL>`, `asset:<key>@<folder or URL>` (the Delta table of an asset of one's own, which
-            becomes upstream), `table:<catalog>.<schema>.<table>` (a table of Unity Catalog), or a file, folder, glob
-            or fsspec URL.
+            becomes upstream), `table:<catalog>.<schema>.<table>` (a table of Unity Catalog), `stream:<folder or URL>`
+            (files that arrive there, found by Structured Streaming), or a file, folder, glob or fsspec URL.
         labels: Where files with late labels arrive; None when labels come with the transactions. The default is `cards`
             with source `cards`, the reports of its frauds; otherwise None.
         database: Database of the tables; by default `<name, or the contract's name>_<kind of source>`, so that two
@@ -137,6 +143,8 @@ class FraudModelSpec(BaseModel):
             raise ValueError("name the asset's key and the place of its Delta table: asset:<key>@<folder or URL>")
         if source.startswith("table:") and not _THREE_LEVELS.fullmatch(source.removeprefix("table:")):
             raise ValueError("name the table with all three levels: table:<catalog>.<schema>.<table>")
+        if source.startswith("stream:") and not _ONE_FOLDER.fullmatch(source.removeprefix("stream:")):
+            raise ValueError("name one folder, without wildcards: stream:<folder or URL>")
         return source
 
     @field_validator("database", "registered_model")
@@ -216,7 +224,7 @@ class FraudModelSpec(BaseModel):
         if self.source.startswith("asset:"):
             return self.source.partition("@")[2]
         kind = self.source_kind
-        return self.source.removeprefix(kind).removeprefix(":") if kind in ("openml", "delta", "table") else self.source
+        return self.source.removeprefix(kind).removeprefix(":") if kind in _PREFIXED else self.source
 
     @property
     def upstream(self) -> tuple[str, ...]:

@@ -418,6 +418,7 @@ def test_the_settings_choose_the_source(tmp_path: Path, source: str, kind: str):
         ("/landing", ["new_files"], ["weekly_upkeep"]),
         ("delta:/tables/payments", ["new_versions"], ["weekly_upkeep"]),
         ("table:main.sales.payments", [], ["daily_load", "weekly_upkeep"]),
+        ("stream:/landing", [], ["daily_load", "weekly_upkeep"]),
     ],
 )
 @pytest.mark.parametrize("automation", ["on", "off"])

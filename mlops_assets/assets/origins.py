@@ -29,6 +29,7 @@ _KINDS: Final[dict[SourceKind, str]] = {
     "cards": "python",
     "openml": "openml",
     "files": "file",
+    "stream": "file",
     "delta": "deltalake",
     "table": "deltalake",
 }

@@ -161,7 +161,7 @@ def build_raw_transactions(spec: FraudModelSpec, source: SourceConfig) -> dg.Ass
         elif config.labels_only:
             report = loading.merge_labels(store)
         else:
-            report = loading.load(store, config.source.open_on(store.lakehouse.spark), config.accept_changes)
+            report = config.source.load_into(store, config.accept_changes, again=bool(dropped))
         if report.tables is not None:
             context.log.info(report.summary)
             yield dg.MaterializeResult(

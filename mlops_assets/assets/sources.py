@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mlops_assets.data.sources.base import TransactionSource
+    from mlops_assets.lakehouse.loading import LoadReport
+    from mlops_assets.lakehouse.transactions import TransactionStore
 
 LOCATION = "A file, a folder, a glob or a comma-separated list; local or any fsspec URL."
 
@@ -61,6 +63,19 @@ class SourceConfig(InputConfig):
         """Return the source, which may read with the step's Spark session; nothing is read yet."""
         del session
         return self.open()
+
+    def load_into(self, store: "TransactionStore", accept_changes: str, *, again: bool) -> "LoadReport":
+        """Load what the tables do not have yet; parameters and errors as those of `loading.load`.
+
+        Args:
+            store: The tables.
+            accept_changes: Why the load may change more than the contract allows; empty if it may not.
+            again: Whether the tables have lost what they had; for a source that remembers what it has given.
+        """
+        from mlops_assets.lakehouse.loading import load
+
+        del again
+        return load(store, self.open_on(store.lakehouse.spark), accept_changes)
 
     def arrived_on(self, day: date) -> list[str]:
         """Return the files that were last written on a day (UTC), in the order of their arrival.
@@ -158,6 +173,51 @@ class FileTransactions(SourceConfig):
         from mlops_assets.data.sources.listing import arrived_on
 
         return arrived_on(self.location, day)
+
+
+class StreamTransactions(SourceConfig):
+    """CSV, CSV.gz or Parquet files that arrive in a folder; Structured Streaming (or Auto Loader) finds them."""
+
+    location: str = Field(description="Folder; a path or any URL that Spark and fsspec know.")
+    again: bool = Field(
+        default=False, description="Find all files of the folder again; what the tables have is not loaded twice."
+    )
+    settle_seconds: float = Field(
+        default=20.0, ge=0, description="A file that is younger than this is taken if it has not changed after a pause."
+    )
+
+    def open(self) -> "TransactionSource":
+        """Return the reader of all files that are there."""
+        from mlops_assets.data.sources.files import FilesSource
+
+        return FilesSource(self.location, limits=Deployment.from_environment().limits)
+
+    def load_into(self, store: "TransactionStore", accept_changes: str, *, again: bool) -> "LoadReport":
+        """Find the files that have arrived, and load what the tables do not have yet."""
+        from mlops_assets.lakehouse.arriving_files import ArrivingFiles
+
+        deployment = Deployment.from_environment()
+        arriving = ArrivingFiles(
+            store.lakehouse,
+            self.location,
+            auto_loader=deployment.on_cluster,
+            settle_seconds=self.settle_seconds,
+            limits=deployment.limits,
+        )
+        return arriving.load_into(store, accept_changes, again=again or self.again)
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """Only the stream tells."""
+        return Arrivals.UNSEEN
+
+    def require_within(self, place: Self) -> None:
+        """Check that this is the model's folder.
+
+        Raises:
+            SettingsError: It is another one.
+        """
+        _require_same(self.location, place.location, "folder")
 
 
 class OpenMLTransactions(SourceConfig):
@@ -276,8 +336,8 @@ def source_of(spec: FraudModelSpec, home: Path) -> SourceConfig:
         return SyntheticTransactions()
     if kind == "cards":
         return CardTransactions()
-    if kind == "files":
-        return FileTransactions(location=place)
+    if kind in ("files", "stream"):
+        return (FileTransactions if kind == "files" else StreamTransactions)(location=place)
     if kind == "delta":
         return DeltaTransactions(location=place, has_key=spec.contract.key is not None)
     if kind == "table":

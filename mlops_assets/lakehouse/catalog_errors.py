@@ -62,6 +62,11 @@ def spark_errors() -> tuple[type[Exception], ...]:
     return PySparkException, Py4JJavaError
 
 
+def brief(error: Exception) -> str:
+    """Return the error's text in one line, without the stack of the JVM."""
+    return " ".join(str(error).partition(_STACK)[0].split("JVM stacktrace")[0].split())[:300]
+
+
 def is_conflict(error: Exception) -> bool:
     """Return whether a write failed because someone else committed in the meantime."""
     return _CONFLICT.search(str(error)) is not None

@@ -26,7 +26,7 @@ from mlops_assets.data.sources.arrivals import CHANGE_DATA_FEED
 from mlops_assets.data.sources.base import Division, ReadPart, SourceBatch, lower_case_columns, refuse
 from mlops_assets.data.sources.large_files import ParquetFiles
 from mlops_assets.errors import SourceError, UnreachableError
-from mlops_assets.lakehouse.catalog_errors import is_busy, spark_errors
+from mlops_assets.lakehouse.catalog_errors import brief, is_busy, spark_errors
 from mlops_assets.lakehouse.history import WRITES_ROWS
 from mlops_assets.lakehouse.names import quoted
 from mlops_assets.lakehouse.tables import spark_path
@@ -198,8 +198,7 @@ class CatalogSource:
         try:
             return action(self._session())
         except spark_errors() as error:
-            text = str(error).partition("\n\tat ")[0].split("JVM stacktrace")[0]
-            message, busy = " ".join(text.split())[:300], is_busy(error)
+            message, busy = brief(error), is_busy(error)
         fix = (
             "correct the name, or grant USE CATALOG, USE SCHEMA and SELECT on it to the identity that runs the cluster"
         )

@@ -13,6 +13,7 @@ from mlops_assets.assets.sources import (
     FileTransactions,
     OpenMLTransactions,
     SourceConfig,
+    StreamTransactions,
     SyntheticTransactions,
     TableTransactions,
     source_of,
@@ -41,6 +42,7 @@ def test_a_part_of_the_source_may_be_chosen(chosen: SourceConfig, place: SourceC
     [
         (FileTransactions(location="/other/a.csv"), FileTransactions(location="/in"), "/other/a.csv lies outside"),
         (DeltaTransactions(location="/other"), DeltaTransactions(location="/t"), "another one than /other"),
+        (StreamTransactions(location="/other"), StreamTransactions(location="/in"), "another one than /other"),
         (TableTransactions(table="c.s.u"), TableTransactions(table="c.s.t"), "another one than c.s.u"),
         (
             OpenMLTransactions(dataset="8", cache_dir="/c"),
@@ -65,6 +67,7 @@ def test_what_a_spec_names_is_what_is_read(tmp_path: Path):
 
     assert delta == DeltaTransactions(location="/t", has_key=False)
     assert openml == OpenMLTransactions(dataset="42", cache_dir=str(tmp_path / "openml"))
+    assert source_of(spec_of(source="stream:/in"), tmp_path) == StreamTransactions(location="/in")
     table = source_of(spec_of("handbook", source="table:c.s.t"), tmp_path)
     assert table == TableTransactions(table="c.s.t", has_key=True)
     assert source_of(spec_of("handbook", source="delta:/t"), tmp_path) == DeltaTransactions(location="/t", has_key=True)

@@ -10,7 +10,7 @@ Other schemes (`s3://`, `abfss://`, `gs://`, `memory://` ...) need the driver th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import call
@@ -70,7 +70,8 @@ class FilesSource:
         location: A file, a folder (its CSV, CSV.gz and Parquet files, not those of its sub-folders), a glob, or a
             comma-separated list of these; paths or URLs. Files of a folder or glob come sorted by name; files and, in
             a glob, folders that begin with `.` or `_` are left out. A file whose own name holds a comma is reached
-            through its folder, or with a `?` in the comma's place.
+            through its folder, or with a `?` in the comma's place. A sequence has files that were found before, by
+            their names without wildcards; one that is gone is left out.
         http: Tries and timeouts of web files.
         may_be_empty: Whether a folder or a glob may match no file.
         limits: How large a file may be.
@@ -81,17 +82,17 @@ class FilesSource:
 
     def __init__(
         self,
-        location: str,
+        location: str | Sequence[str],
         *,
         http: HttpPolicy | None = None,
         may_be_empty: bool = False,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._items = split_list(location)
+        self._items = split_list(location) if isinstance(location, str) else list(location)
         self._http = http or HttpPolicy()
-        self._may_be_empty = may_be_empty
+        self._may_be_empty, self._may_be_gone = may_be_empty, not isinstance(location, str)
         self._limits = limits
-        if not self._items:
+        if not self._items and not self._may_be_gone:
             raise SettingsError("no location is given", where="files source", fix="name a file, a folder or a glob")
 
     def batches(self) -> Iterator[SourceBatch]:
@@ -122,7 +123,9 @@ class FilesSource:
         return [file.part(self._limits) for item in self._items for file in self._files_of(item)]
 
     def _files_of(self, item: str) -> list[_InputFile]:
-        return [self._web_file(item)] if is_web(item) else _stored_files(item, may_be_empty=self._may_be_empty)
+        if is_web(item):
+            return [self._web_file(item)]
+        return _stored_files(item, may_be_empty=self._may_be_empty, may_be_gone=self._may_be_gone)
 
     def _web_file(self, url: str) -> _InputFile:
         try:
@@ -162,11 +165,13 @@ def _read_web(url: str, policy: HttpPolicy, limits: Limits) -> bytes:
     raise SourceError(f"{what} (HTTP {answer.status})", where=shown(url), fix=fix)
 
 
-def _stored_files(item: str, *, may_be_empty: bool) -> list[_InputFile]:
+def _stored_files(item: str, *, may_be_empty: bool, may_be_gone: bool) -> list[_InputFile]:
     fs, path = file_system(item)
     entry = ask(item, lambda: info_of(fs, path))
     if entry is None and has_wildcard(path):
         return _globbed(fs, path, item, may_be_empty=may_be_empty)
+    if entry is None and may_be_gone:
+        return []
     if entry is None:
         raise SourceError(
             "no such file or folder",
