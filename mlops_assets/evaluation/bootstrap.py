@@ -5,7 +5,8 @@ What belongs here: running the replicates and naming the intervals. What does no
 
 Clusters are drawn with replacement (Efron and Tibshirani 1993, chapter 13; clusters: Davison and Hinkley 1997, section
 3.8), as counts that serve as integer row weights. The scores are sorted once, and a replicate costs a draw and a few
-cumulative sums; only one replicate's arrays are in memory at a time.
+cumulative sums; only one replicate's arrays are in memory at a time. So many rows that the replicates would take longer
+than some minutes get fewer of them (`Design.within_budget`).
 
 Resampling is biased where a metric is not smooth: a day's share of caught frauds falls when frauds are drawn twice.
 Intervals therefore lie about the estimate and take only their width from the replicates. The calibration error is
@@ -128,7 +129,7 @@ def bootstrap(rows: Rows, *, scores: Array, threshold: float, design: Design) ->
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
-    clusters = rows.clusters
+    clusters, design = rows.clusters, design.within_budget(len(rows.y))
     scorer = Scorer(rows, clusters, scores, threshold)
     estimates, values, sample = _replicates(rows, clusters, design, scorer, scorer.defined)
     intervals = {
@@ -169,7 +170,7 @@ def compare(
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
-    clusters = rows.clusters
+    clusters, design = rows.clusters, design.within_budget(len(rows.y))
     new, old = (Scorer(rows, clusters, model.scores, model.threshold, wanted=wanted) for model in (candidate, baseline))
     names = [name for name in new.names if name in wanted]
     at = [new.names.index(name) for name in names]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from mlops_assets.errors import EvaluationError
-from mlops_assets.evaluation import metrics
+from mlops_assets.evaluation import intervals, metrics
 from mlops_assets.evaluation.bootstrap import Bootstrap, Contender, bootstrap, compare
 from mlops_assets.evaluation.cards import PastFrauds, card_precision_at_k, unknown_rows
 from mlops_assets.evaluation.clusters import draws
@@ -156,6 +156,19 @@ def test_a_wider_level_gives_a_wider_interval():
         wide, narrow = most[name], half[name]
         assert wide.low <= narrow.low <= narrow.high <= wide.high, name
         assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low), name
+
+
+def test_many_rows_get_fewer_replicates_and_an_interval_of_the_same_width(monkeypatch: pytest.MonkeyPatch):
+    design = Design(500, 1)
+    assert [design.within_budget(rows).replicates for rows in (0, 4_000_000, 5_000_000, 10**9)] == [500, 500, 400, 100]
+    assert Design(50, 1).within_budget(10**9).replicates == 50, "never more than was asked for"
+
+    rows = population(np.random.default_rng(5), days=20, rows_per_day=200, fraud_rate=0.02)
+    whole = run(rows, replicates=500).intervals["average_precision"]
+    monkeypatch.setattr(intervals, "ROW_DRAWS", 120 * 4_000)
+    less = run(rows, replicates=500).intervals["average_precision"]
+    assert (whole.replicates, less.replicates) == (500, 120)
+    assert less.high - less.low == pytest.approx(whole.high - whole.low, rel=0.25)
 
 
 def test_days_that_are_drawn_keep_their_own_budget():
