@@ -22,8 +22,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 _SCHEMA: Final = "path string, modificationTime timestamp, length long, content binary"
 _FILES_PER_BATCH: Final = "1000"
 _DIGITS: Final = 16
+# How far the clocks of this machine and of a file server may be apart, and how long listing may take.
+_CLOCKS_APART_S: Final = 120.0
 _SCHEME: Final = re.compile(r"^[a-z][\w+.-]*:(?=/)")
 
 
@@ -71,6 +74,14 @@ def reader_options(*, auto_loader: bool) -> tuple[str, dict[str, str]]:
         "maxFileAge": "36500d",
         "maxFilesPerTrigger": _FILES_PER_BATCH,
     }
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Up to when changed files were taken, and when those of the last minutes were written: clocks may be apart."""
+
+    until: float
+    known: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -110,9 +121,12 @@ class ArrivingFiles:
         is_new = self.lakehouse.current(RAW) is None
         if again or is_new:  # what an earlier table had says nothing about this one
             shutil.rmtree(self._state, ignore_errors=True)
+        last = self._last_look()
         self._find()
         lists = self._lists()
-        arrived = {name: at for names in lists.values() for name, at in names.items()}
+        listed = {name: at for names in lists.values() for name, at in names.items()}
+        changed = self._changed(last)
+        arrived = listed | changed
         if is_new and not arrived:
             raise self._error("no file has arrived yet", "put *.csv, *.csv.gz or *.parquet files there")
         unsettled = self._unsettled(arrived)
@@ -125,6 +139,12 @@ class ArrivingFiles:
         for path, names in lists.items():
             if names.keys() <= done:
                 shutil.rmtree(path, ignore_errors=True)
+        # Lists keep what is on them; the others are looked at again.
+        left = [at for name, at in changed.items() if name not in done and name not in listed]
+        until = min([*left, max(changed.values(), default=last.until)])
+        known = {**last.known, **{name: at for name, at in changed.items() if name in done}}
+        known = {name: at for name, at in known.items() if at > until - _CLOCKS_APART_S}
+        self._last_look(until=until, known=known)
         if unsettled:
             text = "left for the next load, because they are still being written: " + ", ".join(sorted(unsettled))
             return replace(report, summary=f"{report.summary}; {text}")
@@ -165,6 +185,42 @@ class ArrivingFiles:
             "`source: {again: true}`",
         )
 
+    def _last_look(self, *, until: float | None = None, known: Mapping[str, float] | None = None) -> _Look:
+        """Return up to when changed files were taken; set it if given, or the first time."""
+        path = self._state / "last_look.json"
+        if until is None and path.is_file():
+            return _Look(**json.loads(path.read_text("utf-8")))
+        look = _Look(time.time() if until is None else until, known or {})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            written = path.with_suffix(".new")
+            written.write_text(json.dumps(asdict(look)), "utf-8")
+            written.replace(path)
+        except OSError as error:
+            raise StorageError.not_writable(path, error) from error
+        return look
+
+    def _changed(self, last: _Look) -> dict[str, float]:
+        """Return the files that were written since the last look, with the time; for a folder of this machine only.
+
+        Spark's file source counts an empty file as seen and does not give it, so a file that is found just when its
+        writer has opened it would never come. Nor does it give a file again that is written anew. Object storage shows
+        whole files only.
+        """
+        fs, folder = self._at()
+        if self.auto_loader or not isinstance(fs, LocalFileSystem):
+            return {}
+        found = {path.name: ask(folder, path.stat) for path in ask(folder, lambda: list(Path(folder).iterdir())) or ()}
+        return {
+            name: stat.st_mtime
+            for name, stat in found.items()
+            if stat
+            and S_ISREG(stat.st_mode)
+            and stat.st_mtime > last.until - _CLOCKS_APART_S
+            and last.known.get(name) != stat.st_mtime
+            and self._is_read(name)
+        }
+
     def _lists(self) -> dict[Path, Mapping[str, float]]:
         """Return the files on each list, with the time of their last change in seconds since 1970.
 
@@ -190,11 +246,10 @@ class ArrivingFiles:
         below = {text.partition(beginning)[2] for text in (path, unquote(path))} - {""}
         if not below:
             raise self._error(f"Spark found {path}, which is not in the folder", "name the folder as Spark does")
-        return [
-            name
-            for name in below
-            if "/" not in name and not is_hidden(name) and kind_of(name) and not leaves(*self._at(name), self._at()[1])
-        ]
+        return [name for name in below if "/" not in name and self._is_read(name)]
+
+    def _is_read(self, name: str) -> bool:
+        return not is_hidden(name) and kind_of(name) is not None and not leaves(*self._at(name), self._at()[1])
 
     def _unsettled(self, arrived: Mapping[str, float]) -> set[str]:
         """Return the files that are still being written: Spark's file source does not give a path twice."""

@@ -247,6 +247,23 @@ def test_a_file_that_is_still_being_written_waits(
     assert in_table(store) == in_files(landing / "whole.csv", growing)
 
 
+def test_a_file_that_was_empty_when_it_was_found_and_one_that_is_written_anew_come_again(
+    store: TransactionStore, landing: Path, arriving: ArrivingFiles
+):
+    opened, old = landing / "opened.csv", landing / "old.csv"
+    write_csv(rows(1), old)
+    opened.touch()
+    assert arriving.load_into(store).inputs_refused == [str(opened)]
+    (seen,) = arriving._state.glob("seen-*")
+    assert "opened.csv" in (seen / "sources" / "0" / "0").read_text("utf-8"), "Spark has seen it"
+    assert waiting(arriving) == [], "and not given it"
+    write_csv(rows(2), opened)
+    write_csv(rows(3), old)
+
+    assert arriving.load_into(store).inputs_added == [str(old), str(opened)]
+    assert arriving.load_into(store).summary == "no input"
+
+
 def test_files_that_vanish_with_their_folder_are_not_forgotten(
     store: TransactionStore, landing: Path, arriving: ArrivingFiles, monkeypatch: pytest.MonkeyPatch
 ):
