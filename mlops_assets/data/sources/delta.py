@@ -68,8 +68,8 @@ class DeltaSource:
         """
         return map(call, self._commits())
 
-    def divided(self, folder: Path, known: Collection[str]) -> Division | None:  # noqa: ARG002 - the files are there
-        """Return what reads each commit, if one is large; else None. Errors as in `batches`."""
+    def divided(self, folder: Path, known: Collection[str]) -> Division:  # noqa: ARG002 - the files are there
+        """Return what reads each commit; errors as in `batches`."""
         reads: list[ReadPart] = []
         problem = None
         try:
@@ -78,8 +78,6 @@ class DeltaSource:
             )
         except SourceError as error:  # what came before it is loaded nevertheless
             problem = error
-        if not any(isinstance(read, DeltaCommit) for read in reads):
-            return None
         seen_by: Reach = "all" if "://" in self._location or self._location.startswith(MOUNTED) else "machine"
         return Division(reads if problem is None else [*reads, partial(refuse, problem)], seen_by)
 
