@@ -26,7 +26,7 @@ from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets_tests.assets.harness import load as invoked
 from mlops_assets_tests.assets.harness import replaced, transactions, write_csv
 
-pytestmark = pytest.mark.proof  # reason: streams on Spark
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(600)]  # reason: streams on Spark, and the first starts it
 ROWS = 200
 
 
