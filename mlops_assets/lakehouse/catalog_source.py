@@ -81,27 +81,26 @@ class CatalogSource:
         self._sql_name = quoted(*name.split("."))
         self._after, self._up_to, self._has_key = after_version, up_to_version, has_key
 
-    def batches(self) -> Iterator[SourceBatch]:
+    def batches(self, known: Collection[str] = frozenset()) -> Iterator[SourceBatch]:
         """Yield the rows that each commit added or changed, oldest commit first.
+
+        Args:
+            known: Identities of batches that are left out; they are not read.
 
         Raises:
             SourceError: There is no such table, it has no change data feed, a commit is no longer readable, or changed
                 rows that have no key.
             UnreachableError: The catalog or its storage does not answer.
         """
-        return self.batches_except(frozenset())
-
-    def batches_except(self, known: Collection[str]) -> Iterator[SourceBatch]:
-        """Yield the batches whose identity is not among the known ones; those are not read. Errors as in `batches`."""
         for commit in self._commits(known):
-            rows = self._asked(commit.collected)
-            if rows.num_rows:
-                yield SourceBatch(commit.origin, commit.content_hash, lower_case_columns(rows, where=commit.origin))
+            batch = self._collected(commit)
+            if batch.table.num_rows:
+                yield batch
 
-    def divided(self, folder: Path, known: Collection[str]) -> Division | None:
-        """Have Spark write the rows of each new commit into files, if they are too many for the driver; else None.
+    def divided(self, folder: Path, known: Collection[str]) -> Division:
+        """Return what reads each new commit; if they have too many rows for the driver, Spark writes these into files.
 
-        Their positions are those in these files: rows of a table have no order of their own.
+        Positions of rows are those in what is read: rows of a table have no order of their own.
         """
         commits: list[_Commit] = []
         problem = None
@@ -110,12 +109,16 @@ class CatalogSource:
         except SourceError as error:  # what came before it is loaded nevertheless
             problem = error
         counts = [self._asked(commit.count) for commit in commits]
-        if sum(counts) < LARGE_ROWS:
-            return None
+        with_rows = [commit for commit, count in zip(commits, counts, strict=True) if count]
+        large = sum(counts) >= LARGE_ROWS
         reads: list[ReadPart] = [
-            self._written(commit, folder) for commit, count in zip(commits, counts, strict=True) if count
+            self._written(commit, folder) if large else partial(self._collected, commit) for commit in with_rows
         ]
-        return Division(reads if problem is None else [*reads, partial(refuse, problem)], "all")
+        return Division(reads if problem is None else [*reads, partial(refuse, problem)], "all" if large else "process")
+
+    def _collected(self, commit: _Commit) -> SourceBatch:
+        rows = lower_case_columns(self._asked(commit.collected), where=commit.origin)
+        return SourceBatch(commit.origin, commit.content_hash, rows)
 
     def _written(self, commit: _Commit, folder: Path) -> ParquetFiles:
         place = folder / commit.content_hash

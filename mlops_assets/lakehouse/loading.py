@@ -189,9 +189,9 @@ def load(store: TransactionStore, source: TransactionSource, accept_changes: str
 
 def _staged(store: TransactionStore, source: TransactionSource, folder: Path, known: Collection[str]) -> StagedLoad:
     """Stage a source's inputs: few small ones in this process, many or large ones on the executors."""
-    division = source.divided(folder / "rows", known) if isinstance(source, DividedSource) else None
-    if division is None:
+    if not isinstance(source, DividedSource):
         return stage_load(source, store.contract, folder, known)
+    division = source.divided(folder / "rows", known)
     reads = division.reads
     if len(reads) >= MANY_INPUTS or any(isinstance(read, LargeInput) for read in reads):
         from mlops_assets.data.ingest.staging_frames import reads_apart, stage_over_cluster

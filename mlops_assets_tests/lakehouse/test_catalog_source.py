@@ -50,7 +50,7 @@ def test_a_commit_is_a_batch_and_known_ones_are_not_read(spark: SparkSession, na
     again = list(source(spark, name).batches())
     assert [batch.content_hash for batch in again] == [batch.content_hash for batch in first]
     known = {first[0].content_hash}
-    assert [batch.origin for batch in source(spark, name).batches_except(known)] == [f"{name}@v2"]
+    assert [batch.origin for batch in source(spark, name).batches(known)] == [f"{name}@v2"]
 
 
 @pytest.mark.proof  # starts a dozen queries
@@ -99,7 +99,7 @@ def test_a_table_that_got_its_feed_later_begins_with_all_its_rows(spark: SparkSe
     spark.sql(f"INSERT INTO {name} VALUES (4)")
     first, second, third = source(spark, name).batches()
     known = {first.content_hash, second.content_hash}
-    assert [batch.origin for batch in source(spark, name).batches_except(known)] == [third.origin]
+    assert [batch.origin for batch in source(spark, name).batches(known)] == [third.origin]
     with pytest.raises(SourceError, match="the changes of versions 1 to 2 were not recorded"):
         ids(source(spark, name, after_version=0))
 

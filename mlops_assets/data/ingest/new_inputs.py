@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, SOURCE
 from mlops_assets.data.ingest.manifest import BatchRecord
-from mlops_assets.data.sources.base import ResumableSource
 from mlops_assets.errors import SchemaMismatchError, SourceError
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def stage_new(
         SourceError: The source as a whole can't be read.
     """
     arrived = datetime.min.replace(tzinfo=UTC)
-    for batch in _readable(source, known, staged.errors):
+    for batch in _readable(source, staged.errors):
         if batch.content_hash in known or any(batch.content_hash == record.batch_id for record in staged.records):
             staged.known.append(batch.origin)
             staged.known_rows += batch.table.num_rows
@@ -126,14 +125,9 @@ def origin_columns(origin: str, content_hash: str, arrived: datetime) -> dict[st
     }
 
 
-def _readable(
-    source: TransactionSource, known: Collection[str], errors: list[SourceError | SchemaMismatchError]
-) -> Iterator[SourceBatch]:
-    """Yield the readable batches, and append an error for each other one; a source may continue after an error.
-
-    Known ones are left out where the source need not read them to know them.
-    """
-    batches = iter(source.batches_except(known) if isinstance(source, ResumableSource) else source.batches())
+def _readable(source: TransactionSource, errors: list[SourceError | SchemaMismatchError]) -> Iterator[SourceBatch]:
+    """Yield the readable batches, and append an error for each other one; a source may continue after an error."""
+    batches = source.batches()
     while True:
         try:
             yield next(batches)

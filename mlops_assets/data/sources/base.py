@@ -54,15 +54,6 @@ class TransactionSource(Protocol):
         ...
 
 
-@runtime_checkable
-class ResumableSource(TransactionSource, Protocol):
-    """A source that knows the identity of its batches before it reads them, so that known ones need not be read."""
-
-    def batches_except(self, known: Collection[str]) -> Iterator[SourceBatch]:
-        """Yield the batches whose `content_hash` is not among the known ones; as `batches` in everything else."""
-        ...
-
-
 Reach = Literal["process", "machine", "all"]
 # Reads one input, also in another process: it can be pickled. Errors as those of `TransactionSource.batches`.
 ReadPart = Callable[[], SourceBatch]
@@ -152,8 +143,8 @@ class Division:
 class DividedSource(TransactionSource, Protocol):
     """A source whose inputs can be read apart from each other."""
 
-    def divided(self, folder: Path, known: Collection[str]) -> Division | None:
-        """Return what reads each input; None if `batches` does as well, because they are few and small.
+    def divided(self, folder: Path, known: Collection[str]) -> Division:
+        """Return what reads each input.
 
         Args:
             folder: Where the source may keep rows until they are read: a folder that is not there yet.
