@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mlops_assets.data.sources.arrivals import CHANGE_DATA_FEED
-from mlops_assets.data.sources.base import Division, ReadPart, SourceBatch, lower_case_columns, refuse
+from mlops_assets.data.sources.base import Division, ReadPart, SourceBatch, found_of, lower_case_columns
 from mlops_assets.data.sources.large_files import ParquetFiles
 from mlops_assets.errors import SourceError, UnreachableError
 from mlops_assets.lakehouse.catalog_errors import brief, is_busy, spark_errors
@@ -102,19 +102,14 @@ class CatalogSource:
 
         Positions of rows are those in what is read: rows of a table have no order of their own.
         """
-        commits: list[_Commit] = []
-        problem = None
-        try:
-            commits.extend(self._commits(known))
-        except SourceError as error:  # what came before it is loaded nevertheless
-            problem = error
+        commits, refused = found_of(self._commits(known))
         counts = [self._asked(commit.count) for commit in commits]
         with_rows = [commit for commit, count in zip(commits, counts, strict=True) if count]
         large = sum(counts) >= LARGE_ROWS
         reads: list[ReadPart] = [
             self._written(commit, folder) if large else partial(self._collected, commit) for commit in with_rows
         ]
-        return Division(reads if problem is None else [*reads, partial(refuse, problem)], "all" if large else "process")
+        return Division([*reads, *refused], "all" if large else "process")
 
     def _collected(self, commit: _Commit) -> SourceBatch:
         rows = lower_case_columns(self._asked(commit.collected), where=commit.origin)

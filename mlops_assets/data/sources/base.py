@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import pyarrow as pa
 
 from mlops_assets.errors import SchemaMismatchError, SourceError
 
+_Found = TypeVar("_Found")
 _SHOWN = 10
 
 
@@ -156,8 +158,20 @@ class DividedSource(TransactionSource, Protocol):
         ...
 
 
-def refuse(problem: SourceError) -> SourceBatch:
-    """Raise what is wrong with an input that was found out before it is read."""
+def found_of(inputs: Iterable[_Found]) -> tuple[list[_Found], list[ReadPart]]:
+    """Return the inputs that a source finds until an error, and what raises that error when read; none without one.
+
+    So what came before it is loaded nevertheless.
+    """
+    found: list[_Found] = []
+    try:
+        found.extend(inputs)
+    except SourceError as error:
+        return found, [partial(_refuse, error)]
+    return found, []
+
+
+def _refuse(problem: SourceError) -> SourceBatch:
     raise problem
 
 

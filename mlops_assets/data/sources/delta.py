@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from operator import call
 from pathlib import Path
@@ -31,11 +30,10 @@ from mlops_assets.data.sources.base import (
     Division,
     Piece,
     Reach,
-    ReadPart,
     SourceBatch,
     Survey,
+    found_of,
     lower_case_columns,
-    refuse,
 )
 from mlops_assets.data.sources.locations import MOUNTED, holds_secret, shown
 from mlops_assets.errors import SourceError, UnreachableError
@@ -68,18 +66,13 @@ class DeltaSource:
         """
         return map(call, self._commits())
 
-    def divided(self, folder: Path, known: Collection[str]) -> Division:  # noqa: ARG002 - the files are there
+    def divided(self, folder: Path, known: Collection[str]) -> Division:
         """Return what reads each commit; errors as in `batches`."""
-        reads: list[ReadPart] = []
-        problem = None
-        try:
-            reads.extend(
-                commit if commit.size >= large_files.LARGE_BYTES else commit.whole for commit in self._commits()
-            )
-        except SourceError as error:  # what came before it is loaded nevertheless
-            problem = error
+        del folder, known  # the files are there, and a known commit counts as read
+        commits, refused = found_of(self._commits())
+        reads = [commit if commit.size >= large_files.LARGE_BYTES else commit.whole for commit in commits]
         seen_by: Reach = "all" if "://" in self._location or self._location.startswith(MOUNTED) else "machine"
-        return Division(reads if problem is None else [*reads, partial(refuse, problem)], seen_by)
+        return Division([*reads, *refused], seen_by)
 
     def _commits(self) -> Iterator[DeltaCommit]:
         newest = _opened(self._location)
@@ -142,26 +135,29 @@ class DeltaCommit:
 
     def survey(self) -> Survey:
         """Return its pieces; see `base.LargeInput`."""
-        counts = _ask(self.location, lambda: [fragment.count_rows() for fragment in self._fragments()])
+        counts = _ask(self.location, lambda: [fragment.count_rows() for fragment in self._fragments(self._dataset())])
         starts = accumulate(counts, initial=0)
         pieces = [Piece(at, at + 1, start, rows) for at, (start, rows) in enumerate(zip(starts, counts, strict=False))]
         return Survey(self.content_hash, tuple(piece for piece in pieces if piece.rows), revision=self.version)
 
-    def read(self, survey: Survey, piece: Piece) -> pa.Table:  # noqa: ARG002 - a version never changes
+    def read(self, survey: Survey, piece: Piece) -> pa.Table:
         """Return the rows of a piece; see `base.LargeInput`."""
+        del survey  # a version never changes
         return self._rows(piece.start, piece.stop)
 
     def _rows(self, start: int, stop: int | None) -> pa.Table:
         def rows() -> pa.Table:
-            wanted = self._fragments()[start:stop]
-            schema = _opened(self.location, self.version).to_pyarrow_dataset().schema
-            return ds.FileSystemDataset(wanted, schema, wanted[0].format, wanted[0].filesystem).to_table()
+            dataset = self._dataset()
+            wanted = self._fragments(dataset)[start:stop]
+            return ds.FileSystemDataset(wanted, dataset.schema, wanted[0].format, wanted[0].filesystem).to_table()
 
         return lower_case_columns(_ask(self.location, rows), where=self.origin)
 
-    def _fragments(self) -> list[Any]:
+    def _dataset(self) -> Any:
+        return _opened(self.location, self.version).to_pyarrow_dataset()
+
+    def _fragments(self, dataset: Any) -> list[Any]:
         """Return the added files, in the same order each time."""
-        dataset = _opened(self.location, self.version).to_pyarrow_dataset()
         found = sorted(dataset.get_fragments(), key=lambda fragment: str(fragment.path))
         wanted = [fragment for fragment in found if _plain(fragment.path) in self.files]
         if len(wanted) != len(self.files):

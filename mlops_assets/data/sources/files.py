@@ -42,8 +42,18 @@ from mlops_assets.data.sources.locations import (
     split_list,
     web_path,
 )
-from mlops_assets.data.sources.storage import ask, file_system, info_of, leaves, name_of, origin_of, revision_of
-from mlops_assets.errors import SettingsError, SourceError, UnreachableError
+from mlops_assets.data.sources.storage import (
+    ask,
+    changed_while_read,
+    disappeared,
+    file_system,
+    info_of,
+    leaves,
+    name_of,
+    origin_of,
+    revision_of,
+)
+from mlops_assets.errors import SettingsError, SourceError
 
 _FIX_SUFFIX = f"use files whose names match one of {READABLE}"
 
@@ -108,11 +118,12 @@ class FilesSource:
         """
         return map(call, self._reads())
 
-    def divided(self, folder: Path, known: Collection[str]) -> Division:  # noqa: ARG002 - files are there already
+    def divided(self, folder: Path, known: Collection[str]) -> Division:
         """Find all files, and return what reads each; errors as in `batches`.
 
         URLs, and what a workspace mounts on every machine, are seen by all.
         """
+        del folder, known  # the files are there, and known by their content only
         there = [item.startswith(MOUNTED) or ("://" in item and not item.startswith("file:")) for item in self._items]
         seen_by: Reach = "all" if all(there) else "machine"
         if any(item.startswith("memory:") for item in self._items):
@@ -263,11 +274,9 @@ def _contents(fs: Any, path: str, origin: str, item: str, limits: Limits) -> byt
     content = ask(item, read, where=origin)
     after = ask(item, lambda: info_of(fs, path), where=origin)
     if before is not None and after is not None and revision_of(before) != revision_of(after):
-        raise UnreachableError(
-            "the file changed while it was read", where=origin, fix="load again once it is whole", transient=True
-        )
+        raise changed_while_read(origin)
     if content is None:
-        raise SourceError("the file disappeared before it was read", where=origin, fix="load again")
+        raise disappeared(origin)
     limits.require_bytes(len(content), where=origin)
     return content
 

@@ -25,8 +25,8 @@ from mlops_assets.data.sources import formats
 from mlops_assets.data.sources.base import Piece, ReadPart, SourceBatch, Survey, lower_case_columns
 from mlops_assets.data.sources.limits import Limits
 from mlops_assets.data.sources.locations import FileKind
-from mlops_assets.data.sources.storage import Answered, ask, info_of, revision_of
-from mlops_assets.errors import SourceError, UnreachableError
+from mlops_assets.data.sources.storage import Answered, ask, changed_while_read, disappeared, info_of, revision_of
+from mlops_assets.errors import SourceError
 
 # As text and as columns a file takes up to six times its size in memory.
 LARGE_BYTES = 256 << 20
@@ -88,15 +88,13 @@ class LargeFile:
     def read(self, survey: Survey, piece: Piece) -> pa.Table:
         """Return the rows of a piece; see `base.LargeInput`."""
         self._require(survey.revision)
-        if self.kind == "parquet":
-            table = self._asked(lambda: self._row_groups(piece))
-        else:
-            text = self._asked(lambda: self._bytes(piece))
-            self._require(survey.revision)
-            table = formats.read_csv(
-                survey.header + text, where=self.origin, limits=self.limits, rows_before=piece.first_row
-            )
+        found = self._asked(lambda: self._row_groups(piece) if self.kind == "parquet" else self._bytes(piece))
         self._require(survey.revision)
+        table = (
+            formats.read_csv(survey.header + found, where=self.origin, limits=self.limits, rows_before=piece.first_row)
+            if isinstance(found, bytes)
+            else found
+        )
         if table.num_rows != piece.rows:
             raise SourceError(
                 f"{piece.rows:,} rows were counted from row {piece.first_row + 1:,} on and {table.num_rows:,} read: a "
@@ -181,17 +179,12 @@ class LargeFile:
 
     def _require(self, revision: object) -> None:
         if self._revision() != revision:
-            raise UnreachableError(
-                "the file changed while it was read",
-                where=self.origin,
-                fix="load again once it is whole",
-                transient=True,
-            )
+            raise changed_while_read(self.origin)
 
     def _asked(self, action: Callable[[], Answered]) -> Answered:
         answer = ask(self.stored.item, action, where=self.origin)
         if answer is None:
-            raise SourceError("the file disappeared before it was read", where=self.origin, fix="load again")
+            raise disappeared(self.origin)
         return answer
 
 
@@ -224,8 +217,9 @@ class ParquetFiles:
             first_row += rows
         return Survey(self.content_hash, tuple(pieces), revision=None)
 
-    def read(self, survey: Survey, piece: Piece) -> pa.Table:  # noqa: ARG002 - the file is all that it needs
+    def read(self, survey: Survey, piece: Piece) -> pa.Table:
         """Return the rows of a piece; see `base.LargeInput`."""
+        del survey
         return self._table(self.paths[piece.start])
 
     def _table(self, path: str) -> pa.Table:

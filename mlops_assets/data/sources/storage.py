@@ -105,6 +105,17 @@ def _foreign(error: Exception, item: str) -> str:
     return f"the storage can't be read ({type(error).__name__}{text})"
 
 
+def changed_while_read(where: str) -> UnreachableError:
+    """Return the error of a file whose revision differs after it was read."""
+    what, fix = "the file changed while it was read", "load again once it is whole"
+    return UnreachableError(what, where=where, fix=fix, transient=True)
+
+
+def disappeared(where: str) -> SourceError:
+    """Return the error of a file that was listed and is not there."""
+    return SourceError("the file disappeared before it was read", where=where, fix="load again")
+
+
 def origin_of(fs: Any, path: str, written: str) -> str:
     """Return a file's name in messages: its full path on this machine, else the URL as written, without secrets."""
     return printable(path if isinstance(fs, LocalFileSystem) else shown(written))

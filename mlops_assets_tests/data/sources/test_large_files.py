@@ -6,6 +6,7 @@ import csv
 import io
 import pickle
 import tracemalloc
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from mlops_assets.errors import SchemaMismatchError, SourceError, UnreachableErr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 FIELDS = st.text(st.sampled_from('ab,"\r\n é'), max_size=6)
 ROWS = st.lists(st.tuples(FIELDS, FIELDS), min_size=1, max_size=30)
@@ -165,6 +165,17 @@ def test_a_file_that_changes_after_the_survey_is_not_read(divided: Callable[...,
         part.read(survey, survey.pieces[0])
 
     assert error.value.transient
+
+
+def test_a_file_that_is_gone_after_the_survey_is_said(divided: Callable[..., LargeInput]):
+    part = divided("a.csv", b"a,b\n1,2\n3,4\n")
+    survey = part.survey()
+    Path(part.origin).unlink()
+
+    with pytest.raises(SourceError, match="disappeared before it was read"):
+        part.read(survey, survey.pieces[0])
+    with pytest.raises(SourceError, match="disappeared before it was read"):
+        part()
 
 
 def test_a_damaged_parquet_file_is_refused(divided: Callable[..., LargeInput]):
