@@ -81,9 +81,11 @@ def bins_of_equal_prediction(score: FloatArray) -> npt.NDArray[np.int64]:
     Bins of equal row counts would put nearly all frauds into the last one, bins of equal width nearly all rows into the
     first. The bins depend on the scores alone, so the observed rates stay unbiased.
     """
-    distinct, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
+    distinct, counts = np.unique(score, return_counts=True)
     running = np.cumsum(distinct * counts)
     if running[-1] == 0:
         return np.zeros(len(score), dtype=np.int64)
     middle = running - distinct * counts / 2
-    return np.minimum((BINS * middle / running[-1]).astype(np.int64), BINS - 1)[inverse]
+    bins = np.minimum((BINS * middle / running[-1]).astype(np.int64), BINS - 1)
+    first = np.searchsorted(bins, np.arange(1, BINS))  # a bin's lowest score; bins rise with scores
+    return np.searchsorted(distinct[first[first < len(bins)]], score, side="right")
