@@ -34,10 +34,8 @@ def alone(drawn: Population, replicates: int = 200) -> Bootstrap:
 
 
 def together(drawn: Population, replicates: int = 200) -> Comparison:
-    models = (Contender(scores, THRESHOLD) for scores in (drawn.better, drawn.worse))
-    return compare(
-        drawn.rows, **dict(zip(("candidate", "baseline"), models, strict=True)), design=Design(replicates, 1)
-    )
+    better, worse = (Contender(scores, THRESHOLD) for scores in (drawn.better, drawn.worse))
+    return compare(drawn.rows, candidate=better, baseline=worse, design=Design(replicates, 1))
 
 
 def intervals(drawn: Population, replicates: int) -> dict[str, Interval]:
@@ -76,13 +74,13 @@ def test_bags_give_the_estimates_of_all_rows_and_intervals_about_as_wide(monkeyp
 @pytest.mark.proof
 @pytest.mark.timeout(900)
 def test_bags_give_intervals_as_wide_as_all_rows_do_on_average(monkeypatch: pytest.MonkeyPatch):
-    """Eight populations of 2,000 frauds; the mean of a ratio is known to about 4 %."""
-    found = [ratios(monkeypatch, seed, frauds=2_000, replicates=200) for seed in range(8)]
+    """Four populations of 1,600 frauds; the mean of a ratio is known to about 5 %, that of ROC AUC to less."""
+    found = [ratios(monkeypatch, seed, frauds=1_600, replicates=150) for seed in range(4)]
 
     mean = {name: float(np.mean([each[name] for each in found])) for name in found[0]}
     wide = mean.pop("gain in precision_at_budget")  # `bags.ALERTS` says why
-    assert 0.95 < wide < 1.3
-    assert all(0.9 < ratio < 1.1 for ratio in mean.values()), mean
+    assert 0.85 < wide < 1.4
+    assert all(0.8 < ratio < 1.2 for ratio in mean.values()), mean
 
 
 def test_a_set_of_few_rows_or_clusters_or_alerts_needs_no_bags_or_larger_ones():
