@@ -5,8 +5,9 @@ What belongs here: running the replicates and naming the intervals. What does no
 
 Clusters are drawn with replacement (Efron and Tibshirani 1993, chapter 13; clusters: Davison and Hinkley 1997, section
 3.8), as counts that serve as integer row weights. The scores are sorted once, and a replicate costs a draw and a few
-cumulative sums; only one replicate's arrays are in memory at a time. So many rows that the replicates would take longer
-than some minutes get fewer of them (`Design.within_budget`).
+cumulative sums; only one replicate's arrays are in memory at a time. Of more rows than `bags.ROWS_WITHOUT_BAGS`,
+estimates are still those on all rows, of one model after the other, but replicates are drawn from a part of the
+clusters (`bags`). Where clusters are too few for that, there are fewer replicates (`Design.within_budget`).
 
 Resampling is biased where a metric is not smooth: a day's share of caught frauds falls when frauds are drawn twice.
 Intervals therefore lie about the estimate and take only their width from the replicates. The calibration error is
@@ -15,17 +16,19 @@ the exception: scatter alone makes it too high, on the rows as on each resample,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from mlops_assets.evaluation.bags import BAGS, bags, draws_from_bag, share_of_bag
 from mlops_assets.evaluation.clusters import Clusters, Unit, draws
 from mlops_assets.evaluation.intervals import Design, Interval, Scale, standard_error, student
 from mlops_assets.evaluation.metrics import checked_labels_and_scores
 from mlops_assets.evaluation.ranking import Array, FloatArray
 from mlops_assets.evaluation.scorer import MONEY_SAVED, SAVED_OVER_RANDOM, Rows, Scorer
+from mlops_assets.evaluation.support import Support
 
 LOWER_IS_BETTER: Final = ("log_loss", "brier", "calibration_error")
 SCALES: Final[Mapping[str, Scale]] = {
@@ -129,20 +132,19 @@ def bootstrap(rows: Rows, *, scores: Array, threshold: float, design: Design) ->
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
-    clusters, design = rows.clusters, design.within_budget(len(rows.y))
-    scorer = Scorer(rows, clusters, scores, threshold)
-    estimates, values, sample = _replicates(rows, clusters, design, scorer, scorer.defined)
+    drawn = _drawn(rows, [Contender(scores, threshold)], design)
     intervals = {
-        name: design.interval(
-            estimate,
-            column,
-            effective=sample.effective,
+        name: drawn.design.interval(
+            float(drawn.estimates[0, number]),
+            drawn.values[:, 0, number],
+            effective=drawn.sample.effective,
             scale=SCALES.get(name, "angle"),
             without_bias=name == "calibration_error",
+            about=None if drawn.about is None else drawn.about[:, 0, number],
         )
-        for name, estimate, column in zip(scorer.names, estimates.tolist(), values.T, strict=True)
+        for number, name in enumerate(drawn.names)
     }
-    return Bootstrap(intervals, sample)
+    return Bootstrap(intervals, drawn.sample)
 
 
 def compare(
@@ -170,40 +172,109 @@ def compare(
     Raises:
         EvaluationError: A metric is not defined on these rows, or an argument is invalid.
     """
-    clusters, design = rows.clusters, design.within_budget(len(rows.y))
-    new, old = (Scorer(rows, clusters, model.scores, model.threshold, wanted=wanted) for model in (candidate, baseline))
-    names = [name for name in new.names if name in wanted]
-    at = [new.names.index(name) for name in names]
-    direction = np.array([-1.0 if name in LOWER_IS_BETTER else 1.0 for name in names])
-
-    def difference(copies: FloatArray) -> FloatArray:
-        return direction * (np.array(new(copies))[at] - np.array(old(copies))[at])
-
-    estimates, values, sample = _replicates(rows, clusters, design, difference, new.defined)
-    once = np.ones(clusters.count)
+    drawn = _drawn(rows, [candidate, baseline], design, wanted)
     gains = {}
-    for number, name in enumerate(names):
-        chosen = replace(design, level=(levels or {}).get(name, design.level))
-        interval = chosen.interval(float(estimates[number]), values[:, number], effective=sample.effective)
-        error = standard_error(values[:, number], sample.effective)
-        gains[name] = Gain(new(once)[at[number]], old(once)[at[number]], interval, *error)
-    return Comparison(gains, sample)
+    for number, name in enumerate(drawn.names):
+        if name not in wanted:
+            continue
+        direction = -1.0 if name in LOWER_IS_BETTER else 1.0
+        new, old = drawn.estimates[:, number].tolist()
+        estimate = direction * (new - old)
+        values = direction * (drawn.values[:, 0, number] - drawn.values[:, 1, number])
+        if drawn.about is not None:
+            values += estimate - direction * (drawn.about[:, 0, number] - drawn.about[:, 1, number])
+        chosen = replace(drawn.design, level=(levels or {}).get(name, design.level))
+        interval = chosen.interval(estimate, values, effective=drawn.sample.effective)
+        gains[name] = Gain(new, old, interval, *standard_error(values, drawn.sample.effective))
+    return Comparison(gains, drawn.sample)
 
 
-def _replicates(
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """Metrics of one or two models, and their replicates.
+
+    Attributes:
+        names: Of the metrics.
+        estimates: On all rows [models, metrics].
+        values: On each resample [replicates, models, metrics].
+        about: On the bag that each resample was drawn from, as `values`; None: resamples were drawn from all rows.
+        design: With the number of resamples that were drawn.
+        sample: What was drawn.
+    """
+
+    names: tuple[str, ...]
+    estimates: FloatArray
+    values: FloatArray
+    about: FloatArray | None
+    design: Design
+    sample: Sample
+
+
+def _drawn(rows: Rows, models: Sequence[Contender], design: Design, wanted: Collection[str] | None = None) -> _Drawn:
+    clusters = rows.clusters
+    fraud, _ = checked_labels_and_scores(rows.y, np.zeros(len(rows.y)))
+    support = Support.of(rows, clusters)
+    sample = Sample(clusters.unit, clusters.count, clusters.with_fraud(fraud), clusters.effective(fraud), 0)
+    share = share_of_bag(len(rows.y), support.effective, rows.alerts_per_day)
+    design = design.within_budget(round(share * len(rows.y)))
+    if share < 1:
+        return _from_bags(rows, clusters, support, models, design, wanted, share, sample)
+    scorers = [Scorer(rows, clusters, model.scores, model.threshold, wanted) for model in models]
+    estimates = _figures(scorers, np.ones(clusters.count))
+    values, redrawn = _replicates(scorers, draws(clusters.count, design.replicates, design.seed, support.defined))
+    return _Drawn(scorers[0].names, estimates, values, None, design, replace(sample, redrawn=redrawn))
+
+
+def _from_bags(
     rows: Rows,
     clusters: Clusters,
+    support: Support,
+    models: Sequence[Contender],
     design: Design,
-    statistic: Callable[[FloatArray], FloatArray | list[float]],
-    defined: Callable[[FloatArray], bool],
-) -> tuple[FloatArray, FloatArray, Sample]:
-    """Return a statistic on the rows as they are [metrics] and on each resample [replicates, metrics]."""
-    fraud, _ = checked_labels_and_scores(rows.y, np.zeros(len(rows.y)))
-    estimates = np.array(statistic(np.ones(clusters.count)))
-    values = np.empty((design.replicates, len(estimates)))
-    redrawn = 0
-    for replicate, (copies, tries) in enumerate(draws(clusters.count, design.replicates, design.seed, defined)):
-        values[replicate] = statistic(copies)
-        redrawn += tries - 1
-    sample = Sample(clusters.unit, clusters.count, clusters.with_fraud(fraud), clusters.effective(fraud), redrawn)
-    return estimates, values, sample
+    wanted: Collection[str] | None,
+    share: float,
+    sample: Sample,
+) -> _Drawn:
+    names: tuple[str, ...] = ()
+    estimates, bins = [], []
+    for model in models:  # one scorer of all rows at a time
+        scorer = Scorer(rows, clusters, model.scores, model.threshold, wanted)
+        names = scorer.names
+        estimates.append(scorer(np.ones(clusters.count)))
+        bins.append(scorer.bins)
+        del scorer
+    values, about, redrawn = [], [], 0
+    replicates = [len(part) for part in np.array_split(np.arange(design.replicates), BAGS)]
+    for number, (bag, tries) in enumerate(bags(clusters.count, share, design.seed, support.all_defined)):
+        inside = bag > 0
+        kept, held = inside[clusters.codes], clusters.part(inside)
+        part = rows.where(kept)
+        scorers = [
+            Scorer(part, held, model.scores[kept], model.threshold, wanted, of_all and of_all.part(kept))
+            for model, of_all in zip(models, bins, strict=True)
+        ]
+        resamples = draws_from_bag(
+            held.count, clusters.count, replicates[number], (design.seed, number), support.part(inside).defined
+        )
+        found, again = _replicates(scorers, resamples)
+        values.append(found)
+        about.append(np.broadcast_to(_figures(scorers, np.full(held.count, clusters.count / held.count)), found.shape))
+        redrawn += again + tries - 1
+    return _Drawn(
+        names,
+        np.array(estimates),
+        np.concatenate(values),
+        np.concatenate(about),
+        design,
+        replace(sample, redrawn=redrawn),
+    )
+
+
+def _figures(scorers: Sequence[Scorer], copies: FloatArray) -> FloatArray:
+    return np.array([scorer(copies) for scorer in scorers])
+
+
+def _replicates(scorers: Sequence[Scorer], resamples: Iterable[tuple[FloatArray, int]]) -> tuple[FloatArray, int]:
+    """Return the metrics on each resample [replicates, models, metrics], and how many draws were repeated."""
+    values, tries = zip(*((_figures(scorers, copies), tries) for copies, tries in resamples), strict=True)
+    return np.array(values), sum(tries) - len(tries)

@@ -9,7 +9,7 @@ them as independent and is far too narrow, so whole clusters are drawn (Davison 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +78,10 @@ class Clusters:
         frauds = np.bincount(self.codes[fraud]).astype(np.float64)
         return float(frauds.sum() ** 2 / (frauds @ frauds))
 
+    def part(self, inside: BoolArray) -> Clusters:
+        """Return the rows of some clusters as a partition of their own, in the same order; `inside` [clusters]."""
+        return Clusters(self.unit, (np.cumsum(inside) - 1)[self.codes[inside[self.codes]]], int(inside.sum()))
+
     def with_fraud(self, fraud: BoolArray) -> int:
         """Return how many clusters hold a fraud."""
         return len(np.unique(self.codes[fraud]))
@@ -87,6 +91,8 @@ def draws(
     clusters: int, replicates: int, seed: int, defined: Callable[[FloatArray], bool]
 ) -> Iterator[tuple[FloatArray, int]]:
     """Yield, per replicate, how often each cluster was drawn [clusters] float64, and how many draws that took.
+
+    As many are drawn as there are.
 
     Counts belong to clusters, not to scores: with the same seed, two models on the same rows get the same resamples,
     so differences between them are paired.
@@ -98,13 +104,31 @@ def draws(
         defined: Tells whether the metrics are defined for these counts; if not, the draw is repeated.
 
     Raises:
-        EvaluationError: A replicate failed `defined` MAX_DRAWS_PER_REPLICATE times in a row.
+        EvaluationError: As `accepted`.
+    """
+
+    def draw(generator: np.random.Generator) -> FloatArray:
+        drawn = generator.integers(0, clusters, size=clusters)
+        return np.bincount(drawn, minlength=clusters).astype(np.float64)
+
+    return accepted(draw, replicates, seed, defined)
+
+
+def accepted(
+    draw: Callable[[np.random.Generator], FloatArray],
+    times: int,
+    seed: int | Sequence[int],
+    defined: Callable[[FloatArray], bool],
+) -> Iterator[tuple[FloatArray, int]]:
+    """Yield so many draws on which the metrics are defined, and how many draws each took.
+
+    Raises:
+        EvaluationError: MAX_DRAWS_PER_REPLICATE draws in a row failed `defined`.
     """
     generator = np.random.default_rng(seed)
-    for _ in range(replicates):
+    for _ in range(times):
         for tries in range(1, MAX_DRAWS_PER_REPLICATE + 1):
-            drawn = generator.integers(0, clusters, size=clusters)
-            counts = np.bincount(drawn, minlength=clusters).astype(np.float64)
+            counts = draw(generator)
             if defined(counts):
                 yield counts, tries
                 break

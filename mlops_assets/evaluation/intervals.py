@@ -97,6 +97,7 @@ class Design:
         effective: float,
         scale: Scale = "plain",
         without_bias: bool = False,
+        about: FloatArray | None = None,
     ) -> Interval:
         """Return the interval of one metric.
 
@@ -107,10 +108,14 @@ class Design:
             scale: On which the replicates' spread is taken.
             without_bias: Whether the estimate is as far from the truth, on average, as the replicates are from the
                 estimate. The interval then lies about the estimate without that, and may not hold it.
+            about: The metric on the rows that each replicate was drawn from [replicates]; None: it is the estimate.
         """
         to_scale, back = _SCALES[scale]
-        values = to_scale(values[~np.isnan(values)])
+        known = ~np.isnan(values)
+        values = to_scale(values[known])
         middle = float(to_scale(np.array(estimate)))
+        if about is not None:
+            values = values - to_scale(about[known]) + middle
         if without_bias:
             middle -= float(values.mean()) - middle
         error, freedom = standard_error(values, effective)

@@ -199,7 +199,7 @@ def checked_scores(scores: Array) -> FloatArray:
     wrong = int(np.count_nonzero(~((scores >= 0) & (scores <= 1))))
     if wrong:
         refuse(f"{wrong} of {len(scores)} scores are not in [0, 1]", fix="pass probabilities, not margins or nan")
-    return scores.astype(np.float64)
+    return scores.astype(np.float64, copy=False)
 
 
 def checked_weights(fraud: BoolArray, weights: Array | None) -> FloatArray:
@@ -221,7 +221,7 @@ def checked_days(days: Array, rows: int) -> npt.NDArray[np.int64]:
             f"days of shape {days.shape} and dtype {days.dtype} for {rows} rows",
             fix="pass one integer day number per row, such as floor(event time in seconds / 86,400)",
         )
-    return days.astype(np.int64)
+    return days.astype(np.int64, copy=False)
 
 
 def checked_budget(k: int) -> int:

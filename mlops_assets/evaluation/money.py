@@ -47,14 +47,16 @@ class Money:
     """What is at stake in each row.
 
     Attributes:
-        alerted: Rows that are alerted [n] bool.
+        alerts: Positions of the rows that are alerted [alerts].
         frauds: Positions of the frauds [frauds].
         at_stake: Amount of each fraud [frauds].
+        alerted: Whether it is alerted [frauds] bool.
     """
 
-    alerted: BoolArray
+    alerts: Array
     frauds: Array
     at_stake: FloatArray
+    alerted: BoolArray
 
     @classmethod
     def of(cls, fraud: BoolArray, alerted: BoolArray, amounts: Array) -> Money:
@@ -67,7 +69,7 @@ class Money:
         at_stake = checked_amounts(amounts, len(fraud))[frauds]
         if at_stake.sum() == 0:
             refuse("no fraud has an amount above 0", where="amounts", fix="pass the contract's amounts, or none")
-        return cls(alerted, frauds, at_stake)
+        return cls(np.flatnonzero(alerted), frauds, at_stake, alerted[frauds])
 
     def total(self, weights: FloatArray) -> float:
         """Amounts of all frauds, under row weights [n]."""
@@ -75,15 +77,15 @@ class Money:
 
     def caught(self, weights: FloatArray) -> float:
         """Amounts of the alerted frauds."""
-        return float(weights[self.frauds] @ (self.at_stake * self.alerted[self.frauds]))
+        return float(weights[self.frauds] @ (self.at_stake * self.alerted))
 
     def saved(self, weights: FloatArray, alert_cost: float) -> float:
         """What is saved against alerting nothing."""
-        return self.caught(weights) - alert_cost * float(weights @ self.alerted)
+        return self.caught(weights) - alert_cost * float(weights[self.alerts].sum())
 
     def saved_over_random(self, weights: FloatArray) -> float:
         """What is saved against as many alerts at random."""
-        share = float(weights @ self.alerted) / float(weights.sum())
+        share = float(weights[self.alerts].sum()) / float(weights.sum())
         return self.caught(weights) - share * self.total(weights)
 
 

@@ -102,6 +102,7 @@ class Scorer:
         scores: Scores [n], float32 or float64 in [0, 1].
         threshold: Alert when score >= threshold; chosen on other rows.
         wanted: Metrics that are needed; None for all that the rows allow. Some others may come with them.
+        bins: Of the calibration error, if these rows are a part of others; None: from the scores.
 
     Raises:
         EvaluationError: A metric is not defined on these rows, or the input is invalid.
@@ -114,101 +115,122 @@ class Scorer:
         scores: Array,
         threshold: float,
         wanted: Collection[str] | None = None,
+        bins: CalibrationBins | None = None,
     ) -> None:
         fraud, score = checked_labels_and_scores(rows.y, scores)
-        days = checked_days(rows.days, len(fraud))
-        self._codes = clusters.codes
-        self._k = checked_budget(rows.alerts_per_day)
-        self._ranked = RankedScores(fraud, score)
+        days, k = checked_days(rows.days, len(fraud)), checked_budget(rows.alerts_per_day)
         alerted = score >= checked_threshold(threshold)
-        self._fraud = fraud.astype(np.float64)
-        # One matrix product gives the sums over all rows that need no order.
-        self._at_threshold = np.stack([alerted & fraud, alerted]).astype(np.float64)
-        self._losses = np.stack([row_log_loss(fraud, score, scores.dtype), (score - fraud) ** 2])
         counted = rows_of_budget(fraud, rows.on_whole_day)
-        blocks: list[tuple[tuple[str, ...], _Block]] = [
-            (METRICS[:2], self._ranking),
-            (METRICS[2:4], self._at_budget(counted, fraud, score, days, clusters)),
-            (METRICS[4:6], self._alerts),
-            (METRICS[6:8], lambda _, weights: (self._losses @ weights / weights.sum()).tolist()),
-            (METRICS[8:], _calibration(CalibrationBins.of(fraud, score))),
+        here = _Scored(fraud, score, days, counted, clusters, k)
+        self._codes = clusters.codes
+        self.bins = bins
+        # What is not wanted is not made: a block holds up to 24 bytes a row.
+        blocks: list[tuple[tuple[str, ...], Callable[[], _Block]]] = [
+            (METRICS[:2], lambda: _ranking(here)),
+            (METRICS[2:4], lambda: _at_budget(here)),
+            (METRICS[4:6], lambda: _alerts(fraud, alerted)),
+            (METRICS[6:8], lambda: _losses(row_log_loss(fraud, score, scores.dtype), (score - fraud) ** 2)),
+            (METRICS[8:], lambda: self._calibration(fraud, score)),
         ]
-        at_stake = np.ones(clusters.count)
         if rows.amounts is not None:
-            money = Money.of(fraud, alerted, rows.amounts)
-            blocks.append((MONEY, _money(money, checked_alert_cost(rows.alert_cost))))
-            of_fraud = self._codes[money.frauds]
-            at_stake = np.bincount(of_fraud, money.at_stake, clusters.count).astype(np.float64)
+            money, alert_cost = Money.of(fraud, alerted, rows.amounts), checked_alert_cost(rows.alert_cost)
+            blocks.append((MONEY, lambda: _money(money, alert_cost)))
         if rows.entities is not None:
-            cards = DailyCards(fraud[counted], score[counted], days[counted], self._codes[counted])
-            blocks.append((CARDS, lambda copies, _: [cards.at_budget(self._k, copies)]))
-            if rows.past is not None:
+            blocks.append((CARDS, lambda: _cards(here)))
+            if rows.past is not None and _is_wanted(UNKNOWN_CARDS, wanted):
                 unknown = unknown_rows(fraud, days, rows.entities, rows.past)
                 if (fraud & unknown & counted).any() and (unknown & ~fraud).any():
-                    blocks.append((UNKNOWN_CARDS, self._unknown_cards(unknown, counted, fraud, score, days)))
-        blocks = [block for block in blocks if wanted is None or not set(wanted).isdisjoint(block[0])]
-        self._blocks = [compute for _, compute in blocks]
+                    blocks.append((UNKNOWN_CARDS, lambda: _unknown_cards(here, unknown)))
+        blocks = [block for block in blocks if _is_wanted(block[0], wanted)]
+        self._blocks = [made() for _, made in blocks]
         self.names = tuple(name for names, _ in blocks for name in names)
-        # Per cluster: frauds, those that the budget counts, rows, and what is at stake.
-        self._sums = np.stack(
-            [
-                np.bincount(self._codes[fraud], minlength=clusters.count),
-                np.bincount(self._codes[fraud & counted], minlength=clusters.count),
-                np.bincount(self._codes, minlength=clusters.count),
-                at_stake,
-            ]
-        )
-
-    def defined(self, copies: FloatArray) -> bool:
-        """Return whether all metrics are defined, except those on unknown cards; `copies` [clusters]."""
-        frauds, counted, rows, at_stake = (self._sums @ copies).tolist()
-        return bool(0 < frauds < rows and counted > 0 and at_stake > 0)
 
     def __call__(self, copies: FloatArray) -> list[float]:
         """Return the metrics named by `names`; those on unknown cards are NaN if none with a fraud is taken."""
         weights = copies[self._codes]
         return [value for compute in self._blocks for value in compute(copies, weights)]
 
-    def _ranking(self, _: FloatArray, weights: FloatArray) -> list[float]:
-        ranking = self._ranked.weighted(weights)
+    def _calibration(self, fraud: BoolArray, score: FloatArray) -> _Block:
+        bins = self.bins = self.bins or CalibrationBins.of(fraud, score)
+        return lambda _, weights: [bins.error(weights)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What the metrics are computed from; `counted` are the rows of the daily budget `k`."""
+
+    fraud: BoolArray
+    score: FloatArray
+    days: Array
+    counted: BoolArray
+    clusters: Clusters
+    k: int
+
+    def cards(self, at: BoolArray) -> DailyCards:
+        """Return the cards of some rows [n]."""
+        return DailyCards(self.fraud[at], self.score[at], self.days[at], self.clusters.codes[at])
+
+
+def _is_wanted(names: Collection[str], wanted: Collection[str] | None) -> bool:
+    return wanted is None or not set(wanted).isdisjoint(names)
+
+
+# No block may hold the scorer: a cycle would keep it in memory until the garbage collector comes by.
+def _ranking(here: _Scored) -> _Block:
+    ranked = RankedScores(here.fraud, here.score)
+
+    def compute(_: FloatArray, weights: FloatArray) -> list[float]:
+        ranking = ranked.weighted(weights)
         return [ranking.average_precision(), ranking.roc_auc()]
 
-    def _alerts(self, _: FloatArray, weights: FloatArray) -> list[float]:
-        caught, alerts = (self._at_threshold @ weights).tolist()
-        frauds = float(self._fraud @ weights)
+    return compute
+
+
+def _at_budget(here: _Scored) -> _Block:
+    counted, k = here.counted, here.k
+    daily = DailyRanking(here.fraud[counted], here.score[counted], here.days[counted])
+    if here.clusters.unit != "day":
+        if counted.all():
+            return lambda _, weights: daily.at_budget(k, weights)
+        return lambda _, weights: daily.at_budget(k, weights[counted])
+    # Whole days are drawn: their own figures never change, only how often each counts.
+    rows = np.flatnonzero(counted)
+    whole_days, cluster_of_day = daily.by_day(k, np.ones(len(rows))), here.clusters.codes[rows[daily.first_rows]]
+    return lambda copies, _: whole_days.figures(copies[cluster_of_day])
+
+
+def _alerts(fraud: BoolArray, alerted: BoolArray) -> _Block:
+    at = [np.flatnonzero(rows) for rows in (alerted & fraud, alerted, fraud)]
+
+    def compute(_: FloatArray, weights: FloatArray) -> list[float]:
+        caught, alerts, frauds = (float(weights[rows].sum()) for rows in at)
         counts = Confusion(caught, alerts, frauds, float(weights.sum()) - frauds)
         return [counts.kappa(), counts.f1()]
 
-    def _at_budget(
-        self, counted: BoolArray, fraud: BoolArray, score: FloatArray, days: Array, clusters: Clusters
-    ) -> _Block:
-        daily = DailyRanking(fraud[counted], score[counted], days[counted])
-        rows = np.flatnonzero(counted)
-        if clusters.unit != "day":
-            return lambda _, weights: daily.at_budget(self._k, weights[rows])
-        # Whole days are drawn: their own figures never change, only how often each counts.
-        whole_days, cluster_of_day = daily.by_day(self._k, np.ones(len(rows))), self._codes[rows[daily.first_rows]]
-        return lambda copies, _: whole_days.figures(copies[cluster_of_day])
-
-    def _unknown_cards(
-        self, unknown: BoolArray, counted: BoolArray, fraud: BoolArray, score: FloatArray, days: Array
-    ) -> _Block:
-        rows, frauds = np.flatnonzero(unknown), fraud[unknown]
-        ranked = RankedScores(frauds, score[rows])
-        at = unknown & counted
-        cards = DailyCards(fraud[at], score[at], days[at], self._codes[at])
-
-        def compute(copies: FloatArray, weights: FloatArray) -> list[float]:
-            here = weights[rows]
-            if here[frauds].sum() == 0:
-                return [np.nan, np.nan]
-            return [ranked.weighted(here).average_precision(), cards.at_budget(self._k, copies)]
-
-        return compute
+    return compute
 
 
-def _calibration(bins: CalibrationBins) -> _Block:
-    return lambda _, weights: [bins.error(weights)]
+def _losses(*of_rows: FloatArray) -> _Block:
+    losses = np.stack(of_rows)
+    return lambda _, weights: (losses @ weights / weights.sum()).tolist()
+
+
+def _cards(here: _Scored) -> _Block:
+    cards, k = here.cards(here.counted), here.k
+    return lambda copies, _: [cards.at_budget(k, copies)]
+
+
+def _unknown_cards(here: _Scored, unknown: BoolArray) -> _Block:
+    rows, frauds, k = np.flatnonzero(unknown), here.fraud[unknown], here.k
+    ranked, cards = RankedScores(frauds, here.score[rows]), here.cards(unknown & here.counted)
+
+    def compute(copies: FloatArray, weights: FloatArray) -> list[float]:
+        drawn = weights[rows]
+        if drawn[frauds].sum() == 0:
+            return [np.nan, np.nan]
+        return [ranked.weighted(drawn).average_precision(), cards.at_budget(k, copies)]
+
+    return compute
 
 
 def _money(money: Money, alert_cost: float) -> _Block:

@@ -152,6 +152,7 @@ class OnCluster:
         contract: Names and roles of the columns.
         narrow: Without features.
         places: Hash of each row's batch and position [rows], no two of them equal.
+        order: Positions of the rows by rising hash [rows].
         seed: Of the hash.
     """
 
@@ -159,6 +160,7 @@ class OnCluster:
     contract: Contract
     narrow: Matrix
     places: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int32]
     seed: int
 
     @classmethod
@@ -170,8 +172,10 @@ class OnCluster:
         """
         for seed in _SEEDS:
             narrow, places = _collected(frame, contract, seed)
-            if len(np.unique(places)) == len(places):
-                return cls(frame, contract, narrow, places, seed)
+            order = np.argsort(places).astype(np.int32)  # a driver has no two billion rows
+            rising = places[order]
+            if (rising[1:] > rising[:-1]).all():
+                return cls(frame, contract, narrow, places, order, seed)
         raise EvaluationError(
             "rows have the same batch and position as others",
             where="test set",
@@ -250,10 +254,10 @@ class OnCluster:
                 yield pa.RecordBatch.from_arrays([batch.column(_PLACE), pa.array(scores)], ["place", "score"])
 
         found = self._coded(names, levels).mapInArrow(score_all, "place long, score double").toArrow()
-        order = np.argsort(self.places)
         scores = np.empty(self.rows)
-        at = np.searchsorted(self.places, found.column("place").to_numpy(), sorter=order)
-        scores[order[at]] = found.column("score").to_numpy()
+        for batch in found.to_batches():  # as one, the columns would be copied
+            at = np.searchsorted(self.places, batch.column("place").to_numpy(), sorter=self.order)
+            scores[self.order[at]] = batch.column("score").to_numpy()
         return scores
 
     def _levels(self) -> Levels:
@@ -297,17 +301,19 @@ def _collected(frame: DataFrame, contract: Contract, seed: int) -> tuple[Matrix,
             yield pa.RecordBatch.from_arrays([*found, hashed(batch.column(_ENTITY))], [*kept, _ENTITY])
 
     table = columns.mapInArrow(without_names, schema).toArrow()
-    at = event_seconds(table.column(_TIME))
+    held = dict(zip(table.column_names, table.columns, strict=True))
+    del table  # each column is freed once there is an array of it
+    at = event_seconds(held.pop(_TIME))
     narrow = Matrix(
         features=(),
-        X=np.empty((table.num_rows, 0), dtype=np.float32),
-        y=table.column(_LABEL).to_numpy().astype(np.uint8),
+        X=np.empty((len(at), 0), dtype=np.float32),
+        y=held.pop(_LABEL).to_numpy().astype(np.uint8),
         days=day_numbers(at, contract.time_zone),
-        amounts=None if amount is None else doubles(table.column(_AMOUNT)),
+        amounts=None if amount is None else doubles(held.pop(_AMOUNT)),
         on_whole_day=on_whole_days(at, contract.time_zone),
-        entities=None if entity is None else entity_ids(table.column(_ENTITY)),
+        entities=None if entity is None else entity_ids(held.pop(_ENTITY)),
     )
-    return narrow, table.column(_PLACE).to_numpy()
+    return narrow, held.pop(_PLACE).to_numpy()
 
 
 def _place(seed: int) -> Column:

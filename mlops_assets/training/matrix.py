@@ -185,7 +185,7 @@ def hashed(values: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 def entity_ids(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the ids [rows] of a set's rows in its order; a row without an entity gets an id < 0 of its own."""
-    numbers = ids.fill_null(-1).to_numpy().copy()
+    numbers = np.require(ids.fill_null(-1).to_numpy(), requirements="W")
     missing = np.flatnonzero(numbers < 0)
     numbers[missing] = -1 - missing
     return numbers
