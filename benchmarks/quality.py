@@ -30,7 +30,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,8 +148,11 @@ def mean_interval(intervals: list[dict[str, float]]) -> dict[str, float]:
     return {"estimate": estimate, "low": estimate - half, "high": estimate + half}
 
 
-def promises(days: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return for each promise of a way how far it was off: in the mean over the days, and on a day in the mean."""
+def promises(days: list[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return for each promise of a way how far it was off: in the mean over the days, and on a day in the mean.
+
+    `error` is the standard error of the mean, from how the days differ; None with one day.
+    """
     found = {}
     for name in _names(days):
         for where in days[0]["promised"][name]:
@@ -160,6 +163,7 @@ def promises(days: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             ]
             found[f"{name}, {where}"] = {
                 "mean": fmean(missed),
+                "error": stdev(missed) / len(missed) ** 0.5 if len(missed) > 1 else None,
                 "mean_of_absolute": fmean(abs(each) for each in missed),
             }
     return found
@@ -288,11 +292,14 @@ def main() -> None:
         ends = f"[{gain['low']:+.4f}, {gain['high']:+.4f}]"
         print(f"{name}: {means[name]:.4f}; ours - it: {gain['estimate']:+.4f} {ends}")
     for name, missed in details["promise_missed_by"].items():
-        print(f"promise of {name}: {missed['mean']:+.4f} in the mean, {missed['mean_of_absolute']:.4f} on a day")
+        error = "" if missed["error"] is None else f" (standard error {missed['error']:.4f})"
+        print(f"promise of {name}: {missed['mean']:+.4f} in the mean{error}, {missed['mean_of_absolute']:.4f} on a day")
     print(f"at least the best fixed setting's: {gains[details['best_fixed']]['estimate'] >= 0}")
     print(f"at least {ABOVE_RECIPE:g} above the recipe's: {gains[RECIPE]['estimate'] >= ABOVE_RECIPE}")
-    kept = abs(details["promise_missed_by"][f"{OURS}, rehearsal"]["mean"]) <= KEPT_WITHIN
-    print(f"the rehearsal's promise kept within {KEPT_WITHIN:g} in the mean: {kept}")
+    missed = details["promise_missed_by"][f"{OURS}, rehearsal"]
+    print(f"the rehearsal's promise kept within {KEPT_WITHIN:g} in the mean: {abs(missed['mean']) <= KEPT_WITHIN}")
+    if missed["error"] is None or missed["error"] > KEPT_WITHIN / 2:
+        print("so few days can't tell: the standard error of that mean is more than half of it")
 
 
 if __name__ == "__main__":
