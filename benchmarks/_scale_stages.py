@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import requests
 from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
 from benchmarks._sessions import fresh_session
@@ -200,8 +200,7 @@ def executors(spark: SparkSession) -> dict[str, dict[str, int]]:
     """Return what each executor has read and worked so far, and the driver, by Spark's own account."""
     context = spark.sparkContext
     url = f"{context.uiWebUrl}/api/v1/applications/{context.applicationId}/allexecutors"
-    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - Spark's own page, on the loopback
-        found = json.load(answer)
+    found = requests.get(url, timeout=30).json()
     return {
         one["id"]: {
             "input_bytes": one["totalInputBytes"],

@@ -52,6 +52,8 @@ _FILES_PER_BATCH: Final = "1000"
 _DIGITS: Final = 16
 # How far the clocks of this machine and of a file server may be apart, and how long listing may take.
 _CLOCKS_APART_S: Final = 120.0
+# Of a Spark Connect server, which starts a process for `foreachBatch`.
+_PYTHON_NOT_UP: Final = "Python worker failed to connect back"
 _SCHEME: Final = re.compile(r"^[a-z][\w+.-]*:(?=/)")
 
 
@@ -178,11 +180,15 @@ class ArrivingFiles:
             problem = brief(error)
         else:
             return
+        too_slow = _PYTHON_NOT_UP in problem
         raise StorageError(
             f"new files can't be found: {problem}",
             where=shown(self.folder),
-            fix="check that the folder exists and that Spark may read it; if its checkpoint is damaged, load with "
+            fix="run it again: Spark gives Python 10 s to start, and the machine was too busy for that"
+            if too_slow
+            else "check that the folder exists and that Spark may read it; if its checkpoint is damaged, load with "
             "`source: {again: true}`",
+            transient=too_slow,
         )
 
     def _last_look(self, *, until: float | None = None, known: Mapping[str, float] | None = None) -> _Look:

@@ -48,10 +48,8 @@ _FILE_ROWS: Final = 500_000
 class _Commit:
     origin: str
     content_hash: str
+    count: int
     rows: Callable[[SparkSession], DataFrame]
-
-    def count(self, session: SparkSession) -> int:
-        return self.rows(session).count()
 
     def collected(self, session: SparkSession) -> Any:
         return self.rows(session).toArrow()
@@ -81,21 +79,15 @@ class CatalogSource:
         self._sql_name = quoted(*name.split("."))
         self._after, self._up_to, self._has_key = after_version, up_to_version, has_key
 
-    def batches(self, known: Collection[str] = frozenset()) -> Iterator[SourceBatch]:
+    def batches(self) -> Iterator[SourceBatch]:
         """Yield the rows that each commit added or changed, oldest commit first.
-
-        Args:
-            known: Identities of batches that are left out; they are not read.
 
         Raises:
             SourceError: There is no such table, it has no change data feed, a commit is no longer readable, or changed
                 rows that have no key.
             UnreachableError: The catalog or its storage does not answer.
         """
-        for commit in self._commits(known):
-            batch = self._collected(commit)
-            if batch.table.num_rows:
-                yield batch
+        return map(self._collected, self._commits(frozenset()))
 
     def divided(self, folder: Path, known: Collection[str]) -> Division:
         """Return what reads each new commit; if they have too many rows for the driver, Spark writes these into files.
@@ -103,11 +95,9 @@ class CatalogSource:
         Positions of rows are those in what is read: rows of a table have no order of their own.
         """
         commits, refused = found_of(self._commits(known))
-        counts = [self._asked(commit.count) for commit in commits]
-        with_rows = [commit for commit, count in zip(commits, counts, strict=True) if count]
-        large = sum(counts) >= LARGE_ROWS
+        large = sum(commit.count for commit in commits) >= LARGE_ROWS
         reads: list[ReadPart] = [
-            self._written(commit, folder) if large else partial(self._collected, commit) for commit in with_rows
+            self._written(commit, folder) if large else partial(self._collected, commit) for commit in commits
         ]
         return Division([*reads, *refused], "all" if large else "process")
 
@@ -127,6 +117,9 @@ class CatalogSource:
         return ParquetFiles(commit.origin, commit.content_hash, files)
 
     def _commits(self, known: Collection[str]) -> Iterator[_Commit]:
+        return (commit for commit in self._new_commits(known) if commit.count)
+
+    def _new_commits(self, known: Collection[str]) -> Iterator[_Commit]:
         identity = self._identity()
         operations = {int(entry["version"]): entry for entry in self._history()}
         newest = max(operations)
@@ -143,7 +136,7 @@ class CatalogSource:
             digest = _digest(identity, str(version))
             operation = str(operations.get(version, {}).get("operation"))
             if digest not in known and operation in WRITES_ROWS:
-                yield _Commit(f"{self._name}@v{version}", digest, self._changes(version, operation))
+                yield _Commit(f"{self._name}@v{version}", digest, *self._changes(version, operation))
 
     def _before_the_feed(self, identity: str, version: int, known: Collection[str]) -> Iterator[_Commit]:
         digest, origin = _digest(identity, f"..{version}"), f"{self._name}@v0..v{version}"
@@ -152,26 +145,34 @@ class CatalogSource:
                 f"the changes of versions {self._after + 1} to {version} were not recorded",
                 f"load all versions once: leave after_version out; rows up to version {version} come as one input",
             )
-        if digest not in known:
-            yield _Commit(
-                origin, digest, lambda session: session.read.option("versionAsOf", version).table(self._sql_name)
-            )
 
-    def _changes(self, version: int, operation: str) -> Callable[[SparkSession], DataFrame]:
+        def read(session: SparkSession) -> DataFrame:
+            return session.read.option("versionAsOf", version).table(self._sql_name)
+
+        if digest not in known:
+            yield _Commit(origin, digest, self._asked(lambda session: read(session).count()), read)
+
+    def _changes(self, version: int, operation: str) -> tuple[int, Callable[[SparkSession], DataFrame]]:
+        """Return how many rows a commit added or changed, and what reads them.
+
+        They are counted with their kinds, which must be known anyway. The log's own count (`numOutputRows`) may be
+        missing, and is what the other writer says of itself.
+        """
+
         def read(session: SparkSession) -> DataFrame:
             reader = session.read.option("readChangeFeed", "true")
             return reader.option("startingVersion", version).option("endingVersion", version).table(self._sql_name)
 
-        kinds = {
-            str(row[_KIND]) for row in self._asked(lambda session: read(session).select(_KIND).distinct().collect())
-        }
-        if kinds - {"insert"} and not self._has_key:
+        counted = self._asked(lambda session: read(session).groupBy(_KIND).count().collect())
+        kinds = {str(row[_KIND]): int(row["count"]) for row in counted}
+        if kinds.keys() - {"insert"} and not self._has_key:
             raise self._error(
                 f"version {version} ({operation}) changed or deleted rows, and without a key there is no telling which "
                 "ones",
                 "name the key column in the contract, or have the table written by appending only",
             )
-        return lambda session: read(session).where(f"{_KIND} IN {_ADDED}").drop(*_TECHNICAL)
+        rows = sum(kinds.get(kind, 0) for kind in _ADDED)
+        return rows, lambda session: read(session).where(f"{_KIND} IN {_ADDED}").drop(*_TECHNICAL)
 
     def _identity(self) -> str:
         (detail,) = self._asked(

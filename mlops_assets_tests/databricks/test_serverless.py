@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pyspark.errors import AnalysisException
 
+from mlops_assets.data.ingest.staging_frames import reads_apart
 from mlops_assets.databricks.launch import submission
 from mlops_assets.databricks.launch.attempt import Attempt
 from mlops_assets.databricks.profile import DatabricksProfile, load_profile
@@ -97,6 +98,12 @@ def test_a_setting_that_cant_be_set_is_an_error_that_says_where_to_run_instead()
     ):
         pytest.fail("it must not run")
     assert session.conf.values == {"known": "before"}
+
+
+def test_executors_see_what_all_machines_mount_although_the_master_is_not_told():
+    session: Any = Session()
+    assert reads_apart(session, "all")
+    assert not reads_apart(session, "machine"), "they are elsewhere"
 
 
 def test_settings_are_restored():

@@ -2,7 +2,7 @@
 
 What belongs here: the process. What does not: what is killed, and what must be in the tables afterwards.
 
-Usage: python -m mlops_assets_tests.lakehouse.load_over_cluster HOME LOCATION
+Usage: python -m mlops_assets_tests.lakehouse.load_over_cluster HOME [stream:]LOCATION
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.sources import large_files
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.lakehouse import loading
+from mlops_assets.lakehouse.arriving_files import ArrivingFiles
 from mlops_assets.lakehouse.lakehouse import Lakehouse
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lakehouse.transactions import TransactionStore
@@ -36,6 +37,7 @@ CONTRACT = Contract(
     max_bad_share=0.2,
 )
 PIECE_BYTES = 100_000
+STREAM = "stream:"
 
 
 def main(home: Path, location: str) -> None:
@@ -51,9 +53,17 @@ def main(home: Path, location: str) -> None:
         spark=lambda: spark.session, database="payments", root=str(home / "lakehouse"), locks=str(home / "locks")
     )
     with lakehouse.exclusive(RAW):
-        report = loading.load(TransactionStore(lakehouse, CONTRACT), FilesSource(location))
+        store, stream = TransactionStore(lakehouse, CONTRACT), location.removeprefix(STREAM)
+        report = (
+            loading.load(store, FilesSource(location))
+            if stream == location
+            else ArrivingFiles(lakehouse, stream, settle_seconds=0).load_into(store)
+        )
+        lost = loading.repair(store)
     failed = [outcome.description for outcome in report.outcomes if not outcome.passed]
-    print(f"accepted {report.accepted}, quarantined {report.quarantined}, failed {failed}", flush=True)  # noqa: T201
+    print(  # noqa: T201
+        f"accepted {report.accepted}, quarantined {report.quarantined}, failed {failed}, lost {lost}", flush=True
+    )
     spark.session.stop()
 
 

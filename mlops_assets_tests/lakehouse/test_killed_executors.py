@@ -17,11 +17,15 @@ import pytest
 from deltalake import DeltaTable
 
 from mlops_assets.data.columns import ROW_NUMBER
-from mlops_assets_tests.lakehouse.load_over_cluster import PIECE_BYTES
+from mlops_assets.diagnostics.consistency import verify_tables
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets_tests.lakehouse.load_over_cluster import PIECE_BYTES, STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from pyspark.sql import SparkSession
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(900)]
 
@@ -74,8 +78,8 @@ def require_whole(home: Path, delivered: Path) -> None:
     assert len(DeltaTable(str(root / "quarantined_transactions")).to_pandas()) == bad
 
 
-def begin(home: Path, delivered: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "mlops_assets_tests.lakehouse.load_over_cluster", str(home), str(delivered)]
+def begin(home: Path, location: Path | str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "mlops_assets_tests.lakehouse.load_over_cluster", str(home), str(location)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -155,5 +159,35 @@ def test_a_driver_that_is_killed_again_and_again_ends_in_the_same_tables(deliver
     said, _ = process.communicate(timeout=SECONDS)
 
     assert process.returncode == 0
-    assert "failed []" in said, said
+    assert "failed [], lost []" in said, said
     require_whole(tmp_path, delivered)
+
+
+def test_a_streams_load_that_is_killed_ends_in_the_same_tables(delivered: Path, tmp_path: Path):
+    def is_listed() -> bool:
+        return any(tmp_path.glob("lakehouse/_arrivals/*/lists/*/*/part-*.json"))
+
+    for is_first in (True, False):
+        since, process = time.time(), begin(tmp_path, f"{STREAM}{delivered}")
+        try:
+            if is_first:
+                wait_for(process, is_listed)  # just found, and nothing is read
+            else:
+                wait_for_staging(process, tmp_path, since)
+                time.sleep(3)
+        finally:
+            if process.poll() is None:
+                end_all(process)
+    process = begin(tmp_path, f"{STREAM}{delivered}")
+    said, _ = process.communicate(timeout=SECONDS)
+
+    assert process.returncode == 0
+    assert "failed [], lost []" in said, said
+    require_whole(tmp_path, delivered)
+    assert not is_listed(), "each file is in the tables"
+    tables = Lakehouse(_no_spark, database="payments", root=str(tmp_path / "lakehouse"))
+    assert [finding.level for finding in verify_tables("payments", tables, None)] == ["ok"]
+
+
+def _no_spark() -> SparkSession:
+    raise AssertionError("`mlops verify` starts no Spark")

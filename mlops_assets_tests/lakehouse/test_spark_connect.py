@@ -17,11 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyspark
 import pytest
+from deltalake import DeltaTable
 
 import mlops_assets
 from mlops_assets.resources.spark import SparkResource
+from mlops_assets_tests.assets.harness import transactions, write_csv
 
 PACKAGE = Path(mlops_assets.__file__).parent
 CHECKOUT = PACKAGE.parent
@@ -94,11 +97,39 @@ print("FOUND", json.dumps({"session": type(spark.session).__module__, "tables": 
 """
 
 
-def ran(home: Path, remote: str, **variables: str) -> dict[str, Any]:
-    """Load and cut in a process of its own; return the class of its session and what the tables hold."""
+# Finds and loads what has arrived.
+STREAM = """
+import json, sys
+from pathlib import Path
+from mlops_assets.data.contract.contract import load_contract
+from mlops_assets.errors import StorageError
+from mlops_assets.lakehouse.arriving_files import ArrivingFiles
+from mlops_assets.lakehouse.lakehouse import Lakehouse
+from mlops_assets.lakehouse.transactions import TransactionStore
+from mlops_assets.resources.spark import SparkResource
+
+home, remote, folder = Path(sys.argv[1]), *sys.argv[2:]
+spark = SparkResource(home=str(home), on_cluster=bool(remote))
+lakehouse = Lakehouse(lambda: spark.session, "streamed", root=str(home / "lakehouse"), locks=str(home / "locks"))
+store = TransactionStore(lakehouse, load_contract("creditcard"), "a run")
+while True:  # as the asset is tried again on a busy machine
+    try:
+        report = ArrivingFiles(lakehouse, folder, settle_seconds=0).load_into(store)
+        break
+    except StorageError as error:
+        if not error.transient:
+            raise
+added = [Path(name).name for name in report.inputs_added]
+print("FOUND", json.dumps({"session": type(spark.session).__module__, "added": added, "rows": report.accepted}))
+"""
+
+
+def ran(code: str, home: Path, remote: str, *arguments: str) -> dict[str, Any]:
+    """Run one of the programs in a process of its own; return what it has found."""
     home.mkdir(exist_ok=True)
+    variables = {"SPARK_REMOTE": remote} if remote else {}
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT, str(home), remote],
+        [sys.executable, "-c", code, str(home), remote, *arguments],
         cwd=CHECKOUT,
         env={**os.environ, "MLOPS_HOME": str(home), **variables},
         capture_output=True,
@@ -159,9 +190,25 @@ def test_loading_and_cutting_need_no_spark_context(tmp_path: Path, shared_home: 
     embedded = tmp_path / "embedded"
     embedded.mkdir()
     (embedded / "jars").symlink_to(shared_home / "jars")
-    here = ran(embedded, "")
-    there = ran(tmp_path / "remote", server, SPARK_REMOTE=server)
+    here = ran(CLIENT, embedded, "")
+    there = ran(CLIENT, tmp_path / "remote", server)
     assert here["session"] == "pyspark.sql.session"
     assert there["session"] == "pyspark.sql.connect.session"
     assert there["tables"] == here["tables"]
     assert there["tables"]["raw_transactions"][2] == 3_000
+
+
+@pytest.mark.proof  # reason: a server, and a process for each load
+@pytest.mark.timeout(900)
+def test_a_stream_needs_no_spark_context_and_goes_on_in_another_process(tmp_path: Path, server: str):
+    folder, home = tmp_path / "arrives here", tmp_path / "remote"
+    folder.mkdir()
+    write_csv(transactions(200, seed=1, fraud_rate=0.1), folder / "a.csv")
+    first = ran(STREAM, home, server, str(folder))
+    assert first == {"session": "pyspark.sql.connect.session", "added": ["a.csv"], "rows": 200}
+    write_csv(transactions(200, seed=2, fraud_rate=0.1), folder / "b.csv")
+    assert ran(STREAM, home, server, str(folder))["added"] == ["b.csv"]
+    assert ran(STREAM, home, server, str(folder))["added"] == []
+    loaded = DeltaTable(str(home / "lakehouse" / "raw_transactions")).to_pandas()
+    expected = pd.concat([pd.read_csv(folder / name) for name in ("a.csv", "b.csv")]).rename(columns=str.lower)
+    assert sorted(loaded["amount"]) == pytest.approx(sorted(expected["amount"]))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
+from pyspark.errors import PySparkException
 
 from mlops_assets.data.ingest.staged_rows import BAD, GOOD
 from mlops_assets.data.ingest.staging import StagedLoad, merged, stage_one
@@ -37,8 +38,12 @@ _TASKS: Final = 512
 
 def reads_apart(session: SparkSession, reach: Reach) -> bool:
     """Return whether executors see a source's inputs as the driver does: on its machine, or in shared storage."""
-    master = str(session.conf.get("spark.master", ""))
-    return reach == "all" or (reach == "machine" and master.startswith("local"))
+    if reach != "machine":
+        return reach == "all"
+    try:
+        return str(session.conf.get("spark.master", "")).startswith("local")
+    except PySparkException:  # serverless compute does not tell; its executors are elsewhere
+        return False
 
 
 def stage_over_cluster(

@@ -78,7 +78,7 @@ def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS, rows_b
     if not all(pa.types.is_string(kind) for kind in table.schema.types):
         raise SourceError("the header can't be read", where=where, fix=_FIX_EXPORT)
     if table.num_rows == 1:
-        raise SourceError("a header but no rows", where=where, fix="leave the file out, or export it again")
+        raise without_rows("a header", where=where)
     for column in table.columns:
         require_short(column, limits, where)
     names = [column[0].as_py() or "" for column in table.columns]
@@ -89,6 +89,11 @@ def require_text(text: bytes, *, where: str) -> None:
     """Refuse what no text file holds; as `read_csv`."""
     if b"\0" in text:
         raise SourceError("not a text file: it contains NUL bytes", where=where, fix=_FIX_EXPORT)
+
+
+def without_rows(what: str, *, where: str) -> SourceError:
+    """Return the error of a file that holds what rows would stand under, and no row."""
+    return SourceError(f"{what} but no rows", where=where, fix="leave the file out, or export it again")
 
 
 def require_closed(*, open_quote: bool, where: str) -> None:
@@ -107,7 +112,7 @@ def read_parquet(content: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS)
     with whole_parquet(where):
         table = read_row_groups(lambda: pa.BufferReader(content), where=where, limits=limits)
     if table.num_rows == 0:
-        raise SourceError("columns but no rows", where=where, fix="leave the file out, or export it again")
+        raise without_rows("columns", where=where)
     return table
 
 

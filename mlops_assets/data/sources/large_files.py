@@ -129,7 +129,7 @@ class LargeFile:
         if rows:
             pieces.append(Piece(start, position, first_row, rows))
         if not pieces:
-            raise SourceError("a header but no rows", where=self.origin, fix="leave the file out, or export it again")
+            raise formats.without_rows("a header", where=self.origin)
         return Survey(digest.hexdigest(), tuple(pieces), revision, header)
 
     def _rows_of_parquet(self, revision: object) -> Survey:
@@ -151,7 +151,7 @@ class LargeFile:
         if rows:
             pieces.append(Piece(start, len(sizes), first_row, rows))
         if not pieces:
-            raise SourceError("columns but no rows", where=self.origin, fix="leave the file out, or export it again")
+            raise formats.without_rows("columns", where=self.origin)
         return Survey(digest.hexdigest(), tuple(pieces), revision)
 
     def _row_groups(self, piece: Piece) -> pa.Table:

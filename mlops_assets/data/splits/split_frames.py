@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import reduce
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -154,6 +155,20 @@ def inside(key: Column, block: Block) -> Column:
     if block.end is not None:
         inside = inside & (key < F.lit(block.end))
     return inside
+
+
+def within_times(contract: Contract, summary: SetSummary) -> Column:
+    """Return whether the event time is one that a set has, so plainly that Delta can tell by a file's statistics.
+
+    Of timestamps it lets in a part of a second more on both sides.
+    """
+    if summary.first is None or summary.last is None:
+        return F.lit(True)  # the neutral element of AND
+    key = F.col(contract.event_time)
+    if contract.column(contract.event_time).type != "timestamp":
+        return key.between(summary.first, summary.last)
+    first, last = F.lit(floor(summary.first)), F.lit(ceil(summary.last))
+    return key.between(F.timestamp_seconds(first), F.timestamp_seconds(last))
 
 
 def summarize(
