@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, Trials, fmin
 from hyperopt.exceptions import AllTrialsFailed
+from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 from xgboost.spark import SparkXGBClassifier
 
 from mlops_assets.errors import SearchError
@@ -44,7 +45,7 @@ from mlops_assets.training.search.search import best_trial, startup_trials
 if TYPE_CHECKING:
     import xgboost as xgb
     from pyspark import Broadcast
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from mlops_assets.training.members import Member
     from mlops_assets.training.plan import Objective, SearchPlan
@@ -60,7 +61,7 @@ _NO_FOLDS = "trials over the whole cluster are judged on the validation set only
 
 def fit_on_cluster(data: PlacedRows, point: Point, *, seed: int, rounds: int) -> xgb.Booster:
     """Train one model over the cluster; fewer `rounds` give the same first trees."""
-    return _classifier(data, point, seed=seed, rounds=rounds).fit(data.train_rows).get_booster()
+    return _classifier(data, point, seed=seed, rounds=rounds).fit(_renamed(data, data.train_rows)).get_booster()
 
 
 def fit_all_on_cluster(data: PlacedRows, members: Sequence[Member]) -> list[xgb.Booster]:
@@ -182,7 +183,7 @@ class _Run:
                     )
             loss = to_loss(self._plan.objective, value)
         except Exception as error:  # noqa: BLE001 - the result records any error of a trial
-            text = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
+            text = f"{type(error).__name__}: {_reason(error)}\n{traceback.format_exc()}"
             return replace(record, error=text[:_ERROR_LENGTH], seconds=time.perf_counter() - started)
         return replace(
             record,
@@ -202,7 +203,7 @@ class _Run:
         estimator = _classifier(
             data, point, seed=plan.seed, rounds=trees_of(point), stopping=(metric, plan.early_stopping_rounds)
         )
-        model = estimator.fit(data.rows)
+        model = estimator.fit(_renamed(data, data.rows))
         booster = model.get_booster()
         curve: tuple[tuple[int, float], ...] = ()
         if plan.objective == "log_loss":  # the other metric is not the objective
@@ -213,6 +214,21 @@ class _Run:
 
 def _stopping_metric(objective: Objective) -> str:
     return "logloss" if objective == "log_loss" else "aucpr"
+
+
+def _columns(data: PlacedRows) -> list[str]:
+    """Return names for the features while XGBoost trains; the model gets their own.
+
+    XGBoost looks for weights, labels and more by the names of columns (`xgboost/spark/data.py`), so a feature called
+    `weight` would weigh the rows. It also looks for `values`, and without a column of that name it fails on a batch of
+    rows that are all from the training set, or all from the validation set.
+    """
+    return ["values", *(f"feature_{number}" for number in range(1, len(data.features)))]
+
+
+def _renamed(data: PlacedRows, rows: DataFrame) -> DataFrame:
+    names = zip(data.features, _columns(data), strict=True)
+    return rows.select(*(F.col(name).alias(column) for name, column in names), LABEL, VALIDATION)
 
 
 def _classifier(
@@ -228,7 +244,7 @@ def _classifier(
             "early_stopping_rounds": patience,
         }
     return SparkXGBClassifier(
-        features_col=list(data.features),
+        features_col=_columns(data),
         feature_names=list(data.features),
         label_col=LABEL,
         num_workers=data.workers,
@@ -242,6 +258,13 @@ def _classifier(
         verbosity=0,
         **watched,
     )
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's text; of one in a worker's Python, which comes with Java's stacks around it, its first line."""
+    in_worker = str(error).partition("Traceback (most recent call last):")[2]
+    said = next((line for line in in_worker.splitlines() if line[:1].strip()), "")  # what calls what is indented
+    return f"on a worker: {said}" if said else str(error)
 
 
 @contextmanager

@@ -258,6 +258,44 @@ def test_early_stopping_keeps_fewer_trees_and_judges_those(spark: SparkSession, 
     assert booster.num_boosted_rounds() == best.rounds
 
 
+@pytest.fixture
+def small_batches(spark: SparkSession) -> Iterator[None]:
+    """Rows come to Python in batches of 500, as those of large sets do in batches of 10,000."""
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 500)
+    yield
+    spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_batches_of_one_set_alone_change_nothing(spark: SparkSession, data: PlacedRows):
+    batch = (F.monotonically_increasing_id() / 500).cast("long")
+    mixed = data.rows.groupBy(batch).agg(F.countDistinct("_validation").alias("sets")).where("sets = 2").count()
+    assert mixed <= data.workers, "else this test shows nothing"
+    plan = dataclasses.replace(PLAN, early_stopping_rounds=4)
+
+    found, _ = searched(spark, data, plan)
+    spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    in_one_batch, _ = searched(spark, data, plan)
+
+    assert [record.state for record in found.trials] == ["finished"] * 3
+    assert [unseconds(record) for record in found.trials] == [unseconds(record) for record in in_one_batch.trials]
+
+
+def test_a_feature_may_be_called_as_xgboost_calls_its_columns(data: PlacedRows):
+    """They are looked for by name among all columns: labels, weights, groups, margins."""
+    names = ("weight", "label", "baseMargin", "qid")
+    own = data.rows.select(
+        *(F.col(old).alias(new) for old, new in zip(FEATURES, names, strict=True)), "_label", "_validation"
+    )
+
+    usual = fit_on_cluster(data, POINT, seed=3, rounds=5)
+    renamed = fit_on_cluster(dataclasses.replace(data, features=names, rows=own), POINT, seed=3, rounds=5)
+
+    assert renamed.feature_names == list(names)
+    renamed.feature_names = list(FEATURES)
+    assert renamed.save_raw("json") == usual.save_raw("json")
+
+
 def test_a_time_budget_ends_the_search_between_trials(spark: SparkSession, data: PlacedRows):
     reported: list[TrialRecord] = []
 
@@ -282,7 +320,8 @@ def test_a_failed_trial_is_recorded_and_when_all_fail_there_is_one_clear_error(
         run_distributed_search(spark, rows, dataclasses.replace(PLAN, trials=1), reported.append)
 
     assert reported[0].state == "failed"
-    assert "inf" in reported[0].error
+    assert "on a worker: " in reported[0].error.splitlines()[0]
+    assert "inf" in reported[0].error.splitlines()[0]
     assert spark.sparkContext.statusTracker().getActiveJobsIds() == []
 
 
