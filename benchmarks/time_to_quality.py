@@ -92,9 +92,8 @@ def measure(sessions: Sessions, sizes: Sizes) -> tuple[dict[str, list[float]], d
                     recipe = [(trial.after_seconds, trial.average_precision) for trial in search.trials]
                     whole = search.seconds
                 else:
-                    goal = max((value for _, value in recipe), default=math.inf)
-                    ours = _our_course(spark, *data, sizes, seed=number, goal=goal)
-        goal = max(value for _, value in recipe)
+                    ours = _our_course(spark, *data, sizes, seed=number, goal=_best(recipe))
+        goal = _best(recipe)
         recipe_seconds, our_seconds = seconds_to(goal, recipe), seconds_to(goal, ours)
         ratios[WHOLE].append(0.0 if our_seconds is None else whole / our_seconds)
         ratios[REACHED].append(0.0 if our_seconds is None else (recipe_seconds or whole) / our_seconds)
@@ -160,6 +159,11 @@ def share_first(ratios: Sequence[float]) -> float:
 def seconds_to(goal: float, course: Course) -> float | None:
     """Return when a search first reached the goal, or None."""
     return next((seconds for seconds, value in course if value >= goal), None)
+
+
+def _best(course: Course) -> float:
+    """Return the highest value; of a search that has not run yet none is known, and none is high enough."""
+    return max((value for _, value in course), default=math.inf)
 
 
 class _ReachedError(Exception):

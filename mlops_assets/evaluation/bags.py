@@ -24,9 +24,9 @@ import numpy as np
 from mlops_assets.evaluation.clusters import accepted
 from mlops_assets.evaluation.ranking import FloatArray
 
-# Up to here 500 replicates of two models take four minutes and 0.3 GB.
+# By 0.24 microseconds a row and replicate, up to here 500 replicates of two models take four minutes.
 ROWS_WITHOUT_BAGS = 2_000_000
-# 500 replicates of two models take a minute, however many rows there are.
+# By the same, 500 replicates of two models take a minute, however many rows there are.
 BAG_ROWS = 500_000
 # Together they know the spread as well as 5 x CLUSTERS clusters do.
 BAGS: Final = 5

@@ -213,7 +213,7 @@ class _Drawn:
 def _drawn(rows: Rows, models: Sequence[Contender], design: Design, wanted: Collection[str] | None = None) -> _Drawn:
     clusters = rows.clusters
     fraud, _ = checked_labels_and_scores(rows.y, np.zeros(len(rows.y)))
-    support = Support.of(rows, clusters)
+    support = Support.of(rows, clusters, fraud)
     sample = Sample(clusters.unit, clusters.count, clusters.with_fraud(fraud), clusters.effective(fraud), 0)
     share = share_of_bag(len(rows.y), support.effective, rows.alerts_per_day)
     design = design.within_budget(round(share * len(rows.y)))

@@ -12,7 +12,6 @@ import numpy as np
 
 from mlops_assets.evaluation.cards import unknown_rows
 from mlops_assets.evaluation.clusters import Clusters
-from mlops_assets.evaluation.metrics import checked_labels_and_scores
 from mlops_assets.evaluation.ranking import Array, BoolArray, FloatArray, rows_of_budget
 from mlops_assets.evaluation.scorer import Rows
 from mlops_assets.evaluation.threshold import checked_amounts
@@ -34,9 +33,8 @@ class Support:
     unknown: FloatArray | None = None
 
     @classmethod
-    def of(cls, rows: Rows, clusters: Clusters) -> Support:
-        """Sum over clusters; EvaluationError if labels or amounts are invalid."""
-        fraud, _ = checked_labels_and_scores(rows.y, np.zeros(len(rows.y)))
+    def of(cls, rows: Rows, clusters: Clusters, fraud: BoolArray) -> Support:
+        """Sum over clusters; `fraud` are the labels [n]. EvaluationError if amounts are invalid."""
         counted = rows_of_budget(fraud, rows.on_whole_day)
 
         def sums(at: BoolArray, weights: Array | None = None) -> FloatArray:

@@ -133,7 +133,7 @@ def test_unknown_cards_count_too(monkeypatch: pytest.MonkeyPatch):
     def past(known: Any) -> Rows:
         return replace(rows, past=PastFrauds(known, np.full(len(known), -9), 1.0))
 
-    many, few = (Support.of(past(known), rows.clusters) for known in (bad[:30], bad[3:]))
+    many, few = (Support.of(past(known), rows.clusters, rows.y == 1) for known in (bad[:30], bad[3:]))
     assert many.effective > 40
     assert few.effective < 4
 

@@ -21,6 +21,7 @@ from mlops_assets.errors import SearchError
 from mlops_assets.evaluation.bootstrap import bootstrap
 from mlops_assets.evaluation.intervals import Design
 from mlops_assets.evaluation.scorer import Rows
+from mlops_assets.lakehouse.session_settings import session_settings
 from mlops_assets.training.engines.distributed import fit_on_cluster, run_distributed_search
 from mlops_assets.training.engines.placed_rows import PlacedRows, placed
 from mlops_assets.training.matrix import Matrix, matrix_columns, to_matrix
@@ -258,23 +259,15 @@ def test_early_stopping_keeps_fewer_trees_and_judges_those(spark: SparkSession, 
     assert booster.num_boosted_rounds() == best.rounds
 
 
-@pytest.fixture
-def small_batches(spark: SparkSession) -> Iterator[None]:
-    """Rows come to Python in batches of 500, as those of large sets do in batches of 10,000."""
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 500)
-    yield
-    spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
-
-
-@pytest.mark.usefixtures("small_batches")
 def test_batches_of_one_set_alone_change_nothing(spark: SparkSession, data: PlacedRows):
     batch = (F.monotonically_increasing_id() / 500).cast("long")
     mixed = data.rows.groupBy(batch).agg(F.countDistinct("_validation").alias("sets")).where("sets = 2").count()
     assert mixed <= data.workers, "else this test shows nothing"
     plan = dataclasses.replace(PLAN, early_stopping_rounds=4)
 
-    found, _ = searched(spark, data, plan)
-    spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    # As rows of large sets come to Python in batches of 10,000.
+    with session_settings(spark, {"spark.sql.execution.arrow.maxRecordsPerBatch": "500"}, purpose="a test"):
+        found, _ = searched(spark, data, plan)
     in_one_batch, _ = searched(spark, data, plan)
 
     assert [record.state for record in found.trials] == ["finished"] * 3
