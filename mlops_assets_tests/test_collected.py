@@ -13,7 +13,7 @@ from pathlib import Path
 import mlops_assets
 
 PACKAGE = Path(mlops_assets.__file__).parent
-COLLECTING = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator", "to_pyarrow_table", "fetch"}
+COLLECTING = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator", "to_table", "fetch"}
 
 AGGREGATE = "one row, or one for each of a few values, that Spark has counted"
 LOG = "entries of a table's log, or its description"
@@ -26,10 +26,8 @@ FITS = "only where the rows fit: the engine in memory, which is chosen by size"
 NO_DATA = "no rows of a table: results of trials, of a look at the machines, of a made-up table"
 # These still grow with rows. They are limits of what a driver can hold, not permissions.
 FRAUDS = "entity and moment of each fraud: grows, at the rate of fraud"
-IN_QUARANTINE = "the rows in quarantine: grows with bad rows"
-EACH_BATCH_ID = "the batch of each row, only where log and manifest contradict each other, or in `mlops verify`"
+IN_QUARANTINE = "the rows in quarantine, to try them again: grows with bad rows"
 PREDICTIONS = "rows of the log of predictions, which is read without Spark, by some columns or some of it"
-LABELS_LISTED = "three columns of each label row, when `mlops revert` lists label files"
 SMALL_COMMIT = "a commit of few rows; of larger ones Spark writes the rows into files, which executors read"
 
 ALLOWED = {
@@ -37,7 +35,7 @@ ALLOWED = {
     "data/ingest/staging_frames.py": {"_on_executors": PER_BATCH},
     "data/splits/as_of_frames.py": {"cut_as_of": AGGREGATE, "waiting_after": AGGREGATE},
     "data/splits/split_frames.py": {"_counted": PER_BUCKET, "summarize": AGGREGATE},
-    "diagnostics/consistency.py": {"_off_record": EACH_BATCH_ID},
+    "diagnostics/consistency.py": {"_off_record": PER_BATCH},
     "diagnostics/errand_on_cluster.py": {"workers": NO_DATA, "table": NO_DATA, "query": BOUNDED, "billing": NO_DATA},
     "lakehouse/catalog_source.py": {
         "_Commit.collected": SMALL_COMMIT,
@@ -45,8 +43,8 @@ ALLOWED = {
         "CatalogSource._identity": LOG,
         "CatalogSource._history": LOG,
     },
-    "lakehouse/batches.py": {"_of_transactions": PER_BATCH, "_of_labels": LABELS_LISTED},
-    "lakehouse/completeness.py": {"_with_rows": PER_BATCH, "_in_table": EACH_BATCH_ID},
+    "lakehouse/batches.py": {"_of_transactions": PER_BATCH},
+    "lakehouse/completeness.py": {"_with_rows": PER_BATCH},
     "lakehouse/erased_predictions.py": {"rows_in_log": PREDICTIONS},
     "lakehouse/erased_history.py": {"end_history": LOG, "_set": LOG},
     "lakehouse/erasure.py": {
@@ -71,7 +69,9 @@ ALLOWED = {
     "lakehouse/score_table.py": {"rows_of": LOG, "append_scores": AGGREGATE},
     "lakehouse/tables.py": {
         "PathTables.fetch": PER_BATCH,
+        "PathTables.counted": PER_BATCH,
         "CatalogTables.fetch": PER_BATCH,
+        "CatalogTables.counted": PER_BATCH,
         "CatalogTables.identity": LOG,
         "CatalogTables.since": LOG,
         "CatalogTables._history": LOG,
@@ -79,7 +79,6 @@ ALLOWED = {
     "lakehouse/transaction_tables.py": {
         "take_snapshot": PER_BATCH,
         "quarantined_rows": IN_QUARANTINE,
-        "count_quarantined": IN_QUARANTINE,
         "count_rows": AGGREGATE,
         "count_classes": AGGREGATE,
         "_without_record": PER_BATCH,

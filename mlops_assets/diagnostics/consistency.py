@@ -9,7 +9,6 @@ starts Spark, takes a lock or writes. A finding says what is wrong, in which ver
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -137,7 +136,7 @@ def _off_record(
     there = set(loaded((record["batch_id"], record["kind"]) for record in records))
     brought: dict[str, int] = {record["batch_id"]: record["rows"] for record in records if record["kind"] == LOAD}
     findings = []
-    held = Counter(lakehouse.fetch(raw, [BATCH_ID]).column(BATCH_ID).to_pylist())
+    held = {batch: count for (batch,), count in lakehouse.counted(raw, [BATCH_ID]).items()}
     strange = [batch for batch in held if batch not in there]
     if strange:
         text = f"{sum(held[b] for b in strange):,} rows are of batches that are not on record, or were reverted"
@@ -152,7 +151,7 @@ def _off_record(
             text = f"the table is gone: rows of {len(aside_once)} batches were set aside. Fix: {_RESTORE}"
             findings.append(Finding("error", f"{QUARANTINED} of {title}", text))
     else:
-        aside = set(lakehouse.fetch(quarantined, [BATCH_ID]).column(BATCH_ID).to_pylist())
+        aside = {batch for (batch,) in lakehouse.counted(quarantined, [BATCH_ID])}
         unknown = aside - there - set(quarantined.metadata.get(UNSETTLED, []))
         if unknown:
             text = f"holds rows of batches that are not on record: {_some(unknown)}. Fix: {_RESTORE}"

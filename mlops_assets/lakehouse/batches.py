@@ -66,11 +66,9 @@ def _of_labels(lakehouse: Lakehouse) -> list[Batch]:
     table = lakehouse.current(LABELS)
     if table is None:
         return []
-    rows = lakehouse.fetch(table, [BATCH_ID, SOURCE, INGESTED_AT]).group_by([BATCH_ID, SOURCE, INGESTED_AT])
-    counted = rows.aggregate([([], "count_all")]).to_pylist()
     return [
-        Batch(row[BATCH_ID], row[SOURCE], row["count_all"], row["count_all"], row[INGESTED_AT].isoformat(), True)
-        for row in counted
+        Batch(batch_id, source, rows, rows, arrived.isoformat(), True)
+        for (batch_id, source, arrived), rows in lakehouse.counted(table, [BATCH_ID, SOURCE, INGESTED_AT]).items()
     ]
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow.compute as pc
-
 from mlops_assets.data.columns import BATCH_ID
 from mlops_assets.data.ingest.manifest import loaded
 from mlops_assets.errors import StorageError
@@ -94,5 +92,4 @@ def _in_log(lakehouse: Lakehouse) -> set[str]:
 
 
 def _in_table(lakehouse: Lakehouse, version: int) -> set[str]:
-    column = lakehouse.fetch(TableVersion(RAW, version, {}), [BATCH_ID]).column(BATCH_ID)
-    return set(pc.unique(column).to_pylist())
+    return {batch for (batch,) in lakehouse.counted(TableVersion(RAW, version, {}), [BATCH_ID])}

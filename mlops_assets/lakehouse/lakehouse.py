@@ -199,6 +199,10 @@ class Lakehouse(Commits):
         """Return columns of one of the platform's own small tables, as it was at that version."""
         return self._tables.fetch(table.name, table.version, columns)
 
+    def counted(self, table: TableVersion, columns: Sequence[str]) -> dict[tuple[Any, ...], int]:
+        """Return how many rows of a version of a table have which values in some columns, which are few."""
+        return self._tables.counted(table.name, table.version, columns)
+
     def commits(self, name: str) -> dict[int, float]:
         """Return when each version in the table's log was committed, in seconds since 1970."""
         history = self.sql("DESCRIBE HISTORY {table}", name).selectExpr("version", "unix_millis(timestamp) AS at")

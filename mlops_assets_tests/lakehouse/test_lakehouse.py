@@ -53,6 +53,22 @@ def test_a_small_table_is_fetched_as_it_was_at_a_version(lakehouse: Lakehouse, s
     assert sorted(found.column("twice").to_pylist()) == [0, 2, 4]
 
 
+@BOTH_KINDS
+def test_rows_are_counted_by_values_as_they_were_at_a_version(lakehouse: Lakehouse, spark: SparkSession):
+    by_three = "id", "nullif(id % 3, 2) AS rest", "id > 4 AS large"
+    first = lakehouse.append("t", numbers(spark, 0, 9).selectExpr(*by_three), base=None, metadata={})
+    lakehouse.append("t", numbers(spark, 9, 12).selectExpr(*by_three), base=first, metadata={})
+
+    assert lakehouse.counted(first, ["rest", "large"]) == {
+        (0, False): 2,
+        (1, False): 2,
+        (None, False): 1,
+        (0, True): 1,
+        (1, True): 1,
+        (None, True): 2,
+    }
+
+
 @FOLDER_FIRST
 def test_a_table_keeps_ranges_of_what_readers_choose_by_and_of_nothing_else(lakehouse: Lakehouse, spark: SparkSession):
     wide = numbers(spark, 0, 3).selectExpr("id", "id * 2 AS twice", "id * 3 AS thrice")

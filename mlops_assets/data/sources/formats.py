@@ -26,6 +26,7 @@ _T = TypeVar("_T")
 # Bytes of a value by Parquet's physical type; texts are measured, and those of fixed length say theirs.
 _WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 0}
 _HEADER_BYTES = 1 << 20
+_BLANK = b"\xef\xbb\xbf \t\r\n"
 _BLOCK_BYTES = 8 << 20
 _FIX_EXPORT = "export the file again, as comma-separated UTF-8 text"
 _FIX_COPY = "copy or export the file again: it is damaged, or not in the format that its name says"
@@ -63,12 +64,15 @@ def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS, rows_b
     """
     limits.require_bytes(len(text), where=where)
     require_text(text, where=where)
-    if not text.strip(b"\xef\xbb\xbf \t\r\n"):
+    # Its beginning first: what is stripped is copied, and in most files that says it all.
+    if not text[:_HEADER_BYTES].strip(_BLANK) and not text.strip(_BLANK):
         raise SourceError("the file is empty", where=where, fix="leave the file out, or export it again")
     require_closed(open_quote=text.count(b'"') % 2 == 1, where=where)
     text = text if b"\n" in text else text + b"\n"
     fields, problem = _try(lambda: _header_length(text), text, rows_before)
-    lines = text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
+    lines = text.count(b"\n")
+    if b"\r" in text:
+        lines += text.count(b"\r") - text.count(b"\r\n")
     limits.require_shape(lines, fields or 0, where=where)
     table = None
     if fields is not None:
