@@ -13,7 +13,8 @@ from pathlib import Path
 import mlops_assets
 
 PACKAGE = Path(mlops_assets.__file__).parent
-COLLECTING = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator", "to_table", "fetch"}
+COLLECTING = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator", "to_pyarrow_table"}
+COLLECTING |= {"to_table", "fetch"}
 
 AGGREGATE = "one row, or one for each of a few values, that Spark has counted"
 LOG = "entries of a table's log, or its description"
@@ -23,16 +24,17 @@ PER_BUCKET = "buckets of keys, and the keys of the buckets that hold a cut"
 ONE_ENTITY = "rows of the one customer that is erased"
 JUDGED = "some bytes of each judged row: label, score, moment, amount, entity; never its features"
 FITS = "only where the rows fit: the engine in memory, which is chosen by size"
+ONE_PIECE = "a small input, or a piece of a large one, where it is staged"
 NO_DATA = "no rows of a table: results of trials, of a look at the machines, of a made-up table"
 # These still grow with rows. They are limits of what a driver can hold, not permissions.
 FRAUDS = "entity and moment of each fraud: grows, at the rate of fraud"
-IN_QUARANTINE = "the rows in quarantine, to try them again: grows with bad rows"
 PREDICTIONS = "rows of the log of predictions, which is read without Spark, by some columns or some of it"
 SMALL_COMMIT = "a commit of few rows; of larger ones Spark writes the rows into files, which executors read"
 
 ALLOWED = {
     "data/labels/maturity_frames.py": {"maturity_of": AGGREGATE, "_arrivals_known": AGGREGATE},
     "data/ingest/staging_frames.py": {"_on_executors": PER_BATCH},
+    "data/sources/delta.py": {"DeltaCommit._rows.rows": ONE_PIECE},
     "data/splits/as_of_frames.py": {"cut_as_of": AGGREGATE, "waiting_after": AGGREGATE},
     "data/splits/split_frames.py": {"_counted": PER_BUCKET, "summarize": AGGREGATE},
     "diagnostics/consistency.py": {"_off_record": PER_BATCH},
@@ -69,7 +71,6 @@ ALLOWED = {
     "lakehouse/score_table.py": {"rows_of": LOG, "append_scores": AGGREGATE},
     "lakehouse/tables.py": {
         "PathTables.fetch": PER_BATCH,
-        "PathTables.counted": PER_BATCH,
         "CatalogTables.fetch": PER_BATCH,
         "CatalogTables.counted": PER_BATCH,
         "CatalogTables.identity": LOG,
@@ -78,7 +79,7 @@ ALLOWED = {
     },
     "lakehouse/transaction_tables.py": {
         "take_snapshot": PER_BATCH,
-        "quarantined_rows": IN_QUARANTINE,
+        "quarantined_rows": BOUNDED,
         "count_rows": AGGREGATE,
         "count_classes": AGGREGATE,
         "_without_record": PER_BATCH,

@@ -33,7 +33,7 @@ from mlops_assets.data.ingest.table_checks import TABLE_CHECKS
 from mlops_assets.deployment import LAUNCH_POOL
 from mlops_assets.foreign_text import in_cell
 from mlops_assets.lakehouse import batches, loading, transaction_tables
-from mlops_assets.lakehouse.loading import LoadedTables, LoadReport
+from mlops_assets.lakehouse.load_report import LoadedTables, LoadReport
 from mlops_assets.lakehouse.split_sets import SET_TABLES
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.lineage import (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mlops_assets.data.sources.base import TransactionSource
-    from mlops_assets.lakehouse.loading import LoadReport
+    from mlops_assets.lakehouse.load_report import LoadReport
     from mlops_assets.lakehouse.transactions import TransactionStore
 
 LOCATION = "A file, a folder, a glob or a comma-separated list; local or any fsspec URL."

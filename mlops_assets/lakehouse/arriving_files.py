@@ -36,7 +36,8 @@ from mlops_assets.data.sources.locations import holds_secret, is_hidden, kind_of
 from mlops_assets.data.sources.storage import ask, file_system, info_of, leaves, origin_of, revision_of
 from mlops_assets.errors import SourceError, StorageError
 from mlops_assets.lakehouse.catalog_errors import brief, spark_errors
-from mlops_assets.lakehouse.loading import LoadReport, load
+from mlops_assets.lakehouse.load_report import LoadReport
+from mlops_assets.lakehouse.loading import load
 from mlops_assets.lakehouse.tables import spark_path
 from mlops_assets.lakehouse.transaction_tables import RAW
 

@@ -1,6 +1,6 @@
 """What a run does to the tables of transactions: load, replay the quarantine, merge late labels, revert batches.
 
-What belongs here: the steps of each, and a report on every input and row. What does not: the verdicts (`validation` on
+What belongs here: the steps of each. What does not: what is reported (`load_report`), the verdicts (`validation` on
 inputs and `table_checks` on the table, in `data/ingest`), the commits (`transactions`), how a report is shown (assets).
 
 Hold `lakehouse.exclusive(RAW)` around each of them; if another writer was faster (`StaleBaseError`), start over.
@@ -8,8 +8,8 @@ Hold `lakehouse.exclusive(RAW)` around each of them; if another writer was faste
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,12 @@ from mlops_assets.data.sources.base import DividedSource, LargeInput
 from mlops_assets.errors import UnreachableError, are_transient
 from mlops_assets.lakehouse.batches import batches, chosen
 from mlops_assets.lakehouse.label_store import LabelStore
+from mlops_assets.lakehouse.load_report import LoadedTables, LoadReport
 from mlops_assets.lakehouse.transaction_tables import (
     LABELS,
     MANIFEST,
     RAW,
     Snapshot,
-    Totals,
     count_classes,
     quarantined_rows,
 )
@@ -39,88 +39,9 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.sources.base import TransactionSource
     from mlops_assets.errors import PlatformError
-    from mlops_assets.lakehouse.batches import Batch
-    from mlops_assets.lakehouse.commits import TableVersion
 
 PREVIEW_ROWS = 5
 _INCOMPLETE = f"{RAW} is incomplete"
-
-
-@dataclass(frozen=True)
-class LoadedTables:
-    """The raw table and the quarantine afterwards.
-
-    Attributes:
-        raw: Raw table.
-        quarantined: Quarantine; None before the first bad row.
-        totals: Their row counts.
-        first_rows: First rows of the raw table or of the load, with the contract's columns.
-        first_quarantined: First rows of the quarantine or of the load's bad rows (`QUARANTINE_COLUMNS`).
-    """
-
-    raw: TableVersion
-    quarantined: TableVersion | None
-    totals: Totals
-    first_rows: pa.Table
-    first_quarantined: pa.Table
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """The result of a load, a replay, a merge of labels or a revert.
-
-    Attributes:
-        of_table: One verdict per check of `TABLE_CHECKS`, in that order; none if nothing was written.
-        of_inputs: Verdicts of `INPUT_CHECKS`; none if no input was read.
-        refusal: What was refused; the error message if a check failed.
-        blames_input: Whether the same inputs would be refused again.
-        transient: Whether inputs that can't be read may be readable soon.
-        summary: The outcome in one line; empty if the whole load was refused.
-        tables: The tables afterwards; None if the whole load was refused and nothing was written.
-        rows: Rows read from inputs that were not refused; in a replay, the rows that were in quarantine.
-        accepted: Rows written to the raw table, by its log.
-        quarantined: Rows written to the quarantine, by its log; after a replay, the rows that stay there.
-        known: Rows that were known already, by their input or by their key.
-        set_aside: Rows added to the quarantine.
-        frauds_set_aside: Frauds among them.
-        reasons: Rows set aside per reason code.
-        labels_merged: Rows of the raw table that got a late label.
-        inputs_added: Inputs that were loaded.
-        inputs_known: Inputs that were loaded before.
-        inputs_refused: Inputs that were refused.
-        accepted_changes: What the load changes although it is more than the contract allows, and why; empty if nothing.
-        reverted: Batches that were taken out again.
-        removed: Rows of the raw table that a revert took out.
-        restored: Rows of the raw table that an earlier row of their key has replaced in a revert.
-    """
-
-    of_table: Sequence[CheckOutcome] = ()
-    of_inputs: Sequence[CheckOutcome] = ()
-    refusal: str = ""
-    blames_input: bool = False
-    transient: bool = False
-    summary: str = ""
-    tables: LoadedTables | None = None
-    rows: int = 0
-    accepted: int = 0
-    quarantined: int = 0
-    known: int = 0
-    set_aside: int = 0
-    frauds_set_aside: int = 0
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    labels_merged: int = 0
-    inputs_added: Sequence[str] = ()
-    inputs_known: Sequence[str] = ()
-    inputs_refused: Sequence[str] = ()
-    accepted_changes: str = ""
-    reverted: Sequence[Batch] = ()
-    removed: int = 0
-    restored: int = 0
-
-    @property
-    def outcomes(self) -> list[CheckOutcome]:
-        """All verdicts; if one of them failed, the run fails."""
-        return [*self.of_table, *self.of_inputs]
 
 
 def load(store: TransactionStore, source: TransactionSource, accept_changes: str = "") -> LoadReport:

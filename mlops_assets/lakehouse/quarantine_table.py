@@ -10,19 +10,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mlops_assets.data.columns import BATCH_ID, CONTRACT, QUARANTINE_COLUMNS, QUARANTINE_SCHEMA, REPLAY
-from mlops_assets.data.ingest.staged_rows import BAD
+from mlops_assets.data.columns import BATCH_ID, QUARANTINE_COLUMNS, QUARANTINE_SCHEMA, REPLAY
+from mlops_assets.data.ingest.retried_rows import RetriedRows, retry
+from mlops_assets.data.ingest.staged_rows import BAD, GOOD
 from mlops_assets.data.ingest.staging import StagedLoad
+from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import QUARANTINED, RAW, Snapshot, staged_rows
+from mlops_assets.lakehouse.tables import spark_path
+from mlops_assets.lakehouse.transaction_tables import (
+    QUARANTINED,
+    RAW,
+    Snapshot,
+    count_quarantined,
+    in_quarantine,
+    quarantined_rows,
+    staged_rows,
+)
 from mlops_assets.lineage import DAGSTER_RUN, REPLAYS, UNSETTLED
 
 if TYPE_CHECKING:
+    from mlops_assets.data.contract.contract import Contract
     from mlops_assets.lakehouse.commits import TableVersion
+
+# Of a wide table so many take about 200 MB as Arrow columns, and starting Python on executors pays beyond.
+FEW_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -73,41 +86,52 @@ class QuarantineTable:
                 return replace(snapshot, quarantined=base)
         return replace(snapshot, quarantined=self.lakehouse.append(QUARANTINED, rows, base=base, metadata=metadata))
 
-    def mark(
-        self,
-        snapshot: Snapshot,
-        waiting: pa.Table,
-        judged: pa.Table,
-        good: pa.Array,
-        replay: str,
-        contract: str,
-        folder: Path,
-    ) -> Snapshot:
+    def tried_again(self, snapshot: Snapshot, contract: Contract, replay: str, folder: Path) -> RetriedRows:
+        """Try the rows in quarantine again: few in this process, many on the executors; see `retried_rows.retry`.
+
+        Args:
+            snapshot: The tables, after `recover`.
+            contract: The current contract.
+            replay: Id of the replay.
+            folder: Empty folder to stage the rows in.
+
+        Raises:
+            StorageError: The executors do not write where the driver looks, or not all rows were tried.
+        """
+        for kind in (GOOD, BAD):
+            (folder / kind).mkdir()
+        waiting = count_quarantined(self.lakehouse, snapshot)
+        if waiting <= FEW_ROWS:
+            tried = retry(quarantined_rows(self.lakehouse, snapshot, FEW_ROWS), contract, replay, folder, "0")
+        else:
+            from mlops_assets.data.ingest.staging_frames import retry_over_cluster
+
+            written = folder / "waiting"
+            rows = in_quarantine(self.lakehouse, snapshot)
+            rows.write.option("maxRecordsPerFile", FEW_ROWS).parquet(spark_path(written))
+            files = sorted(written.glob("*.parquet"))
+            tried = retry_over_cluster(self.lakehouse.session, files, contract, replay, folder)
+        if tried.rows != waiting:  # `mark` puts what was tried in place of all
+            raise StorageError(
+                f"{waiting:,} rows are in quarantine, and {tried.rows:,} were tried again",
+                where=self.lakehouse.location(QUARANTINED),
+                fix="run again; if it stays so, `mlops verify` says whether files are damaged",
+            )
+        return tried
+
+    def mark(self, snapshot: Snapshot, replay: str, folder: Path) -> Snapshot:
         """Rewrite the quarantine: rows to replay get their mark, the others the current contract's reasons.
 
         Args:
             snapshot: The tables, after `recover`.
-            waiting: The rows in quarantine (`QUARANTINE_COLUMNS`).
-            judged: The same rows with the reasons under the current contract.
-            good: Which of them to replay, one bool per row.
             replay: Id of the replay.
-            contract: Name and version of the current contract.
-            folder: Empty folder to stage rows in.
+            folder: Where the rows were staged by `tried_again`.
 
         Raises:
             StaleBaseError: Someone else has written since.
         """
         from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-        marks = pc.if_else(good, pa.scalar(replay), pa.scalar(None, pa.string()))
-        # A marked row keeps its reasons: if the replay is killed, the row is still in quarantine and needs them.
-        marked = _with(waiting.filter(good), REPLAY, marks.filter(good))
-        stays = _with(judged.filter(pc.invert(good)), REPLAY, marks.filter(pc.invert(good)))
-        stays = _with(stays, CONTRACT, pa.repeat(pa.scalar(contract), stays.num_rows))
-        (folder / BAD).mkdir()
-        pq.write_table(
-            pa.concat_tables([part.cast(QUARANTINE_SCHEMA) for part in (marked, stays)]), folder / BAD / "00000.parquet"
-        )
         rows = staged_rows(self.lakehouse, folder / BAD, QUARANTINE_COLUMNS)
         if snapshot.orphans and snapshot.quarantined is not None:
             everything = self.lakehouse.read(QUARANTINED, snapshot.quarantined.version)
@@ -133,7 +157,3 @@ class QuarantineTable:
         rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
         metadata = {UNSETTLED: snapshot.orphans, REPLAYS: snapshot.open_replays, DAGSTER_RUN: self.dagster_run}
         return replace(snapshot, quarantined=self.lakehouse.replace(QUARANTINED, rows, base=base, metadata=metadata))
-
-
-def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    return table.set_column(table.column_names.index(name), name, values)

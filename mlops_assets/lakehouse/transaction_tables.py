@@ -135,18 +135,28 @@ def take_snapshot(lakehouse: Lakehouse, contract: Contract) -> Snapshot:
     return Snapshot(raw, quarantined, manifest, frozenset(loaded(named)), pending, rules)
 
 
-def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int | None = None) -> pa.Table:
-    """Return the rows in quarantine (`QUARANTINE_COLUMNS`), without those of unrecorded loads and recorded replays."""
+def in_quarantine(lakehouse: Lakehouse, snapshot: Snapshot) -> DataFrame:
+    """Return the rows in quarantine, without those of unrecorded loads and recorded replays.
+
+    Raises:
+        StorageError: There is no quarantine.
+    """
     from pyspark.sql import functions as F  # noqa: N812 - the name Spark's own documentation uses
 
-    if snapshot.quarantined is None:
-        return QUARANTINE_SCHEMA.empty_table()
-    rows = lakehouse.read(QUARANTINED, snapshot.quarantined.version)
+    table = snapshot.quarantined or lakehouse.require(QUARANTINED, made_by=RAW)
+    rows = lakehouse.read(QUARANTINED, table.version)
     if snapshot.orphans:
         rows = rows.where(~F.col(BATCH_ID).isin(snapshot.orphans))
     if snapshot.replayed:
         rows = rows.where(F.col(REPLAY).isNull() | ~F.col(REPLAY).isin(snapshot.replayed))
-    return (rows if limit is None else rows.limit(limit)).toArrow().cast(QUARANTINE_SCHEMA)
+    return rows
+
+
+def quarantined_rows(lakehouse: Lakehouse, snapshot: Snapshot, limit: int) -> pa.Table:
+    """Return the first rows `in_quarantine` (`QUARANTINE_COLUMNS`)."""
+    if snapshot.quarantined is None:
+        return QUARANTINE_SCHEMA.empty_table()
+    return in_quarantine(lakehouse, snapshot).limit(limit).toArrow().cast(QUARANTINE_SCHEMA)
 
 
 def staged_rows(lakehouse: Lakehouse, folder: Path, described: Mapping[str, str]) -> DataFrame:

@@ -45,14 +45,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, TECHNICAL_COLUMNS
 from mlops_assets.data.contract.diff import table_rules
 from mlops_assets.data.ingest.changes import judge_changes
 from mlops_assets.data.ingest.manifest import REVERT, BatchRecord, as_table
-from mlops_assets.data.ingest.merge import key_range
 from mlops_assets.data.ingest.staged_rows import BAD, GOOD
 from mlops_assets.data.ingest.staging import StagedLoad
 from mlops_assets.errors import ContractError
@@ -74,7 +72,6 @@ from mlops_assets.lakehouse.transaction_tables import (
     Totals,
     count_quarantined,
     count_rows,
-    quarantined_rows,
     staged_rows,
     take_snapshot,
 )
@@ -301,28 +298,19 @@ class TransactionStore:
         Raises:
             StaleBaseError: Someone else has written since.
         """
-        from mlops_assets.data.ingest.quarantine import accepted_again, try_again
-
-        waiting = quarantined_rows(self.lakehouse, snapshot)
-        if not waiting.num_rows:
-            return Outcome(snapshot)
-        batch, judged = try_again(waiting, self.contract)
-        good, rows = accepted_again(waiting, batch, self.contract)
-        if not rows.num_rows:
-            return Outcome(snapshot, quarantined=waiting.num_rows)
-        (folder / GOOD).mkdir()
-        pq.write_table(rows, folder / GOOD / "00000.parquet", compression="lz4")
         replay = f"replay-{uuid.uuid4().hex}"
-        snapshot = self._quarantine.mark(snapshot, waiting, judged, good, replay, self.contract.versioned_name, folder)
-        counted = pc.value_counts(rows.column(BATCH_ID)).to_pylist()
-        counts = {pair["values"]: int(pair["counts"]) for pair in counted}
+        tried = self._quarantine.tried_again(snapshot, self.contract, replay, folder)
+        good = sum(tried.accepted.values())
+        if not good:
+            return Outcome(snapshot, quarantined=tried.rows)
+        snapshot = self._quarantine.mark(snapshot, replay, folder)
         staged = with_labels(self.lakehouse, self.contract, self._staged(folder / GOOD), snapshot)
         new = without_known(
             staged,
             self._raw_rows(snapshot),
             self.contract,
-            counts,
-            key_range=key_range(rows, self.contract),
+            tried.accepted,
+            key_range=tried.key_range,
             again=True,
         )
         known = sum(new.known.values())
@@ -332,9 +320,9 @@ class TransactionStore:
             batch_id=replay,
             kind="replay",
             source=QUARANTINED,
-            rows=waiting.num_rows,
-            accepted=rows.num_rows - known,
-            quarantined=waiting.num_rows - rows.num_rows,
+            rows=tried.rows,
+            accepted=good - known,
+            quarantined=tried.rows - good,
             already_known=known,
             contract=self.contract.versioned_name,
             recorded_at=datetime.now(UTC).isoformat(),

@@ -47,7 +47,7 @@ from mlops_assets_tests.assets.harness import SMALL, Databases, load, replaced, 
 def quarantined(lakehouse: Lakehouse) -> list[dict[str, Any]]:
     """Return what a reader sees of the quarantine."""
     store = TransactionStore(lakehouse, load_contract("creditcard"))
-    return quarantined_rows(lakehouse, store.snapshot()).sort_by("_row_number").to_pylist()
+    return quarantined_rows(lakehouse, store.snapshot(), 1_000).sort_by("_row_number").to_pylist()
 
 
 def rows_of(lakehouse: Lakehouse) -> int:

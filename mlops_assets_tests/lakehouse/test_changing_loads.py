@@ -8,7 +8,8 @@ import pytest
 
 from mlops_assets.data.ingest.changes import KNOWN_VALUES
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.loading import LoadReport, load, revert
+from mlops_assets.lakehouse.load_report import LoadReport
+from mlops_assets.lakehouse.loading import load, revert
 from mlops_assets.lakehouse.transaction_tables import RAW
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets.lineage import ACCEPTED_CHANGES

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mlops_assets.lakehouse.lakehouse import Lakehouse
-    from mlops_assets.lakehouse.loading import LoadReport
+    from mlops_assets.lakehouse.load_report import LoadReport
 
 # Each example loads two sets of files three times.
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(900)]

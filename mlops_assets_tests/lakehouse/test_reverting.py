@@ -21,7 +21,8 @@ from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.batches import batches, chosen
 from mlops_assets.lakehouse.label_store import LabelStore
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.loading import LoadReport, revert
+from mlops_assets.lakehouse.load_report import LoadReport
+from mlops_assets.lakehouse.loading import revert
 from mlops_assets.lakehouse.transaction_tables import KNOWN, LABELS, MANIFEST, QUARANTINED, RAW, REPLACED
 from mlops_assets.lakehouse.transactions import TransactionStore
 from mlops_assets_tests.lakehouse.dying import Killed, Kind, dying

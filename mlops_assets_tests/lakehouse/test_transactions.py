@@ -16,16 +16,24 @@ from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.contract import Contract
 from mlops_assets.data.ingest.staging import stage_load
 from mlops_assets.data.sources.base import SourceBatch
-from mlops_assets.errors import ContractError
+from mlops_assets.errors import ContractError, StorageError
+from mlops_assets.lakehouse import quarantine_table, transaction_tables
 from mlops_assets.lakehouse.lakehouse import Lakehouse
-from mlops_assets.lakehouse.transaction_tables import MANIFEST, QUARANTINED, RAW, quarantined_rows
+from mlops_assets.lakehouse.transaction_tables import (
+    MANIFEST,
+    QUARANTINED,
+    RAW,
+    Snapshot,
+    in_quarantine,
+    quarantined_rows,
+)
 from mlops_assets.lakehouse.transactions import Outcome, TransactionStore
 from mlops_assets.testing.stores import copy_tables
 from mlops_assets_tests.lakehouse.dying import Killed, Kind, dying
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 PLAIN = Contract(
     name="cards",
@@ -97,7 +105,7 @@ class Database:
     def aside(self) -> list[tuple[int, list[str]]]:
         store = self.store()
         snapshot = store.snapshot()
-        rows = quarantined_rows(self.lakehouse, snapshot).to_pylist()
+        rows = quarantined_rows(self.lakehouse, snapshot, 1_000).to_pylist()
         assert store.totals(Outcome(snapshot)).quarantined == len(rows), "what is counted is what a reader sees"
         return sorted((int(dict(row["original"])["id"]), row["reasons"]) for row in rows)
 
@@ -190,6 +198,13 @@ def fixed(contract: Contract) -> Contract:
     return contract.model_copy(update={"version": 2, "columns": columns})
 
 
+@pytest.fixture(params=[quarantine_table.FEW_ROWS, 1], ids=["in one process", "on executors"])
+def in_both_forms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Replays of more rows are tried on executors, in files with so many rows."""
+    monkeypatch.setattr(quarantine_table, "FEW_ROWS", request.param)
+
+
+@pytest.mark.usefixtures("in_both_forms")
 def test_a_replay_takes_what_is_good_by_now_and_leaves_the_rest(plain: Database):
     plain.load(a=[(1, 1.0, "1.0", 0), (2, 2.0, "200", 1), (3, 3.0, "x", 0)])
     assert counts(plain.replay()) == (0, 2, 0)
@@ -207,6 +222,7 @@ def test_a_replay_takes_what_is_good_by_now_and_leaves_the_rest(plain: Database)
 
 
 @pytest.mark.proof  # several loads and a replay
+@pytest.mark.usefixtures("in_both_forms")
 def test_a_replayed_row_is_no_later_write_than_one_that_came_after_it(keyed: Database):
     keyed.load(a=[(1, 1.0, "200", 0), (2, 1.0, "200", 0), (3, 1.0, "300", 1)])
     keyed.load(b=[(1, 1.0, "1.0", 0), (2, 0.5, "1.0", 0)])
@@ -217,6 +233,24 @@ def test_a_replayed_row_is_no_later_write_than_one_that_came_after_it(keyed: Dat
     assert counts(done) == (2, 0, 1)
     assert keyed.raw() == [(1, 1.0, "1.0", 0), (2, 1.0, "200.0", 0), (3, 1.0, "300.0", 1)]
     assert keyed.aside() == []
+
+
+@pytest.mark.usefixtures("in_both_forms")
+def test_a_replay_that_does_not_meet_all_rows_changes_nothing(plain: Database, monkeypatch: pytest.MonkeyPatch):
+    plain.load(a=[(1, 1.0, "1.0", 0), (2, 2.0, "200", 1), (3, 3.0, "x", 0)])
+    plain.contract = fixed(PLAIN)
+    before = plain.version(RAW), plain.version(QUARANTINED)
+
+    def first(lakehouse: Lakehouse, snapshot: Snapshot) -> DataFrame:
+        return in_quarantine(lakehouse, snapshot).where("_row_number = 1")
+
+    for module in (quarantine_table, transaction_tables):
+        monkeypatch.setattr(module, "in_quarantine", first)
+
+    with pytest.raises(StorageError, match=r"2 rows are in quarantine, and 1 were tried again.*Fix: run again"):
+        plain.replay()
+
+    assert (plain.version(RAW), plain.version(QUARANTINED)) == before
 
 
 # Processes that end between two commits.

@@ -58,7 +58,7 @@ def places(spark_resource: SparkResource) -> Callable[[Path, Path, Contract], tu
         settings = Settings(home=home, source=str(file))
         lakehouse = on_shared_spark(build_resources(settings)["lakehouse"], settings, spark_resource)
         found = []
-        aside = quarantined_rows(lakehouse, take_snapshot(lakehouse, contract))
+        aside = quarantined_rows(lakehouse, take_snapshot(lakehouse, contract), 10**6)
         raw = table(home, RAW).rows() if table(home, RAW).exists else aside.slice(0, 0)
         for rows in (raw, aside):
             mine = rows.filter(pa.compute.equal(rows.column("_source"), str(file))).column("_row_number").to_pylist()

@@ -101,6 +101,8 @@ def read_column(raw: pa.ChunkedArray, wanted: ColumnType) -> Reading:
         return Reading(pa.chunked_array([pa.nulls(len(raw), ARROW_TYPES[wanted])]))
     if not is_text(plain.type):
         return _READ_TYPED[wanted](plain)
+    if wanted == "double" and (numbers := _all_numbers(plain)) is not None:  # so nothing is undecodable
+        return Reading(numbers)
     damaged = undecodable(plain)
     if damaged is None:
         return _READ_TEXT[wanted](plain)
@@ -149,11 +151,15 @@ def _trimmed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return _blank(text, pc.equal(pc.binary_length(text), 0))
 
 
-def _text_as_double(text: pa.ChunkedArray) -> Reading:
+def _all_numbers(text: pa.ChunkedArray) -> pa.ChunkedArray | None:
     try:
-        return Reading(text.cast(pa.float64()))
+        return text.cast(pa.float64())
     except pa.ArrowInvalid:
-        text = _trimmed(text)
+        return None
+
+
+def _text_as_double(text: pa.ChunkedArray) -> Reading:
+    text = _trimmed(text)
     wrong = pc.and_not(pc.is_valid(text), _matches(text, _NUMBER))
     return _reading(_blank(text, wrong).cast(pa.float64()), wrong)
 

@@ -1,7 +1,8 @@
 """Staging over a cluster: inputs and pieces of large ones are read, checked and written by executors.
 
-What belongs here: sending inputs to executors, and what they return. What does not: what becomes of one input
-(`staging`) or of a piece of it (`staging_pieces`), the verdicts (`validation`), the commits (`lakehouse`).
+What belongs here: sending inputs, and rows of a large quarantine, to executors, and what they return. What does not:
+what becomes of one input (`staging`), of a piece of it (`staging_pieces`) or of rows that are tried again
+(`retried_rows`), the verdicts (`validation`), the commits (`lakehouse`).
 
 Many or large files arrive at the speed of the cluster, and the driver holds a record of each piece and none of their
 rows. An executor may run a task twice; each try writes files of its own, and only those of the try that returned are
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.errors import PySparkException
 
+from mlops_assets.data.columns import QUARANTINE_SCHEMA
+from mlops_assets.data.ingest.retried_rows import RetriedRows, retry
 from mlops_assets.data.ingest.staged_rows import BAD, GOOD
 from mlops_assets.data.ingest.staging import StagedLoad, merged, stage_one
 from mlops_assets.data.ingest.staging_pieces import StagedPiece, of_pieces, stage_piece, survey
@@ -94,6 +98,33 @@ def stage_over_cluster(
     return whole
 
 
+def retry_over_cluster(
+    session: SparkSession, files: Sequence[Path], contract: Contract, replay: str, folder: Path
+) -> RetriedRows:
+    """Try rows of the quarantine again as `retried_rows.retry` does, on the executors.
+
+    Args:
+        session: The session.
+        files: Parquet files with the rows, of which an executor reads one at a time; the executors see them, too.
+        contract: The current contract.
+        replay: Id of the replay.
+        folder: Folder that the executors see, too, with the empty subfolders `good` and `bad`.
+
+    Raises:
+        StorageError: The executors do not write where the driver looks.
+    """
+
+    def retry_one(at: int) -> tuple[str, RetriedRows]:
+        stem = f"{at:08d}-{uuid.uuid4().hex}"
+        with pq.ParquetFile(files[at]) as file:
+            waiting = file.read().cast(QUARANTINE_SCHEMA)
+        return stem, retry(waiting, contract, replay, folder, stem)
+
+    done = _on_executors(session, retry_one, len(files))
+    _keep(folder, {stem for stem, part in done if part.rows})
+    return RetriedRows.of_parts(part for _, part in done)
+
+
 def _surveys(session: SparkSession, large: Mapping[int, LargeInput]) -> dict[int, Any]:
     """Return the survey of each large input, or why it can't be used, by the input's number."""
     numbers = list(large)
@@ -147,7 +178,7 @@ def _keep(folder: Path, wanted: set[str]) -> None:
                 path.unlink()
     if there != wanted:
         raise StorageError(
-            f"executors have staged {len(wanted)} inputs or pieces, and {len(there)} are here",
+            f"executors have staged {len(wanted)} inputs, or parts of them, and {len(there)} are here",
             where=str(folder),
             fix="keep the tables where driver and workers see the same folder: a volume, DBFS, or a shared disk",
         )

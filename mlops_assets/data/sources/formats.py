@@ -12,7 +12,7 @@ import io
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, Final, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,7 @@ from mlops_assets.data.sources.limits import DEFAULT_LIMITS, Limits, read_at_mos
 from mlops_assets.errors import SourceError
 
 _T = TypeVar("_T")
+Content: TypeAlias = bytes | bytearray
 # Bytes of a value by Parquet's physical type; texts are measured, and those of fixed length say theirs.
 _WIDTHS: Final = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 0}
 _HEADER_BYTES = 1 << 20
@@ -47,7 +48,7 @@ def gunzip(packed: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS) -> byt
     return content
 
 
-def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS, rows_before: int = 0) -> pa.Table:
+def read_csv(text: Content, *, where: str, limits: Limits = DEFAULT_LIMITS, rows_before: int = 0) -> pa.Table:
     """Read comma-separated UTF-8 text with a header (RFC 4180; a byte order mark and blank lines are skipped).
 
     Args:
@@ -89,7 +90,7 @@ def read_csv(text: bytes, *, where: str, limits: Limits = DEFAULT_LIMITS, rows_b
     return table.slice(1).rename_columns(names)
 
 
-def require_text(text: bytes, *, where: str) -> None:
+def require_text(text: Content, *, where: str) -> None:
     """Refuse what no text file holds; as `read_csv`."""
     if b"\0" in text:
         raise SourceError("not a text file: it contains NUL bytes", where=where, fix=_FIX_EXPORT)
@@ -186,7 +187,7 @@ def require_short(texts: pa.Array | pa.ChunkedArray, limits: Limits, where: str)
     limits.require("cell_kilobytes", -(-longest // 1024), where=where)
 
 
-def _try(step: Callable[[], _T], text: bytes, rows_before: int) -> tuple[_T | None, str]:
+def _try(step: Callable[[], _T], text: Content, rows_before: int) -> tuple[_T | None, str]:
     """Return a step's result or the problem; the parser's own error quotes rows, so it must not be chained to ours."""
     try:
         return step(), ""
@@ -194,7 +195,7 @@ def _try(step: Callable[[], _T], text: bytes, rows_before: int) -> tuple[_T | No
         return None, _csv_problem(text, error, rows_before)
 
 
-def _header_length(text: bytes) -> int:
+def _header_length(text: Content) -> int:
     # A header of a billion commas is counted no further; what is cut off may be within a character.
     start = io.BytesIO(text[:_HEADER_BYTES])
     errors = "strict" if len(text) <= _HEADER_BYTES else "ignore"
@@ -202,7 +203,7 @@ def _header_length(text: bytes) -> int:
     return len(next((record for record in lines if record), []))
 
 
-def _parse_csv(text: bytes, *, fields: int) -> pa.Table:
+def _parse_csv(text: Content, *, fields: int) -> pa.Table:
     # Automatic names f0, f1, ... are known before the header is; types are set by name, so that none is guessed.
     strings = {f"f{position}": pa.string() for position in range(fields)}
     return pa_csv.read_csv(
@@ -213,7 +214,7 @@ def _parse_csv(text: bytes, *, fields: int) -> pa.Table:
     )
 
 
-def _csv_problem(text: bytes, error: Exception, rows_before: int) -> str:
+def _csv_problem(text: Content, error: Exception, rows_before: int) -> str:
     """Locate the first fault; the fast parser does not say where it is."""
     try:
         text.decode("utf-8")
@@ -233,7 +234,7 @@ def _fields(count: int) -> str:
     return "1 field" if count == 1 else f"{count} fields"
 
 
-def _ragged_rows(text: bytes) -> tuple[pa_csv.InvalidRow | None, int]:
+def _ragged_rows(text: Content) -> tuple[pa_csv.InvalidRow | None, int]:
     """Return the first row of another length than the header, and how many there are."""
     found: list[pa_csv.InvalidRow] = []
     count = 0

@@ -88,13 +88,13 @@ class LargeFile:
     def read(self, survey: Survey, piece: Piece) -> pa.Table:
         """Return the rows of a piece; see `base.LargeInput`."""
         self._require(survey.revision)
-        found = self._asked(lambda: self._row_groups(piece) if self.kind == "parquet" else self._bytes(piece))
-        self._require(survey.revision)
-        table = (
-            formats.read_csv(survey.header + found, where=self.origin, limits=self.limits, rows_before=piece.first_row)
-            if isinstance(found, bytes)
-            else found
-        )
+        if self.kind == "parquet":
+            table = self._asked(lambda: self._row_groups(piece))
+            self._require(survey.revision)
+        else:
+            text = self._asked(lambda: self._text(survey.header, piece))
+            self._require(survey.revision)
+            table = formats.read_csv(text, where=self.origin, limits=self.limits, rows_before=piece.first_row)
         if table.num_rows != piece.rows:
             raise SourceError(
                 f"{piece.rows:,} rows were counted from row {piece.first_row + 1:,} on and {table.num_rows:,} read: a "
@@ -159,12 +159,16 @@ class LargeFile:
         with formats.whole_parquet(self.origin):
             return formats.read_row_groups(self._opened, where=self.origin, limits=self.limits, groups=groups)
 
-    def _bytes(self, piece: Piece) -> bytes:
-        self.limits.require_bytes(piece.stop - piece.start, where=self.origin)
+    def _text(self, header: bytes, piece: Piece) -> bytearray:
+        size = piece.stop - piece.start
+        self.limits.require_bytes(size, where=self.origin)
+        text = bytearray(len(header) + size)  # read in place: joining two texts would copy the piece
+        text[: len(header)] = header
         with self._opened() as stream:
             stream.seek(piece.start)
-            content: bytes = stream.read(piece.stop - piece.start)
-        return content
+            if stream.readinto(memoryview(text)[len(header) :]) != size:
+                raise changed_while_read(self.origin)
+        return text
 
     def _blocks(self) -> Iterator[bytes]:
         with self._opened() as stream:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from mlops_assets.lakehouse.lakehouse import Lakehouse
-    from mlops_assets.lakehouse.loading import LoadReport
+    from mlops_assets.lakehouse.load_report import LoadReport
 
 
 def given_batch(number: int, content: int, rows: list[tuple[int, int, str, str]]) -> SourceBatch:
@@ -103,7 +103,7 @@ def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path:
     assert [path.name for path in folder.iterdir()] == [file.name]
     file.unlink()
     with pytest.raises(
-        StorageError, match=r"have staged 1 inputs or pieces, and 0 are here.* Fix: keep the tables where"
+        StorageError, match=r"have staged 1 inputs, or parts of them, and 0 are here.* Fix: keep the tables where"
     ):
         _keep(tmp_path / "staging", {stem})
 
