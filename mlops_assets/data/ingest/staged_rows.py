@@ -162,6 +162,9 @@ def _write(
         if mask is None or pc.any(mask).as_py():
             _write_file(rows.slice(number * share, share), repeated, Path(f"{stem}-{number:05d}.parquet"), mask)
 
+    if files == 1:  # of many small inputs, threads would cost more than the rows
+        write(0)
+        return
     with ThreadPoolExecutor(at_once) as cores:
         list(cores.map(write, range(files)))
 

@@ -208,7 +208,9 @@ def _parse_csv(text: Content, *, fields: int) -> pa.Table:
     strings = {f"f{position}": pa.string() for position in range(fields)}
     return pa_csv.read_csv(
         pa.BufferReader(text),
-        read_options=pa_csv.ReadOptions(autogenerate_column_names=True, block_size=_BLOCK_BYTES),
+        read_options=pa_csv.ReadOptions(
+            autogenerate_column_names=True, block_size=_BLOCK_BYTES, use_threads=len(text) > _BLOCK_BYTES
+        ),
         parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in text),
         convert_options=pa_csv.ConvertOptions(column_types=strings, strings_can_be_null=True, null_values=[""]),
     )
