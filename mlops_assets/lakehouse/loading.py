@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.data.checks import CheckOutcome
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staged_files import BAD, GOOD
 from mlops_assets.data.ingest.staging import MANY_INPUTS, Parts, StagedLoad, first_staged, stage_load
 from mlops_assets.data.ingest.table_checks import both_classes, rows_accounted, rows_kept, rows_reverted
 from mlops_assets.data.ingest.validation import judge_load, refuses_load

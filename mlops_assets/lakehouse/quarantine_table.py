@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, QUARANTINE_COLUMNS, QUARANTINE_SCHEMA, REPLAY
 from mlops_assets.data.ingest.retried_rows import RetriedRows, retry
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staged_files import BAD, StagedFiles, make_folders
 from mlops_assets.data.ingest.staging import StagedLoad
 from mlops_assets.errors import StorageError
 from mlops_assets.lakehouse.lakehouse import Lakehouse
@@ -98,11 +98,12 @@ class QuarantineTable:
         Raises:
             StorageError: The executors do not write where the driver looks, or not all rows were tried.
         """
-        for kind in (GOOD, BAD):
-            (folder / kind).mkdir()
+        make_folders(folder)
         waiting = count_quarantined(self.lakehouse, snapshot)
         if waiting <= FEW_ROWS:
-            tried = retry(quarantined_rows(self.lakehouse, snapshot, FEW_ROWS), contract, replay, folder, "0")
+            tried = retry(
+                quarantined_rows(self.lakehouse, snapshot, waiting), contract, replay, StagedFiles(folder, "0")
+            )
         else:
             from mlops_assets.data.ingest.staging_frames import retry_over_cluster
 

@@ -51,7 +51,7 @@ from mlops_assets.data.columns import BATCH_ID, TECHNICAL_COLUMNS
 from mlops_assets.data.contract.diff import table_rules
 from mlops_assets.data.ingest.changes import judge_changes
 from mlops_assets.data.ingest.manifest import REVERT, BatchRecord, as_table
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staged_files import BAD, GOOD
 from mlops_assets.data.ingest.staging import StagedLoad
 from mlops_assets.errors import ContractError
 from mlops_assets.lakehouse.batches import Batch, of_batches, remove_batches

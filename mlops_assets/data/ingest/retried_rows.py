@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, QUARANTINE_SCHEMA, REPLAY
 from mlops_assets.data.ingest.merge import key_range
 from mlops_assets.data.ingest.quarantine import accepted_again, try_again
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staged_files import BAD, GOOD, StagedFiles
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
@@ -51,17 +49,16 @@ class RetriedRows:
         return cls(rows, dict(accepted), bounds)
 
 
-def retry(waiting: pa.Table, contract: Contract, replay: str, folder: Path, stem: str) -> RetriedRows:
-    """Try rows again, and write them as Parquet files into a staging folder.
+def retry(waiting: pa.Table, contract: Contract, replay: str, files: StagedFiles) -> RetriedRows:
+    """Try rows again, and write them into a staging folder.
 
     Args:
         waiting: Rows of the quarantine (`QUARANTINE_COLUMNS`); without any, nothing is written.
         contract: The current contract.
         replay: Id of the replay.
-        folder: Rows that meet the contract go to `good/<stem>-*.parquet` (the contract's columns, then
-            `TECHNICAL_COLUMNS`). All rows go to `bad/<stem>-*.parquet` (`QUARANTINE_COLUMNS`): those with the mark of
-            the replay, the others with the current contract's reasons.
-        stem: Beginning of the files' names.
+        files: Where to write the rows that meet the contract as good ones (the contract's columns, then
+            `TECHNICAL_COLUMNS`), and all rows as bad ones (`QUARANTINE_COLUMNS`): those with the mark of the replay,
+            the others with the current contract's reasons.
     """
     if not waiting.num_rows:
         return RetriedRows()
@@ -71,10 +68,10 @@ def retry(waiting: pa.Table, contract: Contract, replay: str, folder: Path, stem
     marked = _with(waiting.filter(good), REPLAY, replay)
     stays = _with(_with(judged.filter(pc.invert(good)), REPLAY, None), CONTRACT, contract.versioned_name)
     after = pa.concat_tables([part.cast(QUARANTINE_SCHEMA) for part in (marked, stays)])
-    pq.write_table(after, folder / BAD / f"{stem}-0.parquet", compression="lz4")
+    files.write(BAD, after, {})
     if not rows.num_rows:
         return RetriedRows(waiting.num_rows)
-    pq.write_table(rows, folder / GOOD / f"{stem}-0.parquet", compression="lz4")
+    files.write(GOOD, rows, {})
     counted = pc.value_counts(rows.column(BATCH_ID)).to_pylist()
     counts = {pair["values"]: int(pair["counts"]) for pair in counted}
     return RetriedRows(waiting.num_rows, counts, key_range(rows, contract))

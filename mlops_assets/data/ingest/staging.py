@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from mlops_assets.data.contract.clock import require_seconds
 from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD, CheckedRows, WrittenRows
+from mlops_assets.data.ingest.staged_files import StagedFiles, make_folders
+from mlops_assets.data.ingest.staged_rows import CheckedRows, WrittenRows
 from mlops_assets.data.ingest.validation import InputFindings, LoadFindings
 
 if TYPE_CHECKING:
@@ -79,36 +80,34 @@ def stage_load(
     Raises:
         SourceError: The source as a whole can't be read.
     """
-    for kind in (GOOD, BAD):
-        (folder / kind).mkdir()
+    make_folders(folder)
     load = StagedLoad()
 
     def stage(batch: SourceBatch, arrived: datetime) -> None:
-        _stage(batch, contract, folder, load, arrived, f"{len(load.records):05d}")
+        _stage(batch, contract, StagedFiles(folder, f"{len(load.records):05d}"), load, arrived)
 
     stage_new(source, known, load, stage, now)
     return load
 
 
 def stage_one(
-    read: ReadPart, contract: Contract, folder: Path, known: Collection[str], arrived: datetime, stem: str
+    read: ReadPart, contract: Contract, files: StagedFiles, known: Collection[str], arrived: datetime
 ) -> StagedLoad:
     """Stage one input of a source as `stage_load` does, in whatever process this is.
 
     Args:
         read: Reads the input.
         contract: The data contract.
-        folder: Folder of the load, with the subfolders `good` and `bad`.
+        files: Where to write its rows.
         known: Batch ids that were loaded before.
         arrived: When it came in.
-        stem: Beginning of the names of its files; another one for each try.
     """
     load = StagedLoad()
     stage_new(
         Parts([read]),
         known,
         load,
-        lambda batch, moment: _stage(batch, contract, folder, load, moment, stem),
+        lambda batch, moment: _stage(batch, contract, files, load, moment),
         lambda: arrived,
     )
     return load
@@ -158,7 +157,7 @@ class Parts:
 
 
 def first_staged(folder: Path, rows: int) -> pa.Table | None:
-    """Return the first good or bad staged rows, from one batch; None if nothing was staged.
+    """Return the first good or bad staged rows, of whichever input; None if nothing was staged.
 
     Args:
         folder: Subfolder `good` or `bad` of the staging folder.
@@ -171,15 +170,13 @@ def first_staged(folder: Path, rows: int) -> pa.Table | None:
         return pa.Table.from_batches([next(file.iter_batches(batch_size=rows))])
 
 
-def _stage(
-    batch: SourceBatch, contract: Contract, folder: Path, load: StagedLoad, arrived: datetime, stem: str
-) -> None:
+def _stage(batch: SourceBatch, contract: Contract, files: StagedFiles, load: StagedLoad, arrived: datetime) -> None:
     rows = CheckedRows.of(batch.table, contract, where=batch.origin)
     require_seconds(rows.times.earliest, rows.times.latest, contract, where=batch.origin)
     load.findings.inputs.append(rows.findings)
     if not rows.findings.refused(contract):
         marks = origin_columns(batch.origin, batch.content_hash, arrived)
-        written = [rows.write(contract, marks, folder, stem)]
+        written = [rows.write(contract, marks, files)]
         add_written(load, batch.origin, batch.content_hash, rows.findings, written, contract, arrived)
 
 

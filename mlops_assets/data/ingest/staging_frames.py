@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import pickle
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyspark import cloudpickle
 from pyspark.errors import PySparkException
 
 from mlops_assets.data.columns import QUARANTINE_SCHEMA
 from mlops_assets.data.ingest.retried_rows import RetriedRows, retry
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staged_files import BAD, GOOD, StagedFiles, leave_out, make_folders, stem_of
 from mlops_assets.data.ingest.staging import StagedLoad, merged, stage_one
 from mlops_assets.data.ingest.staging_pieces import StagedPiece, of_pieces, stage_piece, survey
-from mlops_assets.data.sources.base import LargeInput, Survey
+from mlops_assets.data.sources.base import LargeInput, Piece, Survey
 from mlops_assets.errors import StorageError
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
     from mlops_assets.data.sources.base import Reach, ReadPart
 
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
 # More than a cluster's cores, so that all of them have work; a task that finds its Python running costs milliseconds.
 _TASKS: Final = 512
 
@@ -65,37 +69,78 @@ def stage_over_cluster(
     Raises:
         StorageError: The executors do not write where the driver looks.
     """
-    for kind in (GOOD, BAD):
-        (folder / kind).mkdir()
+    make_folders(folder)
     begun, ids = datetime.now(UTC), frozenset(known)
-    large = {number: read for number, read in enumerate(reads) if isinstance(read, LargeInput)}
-    surveys = _surveys(session, large)
-    # An input, and which of its pieces: None for all of it.
-    tasks = [(number, piece) for number in range(len(reads)) for piece in _pieces(surveys.get(number), ids)]
 
     def arrived(number: int) -> datetime:
         return begun + timedelta(microseconds=number)
 
-    def stage(at: int) -> tuple[str, Any]:
-        (number, position), stem = tasks[at], f"{at:08d}-{uuid.uuid4().hex}"
-        if position is None:
-            return stem, stage_one(reads[number], contract, folder, ids, arrived(number), stem)
-        found = surveys[number]
-        return stem, stage_piece(large[number], found, found.pieces[position], contract, folder, arrived(number), stem)
+    def stage(parts: Sequence[_Part]) -> list[tuple[str, Any]]:
+        """Stage some parts one after another; return what became of each, and in whose files its rows are."""
+        staged, together = list[tuple[str, Any]](), StagedFiles(folder, parts[0].stem, shared=True)
+        for part in parts:
+            moment = arrived(part.number)
+            if part.survey is None or part.piece is None:
+                staged.append((together.stem, stage_one(part.read, contract, together, ids, moment)))
+            else:  # in files of its own, because only the whole input can tell whether it is refused
+                files, large = StagedFiles(folder, part.stem), cast("LargeInput", part.read)
+                staged.append((files.stem, stage_piece(large, part.survey, part.piece, contract, files, moment)))
+        together.close()
+        return staged
 
-    done: list[dict[str, Any]] = [{} for _ in reads]
-    for (number, _), (stem, result) in zip(tasks, _on_executors(session, stage, len(tasks)), strict=True):
-        done[number][stem] = result
+    large = {number: read for number, read in enumerate(reads) if isinstance(read, LargeInput)}
+    surveys = dict(
+        zip(
+            large,
+            _on_executors(session, lambda inputs: [survey(one) for one in inputs], list(large.values())),
+            strict=True,
+        )
+    )
+    parts = [part for number, read in enumerate(reads) for part in _parts(number, read, surveys.get(number), ids)]
+    done: list[list[tuple[str, Any]]] = [[] for _ in reads]
+    for part, staged in zip(parts, _on_executors(session, stage, parts), strict=True):
+        done[part.number].append(staged)
 
     def account(number: int) -> StagedLoad:
-        staged = list(done[number].values())
+        results = [result for _, result in done[number]]
         if number not in large:
-            return cast("StagedLoad", staged[0])
-        return of_pieces(large[number].origin, surveys[number], staged, contract, ids, arrived(number))
+            return cast("StagedLoad", results[0])
+        return of_pieces(large[number].origin, surveys[number], results, contract, ids, arrived(number))
 
     whole, used = merged(map(account, range(len(reads))))
-    _keep(folder, {stem for number in used for stem, result in done[number].items() if _has_rows(result)})
+    stems = [{stem for stem, result in staged if _has_rows(result)} for staged in done]
+    wanted = set[str]().union(*(stems[number] for number in used))
+    _keep(folder, wanted)
+    for number in set(range(len(reads))) - used:  # content that came in twice, beside other inputs
+        for stem in stems[number] & wanted:
+            _leave_out(folder, stem, arrived(number))
     return whole
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one call stages: an input, or a piece of a large one."""
+
+    number: int
+    read: ReadPart
+    survey: Survey | None = None
+    piece: Piece | None = None
+
+    @property
+    def stem(self) -> str:
+        """A new name for its files: in the order of the rows, and another one for each try."""
+        first_row = 0 if self.piece is None else self.piece.first_row
+        return f"{self.number:08d}_{first_row:012d}_{uuid.uuid4().hex}"
+
+
+def _parts(number: int, read: ReadPart, found: Any, known: Collection[str]) -> Sequence[_Part]:
+    """Return the parts of an input to stage; one without a survey is a part, and what is known has none."""
+    if found is None:
+        return [_Part(number, read)]
+    if not isinstance(found, Survey) or found.content_hash in known:
+        return []
+    said = replace(found, pieces=())  # which would be sent with each of them
+    return [_Part(number, read, said, piece) for piece in found.pieces]
 
 
 def retry_over_cluster(
@@ -114,28 +159,18 @@ def retry_over_cluster(
         StorageError: The executors do not write where the driver looks.
     """
 
-    def retry_one(at: int) -> tuple[str, RetriedRows]:
-        stem = f"{at:08d}-{uuid.uuid4().hex}"
-        with pq.ParquetFile(files[at]) as file:
-            waiting = file.read().cast(QUARANTINE_SCHEMA)
-        return stem, retry(waiting, contract, replay, folder, stem)
+    def retry_each(given: Sequence[Path]) -> list[tuple[str, RetriedRows]]:
+        return [_retried(file, contract, replay, StagedFiles(folder, uuid.uuid4().hex)) for file in given]
 
-    done = _on_executors(session, retry_one, len(files))
+    done = _on_executors(session, retry_each, files)
     _keep(folder, {stem for stem, part in done if part.rows})
     return RetriedRows.of_parts(part for _, part in done)
 
 
-def _surveys(session: SparkSession, large: Mapping[int, LargeInput]) -> dict[int, Any]:
-    """Return the survey of each large input, or why it can't be used, by the input's number."""
-    numbers = list(large)
-    return dict(zip(numbers, _on_executors(session, lambda at: survey(large[numbers[at]]), len(numbers)), strict=True))
-
-
-def _pieces(found: Any, known: Collection[str]) -> Sequence[int | None]:
-    """Return the pieces of an input to stage; an input without a survey is one piece."""
-    if found is None:
-        return [None]
-    return range(len(found.pieces)) if isinstance(found, Survey) and found.content_hash not in known else ()
+def _retried(file: Path, contract: Contract, replay: str, files: StagedFiles) -> tuple[str, RetriedRows]:
+    with pq.ParquetFile(file) as reader:
+        waiting = reader.read().cast(QUARANTINE_SCHEMA)
+    return files.stem, retry(waiting, contract, replay, files)
 
 
 def _has_rows(result: StagedLoad | StagedPiece) -> bool:
@@ -145,24 +180,29 @@ def _has_rows(result: StagedLoad | StagedPiece) -> bool:
     return bool(result.staged_rows or result.bad_rows)
 
 
-def _on_executors(session: SparkSession, action: Callable[[int], Any], count: int) -> list[Any]:
-    """Return what an action returns for the numbers from 0 on, each called on an executor."""
-    if not count:
+def _on_executors(
+    session: SparkSession, action: Callable[[Sequence[_Given]], Sequence[_Result]], given: Sequence[_Given]
+) -> list[_Result]:
+    """Return what an action returns for each of some objects; an executor calls it with some of them at a time."""
+    if not given:
         return []
+    # Each by itself: a task that had to unpickle all of them would take longer for that than for its own.
+    packed = [cloudpickle.dumps(one) for one in given]
 
     def act(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for number in batch.column(0).to_pylist():
-                yield pa.RecordBatch.from_pydict({"number": [number], "result": [pickle.dumps(action(number))]})
+            numbers = batch.column(0).to_pylist()
+            results = action([cloudpickle.loads(packed[number]) for number in numbers])
+            yield pa.RecordBatch.from_pydict({"number": numbers, "result": [pickle.dumps(one) for one in results]})
 
-    numbers = session.range(0, count, 1, min(count, _TASKS))
+    numbers = session.range(0, len(given), 1, min(len(given), _TASKS))
     rows = sorted(numbers.mapInArrow(act, "number long, result binary").collect())
     # Of our own executors, by Spark's own channel, which pickles as well.
     return [pickle.loads(row["result"]) for row in rows]  # noqa: S301
 
 
 def _keep(folder: Path, wanted: set[str]) -> None:
-    """Delete the files of other tries, of refused inputs and of content that came in twice.
+    """Delete the files of other tries, and those in which no input has rows that count.
 
     Args:
         folder: The staging folder.
@@ -171,9 +211,8 @@ def _keep(folder: Path, wanted: set[str]) -> None:
     there = set()
     for kind in (GOOD, BAD):
         for path in (folder / kind).glob("*.parquet"):
-            stem = path.name.rpartition("-")[0]
-            if stem in wanted:
-                there.add(stem)
+            if stem_of(path) in wanted:
+                there.add(stem_of(path))
             else:
                 path.unlink()
     if there != wanted:
@@ -182,3 +221,9 @@ def _keep(folder: Path, wanted: set[str]) -> None:
             where=str(folder),
             fix="keep the tables where driver and workers see the same folder: a volume, DBFS, or a shared disk",
         )
+
+
+def _leave_out(folder: Path, stem: str, arrival: datetime) -> None:
+    for kind in (GOOD, BAD):
+        for file in (folder / kind).glob(f"{stem}-*.parquet"):
+            leave_out(file, [arrival])

@@ -14,7 +14,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.data.contract.clock import require_seconds
@@ -26,6 +25,7 @@ from mlops_assets.errors import SchemaMismatchError, SourceError
 
 if TYPE_CHECKING:
     from mlops_assets.data.contract.contract import Contract
+    from mlops_assets.data.ingest.staged_files import StagedFiles
     from mlops_assets.data.sources.base import LargeInput, Piece, Survey
 
 # An input or a piece of it that can't be used.
@@ -50,7 +50,7 @@ def survey(source: LargeInput) -> Survey | Unusable:
 
 
 def stage_piece(
-    source: LargeInput, found: Survey, piece: Piece, contract: Contract, folder: Path, arrived: datetime, stem: str
+    source: LargeInput, found: Survey, piece: Piece, contract: Contract, files: StagedFiles, arrived: datetime
 ) -> StagedPiece | Unusable:
     """Read, check and write a piece; return what became of it, or why it can't be used.
 
@@ -59,14 +59,13 @@ def stage_piece(
         found: Its survey.
         piece: One of its pieces.
         contract: The data contract.
-        folder: Folder of the load, with the subfolders `good` and `bad`.
+        files: Where to write its rows.
         arrived: When the input came in.
-        stem: Beginning of the names of its files; another one for each try.
     """
     try:
         table = source.read(found, piece)
         rows = CheckedRows.of(table, contract, where=source.origin, first_row=piece.first_row)
-        written = rows.write(contract, origin_columns(source.origin, found.content_hash, arrived), folder, stem)
+        written = rows.write(contract, origin_columns(source.origin, found.content_hash, arrived), files)
     except (SourceError, SchemaMismatchError) as error:
         return error
     return StagedPiece(rows.findings, rows.times, written)

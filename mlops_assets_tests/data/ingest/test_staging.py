@@ -28,7 +28,7 @@ from mlops_assets.data.columns import (
 )
 from mlops_assets.data.contract.column import Column
 from mlops_assets.data.contract.contract import Contract
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest.staged_files import BAD, GOOD
 from mlops_assets.data.ingest.staging import StagedLoad, first_staged, stage_load
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.data.sources.files import FilesSource

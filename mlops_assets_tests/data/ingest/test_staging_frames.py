@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, ROW_NUMBER
-from mlops_assets.data.ingest.staged_rows import BAD, GOOD
+from mlops_assets.data.ingest import staging_frames
+from mlops_assets.data.ingest.staged_files import BAD, GOOD, stem_of
 from mlops_assets.data.ingest.staging import Parts, StagedLoad, stage_load
 from mlops_assets.data.ingest.staging_frames import _keep, reads_apart, stage_over_cluster
 from mlops_assets.data.sources.base import SourceBatch
@@ -59,11 +60,20 @@ def without_times(load: StagedLoad) -> tuple[Any, ...]:
 
 @pytest.mark.proof  # a Spark job for each example
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(KEYED_ROWS, min_size=1, max_size=4), st.lists(st.integers(0, 3), min_size=1, max_size=8), st.booleans())
+@given(
+    st.lists(KEYED_ROWS, min_size=1, max_size=4),
+    st.lists(st.integers(0, 3), min_size=1, max_size=8),
+    st.booleans(),
+    st.sampled_from([1, 2, 512]),
+)
 def test_the_executors_stage_what_this_process_does(
-    spark: SparkSession, batches: list[list[tuple[int, int, str, str]]], deliveries: list[int], with_key: bool
+    spark: SparkSession,
+    batches: list[list[tuple[int, int, str, str]]],
+    deliveries: list[int],
+    with_key: bool,
+    tasks: int,
 ):
-    """Good and bad rows, doubled keys, unreadable, refused and known inputs, content that comes twice."""
+    """Good and bad rows, doubled keys, unreadable, refused and known inputs, content that comes twice, shared files."""
     contract = KEYED.model_copy(update={"key": "id" if with_key else None, "max_bad_share": 0.6})
     reads = [
         partial(given_batch, number, content, batches[content])
@@ -78,8 +88,12 @@ def test_the_executors_stage_what_this_process_does(
         there.mkdir()
 
         expected = stage_load(Parts(reads), contract, here, known=["hash-0"])
-        found = stage_over_cluster(spark, reads, contract, there, known=["hash-0"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(staging_frames, "_TASKS", tasks)
+            found = stage_over_cluster(spark, reads, contract, there, known=["hash-0"])
 
+        for kind in (GOOD, BAD):
+            assert len(list((there / kind).iterdir())) <= tasks
         assert without_times(found) == without_times(expected)
         for kind in (GOOD, BAD):
             assert staged_rows(there, kind) == staged_rows(here, kind)
@@ -94,8 +108,8 @@ def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path:
     stage_load(FilesSource(str(tmp_path / "in")), CARDS, tmp_path / "staging", known=[])
     folder = tmp_path / "staging" / GOOD
     (file,) = folder.iterdir()
-    stem = file.name.rpartition("-")[0]
-    other = file.rename(folder / "00000000-dead-00000.parquet")
+    stem = stem_of(file)
+    other = file.rename(folder / "dead-00000.parquet")
     file.hardlink_to(other)
 
     _keep(tmp_path / "staging", {stem})
@@ -161,3 +175,21 @@ def test_many_files_get_into_the_tables_as_few_do(
         for name in ("inputs_added", "inputs_known", "inputs_refused", "outcomes"):
             assert getattr(other, name) == getattr(one, name), name
     assert expected[1].accepted == 0
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 512])
+def test_many_small_inputs_share_files_and_content_that_comes_twice_is_in_them_once(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: int
+):
+    monkeypatch.setattr(staging_frames, "_TASKS", tasks)
+    rows = [[(number, number, "1.0", "0"), (100 + number, number, "x", "0")] for number in range(3)]
+    reads = [partial(given_batch, number, content, rows[content]) for number, content in enumerate([0, 1, 1, 0, 2])]
+
+    found = stage_over_cluster(spark, reads, KEYED.model_copy(update={"max_bad_share": 0.6}), tmp_path, known=[])
+
+    assert [record.source for record in found.records] == ["0.csv", "1.csv", "4.csv"]
+    assert found.known == ["2.csv", "3.csv"]
+    for kind, first in ((GOOD, 0), (BAD, 1)):
+        assert len(list((tmp_path / kind).iterdir())) == min(tasks, 3)
+        staged = [(row[BATCH_ID], row[ROW_NUMBER]) for row in staged_rows(tmp_path, kind)]
+        assert staged == [(f"hash-{content}", first) for content in range(3)]
