@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import tempfile
+import zipfile
+import zipimport
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +22,7 @@ from mlops_assets.data.columns import BATCH_ID, INGESTED_AT, ROW_NUMBER
 from mlops_assets.data.ingest import staging_frames
 from mlops_assets.data.ingest.staged_files import BAD, GOOD, stem_of
 from mlops_assets.data.ingest.staging import Parts, StagedLoad, stage_load
-from mlops_assets.data.ingest.staging_frames import _keep, reads_apart, stage_over_cluster
+from mlops_assets.data.ingest.staging_frames import _forget_archives, _keep, reads_apart, stage_over_cluster
 from mlops_assets.data.sources.base import SourceBatch
 from mlops_assets.data.sources.files import FilesSource
 from mlops_assets.errors import SourceError, StorageError
@@ -120,6 +124,21 @@ def test_files_of_other_tries_are_deleted_and_missing_ones_are_noticed(tmp_path:
         StorageError, match=r"have staged 1 inputs, or parts of them, and 0 are here.* Fix: keep the tables where"
     ):
         _keep(tmp_path / "staging", {stem})
+
+
+def test_what_lies_in_an_archive_is_found_after_archives_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    archive = tmp_path / "packed.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("packed_one.py", "")
+        packed.writestr("packed_two.py", "")
+    monkeypatch.syspath_prepend(archive)
+    importlib.import_module("packed_one")
+    assert isinstance(sys.path_importer_cache[str(archive)], zipimport.zipimporter)
+
+    _forget_archives()
+
+    assert not any(isinstance(finder, zipimport.zipimporter) for finder in sys.path_importer_cache.values())
+    assert str(archive) in str(importlib.import_module("packed_two").__file__)
 
 
 def test_only_places_that_every_machine_sees_are_read_by_others(spark: SparkSession, tmp_path: Path):
