@@ -207,8 +207,8 @@ def _on_executors(
 def _forget_archives() -> None:
     """Spare the next task of this worker some 50 ms: PySpark has the directory of each archive on the path read anew.
 
-    PySpark's `setup_spark_files` calls `importlib.invalidate_caches`, for which `zipimporter` reads at once, and the jar
-    of Spark has thousands of entries. What is forgotten here comes back with the next import that needs it.
+    PySpark's `setup_spark_files` calls `importlib.invalidate_caches`, for which `zipimporter` reads at once, and
+    Spark's own jar has thousands of entries. What is forgotten comes back with the next import that needs it.
     """
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):
