@@ -79,25 +79,20 @@ def stage_over_cluster(
 
     def stage(parts: Sequence[_Part]) -> list[tuple[str, Any]]:
         """Stage some parts one after another; return what became of each, and in whose files its rows are."""
-        staged, together = list[tuple[str, Any]](), StagedFiles(folder, parts[0].stem, shared=True)
+        staged, together = list[tuple[str, Any]](), StagedFiles(folder, parts[0].new_stem(), shared=True)
         for part in parts:
             moment = arrived(part.number)
             if part.survey is None or part.piece is None:
                 staged.append((together.stem, stage_one(part.read, contract, together, ids, moment)))
             else:  # in files of its own, because only the whole input can tell whether it is refused
-                files, large = StagedFiles(folder, part.stem), cast("LargeInput", part.read)
+                files, large = StagedFiles(folder, part.new_stem()), cast("LargeInput", part.read)
                 staged.append((files.stem, stage_piece(large, part.survey, part.piece, contract, files, moment)))
         together.close()
         return staged
 
     large = {number: read for number, read in enumerate(reads) if isinstance(read, LargeInput)}
-    surveys = dict(
-        zip(
-            large,
-            _on_executors(session, lambda inputs: [survey(one) for one in inputs], list(large.values())),
-            strict=True,
-        )
-    )
+    found = _on_executors(session, lambda inputs: [survey(one) for one in inputs], list(large.values()))
+    surveys = dict(zip(large, found, strict=True))
     parts = [part for number, read in enumerate(reads) for part in _parts(number, read, surveys.get(number), ids)]
     done: list[list[tuple[str, Any]]] = [[] for _ in reads]
     for part, staged in zip(parts, _on_executors(session, stage, parts), strict=True):
@@ -128,9 +123,8 @@ class _Part:
     survey: Survey | None = None
     piece: Piece | None = None
 
-    @property
-    def stem(self) -> str:
-        """A new name for its files: in the order of the rows, and another one for each try."""
+    def new_stem(self) -> str:
+        """Return a name for its files: in the order of the rows, and another one for each try."""
         first_row = 0 if self.piece is None else self.piece.first_row
         return f"{self.number:08d}_{first_row:012d}_{uuid.uuid4().hex}"
 
