@@ -75,7 +75,8 @@ def spark_home(folder: Path) -> None:
     folder.mkdir()
     there = f"/databricks/packages/{pyspark.__name__}"
     for entry in Path(pyspark.__file__).parent.iterdir():
-        (folder / entry.name).symlink_to(f"{there}/{entry.name}")
+        if entry.name != "work":  # is there once a `local-cluster` has run here
+            (folder / entry.name).symlink_to(f"{there}/{entry.name}")
 
 
 def rows_of(table: Path) -> pd.DataFrame:
