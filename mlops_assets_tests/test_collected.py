@@ -13,8 +13,8 @@ from pathlib import Path
 import mlops_assets
 
 PACKAGE = Path(mlops_assets.__file__).parent
-COLLECTING = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator", "to_pyarrow_table"}
-COLLECTING |= {"to_table", "fetch"}
+OF_SPARK = {"collect", "collectAsMap", "toArrow", "toPandas", "toLocalIterator"}
+COLLECTING = OF_SPARK | {"to_pyarrow_table", "to_table", "fetch"}
 
 AGGREGATE = "one row, or one for each of a few values, that Spark has counted"
 LOG = "entries of a table's log, or its description"

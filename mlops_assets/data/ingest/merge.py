@@ -14,6 +14,7 @@ alone; then the order in which files come decides.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,12 @@ def key_range(rows: pa.Table, contract: Contract, chosen: pa.ChunkedArray | None
     keys = rows.column(contract.key)
     bounds = pc.min_max(keys if chosen is None else keys.filter(chosen)).as_py()
     return bounds["min"], bounds["max"]
+
+
+def spanned(ranges: Iterable[tuple[Any, Any] | None]) -> tuple[Any, Any] | None:
+    """Return the range of keys that several ranges span together; None if there is none."""
+    found = [one for one in ranges if one is not None]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
 
 
 def _all_differ(keys: pa.Array) -> bool:

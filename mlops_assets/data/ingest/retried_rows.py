@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlops_assets.data.columns import BATCH_ID, CONTRACT, QUARANTINE_SCHEMA, REPLAY
-from mlops_assets.data.ingest.merge import key_range
+from mlops_assets.data.ingest.merge import key_range, spanned
 from mlops_assets.data.ingest.quarantine import accepted_again, try_again
 from mlops_assets.data.ingest.staged_files import BAD, GOOD, StagedFiles
 
@@ -40,13 +40,12 @@ class RetriedRows:
     @classmethod
     def of_parts(cls, parts: Iterable[RetriedRows]) -> RetriedRows:
         """Return what became of all rows of several parts."""
-        rows, accepted, ranges = 0, Counter[str](), []
+        rows, accepted, ranges = 0, Counter[str](), list[tuple[Any, Any] | None]()
         for part in parts:
             rows += part.rows
             accepted.update(part.accepted)
-            ranges += [part.key_range] if part.key_range is not None else []
-        bounds = (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
-        return cls(rows, dict(accepted), bounds)
+            ranges.append(part.key_range)
+        return cls(rows, dict(accepted), spanned(ranges))
 
 
 def retry(waiting: pa.Table, contract: Contract, replay: str, files: StagedFiles) -> RetriedRows:

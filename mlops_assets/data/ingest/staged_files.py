@@ -85,8 +85,7 @@ class StagedFiles:
                 self._write_held(kind)
 
     def _write_held(self, kind: str) -> None:
-        together = pa.concat_tables(self._held[kind])
-        pq.write_table(together, f"{self._next(kind)}-0.parquet", **_layout(together.schema))
+        _write_file(pa.concat_tables(self._held[kind]), {}, f"{self._next(kind)}-0.parquet", None)
         self._held[kind] = []
 
     def _next(self, kind: str) -> Path:
@@ -106,7 +105,7 @@ def leave_out(file: Path, arrivals: Collection[datetime]) -> None:
     moments = pa.array(arrivals, rows.schema.field(INGESTED_AT).type)
     rows = rows.filter(pc.invert(pc.is_in(rows.column(INGESTED_AT), moments)))
     if rows.num_rows:
-        pq.write_table(rows, file, **_layout(rows.schema))
+        _write_file(rows, {}, str(file), None)
     else:
         file.unlink()
 
@@ -132,7 +131,8 @@ def _write(rows: pa.Table, repeated: Mapping[str, pa.Scalar], stem: Path, chosen
 def _write_file(rows: pa.Table, repeated: Mapping[str, pa.Scalar], path: str, chosen: pa.ChunkedArray | None) -> None:
     """Write the chosen rows in groups: copying all at once would double the memory and take longer."""
     schema = _completed(rows.slice(0, 0), repeated, None).schema
-    with pq.ParquetWriter(path, schema, **_layout(schema)) as writer:
+    dictionary = [name for name in _REPEATED if name in schema.names]
+    with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=dictionary) as writer:
         for start in range(0, rows.num_rows, _GROUP_ROWS):
             mask = None if chosen is None else chosen.slice(start, _GROUP_ROWS)
             writer.write_table(_completed(rows.slice(start, _GROUP_ROWS), repeated, mask))
@@ -143,7 +143,3 @@ def _completed(rows: pa.Table, repeated: Mapping[str, pa.Scalar], chosen: pa.Chu
     rows = rows if chosen is None else rows.filter(chosen)
     repeats = [pa.repeat(value, rows.num_rows) for value in repeated.values()]
     return pa.table([*rows.columns, *repeats], names=[*rows.column_names, *repeated])
-
-
-def _layout(schema: pa.Schema) -> dict[str, object]:
-    return {"compression": "lz4", "use_dictionary": [name for name in _REPEATED if name in schema.names]}

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlops_assets.data.contract.clock import require_seconds
+from mlops_assets.data.ingest.merge import spanned
 from mlops_assets.data.ingest.new_inputs import StagedInputs, origin_columns, stage_new
 from mlops_assets.data.ingest.staged_files import StagedFiles, make_folders
 from mlops_assets.data.ingest.staged_rows import CheckedRows, WrittenRows
@@ -139,9 +140,7 @@ def merged(loads: Iterable[StagedLoad]) -> tuple[StagedLoad, set[int]]:
         whole.findings.inputs += load.findings.inputs
         for code, count in load.reasons.items():
             whole.reasons[code] = whole.reasons.get(code, 0) + count
-        if load.key_range is not None:
-            low, high = whole.key_range or load.key_range
-            whole.key_range = (min(low, load.key_range[0]), max(high, load.key_range[1]))
+        whole.key_range = spanned([whole.key_range, load.key_range])
     return whole, used
 
 
@@ -203,9 +202,7 @@ def add_written(
     reasons: Counter[str] = Counter()
     for piece in written:
         reasons.update(piece.reasons)
-        if piece.key_range is not None:
-            low, high = load.key_range or piece.key_range
-            load.key_range = (min(low, piece.key_range[0]), max(high, piece.key_range[1]))
+        load.key_range = spanned([load.key_range, piece.key_range])
     load.add(
         origin,
         content_hash,
